@@ -103,8 +103,15 @@ impl Builtin {
 }
 
 impl Driver for Builtin {
-    async fn apply(&self, desired: &Desired) -> Result<Applied, Error> {
+    async fn apply_while(
+        &self,
+        desired: &Desired,
+        may: impl Fn() -> bool + Send + Sync,
+    ) -> Result<Applied, Error> {
         let seen = self.state().await?;
+        if !may() {
+            return Err(Error::Ended { instance: self.name.clone() });
+        }
         let request = self
             .client
             .put(format!("{}/api/v1/desired", self.url))

@@ -107,6 +107,12 @@ pub enum Error {
         /// What it said.
         detail: String,
     },
+    /// The caller may not tell it anything any more: it was told nothing, or not all.
+    #[error("balancer {instance}: whoever tells it may not do so any more")]
+    Ended {
+        /// Which one.
+        instance: String,
+    },
     /// It answered, but refused.
     #[error("balancer {instance}: refused: {detail}")]
     Refused {
@@ -138,9 +144,21 @@ pub enum Error {
 }
 
 /// One load balancer instance.
-pub trait Driver {
+pub trait Driver: Sync {
     /// Brings `desired` into force and answers what is; `Ok` only once no session to a former backend is left.
-    fn apply(&self, desired: &Desired) -> impl Future<Output = Result<Applied, Error>> + Send;
+    ///
+    /// An authority may end while an instance is looked at: `may` is asked again right before
+    /// anything is changed, and before a way is opened.
+    fn apply_while(
+        &self,
+        desired: &Desired,
+        may: impl Fn() -> bool + Send + Sync,
+    ) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// The same by an authority that does not end.
+    fn apply(&self, desired: &Desired) -> impl Future<Output = Result<Applied, Error>> + Send {
+        self.apply_while(desired, || true)
+    }
 
     /// Answers what is in force, changing nothing.
     fn observe(&self) -> impl Future<Output = Result<Applied, Error>> + Send;
@@ -166,10 +184,14 @@ impl AnyDriver {
 }
 
 impl Driver for AnyDriver {
-    async fn apply(&self, desired: &Desired) -> Result<Applied, Error> {
+    async fn apply_while(
+        &self,
+        desired: &Desired,
+        may: impl Fn() -> bool + Send + Sync,
+    ) -> Result<Applied, Error> {
         match self {
-            Self::Builtin(driver) => driver.apply(desired).await,
-            Self::Haproxy(driver) => driver.apply(desired).await,
+            Self::Builtin(driver) => driver.apply_while(desired, may).await,
+            Self::Haproxy(driver) => driver.apply_while(desired, may).await,
         }
     }
 

@@ -6,8 +6,10 @@
 mod builtin;
 mod driver;
 pub mod haproxy;
+mod lookup;
 pub mod server;
 
 pub use builtin::Builtin;
 pub use driver::{AnyDriver, Applied, Driver, Error, SessionCount};
 pub use haproxy::{Haproxy, HaproxyConfig};
+pub use lookup::{Resolver, Resolving};

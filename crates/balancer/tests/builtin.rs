@@ -12,7 +12,7 @@ use balancer::server::{Config, Limits, Live, serve};
 use balancer::{Applied, Builtin, Driver, Error};
 use common::{Client, Node, desired, eventually, free_endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use topology::Endpoint;
@@ -301,6 +301,46 @@ async fn the_token_is_asked_for() {
     // It never asks for the token.
     let healthz = get(&balancer, "/healthz").await;
     assert!(healthz.starts_with("closed: no controller"), "{healthz}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_leads_no_more_opens_nothing() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    // It was asked how it is, and then the authority was over.
+    let error = balancer.driver.apply_while(&state, || false).await.unwrap_err();
+    assert!(matches!(error, Error::Ended { .. }), "{error}");
+    assert!(balancer.driver.observe().await.unwrap().in_force.is_empty());
+    assert!(balancer.driver.apply_while(&state, || true).await.unwrap().matches(&state));
+}
+
+/// More of them than there are places: neither a controller that has a connection nor one that
+/// comes now is kept out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_without_a_token_keep_no_controller_out() {
+    let mut config = config();
+    config.token = Some("secret".to_owned());
+    let balancer = start(config).await;
+    balancer.driver.observe().await.unwrap();
+    let mut idle = Vec::new();
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(balancer.admin).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /api/v1/state HTTP/1.1\r\n").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    let url = format!("http://{}", balancer.admin);
+    let limit = Some(Duration::from_secs(5));
+    let late = Builtin::new("lb", &url, Some("secret".to_owned()), limit).unwrap();
+    late.observe().await.unwrap();
+    balancer.driver.observe().await.unwrap();
+    let page = reqwest::Client::new().get(format!("{url}/metrics")).bearer_auth("secret");
+    let page = page.send().await.unwrap().text().await.unwrap();
+    let row = "process_http_connections_closed_total{reason=\"given-up\"} ";
+    let count = page.lines().find_map(|line| line.strip_prefix(row)).expect("the row");
+    assert!(count.parse::<u64>().unwrap() >= 136, "{count}");
 }
 
 /// What a check in front of several balancers must see: traffic drawn to a closed one would be lost.

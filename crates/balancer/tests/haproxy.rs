@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use balancer::haproxy::{ConfigFile, Listen, RuntimeAddress, backend_name, render_config};
-use balancer::{Applied, Driver, Error, Haproxy, HaproxyConfig};
+use balancer::{Applied, Driver, Error, Haproxy, HaproxyConfig, Resolver, Resolving};
 use common::{Client, Node, PATIENCE, desired, eventually, free_endpoint};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -320,6 +322,25 @@ async fn a_former_controller_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_leads_no_more_opens_nothing() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    let state = desired(3, 1, &[(&listen, Some(&a))]);
+    for times in 0..2 {
+        // Its authority ends before the first change, or before a way is opened.
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let may = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < times;
+        let error = driver.apply_while(&state, may).await.unwrap_err();
+        assert!(matches!(error, Error::Ended { .. }), "{error}");
+        assert_eq!(driver.observe().await.unwrap().in_force, [(listen.clone(), None)]);
+        let servers = instance.by_hand("show servers state").await;
+        assert_eq!(servers.contains(" t3 "), times == 1, "{servers}");
+    }
+    assert!(driver.apply(&state).await.unwrap().matches(&state));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_term_with_the_same_backend_cuts_nothing() {
     let (listen, a) = (free_endpoint(), Node::start('a').await);
     let instance = Instance::start(std::slice::from_ref(&listen)).await;
@@ -375,6 +396,103 @@ async fn sessions_of_old_workers_count_and_are_cut() {
         assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
     }
     eventually("the old node has no connection", || a.open() == 0).await;
+}
+
+/// A reload leaves sessions of other proxies as well, for as long as their clients like.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_other_proxies_in_old_workers_are_left_alone() {
+    let (listen, web, a) = (free_endpoint(), free_endpoint(), Node::start('a').await);
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = app.local_addr().unwrap();
+    let theirs = format!(
+        "\nfrontend web\n  bind {web}\n  default_backend app\n\nbackend app\n  server s {to}\n"
+    );
+    let instance = Instance::start_with(std::slice::from_ref(&listen), |text| text + &theirs).await;
+    let driver = instance.driver();
+    driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect((web.host.as_str(), web.port)).await.unwrap();
+    let (mut served, _) = app.accept().await.unwrap();
+    instance.reload().await;
+    let applied = driver.apply(&desired(1, 2, &[(&listen, None)])).await.unwrap();
+    assert!(applied.fenced(&a.id), "{applied:?}");
+    served.write_all(b"still here").await.unwrap();
+    let mut text = [0; 10];
+    client.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"still here");
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    At(&'static [[u8; 4]]),
+    Fails,
+    Hangs,
+}
+
+fn resolver(says: Says) -> Resolver {
+    Arc::new(move |_, port| -> Resolving {
+        Box::pin(async move {
+            match says {
+                Says::At(all) => Ok(all.iter().map(|ip| SocketAddr::from((*ip, port))).collect()),
+                Says::Fails => Err(std::io::Error::other("no such name")),
+                Says::Hangs => std::future::pending().await,
+            }
+        })
+    })
+}
+
+fn by_name(version: u64, listen: &Endpoint, node: &Node) -> api::balancer::Desired {
+    let mut state = desired(1, version, &[(listen, Some(node))]);
+    for frontend in &mut state.frontends {
+        if let Some(backend) = &mut frontend.backend {
+            backend.host = "node.test".to_owned();
+        }
+    }
+    state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_keeps_its_server_while_its_name_cannot_be_looked_up() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let first = Says::At(&[[127, 0, 0, 1]]);
+    let state = by_name(1, &listen, &a);
+    let applied = instance.driver().resolving_by(resolver(first)).apply(&state).await.unwrap();
+    assert!(applied.matches(&state) && applied.errors.is_empty(), "{applied:?}");
+    let mut client = Client::connect(&listen).await.unwrap();
+    let rotated = Says::At(&[[127, 0, 0, 9], [127, 0, 0, 1]]);
+    for (version, says) in (2..).zip([Says::Fails, Says::Hangs, rotated]) {
+        // Each driver is as new as that of a controller that has begun just now.
+        let driver = instance.driver().resolving_by(resolver(says));
+        let state = by_name(version, &listen, &a);
+        let applied = driver.apply(&state).await.unwrap();
+        assert!(applied.matches(&state), "{says:?}: {applied:?}");
+        assert_eq!(applied.errors.is_empty(), matches!(says, Says::At(_)), "{applied:?}");
+        client.echo("still here").await.unwrap();
+    }
+    // It is elsewhere, and nowhere else.
+    let driver = instance.driver().resolving_by(resolver(Says::At(&[[127, 0, 0, 9]])));
+    let state = by_name(9, &listen, &a);
+    assert!(driver.apply(&state).await.unwrap().matches(&state));
+    let end = client.end().await;
+    assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolver_that_hangs_holds_up_no_fence() {
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver().resolving_by(resolver(Says::Hangs));
+    driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    let state = by_name(2, &listen, &b);
+    let applying = driver.apply(&state);
+    let applied = tokio::time::timeout(PATIENCE, applying).await.unwrap().unwrap();
+    assert!(applied.fenced(&a.id), "{applied:?}");
+    assert_eq!(applied.in_force, [(listen.clone(), None)]);
+    assert_eq!(applied.errors.len(), 1, "{applied:?}");
+    let end = client.end().await;
+    assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

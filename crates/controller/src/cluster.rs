@@ -309,6 +309,15 @@ impl Cluster {
         state.record.nodes().map(witness).collect()
     }
 
+    /// Adds what is heard of its nodes.
+    pub(crate) fn hears(&self, hearing: &mut planner::Hearing) {
+        let (now, state) = (self.shared.now(), self.state.lock());
+        for node in state.record.nodes() {
+            let answered_at = state.observed.node(&node.1.id).seen.as_ref();
+            hearing.add(answered_at.map(|seen| seen.received_at), &self.shared.policy, now);
+        }
+    }
+
     /// Told of every change of the record.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -3,14 +3,17 @@
 //! Invariant: what says that this process leads is a read of the store that was sent after whatever it is to cover, so
 //! nothing here measures how long anything lasts. A standby asks all nodes without leading them and is warm; a claim needs
 //! a proof ([`planner::proof`]); what a leader does begins with a read of all records that was sent after its claim.
+//! One that hears no node any more gives the lead up to one that does ([`planner::yields`]).
 
 pub(crate) mod known;
+#[cfg(test)]
+mod tests;
 mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::Proof;
+use planner::{Leading, Proof, Time};
 
 use self::known::{Known, Lead};
 use self::witness::Witness;
@@ -19,37 +22,70 @@ use crate::store::{Leader, Outcome};
 
 /// Between two reads of a leader, and two looks of a standby.
 const PACE: Duration = Duration::from_millis(60);
+/// How often a leader asks itself whether it hears nodes: there may be thousands.
+const LISTENS: Duration = Duration::from_millis(500);
+/// Between two attempts of a leader to read records that it could not read, ms.
+const UNREAD_MS: u64 = 5_000;
 /// How long a process that ends waits for the store to take that.
 const RESIGN_LIMIT: Duration = Duration::from_millis(500);
+
+/// Why this process leads no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Another has claimed the lead, or what is to be led was never read.
+    Lost,
+    /// It is reached elsewhere than its claim says.
+    Moved,
+    /// It hears no node, and another does.
+    Deaf,
+}
 
 impl Lead {
     /// Takes its part until the process ends.
     pub(crate) async fn run(&self, registry: &Arc<Registry>) {
         let shared = Arc::clone(&registry.shared);
         let mut witness = Witness::new(Arc::clone(&shared));
-        let (mut since, mut claimed_at) = (0, None);
+        let (mut since, mut claimed_at, mut vacant_at) = (0, None, None);
+        // How often the lead was given up, and nobody else has taken it.
+        let mut in_vain = 0_u32;
         loop {
             if let Some(term) = self.etcd.holds() {
                 witness.watch(None);
-                self.leading(registry, term).await;
-                since = 0;
+                let end = self.leading(registry, term, in_vain).await;
+                in_vain = if end == End::Deaf { in_vain.saturating_add(1) } else { in_vain };
+                (since, vacant_at) = (0, None);
                 continue;
             }
             match self.etcd.look(since).await {
                 Ok(look) => {
                     since = look.revision;
-                    registry.follow(look.changed, &look.names);
-                    witness.watch(look.leader.as_ref());
-                    self.known.lock().leader.clone_from(&look.leader);
-                    let is_vacant = look.leader.as_ref().is_none_or(Leader::is_vacant);
-                    let standby = witness.standby(is_vacant, registry.witnesses(), claimed_at);
+                    self.looked(None, shared.now());
+                    let leader = look.leader.clone();
+                    registry.follow(look);
+                    witness.watch(leader.as_ref());
+                    self.known.lock().leader.clone_from(&leader);
+                    if leader.as_ref().is_none_or(Leader::is_vacant) {
+                        vacant_at.get_or_insert(shared.now());
+                    } else if self.etcd.holds().is_none() {
+                        (vacant_at, in_vain) = (None, 0);
+                    }
+                    let nodes = (registry.witnesses(), registry.hearing());
+                    let standby = witness.standby(vacant_at, nodes, claimed_at);
                     if let Some(proof) = planner::proof(&standby, &shared.policy, shared.now()) {
                         claimed_at = Some(shared.now());
-                        self.claim(look.leader.as_ref(), proof).await;
+                        self.claim(leader.as_ref(), proof).await;
                         continue;
                     }
                 }
-                Err(error) => tracing::debug!(error = error.chain(), "look who leads"),
+                // Told once: it is looked again many times a second.
+                Err(error) => {
+                    if self.looked(Some(error.chain()), shared.now()) {
+                        tracing::warn!(
+                            error = error.chain(),
+                            "look who leads: this controller does not know, and tries on"
+                        );
+                    }
+                }
             }
             tokio::time::sleep(PACE).await;
         }
@@ -67,23 +103,30 @@ impl Lead {
         }
     }
 
-    /// Leads until a read shows another's claim.
-    async fn leading(&self, registry: &Arc<Registry>, term: u64) {
+    /// Leads until a read shows another's claim, or it is better that another leads.
+    async fn leading(&self, registry: &Arc<Registry>, term: u64, in_vain: u32) -> End {
         let shared = &registry.shared;
         // What the predecessor wrote last may be newer than what was seen of it: nobody writes any more.
         let look = loop {
             match self.etcd.look(0).await {
                 Ok(look) if self.etcd.holds() == Some(term) => break look,
-                Ok(_) => return,
-                Err(error) => tracing::warn!(error = error.chain(), "read what is to be led"),
+                Ok(_) => return End::Lost,
+                Err(error) => {
+                    if self.looked(Some(error.chain()), shared.now()) {
+                        tracing::warn!(error = error.chain(), "read what is to be led");
+                    }
+                }
             }
             tokio::time::sleep(PACE).await;
         };
-        registry.follow(look.changed, &look.names);
+        self.looked(None, shared.now());
+        let leader = look.leader.clone();
+        registry.follow(look);
         registry.leads(term);
-        *self.known.lock() = Known { leads: Some(term), read: None, leader: look.leader };
-        let (mut trouble, mut has_moved) = (false, false);
-        while self.etcd.holds() == Some(term) && !has_moved {
+        *self.known.lock() = Known { leads: Some(term), read: None, leader };
+        let (since, mut trouble) = (shared.now(), false);
+        let (mut listened, mut read_at) = (since, since);
+        let end = loop {
             let sent = shared.now();
             match self.etcd.leader().await {
                 Ok(leader) => {
@@ -104,23 +147,64 @@ impl Lead {
                 Err(_) => {}
             }
             tokio::time::sleep_until(shared.instant(sent) + PACE).await;
-            has_moved = self.etcd.holds() == Some(term) && self.has_moved();
+            if self.etcd.holds() != Some(term) {
+                break End::Lost;
+            }
+            if self.has_moved() {
+                break End::Moved;
+            }
+            if shared.instant(listened) + LISTENS <= tokio::time::Instant::now() {
+                listened = shared.now();
+                if self.is_deaf(registry, since, in_vain) {
+                    break End::Deaf;
+                }
+                if registry.has_unread() && listened.millis_since(read_at) >= UNREAD_MS {
+                    read_at = listened;
+                    self.read_again(registry, term).await;
+                }
+            }
+        };
+        self.ended(registry, term, end).await;
+        end
+    }
+
+    /// Looks whether records that could not be read can be read now.
+    async fn read_again(&self, registry: &Registry, term: u64) {
+        match self.etcd.look(0).await {
+            Ok(look) if self.etcd.holds() == Some(term) => registry.read_again(look),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = error.chain(), "read records again"),
         }
+    }
+
+    /// Whether this controller hears no node, and another does.
+    fn is_deaf(&self, registry: &Registry, since: Time, in_vain: u32) -> bool {
+        let (hearing, other_hears_at) = (registry.hearing(), self.other_hears_at());
+        let of = Leading { hearing, since, other_hears_at, in_vain };
+        planner::yields(&of, &registry.shared.policy, registry.shared.now())
+    }
+
+    /// Leads no more, and says why.
+    async fn ended(&self, registry: &Registry, term: u64, end: End) {
         {
             let mut known = self.known.lock();
             (known.leads, known.read) = (None, None);
         }
-        if !has_moved {
-            tracing::warn!(term, "another controller leads now: this one observes");
-        }
         registry.stop();
-        if has_moved {
+        match end {
+            End::Lost => tracing::warn!(term, "another controller leads now: this one observes"),
             // Its claim sends the others to where it was, perhaps in clear.
-            tracing::info!(
+            End::Moved => tracing::info!(
                 term,
                 address = self.address(),
                 "this controller is reached elsewhere now: the lead is claimed anew"
-            );
+            ),
+            End::Deaf => tracing::warn!(
+                term,
+                "this controller hears no node any more, and one that stands by does: it gives the lead up"
+            ),
+        }
+        if end != End::Lost {
             self.leave().await;
         }
     }

@@ -49,13 +49,15 @@ pub(crate) struct Process {
     pub(crate) is_ready: bool,
     /// Since the store was last written; `None` before.
     pub(crate) store_age: Option<Duration>,
+    /// Records that could not be read.
+    pub(crate) unread: usize,
     /// Unix time; `None` without a certificate.
     pub(crate) certificate_ends_s: Option<i64>,
 }
 
 /// The page: what `metrics::controller` lists.
 pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]) -> String {
-    let Process { term, is_ready, store_age, certificate_ends_s } = *process;
+    let Process { term, is_ready, store_age, unread, certificate_ends_s } = *process;
     let mut page = Page::default();
     page.family(&rows::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1)]);
     page.value(&rows::READY, u8::from(is_ready));
@@ -66,6 +68,7 @@ pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]
     if let Some(age) = store_age {
         page.value(&rows::STORE_WRITE_AGE_SECONDS, age.as_secs());
     }
+    page.value(&rows::UNREAD_RECORDS, unread);
     for (metric, samples) in FAMILIES {
         page.head(metric);
         for status in clusters {
@@ -79,7 +82,7 @@ pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]
             }
         }
     }
-    metrics::process::render(&mut page, certificate_ends_s);
+    metrics::process::render(&mut page, &limits::http::closed(), certificate_ends_s);
     page.into_text()
 }
 
@@ -194,7 +197,8 @@ mod tests {
     #[test]
     fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
         let store_age = Some(Duration::from_secs(9));
-        let process = Process { term: 4, is_ready: true, store_age, certificate_ends_s: Some(7) };
+        let process =
+            Process { term: 4, is_ready: true, store_age, unread: 2, certificate_ends_s: Some(7) };
         let text = render(&process, &Counters::default(), &[status()]);
         let announced: Vec<&str> = text
             .lines()
@@ -218,6 +222,7 @@ mod tests {
             format!("holdfast_controller_move_waits_seconds{{{of},move=\"7\"}} 61"),
             "holdfast_controller_slots_moved_total 0".to_owned(),
             "holdfast_controller_store_write_age_seconds 9".to_owned(),
+            "holdfast_controller_unread_records 2".to_owned(),
             "holdfast_controller_failovers_total 0".to_owned(),
             "holdfast_controller_ready 1".to_owned(),
         ] {

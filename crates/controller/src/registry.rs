@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::rest::Actor;
 use parking_lot::Mutex;
-use planner::{Guard, Record};
+use planner::{Guard, Hearing, Record};
 
 use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, losses, rival};
 use crate::events::Event;
-use crate::store::{Outcome, Store, StoreError, fresh_tag};
+use crate::store::{Look, Outcome, Store, StoreError, fresh_tag};
 
 type Key = (String, String);
 
@@ -29,6 +29,8 @@ const READ_RETRY: Duration = Duration::from_millis(200);
 pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
     clusters: Mutex<BTreeMap<Key, Arc<Cluster>>>,
+    /// Clusters of a shared store whose record cannot be read, and why.
+    unread: Mutex<BTreeMap<Key, String>>,
     /// Asks the controller that leads, where this one does not.
     pub(crate) passing: reqwest::Client,
 }
@@ -43,19 +45,21 @@ impl Registry {
             .connect_timeout(CONNECT_LIMIT)
             .build()
             .context("prepare requests to other controllers")?;
-        Ok(Arc::new(Self { shared, clusters: Mutex::new(BTreeMap::new()), passing }))
+        let (clusters, unread) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { shared, clusters, unread, passing }))
     }
 
-    /// Runs these records, newer ones of clusters that run already, and none that is not named.
-    pub(crate) fn follow(&self, changed: Vec<Record>, names: &BTreeSet<Key>) {
+    /// Runs the records that a look shows, newer ones of clusters that run already, and none that is
+    /// not named.
+    pub(crate) fn follow(&self, look: Look) {
+        let Look { changed, unread, names, .. } = look;
+        self.could_read(&changed, unread, &names);
         for record in changed {
             let key = (record.namespace.clone(), record.name.clone());
             let mut known = self.clusters.lock().get(&key).map(Arc::clone);
-            // Records begin at one: another cluster has taken the name while nobody looked. What
-            // leads has newer ones than it reads, now and then.
-            let is_older = |known: &Arc<Cluster>| record.revision < known.record().revision;
+            // What leads has newer ones than it reads, now and then.
             if !self.shared.leads()
-                && let Some(gone) = known.take_if(|known| is_older(known))
+                && let Some(gone) = known.take_if(|known| is_another(&known.record(), &record))
             {
                 gone.stop();
             }
@@ -76,8 +80,68 @@ impl Registry {
         });
     }
 
-    /// This process leads every cluster from here on.
+    /// Notes which records a look could read, and which not.
+    fn could_read(&self, read: &[Record], not: Vec<(Key, String)>, names: &BTreeSet<Key>) {
+        let mut unread = self.unread.lock();
+        for record in read {
+            let key = (record.namespace.clone(), record.name.clone());
+            if unread.remove(&key).is_some() {
+                let cluster = format!("{}/{}", key.0, key.1);
+                tracing::info!(cluster, "its record can be read again");
+            }
+        }
+        for (key, why) in not {
+            let cluster = format!("{}/{}", key.0, key.1);
+            let known = unread.insert(key, why.clone());
+            if known.is_none_or(|known| known != why) {
+                tracing::warn!(
+                    cluster,
+                    why,
+                    "the record of this cluster cannot be read: it is not looked after from here"
+                );
+            }
+        }
+        unread.retain(|key, _| names.contains(key));
+    }
+
+    /// Whether there is a record that cannot be read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.lock().is_empty()
+    }
+
+    /// Why the record of this cluster cannot be read, if it is there.
+    pub(crate) fn unread(&self, namespace: &str, name: &str) -> Option<String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.unread.lock().get(&key).cloned()
+    }
+
+    /// How many records cannot be read.
+    pub(crate) fn unread_count(&self) -> usize {
+        self.unread.lock().len()
+    }
+
+    /// As the leader: runs what could not be read before and can be now. What else there is has
+    /// newer records here than any look shows.
+    pub(crate) fn read_again(&self, look: Look) {
+        let Look { mut changed, unread, names, .. } = look;
+        changed.retain(|record| self.unread(&record.namespace, &record.name).is_some());
+        self.could_read(&changed, unread, &names);
+        for record in changed {
+            let cluster = format!("{}/{}", record.namespace, record.name);
+            if let Err(error) = self.run(record, None) {
+                tracing::error!(cluster, %error, "run a cluster");
+            }
+        }
+    }
+
+    /// This process leads every cluster from here on. What it knows of one whose record it cannot
+    /// read is of before, and nothing to lead by.
     pub(crate) fn leads(&self, term: u64) {
+        for key in self.unread.lock().keys() {
+            if let Some(cluster) = self.clusters.lock().remove(key) {
+                cluster.stop();
+            }
+        }
         for cluster in self.all() {
             cluster.leads(term);
         }
@@ -94,6 +158,14 @@ impl Registry {
     /// What all nodes say of who leads them.
     pub(crate) fn witnesses(&self) -> Vec<planner::Witness> {
         self.all().iter().flat_map(|cluster| cluster.witnesses()).collect()
+    }
+
+    /// What this process hears of all nodes.
+    pub(crate) fn hearing(&self) -> Hearing {
+        let mut hearing = Hearing::default();
+        self.all().iter().for_each(|cluster| cluster.hears(&mut hearing));
+        hearing.unread = self.unread_count();
+        hearing
     }
 
     /// Starts every cluster of the store.
@@ -269,7 +341,18 @@ impl Registry {
         let of_store = self.shared.store.trouble().map(|why| {
             format!("the store does not work, so nobody fails over and no set changes: {why}")
         });
-        of_store.or_else(|| self.all().iter().find_map(|cluster| cluster.trouble()))
+        let unread = || {
+            let unread = self.unread.lock();
+            let ((namespace, name), why) = unread.first_key_value()?;
+            Some(format!(
+                "the record of cluster {namespace}/{name} in the store cannot be read, so this controller does not look after it: {why}"
+            ))
+        };
+        let lead = || self.shared.lead.as_ref()?.trouble(self.shared.now());
+        of_store
+            .or_else(lead)
+            .or_else(unread)
+            .or_else(|| self.all().iter().find_map(|cluster| cluster.trouble()))
     }
 
     /// Why this process, the only one of its store, carries nothing out; `None` if it does.
@@ -336,6 +419,14 @@ impl Registry {
             cluster.stop();
         }
     }
+}
+
+/// Whether the record that was read is of another cluster, which has taken the name while nobody
+/// looked: it has another name for nodes, or begins at one again.
+fn is_another(known: &Record, read: &Record) -> bool {
+    let ids = [&known.cluster_id, &read.cluster_id];
+    let is_renamed = ids.iter().all(|id| !id.is_empty()) && ids[0] != ids[1];
+    is_renamed || read.revision < known.revision
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ use std::sync::Arc;
 use api::rest::UserRole::{Admin, Operator, Viewer};
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware, routing};
 use planner::{Record, Shard, ShardId};
@@ -44,6 +44,7 @@ use self::error::ApiError;
 use self::table::{Row, delete, get, patch, post};
 use crate::Live;
 use crate::cluster::Cluster;
+use crate::lead::known::HEARS;
 use crate::registry::Registry;
 
 /// What every handler gets.
@@ -142,8 +143,13 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .with_state(registry)
 }
 
-/// Whether a failover could be carried out now, and not only whether somebody listens.
-async fn health(registry: App) -> Response {
+/// Whether a failover could be carried out now, and not only whether somebody listens. A controller
+/// that stands by asks as well, and says what it hears of nodes.
+async fn health(registry: App, headers: HeaderMap) -> Response {
+    let hears = headers.get(HEARS).and_then(|hears| hears.to_str().ok());
+    if let Some((lead, hears)) = registry.shared.lead.as_ref().zip(hears) {
+        lead.told(hears, registry.shared.now());
+    }
     match registry.unready() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
@@ -171,9 +177,17 @@ fn yes_or_no(query: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiEr
 }
 
 fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Cluster>, ApiError> {
-    registry
-        .get(namespace, name)
-        .ok_or_else(|| ApiError::not_found(format!("cluster {namespace}/{name}: not found")))
+    if let Some(cluster) = registry.get(namespace, name) {
+        return Ok(cluster);
+    }
+    let cluster = format!("cluster {namespace}/{name}");
+    Err(match registry.unread(namespace, name) {
+        Some(why) => {
+            let words = format!("{cluster}: its record in the store cannot be read: {why}");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, words)
+        }
+        None => ApiError::not_found(format!("{cluster}: not found")),
+    })
 }
 
 /// The index of the shard that a path names: by its lasting id, or by where it stands now.

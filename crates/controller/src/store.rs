@@ -29,6 +29,8 @@ use planner::Record;
 use topology::Endpoint;
 
 pub use embedded::Embedded;
+#[cfg(test)]
+pub(crate) use etcd::server;
 pub use etcd::{Etcd, Leader, Look, Place};
 pub use idle::{At, Idle};
 pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity};

@@ -281,6 +281,23 @@ async fn an_operator_pauses_and_changes_no_promise() {
     controller.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_without_a_token_keep_nobody_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    let address = controller.url.trim_start_matches("http://");
+    let mut idle = Vec::new();
+    for _ in 0..600 {
+        idle.push(tokio::net::TcpStream::connect(address).await.expect("a connection"));
+    }
+    for _ in 0..5 {
+        let asked = controller.call_with(Some(TOKEN), "GET", "/namespaces", json!({}));
+        assert_eq!(asked.await.0, 200);
+    }
+    drop(idle);
+    controller.stop().await;
+}
+
 /// The standby knows users by reading, and tells the leader where a request came from.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_the_same_at_every_controller() {

@@ -257,6 +257,71 @@ async fn a_leader_that_ends_leaves_the_lead_vacant() {
     drop(ended);
 }
 
+/// It reaches the store, and its REST port answers: nothing but what it hears says against it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_no_node_gives_way_to_one_that_does() {
+    let site = Site::start(1, 2).await;
+    let leader = site.leader().await;
+    let term = site.store.leader().await.expect("a read").expect("a leader").term;
+    for node in &site.nodes {
+        node.inside.lock().cut_from = Some(term);
+    }
+    until("the other to lead", || async {
+        let now = site.store.leader().await.map_err(|error| error.to_string())?;
+        let is_other =
+            now.as_ref().is_some_and(|now| now.address == site.controllers[1 - leader].url);
+        if is_other { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    site.is_healthy(1 - leader).await;
+    site.serves(&[0, 1, 2]).await;
+}
+
+/// As a later version writes it. It hides no other cluster, from a standby or from a leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_read_is_told_of_and_holds_up_no_other() {
+    let mut site = Site::start(1, 2).await;
+    let leader = site.leader().await;
+    let (record, tag) = ("/holdfast/clusters/n/later", "/holdfast/tags/n/later");
+    site.etcd.put(tag, "1").await;
+    site.etcd.put(record, "{\"shards\": 7}").await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let told = async |of: &Process| {
+        let answer = http.get(format!("{}/healthz", of.url)).send().await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+        let is_told = status == 503 && text.contains("n/later");
+        if is_told { Ok(()) } else { Err(format!("{status} {text}")) }
+    };
+    until("the standby to tell of it", || told(&site.controllers[1 - leader])).await;
+    drop(site.controllers.remove(leader));
+    let next = &site.controllers[0];
+    until("the standby to lead", || async {
+        let leader = site.store.leader().await.map_err(|error| error.to_string())?;
+        let is_next = leader.as_ref().is_some_and(|leader| leader.address == next.url);
+        if is_next { Ok(()) } else { Err(format!("{leader:?}")) }
+    })
+    .await;
+    // One cluster is served, and says what keeps its controller from the other.
+    let of = |name: &str| format!("/namespaces/n/clusters/{name}");
+    until("an alarm", || async {
+        let (code, body) = next.call("GET", &format!("{}/status", of("c")), json!({})).await?;
+        let alarms = body["data"]["alarms"].to_string();
+        if code == 200 && alarms.contains("n/later") { Ok(()) } else { Err(body.to_string()) }
+    })
+    .await;
+    site.serves(&[0, 1, 2]).await;
+    let (code, body) = next.call("GET", &of("later"), json!({})).await.expect("an answer");
+    assert_eq!(code, 503, "{body}");
+    let page = http.get(format!("{}/metrics", next.url)).send().await.expect("a page");
+    let page = page.text().await.expect("a page");
+    assert!(page.contains("\nholdfast_controller_unread_records 1\n"), "{page}");
+
+    site.etcd.remove(record).await;
+    site.etcd.remove(tag).await;
+    site.is_healthy(0).await;
+}
+
 /// What standbys pass on goes to the URL of the claim: one that is not right any more is not kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_reached_elsewhere_after_sighup_says_so() {

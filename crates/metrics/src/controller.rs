@@ -24,6 +24,8 @@ rows! {
         "REST requests without a token that is good, or by a role that is too low.";
     STORE_WRITE_AGE_SECONDS Gauge "holdfast_controller_store_write_age_seconds"
         "Since the store was last written durably.";
+    UNREAD_RECORDS Gauge "holdfast_controller_unread_records"
+        "Clusters in the store whose record this controller cannot read, so that it does not look after them.";
     TOPOLOGY_VERSION Gauge "holdfast_controller_topology_version" ["cluster"] "Version of the cluster's topology.";
     ALARMS Gauge "holdfast_controller_alarms" ["cluster"] "Alarms that last.";
     HEALTHY Gauge "holdfast_controller_healthy" ["cluster"] "1 for a cluster that is as it should be.";

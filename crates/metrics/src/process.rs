@@ -10,15 +10,17 @@ rows! {
     START_TIME_SECONDS Gauge "process_start_time_seconds" "Start of the process, Unix time.";
     OPEN_FDS Gauge "process_open_fds" "Open file descriptors.";
     MAX_FDS Gauge "process_max_fds" "How many there may be.";
+    HTTP_CLOSED Counter "process_http_connections_closed_total" ["reason"] "HTTP connections closed by this process: all places taken (full), its place given to another (given-up), a request or answer that took too long (slow).";
     CERTIFICATE_END_TIME_SECONDS Gauge "process_certificate_end_time_seconds" "When the certificate of this process runs out, Unix time.";
 }
 
 /// Ticks of `/proc/…/stat` in a second: fixed for what user space is shown.
 const TICKS: f64 = 100.0;
 
-/// Adds the metrics of this process to a page; `certificate_ends_s` is when its certificate runs
-/// out, where it has one.
-pub fn render(page: &mut Page, certificate_ends_s: Option<i64>) {
+/// Adds the metrics of this process to a page. `closed` are the connections to its HTTP port that
+/// it has closed, by reason; `certificate_ends_s` is when its certificate runs out, where it has
+/// one.
+pub fn render(page: &mut Page, closed: &[(&str, u64)], certificate_ends_s: Option<i64>) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -37,6 +39,7 @@ pub fn render(page: &mut Page, certificate_ends_s: Option<i64>) {
             page.value(metric, value);
         }
     }
+    page.family(&HTTP_CLOSED, closed.iter().copied());
     if let Some(ends_s) = certificate_ends_s {
         page.value(&CERTIFICATE_END_TIME_SECONDS, ends_s);
     }
@@ -79,14 +82,16 @@ mod tests {
     #[test]
     fn this_process_is_described_under_the_usual_names() {
         let mut page = Page::default();
-        render(&mut page, Some(1));
+        render(&mut page, &[("full", 7), ("slow", 0)], Some(1));
         let text = page.into_text();
         for Metric { name, .. } in ALL {
-            let row = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+            let begins = [format!("{name} "), format!("{name}{{")];
+            let row = text.lines().find(|line| begins.iter().any(|begin| line.starts_with(begin)));
             let value = row.and_then(|row| row.rsplit(' ').next()?.parse::<f64>().ok());
             assert!(value.is_some_and(|value| value >= 0.0), "{name}: {text}");
         }
         assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"));
+        assert!(text.contains("\nprocess_http_connections_closed_total{reason=\"full\"} 7\n"));
     }
 
     #[test]

@@ -316,6 +316,8 @@ async fn wait_for_end(
     reloading.abort();
     supervisor::stopping();
     if is_told {
+        let timeout_ms = node.config.now().handover_timeout_ms;
+        supervisor::waits(Duration::from_millis(timeout_ms.into()));
         tokio::select! {
             () = handover::wait(node) => {}
             _ = terminate.recv() => tracing::info!("SIGTERM again: stopping at once"),

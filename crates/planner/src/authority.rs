@@ -5,6 +5,7 @@
 //! later claim: so whatever the leader or its clock suffers, its leases end one longest lease after the claim of another,
 //! who counts from there.
 
+use crate::hearing::Hearing;
 use crate::{Policy, Time};
 
 /// By what this controller leads.
@@ -65,8 +66,8 @@ pub struct Witness {
 /// What a standby knows of the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standby {
-    /// The store says that nobody leads.
-    pub is_vacant: bool,
+    /// Since when the store says that nobody leads.
+    pub vacant_at: Option<Time>,
     /// When this controller began to look, or last heard the leader.
     pub heard_at: Time,
     /// When its connection was closed, and since then nothing came.
@@ -75,6 +76,8 @@ pub struct Standby {
     pub refused_at: Option<Time>,
     /// Every node of every cluster.
     pub nodes: Vec<Witness>,
+    /// What this controller hears of them.
+    pub hearing: Hearing,
     /// When this process claimed last.
     pub claimed_at: Option<Time>,
 }
@@ -91,15 +94,19 @@ pub enum Proof {
 }
 
 /// Whether to claim the lead (rule O1). A false proof costs a change of the leader, never an acknowledged write.
+///
+/// A controller that hears no node, or cannot read every record, leaves a lead that anybody may
+/// take to the others for a while.
 pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     if of.claimed_at.is_some_and(|at| now < at.plus_millis(CLAIM_MS)) {
         return None;
     }
-    if of.is_vacant {
-        return Some(Proof::Vacant);
+    if let Some(since) = of.vacant_at {
+        return of.hearing.may_take(since, now).then_some(Proof::Vacant);
     }
-    let is_refused = of.closed_at.zip(of.refused_at);
-    if is_refused.is_some_and(|(closed, refused)| refused >= closed.plus_millis(AGAIN_MS)) {
+    let gone = of.closed_at.zip(of.refused_at);
+    let gone = gone.filter(|(closed, refused)| *refused >= closed.plus_millis(AGAIN_MS));
+    if gone.is_some_and(|(closed, _)| of.hearing.may_take(closed, now)) {
         return Some(Proof::Refused);
     }
     let silence = SILENT_MS.max(policy.heartbeat_ms.saturating_mul(2));
@@ -108,7 +115,8 @@ pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
     let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_over));
     let is_silent = is_over(of.heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
-    is_silent.then_some(Proof::Silent)
+    let may_take = of.hearing.may_take(of.heard_at.plus_millis(silence), now);
+    (is_silent && may_take).then_some(Proof::Silent)
 }
 
 #[cfg(test)]
@@ -161,8 +169,35 @@ mod tests {
         assert_eq!(proven(&gone, 10_060), Some(Proof::Refused));
         gone.claimed_at = Some(at(9_000));
         assert_eq!(proven(&gone, 10_060), None, "one claim in two seconds");
-        let vacant = Standby { is_vacant: true, ..view() };
+        let vacant = Standby { vacant_at: Some(at(10_000)), ..view() };
         assert_eq!(proven(&vacant, 10_000), Some(Proof::Vacant));
+    }
+
+    #[test]
+    fn one_that_hears_no_node_lets_others_go_first() {
+        let hearing = Hearing { nodes: 4, ..Hearing::default() };
+        let vacant = Standby { vacant_at: Some(at(10_000)), hearing, ..view() };
+        assert_eq!(proven(&vacant, 11_999), None);
+        assert_eq!(proven(&vacant, 12_000), Some(Proof::Vacant), "nobody has");
+        let (closed_at, refused_at) = (Some(at(10_010)), Some(at(10_060)));
+        let gone = Standby { closed_at, refused_at, hearing, ..view() };
+        assert_eq!(proven(&gone, 12_009), None);
+        assert_eq!(proven(&gone, 12_010), Some(Proof::Refused));
+        let hearing = Hearing { heard: 1, ..hearing };
+        assert_eq!(proven(&Standby { hearing, ..vacant }, 10_000), Some(Proof::Vacant));
+        assert_eq!(proven(&Standby { hearing, ..gone }, 10_060), Some(Proof::Refused));
+    }
+
+    #[test]
+    fn one_that_cannot_lead_every_cluster_lets_others_go_first() {
+        let hearing = Hearing { nodes: 4, heard: 4, answering: 4, unread: 1 };
+        let vacant = Standby { vacant_at: Some(at(10_000)), hearing, ..view() };
+        assert_eq!(proven(&vacant, 11_999), None);
+        assert_eq!(proven(&vacant, 12_000), Some(Proof::Vacant), "nobody has");
+        let nodes = vec![node(20_300, 9_900); 4];
+        let silent = Standby { heard_at: at(18_000), nodes, hearing, ..view() };
+        assert_eq!(proven(&silent, 20_399), None);
+        assert_eq!(proven(&silent, 20_400), Some(Proof::Silent));
     }
 
     /// Rule O2.

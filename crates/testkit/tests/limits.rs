@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -219,6 +220,36 @@ fn of_150_connections_at_once_ten_are_served_and_all_others_told() -> Result<()>
     })?;
     let (served, told) = (served.into_inner(), told.into_inner());
     ensure!((served, told) == (10, 140), "{served} served, {told} told");
+    Ok(())
+}
+
+/// What the HTTP port of a node answers.
+fn page(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).context("connect to the HTTP port")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).context("ask")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).context("read the answer")?;
+    Ok(text)
+}
+
+#[test]
+fn idle_connections_to_its_http_port_hide_no_node() -> Result<()> {
+    let admin = process::free_port()?;
+    let server = Server::node(&format!("workers 2\nadmin-port {admin}"))?;
+    let address = SocketAddr::from(([127, 0, 0, 1], admin));
+    let mut crowd = idle(address, 200)?;
+    let said = page(address, "/healthz")?;
+    ensure!(said.contains("ok sequence="), "{said}");
+    let said = page(address, "/metrics")?;
+    ensure!(said.contains("process_http_connections_closed_total{reason=\"given-up\"} "), "{said}");
+    // Nobody asked the newest to go.
+    let last = crowd.last_mut().context("a connection")?;
+    let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    last.write_all(request.as_bytes()).context("ask")?;
+    ensure!(last.read(&mut [0; 8])? > 0, "the newest connection was closed");
+    drop(server);
     Ok(())
 }
 

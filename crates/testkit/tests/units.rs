@@ -1,10 +1,12 @@
 //! The units of `packaging/systemd`, read by systemd itself, and held against what the processes accept.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use testkit::process;
+use testkit::process::{self, Process};
+use testkit::wait;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd")
@@ -138,4 +140,58 @@ fn the_processes_take_the_command_lines_of_their_units() -> Result<()> {
         ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
+}
+
+/// A drain, or a handover, may be given more time than the units give a stop.
+#[test]
+fn a_process_that_is_stopped_asks_for_the_time_that_it_was_given() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).context("listen as systemd does")?;
+    socket.set_nonblocking(true)?;
+    let dir = folder.path().join("node");
+    let cases = [
+        (
+            "balancer",
+            format!(
+                "listen = '127.0.0.1:{}'\n[limits]\ndrain_ms = 120000\n",
+                process::free_port()?
+            ),
+        ),
+        (
+            "node",
+            format!(
+                "bind 127.0.0.1\nport {}\ndir {}\nhandover-timeout-ms 120000\n",
+                process::free_port()?,
+                dir.display()
+            ),
+        ),
+    ];
+    for (name, text) in cases {
+        let config = folder.path().join(format!("{name}.conf"));
+        std::fs::write(&config, text)?;
+        let mut command = Command::new(process::holdfast()?);
+        command.args([name, "-c"]).arg(&config).env("NOTIFY_SOCKET", &path);
+        let process = Process::start_command(command, &folder.path().join("log"))?;
+        said(&socket, "READY=1").with_context(|| process.log())?;
+        process::signal(process.pid(), libc::SIGTERM)?;
+        let asked = said(&socket, "EXTEND_TIMEOUT_USEC=").with_context(|| process.log())?;
+        let asked_us: u64 = asked.trim().parse().with_context(|| asked.clone())?;
+        ensure!((120_000_000..240_000_000).contains(&asked_us), "{name} asks for {asked_us} us");
+    }
+    Ok(())
+}
+
+/// What follows `word` in what a process tells its supervisor, as soon as it does.
+fn said(socket: &UnixDatagram, word: &str) -> Result<String> {
+    let mut heard = String::new();
+    wait::until(word, process::START_PATIENCE, || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            heard.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            heard.push('\n');
+        }
+        let line = heard.lines().find_map(|line| line.strip_prefix(word));
+        line.map(str::to_owned).with_context(|| heard.clone())
+    })
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::HttpBody as _;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::connect_info::{Connected, IntoMakeServiceWithConnectInfo};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
@@ -12,25 +12,28 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::IncomingStream;
-use limits::http::Bounded;
+use limits::http::{BODY, Bounded, Conduct};
 use tokio::net::TcpListener;
 
 use crate::authority::{Authority, Names};
+use crate::body::Timed;
 use crate::error::{Say, in_json};
 use crate::listener::Listener;
 
-/// Both ends of a connection.
-#[derive(Debug, Clone, Copy)]
+/// Both ends of a connection, and what it is doing.
+#[derive(Debug, Clone)]
 pub struct Ends {
     /// The address of this machine that it was made to.
     local: Option<IpAddr>,
     peer: IpAddr,
+    /// `None` where connections are not counted.
+    conduct: Option<Arc<Conduct>>,
 }
 
 impl Ends {
-    fn of(local: Option<SocketAddr>, peer: SocketAddr) -> Self {
+    fn of(local: Option<SocketAddr>, peer: SocketAddr, conduct: Option<&Arc<Conduct>>) -> Self {
         let local = local.map(|address| address.ip().to_canonical());
-        Self { local, peer: peer.ip().to_canonical() }
+        Self { local, peer: peer.ip().to_canonical(), conduct: conduct.cloned() }
     }
 
     /// From where a request of a [`service`] came: the other end of its connection.
@@ -38,23 +41,33 @@ impl Ends {
         let info = request.extensions().get::<ConnectInfo<Self>>()?;
         Some(info.0.peer)
     }
+
+    /// Says of a request of a [`service`] that it may come in: where places are short, its
+    /// connection keeps its own before those that have shown no token.
+    pub fn admit(request: &Request) {
+        if let Some(conduct) = conduct(request) {
+            conduct.know();
+        }
+    }
 }
 
 impl Connected<IncomingStream<'_, TcpListener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self::of(stream.io().local_addr().ok(), *stream.remote_addr())
+        Self::of(stream.io().local_addr().ok(), *stream.remote_addr(), None)
     }
 }
 
 impl Connected<IncomingStream<'_, Bounded>> for Ends {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        Self::of(stream.io().local_addr().ok(), *stream.remote_addr())
+        let io = stream.io();
+        Self::of(io.local_addr().ok(), *stream.remote_addr(), Some(io.conduct()))
     }
 }
 
 impl Connected<IncomingStream<'_, Listener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self::of(stream.io().local_addr(), *stream.remote_addr())
+        let io = stream.io();
+        Self::of(io.local_addr(), *stream.remote_addr(), Some(io.conduct()))
     }
 }
 
@@ -90,7 +103,8 @@ impl Door {
         Self { names: Arc::new(names), probes, option, say }
     }
 
-    /// Puts the door, and errors as JSON, before all routes and fallbacks that `router` has.
+    /// Puts the door, errors as JSON, and a limit for the bodies of requests before all routes and
+    /// fallbacks that `router` has.
     pub fn before(self, router: Router) -> Router {
         let say = self.say;
         // As one service: a layer on the routes themselves is inside of what adds `Allow` to a 405.
@@ -98,6 +112,7 @@ impl Door {
             .fallback_service(router)
             .layer(middleware::from_fn_with_state(self, enter))
             .layer(middleware::from_fn_with_state(say, in_json))
+            .layer(middleware::from_fn(serve))
     }
 
     fn check(&self, request: &Request) -> Result<(), Refused> {
@@ -170,6 +185,18 @@ impl Door {
         );
         (StatusCode::FORBIDDEN, words)
     }
+}
+
+fn conduct(request: &Request) -> Option<&Arc<Conduct>> {
+    request.extensions().get::<ConnectInfo<Ends>>()?.0.conduct.as_ref()
+}
+
+/// The connection keeps its place while its request is answered, and the body has its limit.
+async fn serve(request: Request, next: Next) -> Response {
+    let _served = conduct(&request).map(Conduct::serve);
+    let has_body = !request.body().is_end_stream();
+    let timed = |body| Body::new(Timed::new(body, BODY));
+    next.run(if has_body { request.map(timed) } else { request }).await
 }
 
 async fn enter(State(door): State<Door>, request: Request, next: Next) -> Response {

@@ -9,6 +9,7 @@
 //! where others may come in too.
 
 mod authority;
+mod body;
 pub mod certs;
 mod door;
 mod error;

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use limits::http::{Bounded, Connection};
+use limits::http::{Bounded, Conduct, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
@@ -55,6 +55,7 @@ impl axum::serve::Listener for Listener {
 pub struct Stream {
     inner: Inner,
     local: Option<SocketAddr>,
+    conduct: Arc<Conduct>,
 }
 
 enum Inner {
@@ -67,7 +68,7 @@ enum Inner {
 
 impl Stream {
     fn new(socket: Connection, acceptor: Option<TlsAcceptor>) -> Self {
-        let local = socket.local_addr().ok();
+        let (local, conduct) = (socket.local_addr().ok(), Arc::clone(socket.conduct()));
         let inner = match acceptor {
             None => Inner::Plain(socket),
             Some(acceptor) => {
@@ -75,12 +76,17 @@ impl Stream {
                 Inner::Greeting(Box::new((acceptor.accept(socket), limit)))
             }
         };
-        Self { inner, local }
+        Self { inner, local, conduct }
     }
 
     /// The address of this machine that it was made to.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local
+    }
+
+    /// What the connection is doing.
+    pub fn conduct(&self) -> &Arc<Conduct> {
+        &self.conduct
     }
 
     /// The stream behind a handshake that is over.

@@ -3,7 +3,12 @@
 //!
 //! Nobody waits for an answer, and one that does not listen any more is no reason to stop.
 
+use std::time::Duration;
+
 use sd_notify::{NotifyState, notify};
+
+/// What a stop takes beside what it waits for.
+const REST: Duration = Duration::from_secs(30);
 
 /// It serves: at the start, and again when the configuration was read.
 pub fn ready() {
@@ -20,4 +25,11 @@ pub fn reloading() {
 /// It was told to end, and may have to wait for somebody first.
 pub fn stopping() {
     let _ = notify(&[NotifyState::Stopping]);
+}
+
+/// It waits for somebody for as long as `wait` before it ends: without this word it would be killed
+/// at the manager's own limit, `TimeoutStopSec` of systemd, if that is shorter.
+pub fn waits(wait: Duration) {
+    let us = u32::try_from((wait + REST).as_micros()).unwrap_or(u32::MAX);
+    let _ = notify(&[NotifyState::ExtendTimeoutUsec(us)]);
 }

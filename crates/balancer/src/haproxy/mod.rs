@@ -21,7 +21,7 @@ mod view;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired};
@@ -29,6 +29,7 @@ use tokio::sync::Mutex;
 use topology::Endpoint;
 
 use crate::driver::{Applied, DEFAULT_TIMEOUT, Driver, Error};
+use crate::lookup::{Lookups, Resolver};
 use parse::{Info, Nonsense, Processes};
 use runtime::Link;
 
@@ -55,6 +56,7 @@ pub struct Haproxy {
     config: HaproxyConfig,
     timeout: Duration,
     memory: Mutex<Memory>,
+    lookups: Lookups,
 }
 
 /// What HAProxy's names cannot hold. Only for reporting: losing it makes answers less pretty, not less true.
@@ -81,7 +83,13 @@ impl Haproxy {
     /// A driver for one instance; connects at each use.
     pub fn new(config: HaproxyConfig) -> Self {
         let timeout = config.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        Self { config, timeout, memory: Mutex::default() }
+        Self { config, timeout, memory: Mutex::default(), lookups: Lookups::default() }
+    }
+
+    /// With another resolver of host names than this machine's.
+    #[must_use]
+    pub fn resolving_by(self, resolver: Resolver) -> Self {
+        Self { lookups: Lookups::by(resolver), ..self }
     }
 
     /// The configured name.
@@ -167,11 +175,15 @@ impl Cx<'_> {
 }
 
 impl Driver for Haproxy {
-    async fn apply(&self, desired: &Desired) -> Result<Applied, Error> {
+    async fn apply_while(
+        &self,
+        desired: &Desired,
+        may: impl Fn() -> bool + Send + Sync,
+    ) -> Result<Applied, Error> {
         // One apply at a time from this process; other processes are told apart by term.
         let mut memory = self.memory.lock().await;
         let mut cx = self.open().await?;
-        let errors = switch::apply(&mut cx, &mut memory, desired).await?;
+        let errors = switch::apply(&mut cx, &mut memory, desired, &may).await?;
         let mut applied = view::applied(&mut cx, &memory).await?;
         applied.errors = errors;
         Ok(applied)
@@ -184,26 +196,29 @@ impl Driver for Haproxy {
     }
 }
 
-/// The node and address a wish leads to, names resolved: HAProxy resolves none for servers made at run time.
+/// Where a frontend should lead. HAProxy looks no names up for servers made at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
+struct Wish {
+    listen: Endpoint,
     node: String,
-    address: SocketAddr,
+    host: String,
+    port: u16,
+    /// `None` as long as the host is a name that was not looked up.
+    address: Option<SocketAddr>,
 }
 
-impl Target {
-    async fn resolve(backend: &Backend) -> io::Result<Self> {
-        let mut found = tokio::net::lookup_host((backend.host.as_str(), backend.port)).await?;
-        let address = found.next().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", backend.host))
-        })?;
-        Ok(Self { node: backend.node.clone(), address })
+impl Wish {
+    fn new(listen: &Endpoint, backend: &Backend) -> Self {
+        let Backend { node, host, port } = backend.clone();
+        let address = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        Self { listen: listen.clone(), node, host, port, address }
     }
 
+    /// Whether a server leads there, as far as it is known where that is.
     fn is_behind(&self, server: &parse::Server) -> bool {
-        let node = names::ServerName::parse(&server.name);
-        node.as_ref().and_then(names::ServerName::node) == Some(&self.node)
-            && server.address.parse() == Ok(self.address.ip())
-            && server.port == self.address.port()
+        let name = names::ServerName::parse(&server.name);
+        name.as_ref().and_then(names::ServerName::node) == Some(&self.node)
+            && server.port == self.port
+            && self.address.is_none_or(|address| server.address() == Some(address))
     }
 }

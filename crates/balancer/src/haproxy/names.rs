@@ -10,6 +10,8 @@ use topology::Endpoint;
 
 /// Prefix of every backend this driver owns.
 const PREFIX: &str = "hf_";
+/// What stands before it in the name of the frontend that leads there.
+pub(super) const FRONTEND: &str = "fe_";
 
 /// `hf_<host>_<port>`: a name for each address, another one for every other, however the same one is spelled. Dots of IPv4 are `_`, host names are in lower
 /// case, and one that reads like IPv4 then begins with `:`, which no host name does.

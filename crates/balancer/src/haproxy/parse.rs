@@ -2,6 +2,8 @@
 //!
 //! Pure. Checked against answers recorded from HAProxy 2.6.12.
 
+use std::net::SocketAddr;
+
 /// An answer that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Nonsense {
@@ -53,6 +55,13 @@ pub(super) struct Server {
     pub(super) port: u16,
     /// Bit 0 of the administrative state: maintenance by command.
     pub(super) maintenance: bool,
+}
+
+impl Server {
+    /// Where it leads; `None` when HAProxy has no address for it.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
+    }
 }
 
 /// `show servers state`, format version 1; columns are found by their names.

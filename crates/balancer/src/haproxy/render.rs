@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use topology::Endpoint;
 
-use super::names::backend_name;
+use super::names::{FRONTEND, backend_name};
 use super::runtime::RuntimeAddress;
 
 /// Path of the master socket unless an operator says otherwise.
@@ -141,7 +141,10 @@ fn write_all(out: &mut String, file: &ConfigFile<'_>) -> std::fmt::Result {
         let backend = backend_name(endpoint);
         let host = bind.map_or_else(|| endpoint.host.clone(), |ip| ip.to_string());
         let bind = Endpoint { host, port: endpoint.port };
-        writeln!(out, "\nfrontend fe_{backend}\n  bind {bind}\n  default_backend {backend}")?;
+        writeln!(
+            out,
+            "\nfrontend {FRONTEND}{backend}\n  bind {bind}\n  default_backend {backend}"
+        )?;
         writeln!(out, "\nbackend {backend}")?;
         match file.bind_source {
             // Without brackets its last group is read as a port.

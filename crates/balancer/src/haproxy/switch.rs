@@ -1,4 +1,8 @@
-//! Brings a desired state into force: mark, look, cut, wait until nothing is left, open.
+//! Brings a desired state into force: mark, look, cut, wait until nothing is left, look names up,
+//! open.
+//!
+//! What leads to a node that is not wished goes before any name is looked up, so no resolver holds
+//! a fence up. A server of the wished node stays while its name cannot be looked up.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,24 +13,61 @@ use topology::Endpoint;
 
 use super::names::{ServerName, find_backends};
 use super::parse::{self, Deleted, Server, Session};
-use super::{Cx, Memory, Target};
+use super::{Cx, Haproxy, Memory, Wish};
 use crate::driver::Error;
 
 /// First pause between two looks at a server that is still busy; doubles up to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
+/// Frontends that are not served as wished, and why.
+type Errors = Vec<(Endpoint, String)>;
+
+/// What the backends should lead to; one that is missing should be closed.
+type Wishes = HashMap<String, Wish>;
+
 /// Answers the frontends that could not be served as wished. An error means: not known to be in force, apply again.
 pub(super) async fn apply(
     cx: &mut Cx<'_>,
     memory: &mut Memory,
     desired: &Desired,
-) -> Result<Vec<(Endpoint, String)>, Error> {
+    may: &(dyn Fn() -> bool + Send + Sync),
+) -> Result<Errors, Error> {
+    let ended = |of: &Haproxy| Error::Ended { instance: of.config.name.clone() };
     let backends = cx.backends().await?;
-    let mut errors = Vec::new();
-    let mut targets = HashMap::new();
+    let (mut wishes, mut errors) = wishes(memory, desired, &backends);
+    if !may() {
+        return Err(ended(cx.driver));
+    }
+    mark(cx, &backends, desired).await?;
+    let mut servers = look(cx, desired).await?;
+    let foreign = victims(&servers, &wishes, desired.term);
+    cut(cx, &foreign, &dirty(&backends, &servers, &foreign, &wishes)).await?;
+    servers.retain(|server| !foreign.contains(server));
+    look_up(cx.driver, &mut wishes, &servers, &mut errors).await;
+    for Wish { address, host, .. } in wishes.values() {
+        memory.hosts.extend(address.map(|address| (address, host.clone())));
+    }
+    // The wished node is elsewhere than it was.
+    let left = victims(&servers, &wishes, desired.term);
+    let dirty: HashSet<String> = left.iter().map(|server| server.backend.clone()).collect();
+    cut(cx, &left, &dirty).await?;
+    servers.retain(|server| !left.contains(server));
+    for (backend, wish) in &wishes {
+        if !may() {
+            return Err(ended(cx.driver));
+        }
+        open(cx, (backend.as_str(), wish), &servers, desired).await?;
+    }
+    cut_old_workers(cx, &wishes).await?;
+    Ok(errors)
+}
+
+/// What is wished of each backend that is there.
+fn wishes(memory: &mut Memory, desired: &Desired, backends: &[String]) -> (Wishes, Errors) {
+    let (mut wishes, mut errors) = (Wishes::new(), Errors::new());
     let endpoints: Vec<&Endpoint> = desired.frontends.iter().map(|f| &f.listen).collect();
-    let found = find_backends(&endpoints, &backends);
+    let found = find_backends(&endpoints, backends);
     for (frontend, (name, found)) in desired.frontends.iter().zip(found) {
         let Some(name) = found else {
             let why = format!(
@@ -36,34 +77,45 @@ pub(super) async fn apply(
             continue;
         };
         memory.endpoints.insert(name.clone(), frontend.listen.clone());
-        let Some(backend) = &frontend.backend else { continue };
-        match Target::resolve(backend).await {
-            Ok(target) => {
-                memory.hosts.insert(target.address, backend.host.clone());
-                targets.insert(name, target);
-            }
-            Err(error) => {
-                errors
-                    .push((frontend.listen.clone(), format!("resolve {}: {error}", backend.host)));
-            }
+        if let Some(backend) = &frontend.backend {
+            wishes.insert(name, Wish::new(&frontend.listen, backend));
         }
     }
-    mark(cx, &backends, desired).await?;
-    let servers = look(cx, desired).await?;
-    let victims = victims(&servers, &targets, desired.term);
+    (wishes, errors)
+}
+
+/// Finds the addresses of all wishes that have a name instead, and says which could not be found.
+async fn look_up(driver: &Haproxy, wishes: &mut Wishes, servers: &[Server], errors: &mut Errors) {
+    let mut named: Vec<(&String, &mut Wish)> =
+        wishes.iter_mut().filter(|(_, wish)| wish.address.is_none()).collect();
+    if named.is_empty() {
+        return;
+    }
+    let asked: Vec<(&str, u16)> =
+        named.iter().map(|(_, wish)| (wish.host.as_str(), wish.port)).collect();
+    let answers = driver.lookups.all(&asked).await;
+    for ((backend, wish), answer) in named.iter_mut().zip(answers) {
+        let in_use = kept(servers, backend, wish);
+        wish.address = answer.choose(in_use.and_then(Server::address));
+        if let Some(fault) = answer.fault {
+            let goes_on = wish.address.map_or(String::new(), |at| format!("; {at} stays in use"));
+            errors.push((wish.listen.clone(), format!("resolve {}: {fault}{goes_on}", wish.host)));
+        }
+    }
+}
+
+/// Takes servers out of service, and ends every session that may be on its way to one of them.
+async fn cut(cx: &mut Cx<'_>, victims: &[Server], backends: &HashSet<String>) -> Result<(), Error> {
     for victim in victims.iter().filter(|victim| !victim.maintenance) {
         cx.tell(&format!("set server {}/{} state maint", victim.backend, victim.name)).await?;
     }
     for victim in victims.iter().filter(|victim| is_node(victim)) {
         shut(cx, victim).await?;
     }
-    sweep(cx, &dirty(&backends, &servers, &victims, &targets)).await?;
-    remove(cx, &victims).await?;
-    for (backend, target) in &targets {
-        open(cx, backend, target, &servers, desired).await?;
+    if !backends.is_empty() {
+        sweep(cx, backends).await?;
     }
-    cut_old_workers(cx, &targets).await?;
-    Ok(errors)
+    remove(cx, victims).await
 }
 
 /// Puts the marker of this term into every backend that has none.
@@ -95,41 +147,37 @@ async fn look(cx: &mut Cx<'_>, desired: &Desired) -> Result<Vec<Server>, Error> 
     }
 }
 
-/// Servers that are neither their backend's target nor this term's marker.
-fn victims(servers: &[Server], targets: &HashMap<String, Target>, term: u64) -> Vec<Server> {
+/// Servers that are neither what their backend should lead to nor this term's marker.
+fn victims(servers: &[Server], wishes: &Wishes, term: u64) -> Vec<Server> {
     let marker = ServerName::Marker { term };
-    let mut kept = Vec::new();
-    let mut victims = Vec::new();
-    for server in servers {
-        let is_target = targets.get(&server.backend).is_some_and(|target| target.is_behind(server));
-        // A second server to the same node can only come from an interrupted apply.
-        let keep = if is_target && !kept.contains(&&server.backend) {
-            kept.push(&server.backend);
-            true
-        } else {
-            ServerName::parse(&server.name) == Some(marker.clone())
-        };
-        if !keep {
-            victims.push(server.clone());
-        }
-    }
-    victims
+    let kept: Vec<&Server> =
+        wishes.iter().filter_map(|(backend, wish)| kept(servers, backend, wish)).collect();
+    let stays = |server: &Server| {
+        kept.contains(&server) || ServerName::parse(&server.name) == Some(marker.clone())
+    };
+    servers.iter().filter(|server| !stays(server)).cloned().collect()
+}
+
+/// The one server that a backend keeps: a second one to the same node can only come from an
+/// interrupted apply. One that serves, if there is one.
+fn kept<'a>(servers: &'a [Server], backend: &str, wish: &Wish) -> Option<&'a Server> {
+    let behind = || servers.iter().filter(|s| s.backend == backend && wish.is_behind(s));
+    behind().find(|server| !server.maintenance).or_else(|| behind().next())
 }
 
 fn is_node(server: &Server) -> bool {
     !matches!(ServerName::parse(&server.name), Some(ServerName::Marker { .. }))
 }
 
-/// Backends in which a session may be on its way to a node that is not the target.
+/// Backends in which a session may be on its way to a node that is not wished.
 fn dirty(
     backends: &[String],
     servers: &[Server],
     victims: &[Server],
-    targets: &HashMap<String, Target>,
+    wishes: &Wishes,
 ) -> HashSet<String> {
     let behind = |backend: &String| {
-        let target = targets.get(backend);
-        target.is_some_and(|t| servers.iter().any(|s| s.backend == *backend && t.is_behind(s)))
+        wishes.get(backend).is_some_and(|wish| kept(servers, backend, wish).is_some())
     };
     let cut = |backend: &String| victims.iter().any(|v| v.backend == *backend && is_node(v));
     backends.iter().filter(|backend| cut(backend) || !behind(backend)).cloned().collect()
@@ -169,22 +217,21 @@ async fn sweep(cx: &mut Cx<'_>, backends: &HashSet<String>) -> Result<(), Error>
     }
 }
 
-/// Makes sure that the backend's one enabled server leads to the target.
+/// Makes sure that the backend's one enabled server leads where it should. A wish whose address
+/// nobody knows has to wait.
 async fn open(
     cx: &mut Cx<'_>,
-    backend: &str,
-    target: &Target,
+    (backend, wish): (&str, &Wish),
     servers: &[Server],
     desired: &Desired,
 ) -> Result<(), Error> {
-    let there = servers.iter().find(|s| s.backend == backend && target.is_behind(s));
-    let name = match there {
-        Some(server) if !server.maintenance => return Ok(()),
-        Some(server) => server.name.clone(),
-        None => {
+    let name = match (kept(servers, backend, wish), wish.address) {
+        (Some(server), _) if !server.maintenance => return Ok(()),
+        (Some(server), _) => server.name.clone(),
+        (None, None) => return Ok(()),
+        (None, Some(address)) => {
             let (term, version) = (desired.term, desired.version);
-            let name = ServerName::Node { term, version, node: target.node.clone() }.to_string();
-            let address = target.address;
+            let name = ServerName::Node { term, version, node: wish.node.clone() }.to_string();
             add(
                 cx,
                 &format!("add server {backend}/{name} {address} send-proxy-v2 on-marked-down shutdown-sessions"),
@@ -234,8 +281,9 @@ async fn remove(cx: &mut Cx<'_>, victims: &[Server]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends, in workers left by a reload, every session that does not lead to its backend's target. They refuse commands on servers, so it goes one by one.
-async fn cut_old_workers(cx: &mut Cx<'_>, targets: &HashMap<String, Target>) -> Result<(), Error> {
+/// Ends, in workers left by a reload, every session of ours that does not lead to the node that is
+/// wished. They refuse commands on servers, so it goes one by one.
+async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> {
     let deadline = Instant::now() + cx.driver.timeout;
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -251,8 +299,8 @@ async fn cut_old_workers(cx: &mut Cx<'_>, targets: &HashMap<String, Target>) -> 
             for session in sessions {
                 let node = ServerName::parse(&session.server);
                 let node = node.as_ref().and_then(ServerName::node);
-                let target = targets.get(&session.backend).map(|target| target.node.as_str());
-                if node.is_some() && node == target {
+                let wished = wishes.get(&session.backend).map(|wish| wish.node.as_str());
+                if node.is_some() && node == wished {
                     continue;
                 }
                 left += 1;
@@ -281,6 +329,8 @@ fn remaining(cx: &Cx<'_>, server: String, count: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use api::balancer::Backend;
+
     use super::*;
 
     fn server(name: &str, port: u16) -> Server {
@@ -297,10 +347,15 @@ mod tests {
         victims.iter().map(|victim| victim.name.as_str()).collect()
     }
 
+    fn wishes(host: &str) -> Wishes {
+        let backend = Backend { node: "a".to_owned(), host: host.to_owned(), port: 5 };
+        let listen = Endpoint { host: "lb".to_owned(), port: 1 };
+        Wishes::from([("hf_1".to_owned(), Wish::new(&listen, &backend))])
+    }
+
     #[test]
     fn everything_but_the_target_and_the_marker_goes() {
-        let target = Target { node: "a".to_owned(), address: "127.0.0.1:5".parse().unwrap() };
-        let targets = HashMap::from([("hf_1".to_owned(), target)]);
+        let wishes = wishes("127.0.0.1");
         let servers = [
             server("t3", 1),
             server("t2", 1),
@@ -311,9 +366,25 @@ mod tests {
             server("main", 5),
         ];
         assert_eq!(
-            names(&victims(&servers, &targets, 3)),
+            names(&victims(&servers, &wishes, 3)),
             ["t2", "t3.0-a", "t2.1-a", "t2.8-b", "main"]
         );
-        assert_eq!(names(&victims(&servers[2..4], &HashMap::new(), 3)), ["t2.9-a", "t3.0-a"]);
+        assert_eq!(names(&victims(&servers[2..4], &Wishes::new(), 3)), ["t2.9-a", "t3.0-a"]);
+    }
+
+    #[test]
+    fn before_its_name_is_looked_up_a_node_keeps_the_server_that_serves() {
+        let mut wishes = wishes("a.test");
+        let cut = Server { maintenance: true, ..server("t2.1-a", 5) };
+        let elsewhere = Server { address: "127.0.0.2".to_owned(), ..server("t2.2-a", 5) };
+        let servers = [cut, elsewhere, server("t2.3-a", 6), server("t2.4-b", 5)];
+        assert_eq!(names(&victims(&servers, &wishes, 3)), ["t2.1-a", "t2.3-a", "t2.4-b"]);
+        let backends = ["hf_1".to_owned()];
+        assert!(dirty(&backends, &servers[1..2], &[], &wishes).is_empty());
+        // Once it is known where the node is, the server goes that leads elsewhere.
+        for wish in wishes.values_mut() {
+            wish.address = Some("127.0.0.1:5".parse().unwrap());
+        }
+        assert_eq!(names(&victims(&servers[1..2], &wishes, 3)), ["t2.2-a"]);
     }
 }

@@ -1,7 +1,6 @@
 //! What an instance has in force, from its own answers: enabled servers, sessions of every worker, and what cannot be known.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use api::balancer::Backend;
 use topology::Endpoint;
@@ -11,6 +10,9 @@ use super::parse::{self, Server, Session};
 use super::runtime::Link;
 use super::{Cx, Haproxy, Memory};
 use crate::driver::{Applied, Error, SessionCount};
+
+/// What `show sess` says of a session that has no backend yet.
+const NO_BACKEND: &str = "<NONE>";
 
 /// Reads servers, sessions and processes.
 pub(super) async fn applied(cx: &mut Cx<'_>, memory: &Memory) -> Result<Applied, Error> {
@@ -53,11 +55,7 @@ fn behind(server: &Server, memory: &Memory) -> Option<Backend> {
     let name = ServerName::parse(&server.name)?;
     // An enabled marker has no node; that is somebody's hand in the machine.
     let node = name.node()?.to_owned();
-    let spelled = server
-        .address
-        .parse()
-        .ok()
-        .and_then(|ip| memory.hosts.get(&SocketAddr::new(ip, server.port)).cloned());
+    let spelled = server.address().and_then(|address| memory.hosts.get(&address).cloned());
     let host = spelled.unwrap_or_else(|| server.address.clone());
     Some(Backend { node, host, port: server.port })
 }
@@ -121,7 +119,7 @@ async fn old_sessions(cx: &mut Cx<'_>, applied: &mut Applied) -> Result<Vec<Sess
     Ok(sessions)
 }
 
-/// Client sessions of one old worker; `None` if it is gone or going.
+/// Client sessions of one old worker that are ours; `None` if it is gone or going.
 pub(super) async fn sessions_of(
     driver: &Haproxy,
     master: &mut Link,
@@ -131,5 +129,42 @@ pub(super) async fn sessions_of(
     if text.starts_with("Can't find the target") {
         return Ok(None);
     }
-    parse::sessions(&text).map(Some).map_err(|error| driver.nonsense(error))
+    let mut sessions = parse::sessions(&text).map_err(|error| driver.nonsense(error))?;
+    sessions.retain(is_ours);
+    Ok(Some(sessions))
+}
+
+/// Whether a session is, or may come to be, in a backend of ours. One that has no backend yet is
+/// known by its frontend: those of other proxies are none of our business, however long they last.
+fn is_ours(session: &Session) -> bool {
+    match session.backend.as_str() {
+        NO_BACKEND => session.frontend.strip_prefix(names::FRONTEND).is_some_and(names::is_ours),
+        backend => names::is_ours(backend),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_other_proxies_are_not_ours() {
+        for (frontend, backend, ours) in [
+            ("fe_hf_lb_1", "hf_lb_1", true),
+            ("fe_hf_lb_1", "<NONE>", true),
+            ("web", "hf_lb_1", true),
+            ("web", "<NONE>", false),
+            ("web", "app", false),
+            ("fe_web", "<NONE>", false),
+        ] {
+            let session = Session {
+                id: "0x1".to_owned(),
+                source: "127.0.0.1:9".to_owned(),
+                frontend: frontend.to_owned(),
+                backend: backend.to_owned(),
+                server: "<none>".to_owned(),
+            };
+            assert_eq!(is_ours(&session), ours, "{frontend} {backend}");
+        }
+    }
 }

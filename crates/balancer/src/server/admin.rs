@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use web::Door;
+use web::{Door, Ends};
 
 use super::table::{Refusal, Table};
 use super::{Live, metrics};
@@ -75,6 +75,7 @@ async fn authorize(
     if !live.lets_in(given) {
         return Err(Failure(StatusCode::UNAUTHORIZED, "a token is required".to_owned()));
     }
+    Ends::admit(&request);
     Ok(next.run(request).await)
 }
 

@@ -71,6 +71,7 @@ pub async fn serve(
             ended.context("run the admin server")?.context("serve the admin address")?;
         }
     }
+    web::supervisor::waits(config.limits.drain());
     // The admin interface answers while sessions drain, so that a controller can still confirm a fence here.
     table.stop(config.limits.drain()).await;
     health.abort();

@@ -17,7 +17,7 @@ use api::moving::Mark;
 use api::proxy::{self, Secure};
 use limits::{Seldom, Spare};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use web::terminate::{Client, Said};
 use web::tls::Tls;
@@ -26,6 +26,7 @@ use super::frontend::{Frontend, Pass, Reach};
 use super::relay::{Budgets, End, Leave, Luggage, Record, relay};
 use super::sys;
 use super::workers::{Seat, Workers};
+use crate::lookup::Lookups;
 
 /// How long accepting rests when the process has no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) budgets: Budgets,
     /// Where the TLS of clients ends here.
     pub(super) tls: Arc<Tls>,
+    /// Names of nodes and of announced endpoints.
+    pub(super) lookups: Lookups,
 }
 
 /// A place under `limits.max_sessions`.
@@ -265,18 +268,11 @@ async fn connect(
 
 /// A connection to a node, without a header yet.
 pub(super) async fn dial(backend: &Backend, shared: &Shared) -> io::Result<TcpStream> {
-    let target = resolve(backend).await?;
+    let found = shared.lookups.one(&backend.host, backend.port).await.addresses()?;
+    let none =
+        || io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", backend.host));
+    let target = found.first().copied().ok_or_else(none)?;
     let stream = sys::dialler(target, shared.bind_source)?.connect(target).await?;
     sys::tune(&stream)?;
     Ok(stream)
-}
-
-async fn resolve(backend: &Backend) -> io::Result<SocketAddr> {
-    if let Ok(ip) = backend.host.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, backend.port));
-    }
-    let mut found = lookup_host((backend.host.as_str(), backend.port)).await?;
-    found.next().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", backend.host))
-    })
 }

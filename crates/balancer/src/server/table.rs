@@ -13,7 +13,6 @@ use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
 use api::certificate::Certificate;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 use topology::Endpoint;
 use web::tls::Tls;
@@ -24,6 +23,7 @@ use super::relay::Budgets;
 use super::session::{self, Shared};
 use super::sys;
 use super::workers::Workers;
+use crate::lookup::{Answer, Lookups};
 
 /// Longest wait for cut sessions to be gone; a cut needs one turn of its worker.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +79,7 @@ impl Table {
                 sessions: AtomicUsize::new(0),
                 budgets: Budgets::default(),
                 tls,
+                lookups: Lookups::default(),
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),
@@ -166,9 +167,7 @@ impl Table {
             frontend.unbind().await;
         }
         if !self.stopping.load(Ordering::SeqCst) {
-            for wanted in &desired.frontends {
-                self.open(&wanted.listen, &way(wanted)).await;
-            }
+            self.open_all(&desired).await;
         }
         let deadline = Instant::now() + Duration::from_millis(GIVE_BACK_MS);
         for frontend in self.frontends() {
@@ -224,24 +223,38 @@ impl Table {
         unlisted
     }
 
-    /// Makes sure that the frontend listens; its listener is new or was lost.
-    async fn open(&self, listen: &Endpoint, way: &Way) {
-        let frontend = {
+    /// Makes sure that all frontends listen. Names of those that do not yet are looked up side by
+    /// side: one whose resolver hangs holds up no other, and opens at a later application.
+    async fn open_all(&self, desired: &Desired) {
+        let closed: Vec<(Arc<Frontend>, Way)> = {
             let mut frontends = self.frontends.lock();
-            let new = || Arc::new(Frontend::new(listen.clone()));
-            Arc::clone(frontends.entry(listen.clone()).or_insert_with(new))
+            let mut frontend = |listen: &Endpoint| {
+                let new = || Arc::new(Frontend::new(listen.clone()));
+                Arc::clone(frontends.entry(listen.clone()).or_insert_with(new))
+            };
+            let all = desired.frontends.iter().map(|f| (frontend(&f.listen), way(f)));
+            all.filter(|(frontend, _)| !frontend.is_open()).collect()
         };
-        if frontend.is_open() {
-            return;
+        let names: Vec<(&str, u16)> = (closed.iter())
+            .map(|(frontend, _)| (frontend.listen.host.as_str(), frontend.listen.port))
+            .collect();
+        let found = self.shared.lookups.all(&names).await;
+        for ((frontend, way), answer) in closed.iter().zip(found) {
+            self.open(frontend, way, answer);
         }
-        match bind(listen).await {
+    }
+
+    /// Makes the listener of a frontend, which is new or has lost its own.
+    fn open(&self, frontend: &Arc<Frontend>, way: &Way, found: Answer) {
+        let listen = &frontend.listen;
+        match bind(found) {
             Ok(listener) => {
                 if self.shared.tls.terminator(&listen.to_string()).is_some() {
                     tracing::info!(frontend = %listen, "TLS of its clients ends here");
                 }
-                switch(&frontend, way);
+                switch(frontend, way);
                 let accepting =
-                    session::accept(listener, Arc::clone(&frontend), Arc::clone(&self.shared));
+                    session::accept(listener, Arc::clone(frontend), Arc::clone(&self.shared));
                 let listen = listen.clone();
                 frontend.opened(tokio::spawn(async move {
                     if let Err(error) = accepting.await {
@@ -251,7 +264,7 @@ impl Table {
             }
             Err(error) => {
                 tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
-                switch(&frontend, &Way::Closed);
+                switch(frontend, &Way::Closed);
                 frontend.failed(format!("bind {listen}: {error}"));
             }
         }
@@ -322,13 +335,67 @@ fn check(desired: &Desired) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn bind(listen: &Endpoint) -> io::Result<std::net::TcpListener> {
+fn bind(found: Answer) -> io::Result<std::net::TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in lookup_host((listen.host.as_str(), listen.port)).await? {
+    for address in found.addresses()? {
         match sys::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::lookup::Resolving;
+
+    fn free_port() -> u16 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_resolver_hangs_holds_up_no_other_frontend() {
+        let workers = Workers::start(1).unwrap();
+        let mut table = Table::new(&Config::default(), workers);
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let answered = Arc::clone(&go_on);
+        let resolver = move |host: String, port: u16| -> Resolving {
+            let answered = Arc::clone(&answered);
+            Box::pin(async move {
+                if host == "slow.test" {
+                    answered.notified().await;
+                }
+                Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+            })
+        };
+        Arc::get_mut(&mut table.shared).unwrap().lookups = Lookups::by(Arc::new(resolver));
+        let frontend = |host: &str| api::balancer::Frontend {
+            listen: Endpoint { host: host.to_owned(), port: free_port() },
+            backend: None,
+            hold: false,
+        };
+        let frontends = ["slow.test", "fast.test", "127.0.0.1"].map(frontend).to_vec();
+        let desired = Desired { term: 1, version: 1, frontends };
+        let faults = async || {
+            let applying = table.apply(desired.clone(), None);
+            let state = tokio::time::timeout(Duration::from_secs(20), applying).await.unwrap();
+            let state = state.unwrap();
+            let fault = |f: api::balancer::FrontendState| f.error.map(|_| f.listen.host);
+            state.frontends.into_iter().filter_map(fault).collect::<Vec<_>>()
+        };
+        assert_eq!(faults().await, ["slow.test"]);
+        assert_eq!(faults().await, ["slow.test"]);
+        go_on.notify_one();
+        let opened = async {
+            while !faults().await.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), opened).await.unwrap();
+    }
 }

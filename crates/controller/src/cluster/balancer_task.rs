@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use balancer::{AnyDriver, Applied, Driver as _};
+use balancer::{AnyDriver, Applied, Driver as _, Error};
 use planner::{Balancer, Desired};
 use tokio::sync::watch;
 
@@ -47,7 +47,8 @@ pub(super) async fn run(
                 }
             };
             let done = match result {
-                Ok(answer) => answered(&cluster, &balancer.name, &desired, answer),
+                Ok(Some(answer)) => answered(&cluster, &balancer.name, &desired, answer),
+                Ok(None) => false,
                 Err(error) => {
                     failed(&cluster, &balancer.name, error);
                     false
@@ -67,19 +68,23 @@ pub(super) async fn run(
     }
 }
 
+/// `None`: this process does not lead any more, which says nothing of the balancer.
 async fn apply(
     cluster: &Cluster,
     driver: &AnyDriver,
     name: &str,
     desired: &Desired,
-) -> Result<Applied, String> {
+) -> Result<Option<Applied>, String> {
     let wire = api::balancer::Desired {
         term: cluster.shared.store.term(),
         version: desired.version,
         frontends: frontends(desired, name).to_vec(),
     };
-    match tokio::time::timeout(APPLY_LIMIT, driver.apply(&wire)).await {
-        Ok(result) => result.map_err(|error| driver::chain(&error)),
+    let applying = driver.apply_while(&wire, || cluster.may_tell());
+    match tokio::time::timeout(APPLY_LIMIT, applying).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(Error::Ended { .. })) => Ok(None),
+        Ok(Err(error)) => Err(driver::chain(&error)),
         Err(_) => Err(format!("no answer within {APPLY_LIMIT:?}")),
     }
 }

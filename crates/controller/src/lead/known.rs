@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use planner::{Authority, Time};
+use planner::{Authority, Hearing, Time};
 
 use crate::Live;
 use crate::store::{Etcd, Leader};
+
+/// Header of a standby's questions: `3/5`, of five nodes it hears three.
+pub(crate) const HEARS: &str = "x-holdfast-hears";
 
 /// What this process knows of who leads.
 #[derive(Debug, Default)]
@@ -39,11 +42,53 @@ pub(crate) struct Lead {
     /// Least term of a claim.
     pub(super) min_term: u64,
     pub(super) known: Mutex<Known>,
+    /// When one that stands by said last that it hears nodes.
+    other_hears_at: Mutex<Option<Time>>,
+    /// Since when the store has not told who leads, and why it did not the first time.
+    fault: Mutex<Option<(Time, String)>>,
 }
+
+/// It is trouble if the store does not tell who leads for so long, ms.
+const FAULT_MS: u64 = 5_000;
 
 impl Lead {
     pub(crate) fn new(etcd: Arc<Etcd>, here: (Arc<Live>, SocketAddr), min_term: u64) -> Self {
-        Self { etcd, here, min_term, known: Mutex::new(Known::default()) }
+        let known = Mutex::new(Known::default());
+        let (other_hears_at, fault) = (Mutex::default(), Mutex::default());
+        Self { etcd, here, min_term, known, other_hears_at, fault }
+    }
+
+    /// The store has told who leads, or has not at `now`; whether that is the first time in a row.
+    pub(super) fn looked(&self, failed: Option<String>, now: Time) -> bool {
+        let mut fault = self.fault.lock();
+        let is_first = failed.is_some() && fault.is_none();
+        match failed {
+            None => *fault = None,
+            Some(why) => {
+                fault.get_or_insert((now, why));
+            }
+        }
+        is_first
+    }
+
+    /// Why this process does not know who leads, if it has not known for a while.
+    pub(crate) fn trouble(&self, now: Time) -> Option<String> {
+        let fault = self.fault.lock();
+        let (since, why) = fault.as_ref()?;
+        let silent_ms = now.millis_since(*since);
+        (silent_ms >= FAULT_MS)
+            .then(|| format!("the store has not told who leads for {} s: {why}", silent_ms / 1_000))
+    }
+
+    /// One that stands by asks whether this process lives, and says what it hears itself.
+    pub(crate) fn told(&self, hears: &str, now: Time) {
+        if heard(hears).is_some_and(|hearing| hearing.answering > 0) {
+            *self.other_hears_at.lock() = Some(now);
+        }
+    }
+
+    pub(super) fn other_hears_at(&self) -> Option<Time> {
+        *self.other_hears_at.lock()
     }
 
     /// URL of this process's REST interface, for the others. It may change while it runs.
@@ -92,6 +137,14 @@ impl Lead {
     }
 }
 
+/// What a standby says of itself, if that is what it says.
+fn heard(text: &str) -> Option<Hearing> {
+    let (answering, nodes) = text.split_once('/')?;
+    let (nodes, answering) = (nodes.parse().ok()?, answering.parse().ok()?);
+    let hearing = Hearing { nodes, answering, ..Hearing::default() };
+    (hearing.answering <= hearing.nodes).then_some(hearing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +166,14 @@ mod tests {
         known.leads = None;
         known.shown(9, at(80));
         assert_eq!(known.read, None);
+    }
+
+    #[test]
+    fn what_a_standby_hears_is_two_numbers() {
+        assert_eq!(heard("3/5"), Some(Hearing { nodes: 5, answering: 3, ..Hearing::default() }));
+        assert_eq!(heard("0/0"), Some(Hearing::default()));
+        for other in ["", "3", "6/5", "-1/5", "a/b", "3/5/1"] {
+            assert_eq!(heard(other), None, "{other}");
+        }
     }
 }

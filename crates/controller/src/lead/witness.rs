@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::{Standby, Time};
+use planner::{Hearing, Standby, Time};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::known::HEARS;
 use crate::cluster::Shared;
 use crate::store::Leader;
 
@@ -16,6 +17,8 @@ use crate::store::Leader;
 const PACE: Duration = Duration::from_millis(100);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(20);
+/// What this process hears is told for so long after the store has answered it, ms.
+const HEARS_MS: u64 = 500;
 /// A connection on which nothing comes for so long is made anew.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -33,12 +36,14 @@ pub(super) struct Witness {
     /// Claim, what is seen of it, and who looks.
     of: Option<(String, Arc<Mutex<Seen>>, JoinHandle<()>)>,
     began: Time,
+    /// What this process hears of nodes, and when it was looked at last, for the leader to know.
+    hears: Arc<Mutex<(Hearing, Time)>>,
 }
 
 impl Witness {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let began = shared.now();
-        Self { shared, of: None, began }
+        Self { shared, of: None, began, hears: Arc::default() }
     }
 
     /// Watches this leader from here on; `None`: nobody.
@@ -55,25 +60,27 @@ impl Witness {
         let Some(leader) = leader else { return };
         let seen = Seen { heard_at: self.began, closed_at: None, refused_at: None };
         let seen = Arc::new(Mutex::new(seen));
-        let task = look(Arc::clone(&self.shared), leader.address.clone(), Arc::clone(&seen));
-        let task = tokio::spawn(task);
+        let sight = Sight { seen: Arc::clone(&seen), hears: Arc::clone(&self.hears) };
+        let task = tokio::spawn(look(Arc::clone(&self.shared), leader.address.clone(), sight));
         self.of = Some((leader.claim.clone(), seen, task));
     }
 
     /// What is known, for a decision.
     pub(super) fn standby(
         &self,
-        is_vacant: bool,
-        nodes: Vec<planner::Witness>,
+        vacant_at: Option<Time>,
+        (nodes, hearing): (Vec<planner::Witness>, Hearing),
         claimed_at: Option<Time>,
     ) -> Standby {
+        *self.hears.lock() = (hearing, self.shared.now());
         let seen = self.of.as_ref().map(|(_, seen, _)| *seen.lock());
         Standby {
-            is_vacant,
+            vacant_at,
             heard_at: seen.map_or(self.began, |seen| seen.heard_at),
             closed_at: seen.and_then(|seen| seen.closed_at),
             refused_at: seen.and_then(|seen| seen.refused_at),
             nodes,
+            hearing,
             claimed_at,
         }
     }
@@ -87,7 +94,23 @@ impl Drop for Witness {
     }
 }
 
-async fn look(shared: Arc<Shared>, url: String, seen: Arc<Mutex<Seen>>) {
+/// What is seen of the leader, and what it is told.
+struct Sight {
+    seen: Arc<Mutex<Seen>>,
+    hears: Arc<Mutex<(Hearing, Time)>>,
+}
+
+impl Sight {
+    /// What this process hears. One whose store does not answer would not take the lead.
+    fn hears(&self, now: Time) -> Hearing {
+        let (hearing, at) = *self.hears.lock();
+        let is_lately = now < at.plus_millis(HEARS_MS);
+        if is_lately { hearing } else { Hearing { answering: 0, ..hearing } }
+    }
+}
+
+async fn look(shared: Arc<Shared>, url: String, sight: Sight) {
+    let seen = &sight.seen;
     let (is_secure, address) = match url.strip_prefix("https://") {
         Some(address) => (true, address),
         None => (false, url.strip_prefix("http://").unwrap_or(&url)),
@@ -100,10 +123,10 @@ async fn look(shared: Arc<Shared>, url: String, seen: Arc<Mutex<Seen>>) {
                     // One that is not whom it should be is heard no more than one that is silent.
                     let greeting = shared.tls.connect(web::tls::host(address), stream);
                     if let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, greeting).await {
-                        listen(&shared, stream, address, &seen).await;
+                        listen(&shared, stream, address, &sight).await;
                     }
                 } else {
-                    listen(&shared, stream, address, &seen).await;
+                    listen(&shared, stream, address, &sight).await;
                 }
                 seen.lock().closed_at.get_or_insert(shared.now());
             }
@@ -125,18 +148,21 @@ async fn listen(
     shared: &Shared,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     address: &str,
-    seen: &Mutex<Seen>,
+    sight: &Sight,
 ) {
-    let question = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let mut buffer = [0; 4096];
     loop {
+        let Hearing { nodes, answering, .. } = sight.hears(shared.now());
+        let question = format!(
+            "GET /healthz HTTP/1.1\r\nHost: {address}\r\n{HEARS}: {answering}/{nodes}\r\n\r\n"
+        );
         if stream.write_all(question.as_bytes()).await.is_err() {
             return;
         }
         match tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await {
             Ok(Ok(count)) if count > 0 => {
                 let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
-                *seen.lock() = heard;
+                *sight.seen.lock() = heard;
             }
             _ => return,
         }

@@ -35,6 +35,7 @@ pub(super) async fn guard(
             return error.into_response();
         }
     };
+    Ends::admit(&request);
     // What is this process's own is not for the leader.
     if !registry.shared.leads() && request.uri().path().starts_with("/api/") {
         return forward::pass_on(&registry, &by, request).await;

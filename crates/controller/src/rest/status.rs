@@ -232,6 +232,7 @@ pub(super) async fn metrics(registry: App) -> Response {
         term,
         is_ready: registry.unready().is_none(),
         store_age: age,
+        unread: registry.unread_count(),
         certificate_ends_s: shared.tls.ends_s(),
     };
     let text = crate::metrics::render(&page, &shared.counters, &clusters);

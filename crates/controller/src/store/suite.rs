@@ -334,6 +334,62 @@ async fn swallowing(to: String) -> (String, tokio::task::JoinHandle<()>) {
     (here, task)
 }
 
+/// A leader that answers is not taken for gone, so a lead that it left without a word would be
+/// nobody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lead_is_held_until_it_is_vacant_for_certain() {
+    let mut server = Server::start(1).await;
+    let store = leading(&server).await;
+    let term = store.holds().expect("the lead");
+    let limit = std::time::Duration::from_millis(400);
+    // The answer is lost: it may be vacant, or not.
+    let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
+    let by_proxy = Place { endpoints: vec![deaf], limit, ..place(&server) };
+    let unheard = store.through(by_proxy).expect("a way");
+    let outcome = unheard.resign().await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    assert_eq!(unheard.holds(), Some(term));
+    task.abort();
+    let made = async {
+        while !store.leader().await.expect("a read").expect("a term").is_vacant() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), made).await.expect("it was done");
+    assert_eq!(store.holds(), None, "it was seen to be vacant");
+
+    // Nobody is there to take it.
+    let vacant = store.leader().await.expect("a read");
+    let claimed = store.claim(vacant.as_ref(), "http://127.0.0.1:1", 0).await;
+    let term = claimed.done().expect("the lead");
+    server.kill(0);
+    let outcome = store.resign().await;
+    assert!(matches!(outcome, Outcome::NotDone(_) | Outcome::Unknown(_)), "{outcome:?}");
+    assert_eq!(store.holds(), Some(term));
+    server.start_again().await;
+    store.resign().await.done().expect("no lead");
+    assert_eq!(store.holds(), None);
+}
+
+/// A later version may write what this one cannot read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_read_hides_no_other() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    named(&store, "n").await.done().expect("a namespace");
+    let first = Record { tag: 3, ..test_record() };
+    store.create(first.clone(), event("operator", "created")).await.done().expect("new");
+    server.put("/holdfast/clusters/n/later", "{\"shards\": 7}").await;
+    let look = store.look(0).await.expect("a look");
+    assert_eq!(look.changed, [first]);
+    assert_eq!(look.names.len(), 2);
+    let [((namespace, name), why)] = &look.unread[..] else { panic!("{look:?}") };
+    assert_eq!((namespace.as_str(), name.as_str()), ("n", "later"));
+    assert!(!why.is_empty());
+    let quiet = store.look(look.revision).await.expect("a look");
+    assert!(quiet.changed.is_empty() && quiet.unread.is_empty());
+}
+
 /// Hazard A3, rule O4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {

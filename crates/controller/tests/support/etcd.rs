@@ -26,6 +26,12 @@ fn at(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
+fn encoded(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[allow(dead_code, reason = "not every test that shares this module uses all of it")]
 impl Etcd {
     /// Starts so many members, and waits until they take writes.
     pub async fn start(count: usize) -> Self {
@@ -88,6 +94,24 @@ impl Etcd {
             };
             tokio::time::timeout(Duration::from_secs(60), up).await.expect("etcd is up");
         }
+    }
+
+    /// Writes a key, beside whatever uses it.
+    pub async fn put(&self, key: &str, value: &str) {
+        let body = format!(r#"{{"key":"{}","value":"{}"}}"#, encoded(key), encoded(value));
+        self.call("put", body).await;
+    }
+
+    /// Removes one.
+    pub async fn remove(&self, key: &str) {
+        self.call("deleterange", format!(r#"{{"key":"{}"}}"#, encoded(key))).await;
+    }
+
+    async fn call(&self, what: &str, body: String) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = format!("{}/v3/kv/{what}", self.endpoints()[0]);
+        let answer = http.post(url).body(body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     /// kill -9 of one member; what it has stays.

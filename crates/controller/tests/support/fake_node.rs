@@ -46,6 +46,8 @@ pub struct Inside {
     /// Heartbeats that were answered.
     pub beats: u64,
     pub alive: bool,
+    /// What is said in this term does not reach it.
+    pub cut_from: Option<u64>,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
     /// How often it was answered.
@@ -97,6 +99,7 @@ impl FakeNode {
             heard: None,
             beats: 0,
             alive: true,
+            cut_from: None,
             complaint: None,
             complained: 0,
             lease_mode: LeaseMode::BlockAll,
@@ -254,6 +257,8 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["CLUSTERX", "HEARTBEAT", _, _, term, ..] | ["CLUSTERX", "AS", term, ..]
+            if inside.lock().cut_from == term.parse().ok() => {}
         ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce, rest @ ..] => {
             let head = [*master, *lease, *term, *clock, *nonce];
             heartbeat(inside, world, &head, rest, reply);

@@ -30,7 +30,8 @@ pub(super) fn render(node: &Node, files: &Files, is_ready: bool, wait: Duration)
     let mut out = Page::with_capacity(16 << 10);
     out.value(&rows::READY, u8::from(is_ready));
     process_metrics(node, &mut out);
-    metrics::process::render(&mut out, node.tls.now().map(|tls| tls.validity().ends_s()));
+    let ends_s = node.tls.now().map(|tls| tls.validity().ends_s());
+    metrics::process::render(&mut out, &limits::http::closed(), ends_s);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     latency_metrics(node, &mut out);

@@ -8,8 +8,8 @@ use planner::Record;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use super::wire::{Compare, Range, Write};
-use super::{Etcd, encode, records};
+use super::wire::{Compare, Pair, Range, Write};
+use super::{Etcd, encode};
 use crate::store::{Outcome, StoreError, failed, fresh_tag};
 
 /// The key `leader`: who leads.
@@ -47,6 +47,8 @@ pub struct Look {
     pub leader: Option<Leader>,
     /// Records that changed since.
     pub changed: Vec<Record>,
+    /// Those of them that this version cannot read: namespace and name of the cluster, and why.
+    pub unread: Vec<((String, String), String)>,
     /// Namespace and name of all clusters.
     pub names: BTreeSet<(String, String)>,
     /// What the next look is to go on from.
@@ -103,17 +105,22 @@ impl Etcd {
         let read = self.client.read("read what changed", &ranges).await?;
         self.is_own(read.found(3).value())?;
         let leader = self.noted(read.found(0).value())?;
-        let names = read.found(2).pairs;
-        let names = names.iter().filter_map(|pair| {
+        let named = |pair: &Pair| {
             let (namespace, name) = pair.key.strip_prefix(&clusters)?.split_once('/')?;
             Some((namespace.to_owned(), name.to_owned()))
-        });
-        Ok(Look {
-            leader,
-            changed: records(&read.found(1))?,
-            names: names.collect(),
-            revision: read.header.revision,
-        })
+        };
+        let names = read.found(2).pairs.iter().filter_map(named).collect();
+        let mut look = Look { leader, names, revision: read.header.revision, ..Look::default() };
+        // One that cannot be read hides no other.
+        for pair in &read.found(1).pairs {
+            match serde_json::from_str(&pair.value) {
+                Ok(record) => look.changed.push(record),
+                Err(error) => {
+                    look.unread.extend(named(pair).map(|name| (name, error.to_string())));
+                }
+            }
+        }
+        Ok(look)
     }
 
     /// Whether the key `store` is still what this process began with. Otherwise the store was given up, replaced or taken

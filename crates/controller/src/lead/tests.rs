@@ -1,0 +1,125 @@
+//! What a controller makes of the records that it looks at, with a real etcd behind it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{Policy, Record, Time};
+
+use super::known::Lead;
+use crate::cluster::{Shared, test_record};
+use crate::registry::Registry;
+use crate::store::server::Etcd as Server;
+use crate::store::{Etcd, Look, Place};
+
+struct Stage {
+    registry: Arc<Registry>,
+    etcd: Arc<Etcd>,
+    _server: Server,
+}
+
+/// One that stands by, and has not looked yet.
+async fn stage() -> Stage {
+    let server = Server::start(1).await;
+    let limit = Duration::from_secs(10);
+    let place = Place { endpoints: server.endpoints(), limit, ..Place::default() };
+    let etcd = Arc::new(Etcd::open(place).await.expect("an etcd"));
+    let live = Arc::new(crate::Live::new(crate::Config::default()).expect("a configuration"));
+    let here = (live, SocketAddr::from(([127, 0, 0, 1], 1)));
+    let lead = Lead::new(Arc::clone(&etcd), here, 0);
+    let store = Arc::clone(&etcd);
+    let shared = Shared::new(store, Policy::default()).expect("threads");
+    let registry = Registry::new(Arc::new(shared.led_by(lead))).expect("a registry");
+    Stage { registry, etcd, _server: server }
+}
+
+impl Stage {
+    /// A look shows this record of the cluster n/c, and no other cluster.
+    fn shows(&self, record: Record) -> Arc<crate::cluster::Cluster> {
+        let names = BTreeSet::from([("n".to_owned(), "c".to_owned())]);
+        self.registry.follow(Look { changed: vec![record], names, ..Look::default() });
+        self.registry.get("n", "c").expect("the cluster")
+    }
+}
+
+fn record(revision: u64, cluster_id: &str) -> Record {
+    Record { revision, tag: revision, cluster_id: cluster_id.to_owned(), ..test_record() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_of_the_same_name_is_not_taken_for_the_first() {
+    let stage = stage().await;
+    let first = stage.shows(record(7, "one"));
+    let later = stage.shows(record(8, "one"));
+    assert!(Arc::ptr_eq(&first, &later), "it goes on");
+    assert_eq!(first.record().revision, 8);
+    // Removed and made anew while nobody looked; and once more, with more changes than the first.
+    let second = stage.shows(record(1, "two"));
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert_eq!(second.record().revision, 1);
+    let third = stage.shows(record(9, "three"));
+    assert!(!Arc::ptr_eq(&second, &third));
+    // Of a version that gave clusters no name for nodes: the revision tells.
+    let nameless = stage.shows(record(2, ""));
+    assert!(!Arc::ptr_eq(&third, &nameless));
+    assert_eq!(stage.registry.all().len(), 1);
+    stage.registry.follow(Look::default());
+    assert!(stage.registry.get("n", "c").is_none(), "it is named no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_tell_who_leads_is_trouble_after_a_while() {
+    let stage = stage().await;
+    let lead = stage.registry.shared.lead.as_ref().expect("one of several");
+    let at = Time::from_millis;
+    assert!(lead.looked(Some("no sense".to_owned()), at(1_000)), "the first");
+    assert!(!lead.looked(Some("no answer".to_owned()), at(2_000)));
+    assert_eq!(lead.trouble(at(5_999)), None);
+    let trouble = lead.trouble(at(6_000)).expect("trouble");
+    assert!(trouble.contains("for 5 s: no sense"), "{trouble}");
+    assert!(!lead.looked(None, at(7_000)));
+    assert_eq!(lead.trouble(at(60_000)), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_keeps_a_record_that_is_newer_than_what_it_reads() {
+    let stage = stage().await;
+    let term = stage.etcd.claim(None, "http://127.0.0.1:1", 0).await.done().expect("the lead");
+    let lead = stage.registry.shared.lead.as_ref().expect("one of several");
+    lead.known.lock().leads = Some(term);
+    assert!(stage.registry.shared.leads());
+    let cluster = stage.shows(record(7, "one"));
+    let same = stage.shows(record(6, "one"));
+    assert!(Arc::ptr_eq(&cluster, &same));
+    assert_eq!(cluster.record().revision, 7);
+    stage.registry.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_record_cannot_be_read_is_not_led_by_an_older_one() {
+    let stage = stage().await;
+    let name = ("n".to_owned(), "c".to_owned());
+    stage.shows(record(7, "one"));
+    let unread = || Look {
+        unread: vec![(name.clone(), "a later version wrote it".to_owned())],
+        names: BTreeSet::from([name.clone()]),
+        ..Look::default()
+    };
+    stage.registry.follow(unread());
+    // To stand by with what was known is good enough, and is no reason to go before others.
+    assert!(stage.registry.get("n", "c").is_some());
+    assert_eq!(stage.registry.hearing().unread, 1);
+    let trouble = stage.registry.trouble().expect("trouble");
+    assert!(trouble.contains("n/c") && trouble.contains("a later version"), "{trouble}");
+    stage.registry.leads(2);
+    assert!(stage.registry.get("n", "c").is_none());
+    // Nothing new, then what it can read.
+    stage.registry.read_again(unread());
+    assert!(stage.registry.get("n", "c").is_none() && stage.registry.has_unread());
+    let names = BTreeSet::from([name]);
+    stage.registry.read_again(Look { changed: vec![record(8, "one")], names, ..Look::default() });
+    assert_eq!(stage.registry.get("n", "c").expect("the cluster").record().revision, 8);
+    assert!(!stage.registry.has_unread());
+    stage.registry.stop();
+}

@@ -1,0 +1,168 @@
+//! Whether a controller that shares its store with others should lead: whether it hears nodes.
+//!
+//! The claim is in the store, so one that reaches the store and no node could lead for ever, while
+//! others could do its work. It gives the lead up only to one that says that it hears nodes: where
+//! nobody hears any, nothing is won by a change. One that hears none lets others go first.
+//!
+//! That nodes ended all at once must not look like one's own deafness: what a standby says it hears
+//! is of a third of the time after which a leader is deaf, so the leader was deaf before.
+
+use crate::{Policy, Time};
+
+/// After so long without an answer of any node a controller hears none, ms, at the least.
+const DEAF_MS: u64 = 3_000;
+/// How long one that hears none, or cannot read all, leaves a vacant lead to others, ms.
+const LEAVES_MS: u64 = 2_000;
+/// For so long what a standby says of what it hears is taken to be so, ms.
+const SAID_MS: u64 = 1_000;
+/// The pause before the lead is given up once more doubles so often at most.
+const DOUBLINGS: u32 = 7;
+
+/// What a controller hears of the nodes of all clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hearing {
+    /// How many there are.
+    pub nodes: usize,
+    /// How many of them have answered within the time after which a controller is deaf.
+    pub heard: usize,
+    /// How many of them have answered within a third of it: what others are told.
+    pub answering: usize,
+    /// Clusters whose record it cannot read, so that it cannot lead them.
+    pub unread: usize,
+}
+
+impl Hearing {
+    /// Notes one node more, and when it answered last.
+    pub fn add(&mut self, answered_at: Option<Time>, policy: &Policy, now: Time) {
+        let within = |ms: u64| answered_at.is_some_and(|at| now < at.plus_millis(ms));
+        self.nodes += 1;
+        self.heard += usize::from(within(deaf_ms(policy)));
+        self.answering += usize::from(within(deaf_ms(policy) / 3));
+    }
+
+    /// Whether there are nodes, and none is heard.
+    pub fn is_deaf(self) -> bool {
+        self.nodes > 0 && self.heard == 0
+    }
+
+    /// Whether a lead that was free to take at `since` may be taken: at once by one that hears
+    /// nodes, or where there are none, and that can read all records.
+    pub(crate) fn may_take(self, since: Time, now: Time) -> bool {
+        let is_fit = !self.is_deaf() && self.unread == 0;
+        is_fit || now >= since.plus_millis(LEAVES_MS)
+    }
+}
+
+/// What a leader knows when it asks itself whether it should go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leading {
+    /// What it hears.
+    pub hearing: Hearing,
+    /// Since when it leads.
+    pub since: Time,
+    /// When one that stands by said last that it hears nodes.
+    pub other_hears_at: Option<Time>,
+    /// How often it has given the lead up, and nobody else has taken it.
+    pub in_vain: u32,
+}
+
+/// Whether a leader should give the lead up: it hears no node, and one that stands by hears some.
+///
+/// Each time that nobody takes what it gives up it waits twice as long before the next.
+pub fn yields(of: &Leading, policy: &Policy, now: Time) -> bool {
+    let pause = deaf_ms(policy) << of.in_vain.min(DOUBLINGS);
+    let said = of.other_hears_at.is_some_and(|at| now < at.plus_millis(SAID_MS));
+    of.hearing.is_deaf() && said && now >= of.since.plus_millis(pause)
+}
+
+fn deaf_ms(policy: &Policy) -> u64 {
+    DEAF_MS.max(policy.heartbeat_ms.saturating_mul(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    fn yields_at(of: &Leading, ms: u64) -> bool {
+        yields(of, &Policy::default(), at(ms))
+    }
+
+    #[test]
+    fn a_node_is_heard_for_a_while_after_its_answer() {
+        let policy = Policy::default();
+        let hears = |answered: Option<u64>, ms: u64| {
+            let mut hearing = Hearing::default();
+            hearing.add(answered.map(at), &policy, at(ms));
+            assert_eq!(hearing.nodes, 1);
+            (hearing.heard, hearing.answering)
+        };
+        assert_eq!(hears(Some(1_000), 1_999), (1, 1));
+        assert_eq!(hears(Some(1_000), 2_000), (1, 0));
+        assert_eq!(hears(Some(1_000), 3_999), (1, 0));
+        assert_eq!(hears(Some(1_000), 4_000), (0, 0));
+        assert_eq!(hears(None, 0), (0, 0));
+        assert!(!Hearing::default().is_deaf(), "there is nothing to hear");
+        let slow = Policy { heartbeat_ms: 5_000, ..policy };
+        let mut hearing = Hearing::default();
+        hearing.add(Some(at(0)), &slow, at(19_999));
+        assert!(!hearing.is_deaf());
+    }
+
+    #[test]
+    fn a_leader_that_hears_no_node_gives_way_to_one_that_does() {
+        let deaf = Hearing { nodes: 3, ..Hearing::default() };
+        let of = Leading {
+            hearing: deaf,
+            since: at(10_000),
+            other_hears_at: Some(at(13_000)),
+            in_vain: 0,
+        };
+        assert!(!yields_at(&of, 12_999), "it has hardly begun");
+        assert!(yields_at(&of, 13_000));
+        assert!(!yields_at(&of, 14_000), "nobody has said so lately");
+        assert!(!yields_at(&Leading { other_hears_at: None, ..of }, 13_000), "nobody hears any");
+        let one = Leading { hearing: Hearing { heard: 1, ..deaf }, ..of };
+        assert!(!yields_at(&one, 13_000), "it hears one");
+        assert!(!yields_at(&Leading { hearing: Hearing::default(), ..of }, 13_000));
+    }
+
+    /// A standby hears them one heartbeat longer than the leader, at the most, and says so.
+    #[test]
+    fn nodes_that_end_all_at_once_cost_no_lead() {
+        for heartbeat_ms in [100, 200, 1_000, 5_000] {
+            let policy = Policy { heartbeat_ms, ..Policy::default() };
+            let (last_here, last_there) = (100_000, 100_000 + heartbeat_ms);
+            let mut other_hears_at = None;
+            for ms in (100_000..100_000 + 20 * deaf_ms(&policy)).step_by(100) {
+                let hearing = |last: u64| {
+                    let mut hearing = Hearing::default();
+                    hearing.add(Some(at(last)), &policy, at(ms));
+                    hearing
+                };
+                if hearing(last_there).answering > 0 {
+                    other_hears_at = Some(at(ms));
+                }
+                let hearing = hearing(last_here);
+                let of = Leading { hearing, since: at(0), other_hears_at, in_vain: 0 };
+                assert!(!yields(&of, &policy, at(ms)), "{heartbeat_ms}: at {ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_given_up_ever_more_seldom() {
+        let mut of =
+            Leading { hearing: Hearing { nodes: 1, ..Hearing::default() }, ..Leading::default() };
+        for (in_vain, pause) in [(0, 3), (1, 6), (3, 24), (7, 384), (u32::MAX, 384)] {
+            of.in_vain = in_vain;
+            for (ms, is_over) in [(pause * 1_000 - 1, false), (pause * 1_000, true)] {
+                of.other_hears_at = Some(at(ms));
+                assert_eq!(yields_at(&of, ms), is_over, "{in_vain} in vain, after {ms} ms");
+            }
+        }
+    }
+}
