@@ -54,8 +54,10 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, command: &str) -> Result<u64> {
-    let at = cx.scope.at(args.bytes()?);
-    Ok(hash::set(&mut cx.txn, &at, &args.pairs(command)?)?)
+    let (at, before) = (cx.scope.at(args.bytes()?), cx.txn.count());
+    let added = hash::set(&mut cx.txn, &at, &args.pairs(command)?)?;
+    cx.touch_unless_written(&at, before);
+    Ok(added)
 }
 
 fn hset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
