@@ -8,7 +8,7 @@ use storage::types::keyspace::{self, Selection};
 use storage::{DEFAULT_NAMESPACE, Scope};
 
 use super::walk;
-use crate::command::args::ScanWords;
+use crate::command::args::{ScanWords, parse_integer};
 use crate::command::keys::{KEY, KEYS, KEYS2, NONE};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
@@ -89,8 +89,10 @@ fn end_at(
     args: &mut Args<'_>,
     reply: Reply<'_>,
 ) -> Result<Replied> {
-    let (key, amount) = (args.bytes()?, args.integer()?);
+    let (key, amount) = (args.bytes()?, args.bytes()?);
+    // As in Redis, options that make no sense are told before a number that is none.
     let condition = expire_condition(args)?;
+    let amount = parse_integer(amount).ok_or(Error::NotInteger)?;
     let end_ms = unit.for_expire(amount, &cx.scope).map_err(|error| match error {
         CommandError::InvalidExpire => {
             Error::err(format!("invalid expire time in '{command}' command"))

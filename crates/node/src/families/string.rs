@@ -305,7 +305,13 @@ struct LcsOptions {
 }
 
 fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let (first, second) = (args.bytes()?, args.bytes()?);
+    let not_strings = |_| Error::text("ERR The specified keys must contain string values");
+    // Both as of one moment: two values that were written at once are compared as such. As in
+    // Redis, what is no string is told before the options.
+    let (first, second) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
+    let read = cx.txn.snapshot();
+    let first = strings::get(&read, &first).map_err(not_strings)?;
+    let second = strings::get(&read, &second).map_err(not_strings)?;
     let mut options = LcsOptions::default();
     while let Some(word) = args.word() {
         match &*word {
@@ -321,11 +327,6 @@ fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
-    let not_strings = |_| Error::text("ERR The specified keys must contain string values");
-    // Both as of one moment: two values that were written at once are compared as such.
-    let read = cx.txn.snapshot();
-    let first = strings::get(&read, &cx.scope.at(first)).map_err(not_strings)?;
-    let second = strings::get(&read, &cx.scope.at(second)).map_err(not_strings)?;
     let found =
         lcs::lcs(first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default())?;
     Ok(match (options.length, options.index) {

@@ -117,8 +117,11 @@ fn geoadd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 fn geodist(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
     let members = args.take(2)?;
+    // As in Redis, too many words are told before a unit that is none.
+    if args.len() > 1 {
+        return Err(Error::Syntax);
+    }
     let unit = if args.is_empty() { 1.0 } else { unit(args.bytes()?)? };
-    args.end()?;
     let scores = zset::mscore(&cx.txn.snapshot(), &at, members)?;
     let [Some(from), Some(to)] = scores[..] else { return Ok(reply.null()) };
     let metres = Point::of_score(from).distance_m(Point::of_score(to));
