@@ -1,5 +1,6 @@
 //! Keys of any type: life time, type, removal, renaming, and walks over the key space.
 
+use resp::Writer;
 use storage::types::CommandError;
 use storage::types::copy;
 use storage::types::expiry::Unit;
@@ -231,7 +232,15 @@ fn move_to(cx: &mut WriteCx<'_>, key: &[u8], namespace: &[u8]) -> Result<bool> {
 }
 
 fn keys_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.bulks(&keyspace::keys(cx.txn, &cx.scope, args.bytes()?)?))
+    let pattern = args.bytes()?;
+    reply.listing(Writer::array, |writer| {
+        let mut count = 0;
+        keyspace::keys(cx.txn, &cx.scope, pattern, |key| {
+            count += 1;
+            writer.bulk(key);
+        })?;
+        Ok(count)
+    })
 }
 
 fn scan(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
