@@ -193,8 +193,8 @@ fn expires(row: &Row, words: &[&[u8]]) -> bool {
     }
 }
 
-/// What a command did since `mark`, and to keys that it has touched without writing anything, by the
-/// ids of their names; nothing where nobody is to be told.
+/// What a command did since `mark`, and to keys that it has touched without writing anything, by
+/// the ids of their names; nothing where nobody is to be told.
 pub fn of(
     wanted: Events,
     row: &Row,

@@ -91,8 +91,8 @@ pub trait Read {
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error>;
 
-    /// The same, if they are few bytes together ([`FEW_BYTES`]; what lies in memory already does not
-    /// count); `None` if they are more, for then they are not to be held all at once.
+    /// The same, if they are few bytes together ([`FEW_BYTES`]; what lies in memory already does
+    /// not count); `None` if they are more, for then they are not to be held all at once.
     ///
     /// # Errors
     /// I/O errors and corruption.

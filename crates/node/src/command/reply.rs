@@ -95,7 +95,8 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// An array of so many elements, all of which `write` writes. An error leaves nothing of it behind.
+    /// An array of so many elements, all of which `write` writes. An error leaves nothing of it
+    /// behind.
     pub fn elements(
         mut self,
         count: usize,

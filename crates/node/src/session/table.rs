@@ -297,8 +297,8 @@ impl Command {
     }
 }
 
-/// What a command that writes is where its words make a read of it. E.g. SORT without STORE: it needs
-/// no locks, and leaves its worker where it takes long, as any read.
+/// What a command that writes is where its words make a read of it. E.g. SORT without STORE: it
+/// needs no locks, and leaves its worker where it takes long, as any read.
 ///
 /// For everything that is decided without running it, it stays what its row says, as in Redis: a
 /// replica refuses it, CLIENT PAUSE WRITE holds it up.

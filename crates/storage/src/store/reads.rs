@@ -75,7 +75,8 @@ impl Store {
     }
 
     /// Several metadata entries as they are at one moment, some of them from memory: those did not change while the others
-    /// were read. `None` if that cannot be told, or none is in memory, or the others are too much to be read at once.
+    /// were read. `None` if that cannot be told, or none is in memory, or the others are too much
+    /// to be read at once.
     fn several<K: AsRef<[u8]>>(
         &self,
         keys: &[K],

@@ -64,8 +64,8 @@ pub fn literal_prefix(pattern: &[u8]) -> &[u8] {
     pattern.get(..end.unwrap_or(pattern.len())).unwrap_or_default()
 }
 
-/// Whether a byte matches the pattern's element at `at`, and the position behind that; `None` at the
-/// end of the pattern.
+/// Whether a byte matches the pattern's element at `at`, and the position behind that; `None` at
+/// the end of the pattern.
 fn one(pattern: &[u8], at: usize, byte: u8) -> Option<(bool, usize)> {
     Some(match *pattern.get(at)? {
         b'?' => (true, at + 1),
@@ -84,8 +84,8 @@ fn one(pattern: &[u8], at: usize, byte: u8) -> Option<(bool, usize)> {
 }
 
 /// Reads a class whose first byte is at `at`, and calls `take` with the first and the last byte of
-/// each range in it. Returns whether it takes all other bytes instead, and the position behind it. An
-/// unclosed class ends with the pattern.
+/// each range in it. Returns whether it takes all other bytes instead, and the position behind it.
+/// An unclosed class ends with the pattern.
 fn class(pattern: &[u8], mut at: usize, mut take: impl FnMut(u8, u8)) -> (bool, usize) {
     let is_negated = pattern.get(at) == Some(&b'^');
     at += usize::from(is_negated);

@@ -145,8 +145,8 @@ pub fn get(read: &impl Read, at: &At<'_>) -> Result<Option<Value>, CommandError>
     stored.map(|stored| stored.document()).transpose()
 }
 
-/// JSON.MGET: calls `visit` with the documents, one after the other; `None` for what is not there and
-/// for other types.
+/// JSON.MGET: calls `visit` with the documents, one after the other; `None` for what is not there
+/// and for other types.
 ///
 /// # Errors
 /// Those of the engine.

@@ -282,8 +282,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Parses and searches; what was found, and how it is to be told. `room`: bytes that it may take, if
-/// it may be stored.
+/// Parses and searches; what was found, and how it is to be told. `room`: bytes that it may take,
+/// if it may be stored.
 fn search<'a>(
     scope: &Scope<'_>,
     read: &Snapshot<'_>,

@@ -1,11 +1,11 @@
-//! Matching without trying again: what stands between two stars is a run, and each run is looked for
-//! once, from where the one before was found.
+//! Matching without trying again: what stands between two stars is a run, and each run is looked
+//! for once, from where the one before was found.
 //!
 //! The first place where a run lies is good enough, because what follows a star may begin anywhere
 //! behind it. A run of literal bytes is found as Knuth, Morris and Pratt do, in one pass over the
 //! text. One with `?` or classes is found by following all its beginnings at once, 64 to a word: in
-//! one pass too where it is not longer than 64 bytes, and in a 64th of the product of both lengths at
-//! worst.
+//! one pass too where it is not longer than 64 bytes, and in a 64th of the product of both lengths
+//! at worst.
 
 use super::class;
 use crate::budget;

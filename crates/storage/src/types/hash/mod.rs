@@ -120,8 +120,8 @@ pub fn get<'r>(
     Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten())
 }
 
-/// HMGET: calls `visit` with the values of fields, in their order. Where they are large, one of them
-/// is held at a time.
+/// HMGET: calls `visit` with the values of fields, in their order. Where they are large, one of
+/// them is held at a time.
 ///
 /// # Errors
 /// Wrong type.
