@@ -370,13 +370,22 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
-        self.forget_served();
-        let pending = self.buffer.len() - self.start;
+    /// How much has come that has not run.
+    ///
+    /// # Errors
+    /// It is more than a client may send ahead.
+    fn unserved(&self) -> Result<usize, End> {
+        let unserved = self.buffer.len() - self.start;
         let limit = self.node.config.now().client_query_buffer_limit.0;
-        if u64::try_from(pending).unwrap_or(u64::MAX) > limit {
+        if u64::try_from(unserved).unwrap_or(u64::MAX) > limit {
             return Err(End::Refused("client-query-buffer-limit exceeded".into()));
         }
+        Ok(unserved)
+    }
+
+    async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
+        self.forget_served();
+        let pending = self.unserved()?;
         self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
         let read = match self.read_while_waiting(session).await? {
             Some(read) => read,

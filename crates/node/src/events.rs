@@ -193,12 +193,14 @@ fn expires(row: &Row, words: &[&[u8]]) -> bool {
     }
 }
 
-/// What a command did since `mark`; nothing where nobody is to be told.
+/// What a command did since `mark`, and to keys that it has touched without writing anything, by
+/// the ids of their names; nothing where nobody is to be told.
 pub fn of(
     wanted: Events,
     row: &Row,
     words: &[&[u8]],
     (txn, mark, scope): (&Txn<'_>, storage::batch::Mark, Scope<'_>),
+    touched: Vec<Vec<u8>>,
 ) -> Vec<Event> {
     if !wanted.any() {
         return Vec::new();
@@ -212,6 +214,7 @@ pub fn of(
     let names = names(row, words);
     let (first, hands_over) = (row.keys_in(words).next(), hands_over(row));
     let mut outcomes = txn.outcomes_since(mark, scope.cluster, scope.now_ms);
+    outcomes.extend(touched.into_iter().map(|id| (id, Outcome::Kept)));
     let is_within_one = hands_over && outcomes.len() == 1;
     if hands_over {
         outcomes.reverse();

@@ -191,10 +191,14 @@ impl Tracking {
                 Change::Group(_) | Change::Message { .. } | Change::Namespaces(_) => {}
             }
         }
-        for id in &changed {
-            state.tell_readers(id, writer, sending);
+        state.tell_of(&changed, writer, sending);
+    }
+
+    /// Tells of keys that a command has touched, by the ids of their names, as [`Self::tell`] does.
+    pub fn tell_of(&self, ids: &[Vec<u8>], writer: Option<u64>, sending: Sending) {
+        if self.any() {
+            self.state.lock().tell_of(&ids.iter().cloned().collect(), writer, sending);
         }
-        state.broadcast(&changed, writer, sending);
     }
 
     /// Tells everybody that anything may have changed.
@@ -206,6 +210,14 @@ impl Tracking {
 }
 
 impl State {
+    /// Tells all whom these keys concern.
+    fn tell_of(&mut self, changed: &BTreeSet<Vec<u8>>, writer: Option<u64>, sending: Sending) {
+        for id in changed {
+            self.tell_readers(id, writer, sending);
+        }
+        self.broadcast(changed, writer, sending);
+    }
+
     /// Tells those who have read a key.
     fn tell_readers(&mut self, id: &[u8], writer: Option<u64>, sending: Sending) {
         let Some(readers) = self.readers.remove(id) else { return };

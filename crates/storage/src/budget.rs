@@ -103,8 +103,24 @@ pub(crate) fn step(count: u64) -> Result<(), Error> {
 #[inline]
 pub(crate) fn found(bytes: usize) {
     if bytes >= STEP_BYTES {
-        LEFT.set(LEFT.get().saturating_sub((bytes / STEP_BYTES) as u64));
+        let steps = (bytes / STEP_BYTES) as u64;
+        match LEFT.get().checked_sub(steps) {
+            Some(left) => LEFT.set(left),
+            None => owe(steps - LEFT.get()),
+        }
     }
+}
+
+/// What was found took so many steps more than were given out: they are none of those that are
+/// given out next. E.g. a value of 100 MB is not the 64 steps that were left.
+#[cold]
+fn owe(steps: u64) {
+    LEFT.set(0);
+    STATE.with_borrow_mut(|state| {
+        if let Some(State { limit: Limit::Budget { steps: left, .. }, .. }) = state {
+            *left = left.saturating_sub(steps);
+        }
+    });
 }
 
 /// So many bytes are gathered, to be kept until the read is done.
@@ -175,6 +191,15 @@ mod tests {
             })
         };
         assert!(within(budget(100, LONG), large).is_none());
+        // What is larger than the steps of one look is counted as a whole.
+        let larger = |bytes| {
+            move || {
+                found(bytes);
+                step(1)
+            }
+        };
+        assert!(within(budget(1_000, LONG), larger(STEP_BYTES * 900)).is_some());
+        assert!(within(budget(1_000, LONG), larger(STEP_BYTES * 1_000)).is_none());
         assert!(steps(1_000).is_ok(), "nothing is bounded outside");
     }
 

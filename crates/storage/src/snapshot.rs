@@ -14,7 +14,11 @@ use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
 use crate::filters::Keeping;
 use crate::overlay::{Lookup, Shared};
+use crate::read::FEW_BYTES;
+use crate::store::reads::{few, taken};
 use crate::{Cursor, Direction, Error, Family, Read, Store, Txn, Value, budget};
+
+const ACTION: &str = "read keys at a snapshot";
 
 /// See the module documentation. It keeps old states of keys from being compacted away: not to be
 /// held for long.
@@ -86,13 +90,35 @@ impl<'a> Snapshot<'a> {
         budget::step(keys.len() as u64)?;
         let (options, keys) = (self.options(), keys.iter().map(AsRef::as_ref));
         let store = self.store;
-        store
-            .db()
-            .batched_multi_get_cf_slice_opt(store.cf(family)?, keys, false, &options)
-            .into_iter()
-            .map(|found| found.map(|found| found.map(Value::pinned)))
-            .map(|found| found.map_err(|error| Error::engine("read keys at a snapshot", error)))
-            .collect()
+        let cf = store.cf(family)?;
+        let found = store.db().batched_multi_get_cf_slice_opt(cf, keys, false, &options);
+        let found = taken(ACTION, found)?;
+        found.ok_or_else(|| Error::corrupt(ACTION, "they were given up"))
+    }
+
+    /// As [`Read::few`], for as long as the database is open.
+    pub(crate) fn find_few<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Value<'a>>>>, Error> {
+        if self.overlay.is_some() {
+            // One after the other: how much the overlay has is not RocksDB's to count.
+            let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+            for key in keys {
+                let value = self.find(family, key.as_ref())?;
+                bytes += value.as_ref().map_or(0, |value| value.len());
+                if bytes > FEW_BYTES {
+                    return Ok(None);
+                }
+                values.push(value);
+            }
+            return Ok(Some(values));
+        }
+        budget::step(keys.len() as u64)?;
+        let (options, keys) = (few(self.options()), keys.iter().map(AsRef::as_ref));
+        let (store, cf) = (self.store, self.store.cf(family)?);
+        taken(ACTION, store.db().batched_multi_get_cf_slice_opt(cf, keys, false, &options))
     }
 
     /// As [`Read::scan`], for as long as the database is open.
@@ -131,6 +157,18 @@ impl Read for Snapshot<'_> {
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
         self.find_all(family, keys)
+    }
+
+    fn few<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        self.find_few(family, keys)
+    }
+
+    fn at_one_moment<T>(&self, run: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        run(self)
     }
 
     fn scan(

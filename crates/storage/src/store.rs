@@ -409,7 +409,7 @@ mod bound;
 mod close;
 mod epochs;
 mod failure;
-mod reads;
+pub(crate) mod reads;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -239,10 +239,32 @@ impl<'a> Txn<'a> {
         Some(ask(&overlay))
     }
 
+    /// What the overlay says of several keys; `None` if nothing was written.
+    fn looked_up<K: AsRef<[u8]>>(&self, family: Family, keys: &[K]) -> Option<Vec<Lookup>> {
+        self.known(|overlay| keys.iter().map(|key| overlay.get(family, key.as_ref())).collect())
+    }
+
     fn writer(&mut self) -> &mut Writer {
         // Only `suspend` and `drop` take the writer out.
         self.batch.get_or_insert_with(|| Writer::new(Vec::new()))
     }
+}
+
+/// Those of several keys of which the database decides.
+fn unknown<'k, K: AsRef<[u8]>>(keys: &'k [K], found: &[Lookup]) -> Vec<&'k [u8]> {
+    let unknown = keys.iter().zip(found).filter(|(_, found)| matches!(found, Lookup::Unknown));
+    unknown.map(|(key, _)| key.as_ref()).collect()
+}
+
+/// What was found here, and in the database what is unknown here.
+fn merged<'a>(found: Vec<Lookup>, stored: Vec<Option<Value<'a>>>) -> Vec<Option<Value<'a>>> {
+    let mut stored = stored.into_iter();
+    let value = |found| match found {
+        Lookup::Value(value) => Some(value),
+        Lookup::Deleted => None,
+        Lookup::Unknown => stored.next().flatten(),
+    };
+    found.into_iter().map(value).collect()
 }
 
 impl Drop for Txn<'_> {
@@ -269,19 +291,30 @@ impl Read for Txn<'_> {
         if let Some(moment) = self.moment {
             return moment.snapshot().find_all(family, keys);
         }
-        let found = self.known(|overlay| {
-            keys.iter().map(|key| overlay.get(family, key.as_ref())).collect::<Vec<_>>()
-        });
-        let Some(found) = found else { return self.store.multi_get(family, keys) };
-        let unknown = keys.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Unknown));
-        let unknown: Vec<&[u8]> = unknown.map(|(key, _)| key.as_ref()).collect();
-        let mut stored = self.store.multi_get(family, &unknown)?.into_iter();
-        let value = |found| match found {
-            Lookup::Value(value) => Some(value),
-            Lookup::Deleted => None,
-            Lookup::Unknown => stored.next().flatten(),
+        let Some(found) = self.looked_up(family, keys) else {
+            return self.store.multi_get(family, keys);
         };
-        Ok(found.into_iter().map(value).collect())
+        let stored = self.store.multi_get(family, &unknown(keys, &found))?;
+        Ok(merged(found, stored))
+    }
+
+    fn few<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        if let Some(moment) = self.moment {
+            return moment.snapshot().find_few(family, keys);
+        }
+        let Some(found) = self.looked_up(family, keys) else {
+            return self.store.few(family, keys);
+        };
+        let stored = self.store.few(family, &unknown(keys, &found))?;
+        Ok(stored.map(|stored| merged(found, stored)))
+    }
+
+    fn at_one_moment<T>(&self, run: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        run(&self.snapshot())
     }
 
     fn scan(

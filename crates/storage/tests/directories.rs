@@ -138,7 +138,7 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
         }
         if kind == "zset" {
             let range = Range::of(Part::Ranks(0, -1));
-            let found = zset::range(store, &scope.at(&key), &range).unwrap();
+            let found = zset::range(&store.txn(), &scope.at(&key), &range).unwrap();
             let found: Vec<_> =
                 found.iter().map(|(member, at)| (member.clone(), score::format(*at))).collect();
             let text = |value: &Json| value.as_str().unwrap().to_owned();

@@ -361,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_whose_resolver_hangs_holds_up_no_other_frontend() {
         let workers = Workers::start(1).unwrap();
-        let mut table = Table::new(&Config::default(), workers);
+        let mut table = Table::new(&Config::default(), workers, Arc::default());
         let go_on = Arc::new(tokio::sync::Notify::new());
         let answered = Arc::clone(&go_on);
         let resolver = move |host: String, port: u16| -> Resolving {

@@ -95,6 +95,22 @@ impl<'a> Reply<'a> {
         })
     }
 
+    /// An array of so many elements, all of which `write` writes. An error leaves nothing of it
+    /// behind.
+    pub fn elements(
+        mut self,
+        count: usize,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<()>,
+    ) -> Result<Replied> {
+        let start = self.0.mark();
+        self.0.array(count);
+        if let Err(error) = write(&mut self.0.reborrow()) {
+            self.0.take_back(start);
+            return Err(error);
+        }
+        Ok(Replied(()))
+    }
+
     /// A listing whose length is known at its end: `write` writes its elements and returns how many
     /// they are, and `head` begins it with that number.
     /// An error of `write` leaves nothing of it behind.

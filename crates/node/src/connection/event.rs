@@ -28,6 +28,10 @@ pub(super) enum Reads {
     ToEnd,
     /// Until its client has ended its side, or the stream has ended.
     WhileAwaited,
+    /// The same, however much the client sends ahead: what it waits for is taken from others, and
+    /// must not be taken for one that is gone. Above `client-query-buffer-limit` it is cut off, as
+    /// by Redis.
+    UntilGone,
 }
 
 impl Connection {
@@ -64,7 +68,8 @@ impl Connection {
         }
     }
 
-    /// The same, reading on as much as a record may hold; `None` once that has come to its end.
+    /// The same, reading on as much as a record may hold, or a client may send; `None` once what is
+    /// read has come to its end.
     pub(super) async fn done_or_end<T>(
         &mut self,
         session: &Session,
@@ -76,7 +81,7 @@ impl Connection {
             let has_ended = match reads {
                 Reads::Not => false,
                 Reads::ToEnd => self.at_end,
-                Reads::WhileAwaited => self.at_end || self.is_over,
+                Reads::WhileAwaited | Reads::UntilGone => self.at_end || self.is_over,
             };
             if has_ended {
                 tokio::select! {
@@ -85,13 +90,22 @@ impl Connection {
                     () = std::future::ready(()) => return Ok(None),
                 }
             }
-            let has_room = self.buffer.len() - self.start <= moving::RECORD_MAX;
-            let reads_on = has_room && reads != Reads::Not;
+            let reads_on = match reads {
+                Reads::Not => false,
+                Reads::ToEnd | Reads::WhileAwaited => {
+                    self.buffer.len() - self.start <= moving::RECORD_MAX
+                }
+                Reads::UntilGone => {
+                    self.unserved()?;
+                    true
+                }
+            };
             if reads_on {
                 self.buffer.reserve(READ_BYTES);
             }
-            if let Event::Done(done) = self.event(session, reads_on, &mut done).await? {
-                return Ok(Some(done));
+            match self.event(session, reads_on, &mut done).await? {
+                Event::Done(done) => return Ok(Some(done)),
+                Event::Read(_) => self.show_buffers(session),
             }
         }
     }

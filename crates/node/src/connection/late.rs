@@ -182,7 +182,7 @@ impl Connection {
         waiting: &mut Waiting,
     ) -> Result<Option<Told>, End> {
         let _shown = session.client.blocked();
-        if let Some(told) = self.done_or_end(session, Reads::WhileAwaited, waiting.told()).await? {
+        if let Some(told) = self.done_or_end(session, Reads::UntilGone, waiting.told()).await? {
             return Ok(Some(told));
         }
         if self.is_over || !self.may_move() {

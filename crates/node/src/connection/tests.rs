@@ -255,6 +255,39 @@ fn a_client_that_is_always_one_waiting_command_ahead_does_not_grow() {
     });
 }
 
+/// More than a record holds, and more than sockets do: else the end behind it would not be seen.
+#[test]
+fn what_is_waited_for_is_not_given_to_one_that_is_gone_however_much_it_had_sent() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        stream.write_all(&b"PING\r\n".repeat(3 << 20)).await.unwrap();
+        let client = node.clients.list().remove(0);
+        until(|| client.query_bytes.load(Ordering::Relaxed) > 16 << 20).await;
+        assert!(node.waiters.any(), "it is there, and waits on");
+        stream.write_all(mark().bytes()).await.unwrap();
+        until(|| !node.waiters.any()).await;
+        assert_eq!(ask(&node, "RPUSH q v"), ":1\r\n");
+        assert_eq!(rest(&mut stream).await, "");
+        assert_eq!(ask(&node, "LLEN q"), ":1\r\n");
+    });
+}
+
+#[test]
+fn one_that_waits_and_sends_more_than_a_client_may_is_cut_off() {
+    let change = |values: &mut Values| {
+        values.client_query_buffer_limit = crate::config::value::Size(1 << 20);
+    };
+    served_by(change, |node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        // The node may close before all is written.
+        let _ = stream.write_all(&b"PING\r\n".repeat(1 << 20)).await;
+        until(|| !node.waiters.any()).await;
+        assert_eq!(ask(&node, "RPUSH q v"), ":1\r\n");
+    });
+}
+
 #[test]
 fn what_is_asked_of_a_node_does_not_begin_anew_at_another_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -54,8 +54,10 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, command: &str) -> Result<u64> {
-    let at = cx.scope.at(args.bytes()?);
-    Ok(hash::set(&mut cx.txn, &at, &args.pairs(command)?)?)
+    let (at, before) = (cx.scope.at(args.bytes()?), cx.txn.count());
+    let added = hash::set(&mut cx.txn, &at, &args.pairs(command)?)?;
+    cx.touch_unless_written(&at, before);
+    Ok(added)
 }
 
 fn hset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -79,13 +81,10 @@ fn hget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 }
 
 fn hmget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let values = hash::mget(cx.txn, &cx.scope.at(args.bytes()?), args.rest())?;
-    Ok(reply.with(|writer| {
-        writer.array(values.len());
-        for value in &values {
-            writer.bulk_or_null(value.as_deref());
-        }
-    }))
+    let (at, fields) = (cx.scope.at(args.bytes()?), args.rest());
+    reply.elements(fields.len(), |writer| {
+        Ok(hash::mget(cx.txn, &at, fields, |value| writer.bulk_or_null(value))?)
+    })
 }
 
 /// Writes some of each field and value; returns how many fields there are.

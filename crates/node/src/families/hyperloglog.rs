@@ -24,6 +24,8 @@ fn pfcount(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Rep
 
 fn pfmerge(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
+    let before = cx.txn.count();
     hyperloglog::merge(&mut cx.txn, &at, args.rest())?;
+    cx.touch_unless_written(&at, before);
     Ok(reply.ok())
 }

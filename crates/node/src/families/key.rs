@@ -1,5 +1,6 @@
 //! Keys of any type: life time, type, removal, renaming, and walks over the key space.
 
+use resp::Writer;
 use storage::types::CommandError;
 use storage::types::copy;
 use storage::types::expiry::Unit;
@@ -8,7 +9,7 @@ use storage::types::keyspace::{self, Selection};
 use storage::{DEFAULT_NAMESPACE, Scope};
 
 use super::walk;
-use crate::command::args::ScanWords;
+use crate::command::args::{ScanWords, parse_integer};
 use crate::command::keys::{KEY, KEYS, KEYS2, NONE};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
@@ -89,8 +90,10 @@ fn end_at(
     args: &mut Args<'_>,
     reply: Reply<'_>,
 ) -> Result<Replied> {
-    let (key, amount) = (args.bytes()?, args.integer()?);
+    let (key, amount) = (args.bytes()?, args.bytes()?);
+    // As in Redis, options that make no sense are told before a number that is none.
     let condition = expire_condition(args)?;
+    let amount = parse_integer(amount).ok_or(Error::NotInteger)?;
     let end_ms = unit.for_expire(amount, &cx.scope).map_err(|error| match error {
         CommandError::InvalidExpire => {
             Error::err(format!("invalid expire time in '{command}' command"))
@@ -229,7 +232,15 @@ fn move_to(cx: &mut WriteCx<'_>, key: &[u8], namespace: &[u8]) -> Result<bool> {
 }
 
 fn keys_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.bulks(&keyspace::keys(cx.txn, &cx.scope, args.bytes()?)?))
+    let pattern = args.bytes()?;
+    reply.listing(Writer::array, |writer| {
+        let mut count = 0;
+        keyspace::keys(cx.txn, &cx.scope, pattern, |key| {
+            count += 1;
+            writer.bulk(key);
+        })?;
+        Ok(count)
+    })
 }
 
 fn scan(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

@@ -163,7 +163,9 @@ fn lset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
         }
         Ok(rank) => rank,
     };
+    let before = cx.txn.count();
     list::set(&mut cx.txn, &at, rank, args.bytes()?)?;
+    cx.touch_unless_written(&at, before);
     Ok(reply.ok())
 }
 
@@ -184,21 +186,25 @@ fn lrem(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
 
 fn ltrim(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (at, part) = (cx.scope.at(args.bytes()?), (args.integer()?, args.integer()?));
+    let before = cx.txn.count();
     list::trim(&mut cx.txn, &at, part)?;
+    if cx.txn.count() == before && list::find(&cx.txn, &at)?.is_some() {
+        cx.touch_unless_written(&at, before);
+    }
     Ok(reply.ok())
 }
 
-/// As in Redis, an element that comes to where it is changes its list for those who watch it, though
-/// nothing is written.
+/// As in Redis, an element that comes to where it is changes its list, though nothing is written.
 fn transferred(
     cx: &mut WriteCx<'_>,
     source: &At<'_>,
     destination: &At<'_>,
     way: Move,
 ) -> Result<Option<Vec<u8>>> {
+    let before = cx.txn.count();
     let value = list::transfer(&mut cx.txn, source, destination, way)?;
     if value.is_some() && source.key == destination.key {
-        cx.node.watches.touch(std::iter::once(source.scope.name(source.key)));
+        cx.touch_unless_written(source, before);
     }
     Ok(value)
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use resp::Writer;
 use storage::types::page::{Page, Request};
-use storage::types::pick::Wanted;
+use storage::types::pick::{Picked, Wanted};
 use storage::types::set::{self, Combination};
 
 use super::walk;
@@ -98,13 +98,22 @@ fn srandmember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let at = cx.scope.at(args.bytes()?);
     if args.is_empty() {
         let one = set::pick(&cx.txn.snapshot(), &at, Wanted::Distinct(1))?;
-        return Ok(reply.bulk_or_null(one.first().map(Vec::as_slice)));
+        let one = one.as_ref().and_then(Picked::first);
+        return Ok(reply.bulk_or_null(one.map(|(member, _)| member.as_slice())));
     }
     if args.len() > 1 {
         return Err(Error::Syntax);
     }
     let (wanted, _) = args.draws(b"")?;
-    Ok(reply.bulks(&set::pick(&cx.txn.snapshot(), &at, wanted)?))
+    let Some(picked) = set::pick(&cx.txn.snapshot(), &at, wanted)? else {
+        return reply.elements(0, |_| Ok(()));
+    };
+    reply.elements(picked.len(), |writer| {
+        picked.each(|member, _| {
+            writer.bulk(member);
+            Ok(())
+        })
+    })
 }
 
 fn smove(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

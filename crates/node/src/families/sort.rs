@@ -5,13 +5,24 @@ use storage::types::sort::{self, Request};
 
 use crate::command::keys::{KEY, Keys};
 use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::table::Reading;
 use crate::session::{Command, ReadCx, WriteCx};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::write("sort",    -2, Keys::FirstAnd(destination), sort_),
+    Command::write("sort",    -2, Keys::FirstAnd(destination), sort_).or_read(&READING),
     Command::read ("sort_ro", -2, KEY, sort_ro),
 ];
+
+/// SORT without STORE.
+const READING: Reading = Reading {
+    command: Command::read("sort", -2, Keys::FirstAnd(destination), sort_ro).as_write(),
+    is_meant: only_reads,
+};
+
+fn only_reads(words: &[&[u8]]) -> bool {
+    destination(words).is_empty()
+}
 
 /// Where the destination is: behind the last STORE that is no value of another option.
 fn destination(words: &[&[u8]]) -> Vec<usize> {

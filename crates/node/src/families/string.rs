@@ -97,21 +97,25 @@ fn setrange(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 }
 
 fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let values = strings::mget(cx.txn, &cx.scope, args.rest())?;
-    for value in &values {
-        cx.count(value.is_some());
-    }
-    Ok(reply.with(|writer| {
-        writer.array(values.len());
-        for value in &values {
-            writer.bulk_or_null(value.as_deref());
-        }
-    }))
+    let keys = args.rest();
+    let mut hits = 0;
+    let replied = reply.elements(keys.len(), |writer| {
+        strings::mget(cx.txn, &cx.scope, keys, |value| {
+            hits += usize::from(value.is_some());
+            writer.bulk_or_null(value);
+        })?;
+        Ok(())
+    })?;
+    (0..keys.len()).for_each(|place| cx.count(place < hits));
+    Ok(replied)
 }
 
 fn append(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let (key, suffix) = (args.bytes()?, args.bytes()?);
-    Ok(reply.count(strings::append(&mut cx.txn, &cx.scope.at(key), suffix)?))
+    let (at, suffix) = (cx.scope.at(args.bytes()?), args.bytes()?);
+    let before = cx.txn.count();
+    let length = strings::append(&mut cx.txn, &at, suffix)?;
+    cx.touch_unless_written(&at, before);
+    Ok(reply.count(length))
 }
 
 /// What options said about the time to live. Numbers are read only after all options have been: a word that makes no sense is told first.
@@ -305,7 +309,13 @@ struct LcsOptions {
 }
 
 fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let (first, second) = (args.bytes()?, args.bytes()?);
+    let not_strings = |_| Error::text("ERR The specified keys must contain string values");
+    // Both as of one moment: two values that were written at once are compared as such. As in
+    // Redis, what is no string is told before the options.
+    let (first, second) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
+    let read = cx.txn.snapshot();
+    let first = strings::get(&read, &first).map_err(not_strings)?;
+    let second = strings::get(&read, &second).map_err(not_strings)?;
     let mut options = LcsOptions::default();
     while let Some(word) = args.word() {
         match &*word {
@@ -321,11 +331,6 @@ fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
-    let not_strings = |_| Error::text("ERR The specified keys must contain string values");
-    // Both as of one moment: two values that were written at once are compared as such.
-    let read = cx.txn.snapshot();
-    let first = strings::get(&read, &cx.scope.at(first)).map_err(not_strings)?;
-    let second = strings::get(&read, &cx.scope.at(second)).map_err(not_strings)?;
     let found =
         lcs::lcs(first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default())?;
     Ok(match (options.length, options.index) {

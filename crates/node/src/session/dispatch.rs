@@ -233,7 +233,7 @@ impl<'n> Batch<'n> {
             Err(error) => {
                 // A write took its own half reply back: committing what waited before it may have
                 // moved the mark.
-                if !command.is_write() {
+                if !command.is_write() || matches!(command.handler, Handler::Read(_)) {
                     out.truncate(mark);
                 }
                 self.settle(session, out);

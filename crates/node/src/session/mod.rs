@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
-use storage::{DEFAULT_NAMESPACE, Name, Scope, Txn};
+use storage::{At, DEFAULT_NAMESPACE, Name, Scope, Txn};
 use topology::Reach;
 
 use crate::acl::log::Reason;
@@ -168,6 +168,8 @@ pub struct WriteCx<'a> {
     pub config: &'a Values,
     /// Which worker runs this, for counters.
     pub worker: usize,
+    /// Ids of the names of keys that [`WriteCx::touch_unless_written`] has touched.
+    pub touched: Vec<Vec<u8>>,
 }
 
 /// What a session handler sees.
@@ -200,6 +202,28 @@ impl SessionCx<'_> {
 }
 
 impl WriteCx<'_> {
+    /// A command has done to a key what it was to do. Where that wrote nothing, because the key was
+    /// like that, those who watch or track it and events are told of a change all the same, as in
+    /// Redis. E.g. HSET of what a field has already. `before`: records of the transaction when the
+    /// command began.
+    pub fn touch_unless_written(&mut self, at: &At<'_>, before: u32) {
+        if self.txn.count() == before {
+            self.touched.push(at.scope.name(at.key).id().to_vec());
+        }
+    }
+
+    /// Tells those who watch or track the keys that a command has touched; to be called while their
+    /// locks are held. Returns the keys, for events. `writer`: the connection, if it is one's.
+    fn take_touched(&mut self, writer: Option<u64>) -> Vec<Vec<u8>> {
+        let touched = std::mem::take(&mut self.touched);
+        if !touched.is_empty() {
+            self.node.watches.touch(touched.iter().filter_map(|id| Name::of(id)));
+            let (limit, now_ms) = (self.config.subscriber_limit(), self.scope.now_ms);
+            self.node.tracking.tell_of(&touched, writer, Sending { limit, now_ms });
+        }
+        touched
+    }
+
     /// What a waiting command finds at a key it waits for; `None` if nothing. When it came, a key
     /// of another type is an error; later it is none of its business, as in Redis.
     ///

@@ -224,6 +224,7 @@ impl<'a> NestedCx<'a> {
             node: self.node,
             config: self.config,
             worker: self.worker,
+            touched: Vec::new(),
         };
         for (command, words) in calls {
             let before = Arc::clone(&self.session.namespace);
@@ -252,14 +253,14 @@ impl<'a> NestedCx<'a> {
         let server = self.server();
         let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         match write.txn.commit_and_tell(tell) {
-            Ok(Some(_)) => {
-                self.has_written = true;
+            Ok(written) => {
+                self.has_written |= written.is_some();
+                // Also where nothing was written: a key may have been touched.
                 let events = std::mem::take(&mut self.events);
                 self.server().tell_events(&events);
                 self.server().serve_holding(&mut ready, &self.held);
                 self.ready.extend(ready);
             }
-            Ok(None) => {}
             Err(error) => {
                 self.take_back(mark);
                 return Err(error.into());
@@ -292,13 +293,15 @@ impl<'a> NestedCx<'a> {
         let (mark, before) = (self.mark(), write.txn.mark());
         match self.run(write, command, words) {
             Ok(closes) => {
+                let touched = write.take_touched(Some(self.session.client.id));
                 let at = (&write.txn, before, write.scope);
                 let wanted = self.config.notify_keyspace_events;
-                self.events.extend(events::of(wanted, command, words, at));
+                self.events.extend(events::of(wanted, command, words, at, touched));
                 closes
             }
             Err(error) => {
                 write.txn.rollback(before);
+                write.touched.clear();
                 self.take_back(mark);
                 error.log(command.name);
                 self.reply().error(&error.to_string());

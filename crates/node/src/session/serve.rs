@@ -251,6 +251,7 @@ impl Server<'_> {
             node: self.node,
             config: self.config,
             worker: self.worker,
+            touched: Vec::new(),
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
         let mut args = Args::behind(command.names, words);
@@ -258,9 +259,10 @@ impl Server<'_> {
         let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
             Taken::Nothing(_) => Ok(None),
             Taken::Replied(_) => {
+                let touched = cx.take_touched(Some(waiter.client));
                 let at = (&cx.txn, before, cx.scope);
                 let wanted = self.config.notify_keyspace_events;
-                let events = events::of(wanted, command, words, at);
+                let events = events::of(wanted, command, words, at, touched);
                 let server = Server { writer: Some(waiter.client), ..*self };
                 let tell = |batch: &[u8]| note(&server, batch, ready);
                 let has_written = cx.txn.commit_and_tell(tell)?.is_some();

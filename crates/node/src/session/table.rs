@@ -149,6 +149,8 @@ pub struct Command {
     pub leaves: &'static [Self],
     /// Calls that have this are handed to it first, all those of a transaction together.
     pub prepare: Option<Prepare>,
+    /// What it is where its words make a read of it.
+    pub reading: Option<&'static Reading>,
 }
 
 impl Deref for Command {
@@ -253,7 +255,19 @@ impl Command {
             is_container: false,
             usage: Usage::Redis,
         };
-        Self { row, handler, leaves: &[], prepare: None }
+        Self { row, handler, leaves: &[], prepare: None, reading: None }
+    }
+
+    /// Another one where its words make a read of it.
+    pub const fn or_read(mut self, reading: &'static Reading) -> Self {
+        self.reading = Some(reading);
+        self
+    }
+
+    /// Treated as a command that changes data by all that do not run it; see [`Reading`].
+    pub const fn as_write(mut self) -> Self {
+        self.row.access = Access::Write;
+        self
     }
 
     /// A name that says nothing without a second word.
@@ -295,6 +309,19 @@ impl Command {
         self.row.keys = keys;
         self
     }
+}
+
+/// What a command that writes is where its words make a read of it. E.g. SORT without STORE: it
+/// needs no locks, and leaves its worker where it takes long, as any read.
+///
+/// For everything that is decided without running it, it stays what its row says, as in Redis: a
+/// replica refuses it, CLIENT PAUSE WRITE holds it up.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// What runs then, and the same row.
+    pub command: Command,
+    /// Whether these words, the name first, are such.
+    pub is_meant: fn(&[&[u8]]) -> bool,
 }
 
 /// Commands of one kind, as the documentation groups them.
@@ -341,7 +368,11 @@ pub fn find(renames: &Renames, words: &[&[u8]]) -> Option<(usize, &'static Comma
     let (index, _) = renames.find(words.first()?)?;
     let command = at(index)?;
     let leaf = words.get(1).and_then(|word| command.leaf(word));
-    Some((index, leaf.unwrap_or(command)))
+    let command = leaf.unwrap_or(command);
+    Some(match command.reading {
+        Some(reading) if (reading.is_meant)(words) => (index, &reading.command),
+        _ => (index, command),
+    })
 }
 
 /// The commands that answer to some name, in table order; containers, not what is in them.

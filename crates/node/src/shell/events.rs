@@ -109,6 +109,59 @@ fn keys_may_be_called_as_options_are_and_one_command_may_do_two_things() {
     check("XADD x MAXLEN 1 3-1 f v", &["xadd x", "xtrim x"]);
 }
 
+/// As redis-server 7.0: what a key has already is a change for those who watch or track it, or are
+/// told of events. Nothing of it is written.
+#[test]
+fn what_writes_nothing_is_a_change_all_the_same() {
+    let mut told = Listener::new("EA");
+    let mut check = |command, expected: &[&str]| told.told(command, expected);
+    check("HSET h f 1 g 2", &["hset h"]);
+    check("RPUSH l a b", &["rpush l"]);
+    check("RPUSH one a", &["rpush one"]);
+    check("SET s v", &["set s"]);
+    check("PFADD p a b", &["pfadd p"]);
+    check("PFADD q a", &["pfadd q"]);
+    let (watcher, reader) = (told.shell.client(), told.shell.client());
+    told.shell.run_as(reader, "HELLO 3");
+    assert_eq!(told.shell.run_as(reader, "CLIENT TRACKING ON"), "+OK");
+    for (key, read, command, expected) in [
+        ("h", "HGET h f", "HSET h f 1", &["hset h"][..]),
+        ("h", "HGETALL h", "HMSET h g 2 f 1", &["hset h"]),
+        ("l", "LRANGE l 0 -1", "LSET l 0 a", &["lset l"]),
+        ("l", "LRANGE l 0 -1", "LTRIM l 0 -1", &["ltrim l"]),
+        ("l", "LLEN l", "LMOVE l l LEFT LEFT", &["lpush l", "lpop l"]),
+        ("one", "LLEN one", "RPOPLPUSH one one", &["lpush one", "rpop one"]),
+        ("one", "LLEN one", "BLMOVE one one LEFT LEFT 0", &["lpush one", "lpop one"]),
+        ("s", "GET s", "APPEND s ", &["append s"]),
+        ("p", "PFCOUNT p", "PFMERGE p q", &["pfadd p"]),
+    ] {
+        told.shell.run_as(watcher, &format!("WATCH {key}"));
+        told.shell.run_as(reader, read);
+        let before = told.shell.sequence();
+        told.told(command, expected);
+        assert_eq!(told.shell.sequence(), before, "{command} writes nothing");
+        told.shell.run_as(watcher, "MULTI");
+        told.shell.run_as(watcher, "PING");
+        assert_eq!(told.shell.run_as(watcher, "EXEC"), "*-1", "{command}");
+        let mut pushed = Vec::new();
+        told.shell.clients[reader].client.inbox.take(&mut pushed);
+        assert!(String::from_utf8_lossy(&pushed).contains("invalidate"), "{command}");
+    }
+    let mut check = |command, expected: &[&str]| told.told(command, expected);
+    for command in ["MULTI", "HSET h f 1", "APPEND s ", "LTRIM none 0 -1"] {
+        check(command, &[]);
+    }
+    check("EXEC", &["hset h", "append s"]);
+    // What fails, and what is told only where it changes something, is told of as before.
+    for command in ["SADD set a", "ZADD z 1 a"] {
+        told.shell.run(command);
+    }
+    told.shell.clients[told.client].client.inbox.take(&mut Vec::new());
+    for command in ["SADD set a", "ZADD z 1 a", "SETRANGE s 0 ", "PFADD p a", "SET s w NX"] {
+        told.told(command, &[]);
+    }
+}
+
 #[test]
 fn only_the_classes_and_channels_that_are_wanted_are_told() {
     let mut told = Listener::new("K$");

@@ -3,7 +3,7 @@
 use super::Shell;
 
 /// Reads of what [`filled`] makes, each of which takes many steps.
-const READS: [&str; 32] = [
+const READS: [&str; 43] = [
     "SMEMBERS s",
     "SINTER s s2",
     "SUNION s s2",
@@ -36,6 +36,17 @@ const READS: [&str; 32] = [
     "SCAN 0 COUNT 1000",
     "GET missing",
     "SMEMBERS l",
+    "MGET 1 2 h missing 399 1",
+    "HMGET h 1 2 missing 399 1",
+    "EXISTS 1 2 2 h missing",
+    "TOUCH 1 2 missing",
+    "SORT l LIMIT 10 20",
+    "SORT s ALPHA DESC",
+    "GEORADIUS g 0 0 20000 km WITHHASH",
+    "GEORADIUSBYMEMBER g m1 20000 km ASC",
+    "GEOSEARCH g FROMLONLAT 0 0 BYRADIUS 20000 km ASC WITHDIST",
+    "LCS 1 2 IDX",
+    "HRANDFIELD h 1000",
 ];
 
 /// Some of each type, of 400 elements.
@@ -56,6 +67,7 @@ fn filled(steps: u32) -> Shell {
     }
     for id in 1..400 {
         shell.run(&format!("XADD x {id}-1 f v"));
+        shell.run(&format!("GEOADD g {} {} m{id}", id % 170, id % 80));
     }
     shell
 }
@@ -131,6 +143,39 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
     for read in ["SMEMBERS s", "SUNION s t", "SORT_RO s ALPHA", "SSCAN s 0 COUNT 200"] {
         assert_eq!(shell.run(read), refusal, "{read}");
     }
+    for number in 0..200 {
+        shell.run(&format!("SET {long}{number} v"));
+        shell.run(&format!("SET k{number} {long}"));
+        shell.run(&format!("HSET h {long}{number} v k{number} {long}"));
+        shell.run(&format!("GEOADD g 1 {} {long}{number}", number % 80));
+        shell.run(&format!("ZADD z {number} {long}{number}"));
+    }
+    for number in 0..5 {
+        shell.run(&format!("SADD few {long}{number}"));
+    }
+    let names = (0..200).map(|number| format!(" k{number}")).collect::<String>();
+    let (mget, hmget) = (format!("MGET{names}"), format!("HMGET h{names}"));
+    for read in [
+        mget.as_str(),
+        hmget.as_str(),
+        "KEYS *",
+        "SCAN 0 COUNT 1000",
+        "HRANGEBYLEX h - +",
+        "SRANDMEMBER s -300",
+        "SRANDMEMBER s 150",
+        "SRANDMEMBER few -200",
+        "HRANDFIELD h -300",
+        "ZRANDMEMBER z -300",
+        "ZREVRANGE z 0 150",
+        "SORT s ALPHA",
+        "GEOSEARCH g FROMLONLAT 0 0 BYRADIUS 20000 km ASC",
+        "GEORADIUS g 0 0 20000 km",
+        "LCS k1 k2 LEN",
+    ] {
+        assert_eq!(shell.run(read), refusal, "{}", &read[..read.len().min(40)]);
+    }
+    assert!(shell.run("SRANDMEMBER few -100").starts_with("*100 "));
+    assert_eq!(shell.run(&format!("EXISTS{names}")), ":200");
     assert!(shell.run("SMEMBERS t").starts_with("*200 "));
     assert_eq!(shell.run("SCARD s"), ":200");
     for command in ["MULTI", "SADD t more", "SMEMBERS s", "SCARD t"] {
@@ -153,4 +198,54 @@ fn a_long_read_is_in_the_slowlog() {
     let entries = shell.node.slowlog.newest(10);
     let reads = entries.iter().filter(|entry| entry.words == [&b"SMEMBERS"[..], b"s"]);
     assert_eq!(reads.count(), 1);
+}
+
+/// SORT and GEORADIUS without STORE take no locks, and leave their worker as other reads do.
+#[test]
+fn what_only_its_words_make_a_read_is_one() {
+    let mut shell = filled(50);
+    let before = shell.node.long_reads.count();
+    for read in ["SORT s", "GEORADIUS g 0 0 20000 km", "GEORADIUSBYMEMBER g m1 20000 km"] {
+        assert!(shell.run(read).starts_with("*400 ") || shell.run(read).starts_with("*399 "));
+    }
+    assert!(shell.node.long_reads.count() >= before + 3);
+    let stored = shell.node.long_reads.count();
+    for write in ["SORT s STORE d", "GEORADIUS g 0 0 20000 km STORE e"] {
+        assert!(shell.run(write).starts_with(':'), "{write}");
+    }
+    assert_eq!(shell.node.long_reads.count(), stored, "what is stored is written by its worker");
+    // The gates take them for writes, as Redis does.
+    for command in ["SORT s", "SORT s STORE d"] {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let (_, found) =
+            crate::session::table::find(&crate::command::Renames::default(), &words).unwrap();
+        assert!(found.is_write() && found.name == "sort", "{command}");
+    }
+}
+
+/// What takes elements out and returns them knows before it reads how much that is.
+#[test]
+fn what_is_popped_is_bounded_as_a_batch_is() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    let long = "x".repeat(1_000);
+    for number in 0..100 {
+        shell.run(&format!("RPUSH l {long}"));
+        shell.run(&format!("SADD s {long}{number}"));
+        shell.run(&format!("ZADD z {number} {long}{number}"));
+    }
+    for (pop, count) in [
+        ("LPOP l 50", "LLEN l"),
+        ("RPOP l 50", "LLEN l"),
+        ("LMPOP 1 l LEFT COUNT 50", "LLEN l"),
+        ("SPOP s 50", "SCARD s"),
+        ("ZPOPMIN z 50", "ZCARD z"),
+    ] {
+        let refusal = shell.run(pop);
+        assert!(refusal.contains("write batch of "), "{pop}: {refusal}");
+        assert_eq!(shell.run(count), ":100", "{pop}");
+    }
+    for pop in ["LPOP l 5", "SPOP s 5", "ZPOPMIN z 5"] {
+        assert!(shell.run(pop).starts_with('*'), "{pop}");
+    }
+    assert_eq!(shell.run("LLEN l"), ":95");
 }

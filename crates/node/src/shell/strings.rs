@@ -4,6 +4,7 @@
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+use super::Shell;
 use super::model::{self, KEYS, Keyspace, Said, Value, any, bulk, flag};
 
 const WRONG: &str = "-ERR value is not an integer or out of range";
@@ -98,4 +99,32 @@ fn step(random: &mut StdRng, model: &mut Keyspace<String>) -> (String, String) {
 #[test]
 fn strings_are_what_the_model_says() {
     model::runs::<String>();
+}
+
+/// Of two faults Redis 7 names the one that it meets first.
+#[test]
+fn the_first_of_two_faults_is_told() {
+    let mut shell = Shell::new();
+    for command in ["SET k v", "RPUSH l a", "GEOADD g 1 2 a 2 3 b"] {
+        shell.run(command);
+    }
+    let (syntax, number) = ("-ERR syntax error", "-ERR value is not an integer or out of range");
+    let together = "-ERR NX and XX, GT or LT options at the same time are not compatible";
+    let no_strings = "-ERR The specified keys must contain string values";
+    for (command, answer) in [
+        ("EXPIRE k abc BAD", "-ERR Unsupported option BAD"),
+        ("PEXPIREAT k abc NX XX", together),
+        ("EXPIRE k abc NX", number),
+        ("EXPIRE none abc", number),
+        ("LCS l k BAD", no_strings),
+        ("LCS k l LEN IDX", no_strings),
+        ("LCS k none MINMATCHLEN x", number),
+        ("LCS k none MINMATCHLEN", syntax),
+        ("GEODIST g a b xx yy", syntax),
+        ("GEODIST k a b m yy", syntax),
+    ] {
+        assert_eq!(shell.run(command), answer, "{command}");
+    }
+    let unit = shell.run("GEODIST k a b xx");
+    assert!(unit.starts_with("-ERR unsupported unit"), "{unit}");
 }

@@ -1,31 +1,87 @@
 //! Reads of the newest state: metadata from memory where it is there.
 
-use rocksdb::ReadOptions;
+use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions};
 
 use super::Store;
 use crate::hot::Found;
-use crate::{Cursor, Direction, Error, Family, Read, Value, budget};
+use crate::read::FEW_BYTES;
+use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Value, budget};
+
+/// How much is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtOnce {
+    All,
+    /// [`FEW_BYTES`], or nothing.
+    Few,
+}
+
+thread_local! {
+    static ALL: ReadOptions = ReadOptions::default();
+    static FEW: ReadOptions = few(ReadOptions::default());
+}
+
+/// The same options for reads that RocksDB gives up above [`FEW_BYTES`].
+pub(crate) fn few(mut options: ReadOptions) -> ReadOptions {
+    options.set_value_size_soft_limit(FEW_BYTES as u64);
+    options
+}
+
+/// What RocksDB has found for several keys; `None` if it gave up.
+pub(crate) fn taken<'a>(
+    action: &'static str,
+    found: Vec<Result<Option<DBPinnableSlice<'a>>, rocksdb::Error>>,
+) -> Result<Option<Vec<Option<Value<'a>>>>, Error> {
+    let mut values = Vec::with_capacity(found.len());
+    for found in found {
+        match found {
+            Ok(found) => {
+                budget::found(found.as_ref().map_or(0, |value| value.len()));
+                values.push(found.map(Value::pinned));
+            }
+            Err(error) if error.kind() == ErrorKind::Aborted => return Ok(None),
+            Err(error) => return Err(Error::engine(action, error)),
+        }
+    }
+    Ok(Some(values))
+}
 
 impl Store {
-    fn read_all<'k>(
+    fn read<'k>(
         &self,
         family: Family,
         keys: impl Iterator<Item = &'k [u8]>,
-    ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        self.inner
-            .db
-            .batched_multi_get_cf_slice(self.cf(family)?, keys, false)
-            .into_iter()
-            .map(|found| match found {
-                Ok(found) => Ok(found.map(Value::pinned)),
-                Err(error) => Err(Error::engine("read keys", error)),
-            })
-            .collect()
+        at_once: AtOnce,
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        let cf = self.cf(family)?;
+        let options = if at_once == AtOnce::Few { &FEW } else { &ALL };
+        let found = options
+            .with(|options| self.inner.db.batched_multi_get_cf_slice_opt(cf, keys, false, options));
+        taken("read keys", found)
+    }
+
+    fn multi<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+        at_once: AtOnce,
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        budget::step(keys.len() as u64)?;
+        if family == Family::Metadata
+            && let Some(found) = self.several(keys, at_once)?
+        {
+            return Ok(Some(found));
+        }
+        self.read(family, keys.iter().map(AsRef::as_ref), at_once)
     }
 
     /// Several metadata entries as they are at one moment, some of them from memory: those did not change while the others
-    /// were read. `None` if that cannot be told, or none is in memory.
-    fn several<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+    /// were read. `None` if that cannot be told, or none is in memory, or the others are too much
+    /// to be read at once.
+    fn several<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        at_once: AtOnce,
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
         let hot = &self.inner.hot;
         let looked: Vec<Found> = keys.iter().map(|key| hot.get(key.as_ref())).collect();
         let is_entry = |found: &Found| matches!(found, Found::Entry(..));
@@ -34,7 +90,8 @@ impl Store {
         }
         let others = keys.iter().zip(&looked).filter(|(_, found)| !is_entry(found));
         let others = others.map(|(key, _)| key.as_ref());
-        let mut read = self.read_all(Family::Metadata, others)?.into_iter();
+        let Some(read) = self.read(Family::Metadata, others, at_once)? else { return Ok(None) };
+        let mut read = read.into_iter();
         let has_changed = |found: &Found| match found {
             Found::Entry(_, _, ticket) => !hot.is_current(ticket),
             Found::Missing(_) | Found::Unknown => false,
@@ -88,13 +145,20 @@ impl Read for Store {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        budget::step(keys.len() as u64)?;
-        if family == Family::Metadata
-            && let Some(found) = self.several(keys)?
-        {
-            return Ok(found);
-        }
-        self.read_all(family, keys.iter().map(AsRef::as_ref))
+        let found = self.multi(family, keys, AtOnce::All)?;
+        found.ok_or_else(|| Error::corrupt("read keys", "they were given up"))
+    }
+
+    fn few<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        self.multi(family, keys, AtOnce::Few)
+    }
+
+    fn at_one_moment<T>(&self, run: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        run(&self.snapshot())
     }
 
     fn scan(

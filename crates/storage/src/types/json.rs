@@ -12,6 +12,7 @@ use json::{DEPTH_MAX, Value, edit, from_cbor, from_text, to_cbor, to_text};
 use super::CommandError;
 use super::head::{Living, Prefix};
 use super::kind::Type;
+use crate::read::each;
 use crate::{At, Family, Read, Scope, Txn, budget};
 
 /// How a document is kept.
@@ -144,7 +145,8 @@ pub fn get(read: &impl Read, at: &At<'_>) -> Result<Option<Value>, CommandError>
     stored.map(|stored| stored.document()).transpose()
 }
 
-/// JSON.MGET: the documents; `None` for what is not there and for other types.
+/// JSON.MGET: calls `visit` with the documents, one after the other; `None` for what is not there
+/// and for other types.
 ///
 /// # Errors
 /// Those of the engine.
@@ -152,16 +154,16 @@ pub fn mget(
     read: &impl Read,
     scope: &Scope<'_>,
     keys: &[&[u8]],
-) -> Result<Vec<Option<Value>>, CommandError> {
+    mut visit: impl FnMut(Option<Value>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
-    let values = read.multi_get(Family::Metadata, &ns_keys)?.into_iter().map(|value| {
+    each(read, Family::Metadata, &ns_keys, |value| {
         let living = Living::of(value, scope.now_ms)?;
-        match living.map(Stored::of).transpose() {
-            Err(CommandError::WrongType) => Ok(None),
-            stored => stored?.map(|stored| stored.document()).transpose(),
-        }
-    });
-    values.collect()
+        visit(match living.map(Stored::of).transpose() {
+            Err(CommandError::WrongType) => None,
+            stored => stored?.map(|stored| stored.document()).transpose()?,
+        })
+    })
 }
 
 /// How a document is kept, and in how many bytes.

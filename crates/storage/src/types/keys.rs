@@ -6,6 +6,7 @@
 use super::head::{Living, Prefix};
 use super::kind::Type;
 use super::{CommandError, log};
+use crate::read::each;
 use crate::{At, Family, Read, Scope, Txn};
 
 /// TYPE: the name, `none` for a missing key.
@@ -29,9 +30,11 @@ pub fn exists(read: &impl Read, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64
     }
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
     let mut count = 0;
-    for value in read.multi_get(Family::Metadata, &ns_keys)? {
+    // A string stands behind its metadata, and is not wanted.
+    each(read, Family::Metadata, &ns_keys, |value| {
         count += u64::from(Living::of(value, scope.now_ms)?.is_some());
-    }
+        Ok::<_, CommandError>(())
+    })?;
     Ok(count)
 }
 
@@ -156,9 +159,10 @@ fn set_lifetime(
 pub fn del(txn: &mut Txn<'_>, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64, CommandError> {
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
     let mut is_living = Vec::with_capacity(keys.len());
-    for value in Read::multi_get(txn, Family::Metadata, &ns_keys)? {
+    each(&*txn, Family::Metadata, &ns_keys, |value| {
         is_living.push(Living::of(value, scope.now_ms)?.is_some());
-    }
+        Ok::<_, CommandError>(())
+    })?;
     let mut deleted = std::collections::HashSet::new();
     for (ns_key, _) in ns_keys.iter().zip(is_living).filter(|(_, is_living)| *is_living) {
         if deleted.insert(&**ns_key) {

@@ -6,7 +6,7 @@ use super::page::{Filling, Page, Request};
 use super::{CommandError, glob, pick};
 use crate::key::{KeyBuf, prefix_end};
 use crate::slots;
-use crate::{Direction, Family, Read, Scope, Txn};
+use crate::{Direction, Error, Family, Read, Scope, Txn, budget};
 
 /// Which keys a scan returns.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,19 +31,19 @@ pub fn scan(
     selection: &Selection<'_>,
 ) -> Result<Page<Vec<u8>>, CommandError> {
     let namespace = scope.namespace_prefix();
-    // In a cluster the slot stands before the beginning of a pattern.
-    let pattern = selection.pattern.filter(|_| !scope.cluster);
-    let range = Request { position, count, pattern }.range();
-    let (lower, upper) = range.under(&namespace);
+    let (lower, upper) = bounds(scope, position, selection.pattern);
     let mut filling = Filling::new(count);
     for_each_living(read, scope, &lower, &upper, |ns_key, user_key, header| {
         let item = selection.includes(user_key, header).then(|| user_key.to_vec());
-        filling.pass(ns_key.strip_prefix(&*namespace).unwrap_or_default(), item)
+        if item.is_some() {
+            budget::gather(user_key.len() + size_of::<Vec<u8>>())?;
+        }
+        Ok(filling.pass(ns_key.strip_prefix(&*namespace).unwrap_or_default(), item))
     })?;
     Ok(filling.done())
 }
 
-/// KEYS.
+/// KEYS: calls `visit` with each key that matches.
 ///
 /// # Errors
 /// Those of the engine.
@@ -51,9 +51,22 @@ pub fn keys(
     read: &impl Read,
     scope: &Scope<'_>,
     pattern: &[u8],
-) -> Result<Vec<Vec<u8>>, CommandError> {
-    let selection = Selection { pattern: Some(pattern), type_name: None };
-    Ok(scan(read, scope, &[], usize::MAX, &selection)?.items)
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), CommandError> {
+    let (lower, upper) = bounds(scope, &[], Some(pattern));
+    for_each_living(read, scope, &lower, &upper, |_, user_key, _| {
+        if glob::selects(pattern, user_key) {
+            visit(user_key);
+        }
+        Ok(true)
+    })
+}
+
+/// Bounds of the keys behind a position that may match, in the metadata family.
+fn bounds(scope: &Scope<'_>, position: &[u8], pattern: Option<&[u8]>) -> (KeyBuf, Vec<u8>) {
+    // In a cluster the slot stands before the beginning of a pattern.
+    let pattern = pattern.filter(|_| !scope.cluster);
+    Request { position, count: 1, pattern }.range().under(&scope.namespace_prefix())
 }
 
 impl Selection<'_> {
@@ -82,7 +95,7 @@ pub fn random_key(read: &impl Read, scope: &Scope<'_>) -> Result<Option<Vec<u8>>
         let mut window = Vec::new();
         for_each_living(read, scope, lower, upper, |_, user_key, _| {
             window.push(user_key.to_vec());
-            window.len() < RANDOM_WINDOW
+            Ok(window.len() < RANDOM_WINDOW)
         })?;
         if !window.is_empty() {
             let index = rand::random_range(0..window.len());
@@ -223,7 +236,7 @@ pub fn count_in_slot(read: &impl Read, scope: &Scope<'_>, slot: u16) -> Result<u
     let mut count = 0;
     for_each_living(read, scope, &lower, &upper, |_, _, _| {
         count += 1;
-        true
+        Ok(true)
     })?;
     Ok(count)
 }
@@ -243,7 +256,7 @@ pub fn keys_in_slot(
     if limit > 0 {
         for_each_living(read, scope, &lower, &upper, |_, user_key, _| {
             keys.push(user_key.to_vec());
-            keys.len() < limit
+            Ok(keys.len() < limit)
         })?;
     }
     Ok(keys)
@@ -262,7 +275,7 @@ fn for_each_living(
     scope: &Scope<'_>,
     lower: &[u8],
     upper: &[u8],
-    mut visit: impl FnMut(&[u8], &[u8], &Header<'_>) -> bool,
+    mut visit: impl FnMut(&[u8], &[u8], &Header<'_>) -> Result<bool, Error>,
 ) -> Result<(), CommandError> {
     for (lower, upper) in visible(read, lower, upper) {
         let mut cursor = read.scan(Family::Metadata, &lower, &upper, Direction::Forward)?;
@@ -270,7 +283,7 @@ fn for_each_living(
             let Some(user_key) = scope.user_key(ns_key) else { continue };
             // What cannot be read is passed over, so that it does not hide the rest.
             let Ok(Some(header)) = Header::living(value, scope.now_ms) else { continue };
-            if !visit(ns_key, user_key, &header) {
+            if !visit(ns_key, user_key, &header)? {
                 return Ok(());
             }
         }

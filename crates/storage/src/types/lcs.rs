@@ -41,7 +41,11 @@ pub struct Lcs {
 pub fn lcs(a: &[u8], b: &[u8]) -> Result<Lcs, CommandError> {
     let width = b.len() + 1;
     let cells = (a.len() + 1).checked_mul(width).filter(|cells| *cells <= MAX_CELLS);
-    let mut table = vec![0u32; cells.ok_or(CommandError::TooLong)?];
+    let cells = cells.ok_or(CommandError::TooLong)?;
+    // Before it is there: a table that is not to be had is not made.
+    budget::gather(cells * size_of::<u32>())?;
+    budget::step(1)?;
+    let mut table = vec![0u32; cells];
     let at = |i: usize, j: usize| i * width + j;
     for (i, left) in a.iter().enumerate() {
         budget::step((width / CELLS_OF_A_STEP) as u64 + 1)?;
@@ -64,7 +68,10 @@ pub fn lcs(a: &[u8], b: &[u8]) -> Result<Lcs, CommandError> {
                     last.first.0 -= 1;
                     last.second.0 -= 1;
                 }
-                _ => matches.push(Match { first: (i - 1, i - 1), second: (j - 1, j - 1) }),
+                _ => {
+                    budget::gather(size_of::<Match>())?;
+                    matches.push(Match { first: (i - 1, i - 1), second: (j - 1, j - 1) });
+                }
             }
             (i, j) = (i - 1, j - 1);
         } else if table[at(i - 1, j)] > table[at(i, j - 1)] {

@@ -10,6 +10,7 @@ use super::elements::Elements;
 use super::head::{Header, Metadata};
 use super::kind::Type;
 use super::{CommandError, version};
+use crate::read::each;
 use crate::{At, Direction, Error, Family, KeyBuf, Read, Txn, Value};
 
 /// A type with sub-keys.
@@ -158,6 +159,24 @@ impl<K: Kind> Object<K> {
         }
         let keys: Vec<KeyBuf> = subs.iter().map(|sub| self.sub_key(sub)).collect();
         read.multi_get(family, &keys)
+    }
+
+    /// Calls `visit` with the values of several sub-keys, as [`each`] does.
+    ///
+    /// # Errors
+    /// Those of the engine; those of `visit`.
+    pub fn each_element<E: From<Error>>(
+        &self,
+        read: &impl Read,
+        family: Family,
+        subs: &[&[u8]],
+        mut visit: impl FnMut(Option<Value<'_>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let [sub] = subs {
+            return visit(self.element(read, family, sub)?);
+        }
+        let keys: Vec<KeyBuf> = subs.iter().map(|sub| self.sub_key(sub)).collect();
+        each(read, family, &keys, visit)
     }
 
     /// The sub-keys of a range, in the order of their bytes or against it.

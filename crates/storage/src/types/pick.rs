@@ -4,7 +4,7 @@
 //! passed over. Of a large object some are taken near random points between its first and its last
 //! name, and those behind a large gap in the order of bytes are likelier.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::bounds::SubRange;
 use super::object::{Kind, Object};
@@ -39,6 +39,89 @@ impl Wanted {
 /// A sub-key and its value.
 pub type Element = (Vec<u8>, Vec<u8>);
 
+/// Bytes of an element beside its name and its value.
+const ELEMENT_BYTES: usize = size_of::<Element>();
+
+/// What was picked. An element that comes many times is held once, so that draws of a few large
+/// elements take no more memory than these.
+#[derive(Debug)]
+pub struct Picked {
+    elements: Vec<Element>,
+    order: Order,
+}
+
+/// How elements come out of what is held.
+#[derive(Debug)]
+enum Order {
+    /// Each once.
+    Each,
+    /// Those at these places.
+    Places(Vec<usize>),
+    /// So many, any of them each time.
+    Any(u64),
+}
+
+impl Picked {
+    fn none() -> Self {
+        Self { elements: Vec::new(), order: Order::Each }
+    }
+
+    /// How many come.
+    pub fn len(&self) -> usize {
+        match &self.order {
+            Order::Each => self.elements.len(),
+            Order::Places(places) => places.len(),
+            Order::Any(_) if self.elements.is_empty() => 0,
+            Order::Any(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Whether none comes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first one that is held; it is one that comes.
+    pub fn first(&self) -> Option<&Element> {
+        self.elements.first()
+    }
+
+    /// Those that are held, which are all that come where each comes once; in any order.
+    pub fn into_elements(self) -> Vec<Element> {
+        self.elements
+    }
+
+    /// Calls `visit` with each that comes.
+    ///
+    /// # Errors
+    /// Those of `visit`; the end of a read's budget.
+    pub fn each<E: From<Error>>(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut come = |element: &Element| -> Result<(), E> {
+            let (name, value) = element;
+            budget::step(1)?;
+            budget::found(name.len() + value.len());
+            visit(name, value)
+        };
+        match &self.order {
+            Order::Each => self.elements.iter().try_for_each(come),
+            Order::Places(places) => {
+                places.iter().filter_map(|place| self.elements.get(*place)).try_for_each(come)
+            }
+            Order::Any(count) => {
+                for _ in 0..*count {
+                    let place = rand::random_range(0..self.elements.len().max(1));
+                    let Some(element) = self.elements.get(place) else { break };
+                    come(element)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Random elements; none of an object without any.
 ///
 /// # Errors
@@ -48,13 +131,30 @@ pub fn pick<K: Kind>(
     read: &impl Read,
     family: Family,
     wanted: Wanted,
-) -> Result<Vec<Element>, Error> {
-    let all = There { size: object.size, value: &|stored| Ok(Some(stored)) };
+) -> Result<Picked, Error> {
+    pick_within(object, read, family, wanted, &budget::gather)
+}
+
+/// The same; `gather` is told how many bytes are held each time there are more.
+///
+/// # Errors
+/// Those of the engine; those of `gather`.
+pub(super) fn pick_within<K: Kind>(
+    object: &Object<K>,
+    read: &impl Read,
+    family: Family,
+    wanted: Wanted,
+    gather: &Gather<'_>,
+) -> Result<Picked, Error> {
+    let all = There { size: object.size, value: &|stored| Ok(Some(stored)), gather };
     pick_there(object, read, family, wanted, &all)
 }
 
 /// The value of an element by what is stored for it; `None` if it is none.
 type ValueOf<'f> = dyn for<'v> Fn(&'v [u8]) -> Result<Option<&'v [u8]>, Error> + 'f;
+
+/// See [`pick_within`].
+pub(super) type Gather<'f> = dyn Fn(usize) -> Result<(), Error> + 'f;
 
 /// Which of the sub-keys are elements.
 pub(super) struct There<'f> {
@@ -62,6 +162,15 @@ pub(super) struct There<'f> {
     pub(super) size: u64,
     /// What tells.
     pub(super) value: &'f ValueOf<'f>,
+    /// What bounds how much is held.
+    pub(super) gather: &'f Gather<'f>,
+}
+
+impl There<'_> {
+    /// One more element is held.
+    fn hold(&self, (name, value): &Element) -> Result<(), Error> {
+        (self.gather)(name.len() + value.len() + ELEMENT_BYTES)
+    }
 }
 
 /// The same of an object some of whose sub-keys are no elements.
@@ -74,28 +183,42 @@ pub(super) fn pick_there<K: Kind>(
     family: Family,
     wanted: Wanted,
     there: &There<'_>,
-) -> Result<Vec<Element>, Error> {
+) -> Result<Picked, Error> {
     let size = there.size;
     let count = match wanted {
         Wanted::Distinct(count) => count.min(size),
         Wanted::Repeated(count) => count,
     };
     if count == 0 || size == 0 {
-        return Ok(Vec::new());
+        return Ok(Picked::none());
     }
     if size > SMALL && count.saturating_mul(STEPS_OF_A_POINT) < size {
-        let picked = near_points(object, read, family, (wanted, count), there)?;
+        let elements = near_points(object, read, family, (wanted, count), there)?;
         // Where nearly all names lie close together, too few of them are met.
-        if picked.len() as u64 == count {
-            return Ok(picked);
+        if elements.len() as u64 == count {
+            return Ok(Picked { elements, order: Order::Each });
         }
     }
+    if count >= size {
+        let elements = at_ranks(object, read, family, 0..size, there)?;
+        let order = match wanted {
+            Wanted::Distinct(_) => Order::Each,
+            Wanted::Repeated(_) => Order::Any(count),
+        };
+        return Ok(Picked { elements, order });
+    }
+    (there.gather)(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(size_of::<u64>()))?;
     let ranks: Vec<u64> = match wanted {
-        Wanted::Distinct(_) if count == size => (0..size).collect(),
         Wanted::Distinct(_) => distinct_ranks(size, count),
         Wanted::Repeated(_) => (0..count).map(|_| rand::random_range(0..size)).collect(),
     };
-    at_ranks(object, read, family, &ranks, there)
+    let mut sorted = ranks.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let elements = at_ranks(object, read, family, sorted.iter().copied(), there)?;
+    let places = ranks.iter().filter_map(|rank| sorted.binary_search(rank).ok());
+    let places = places.filter(|place| *place < elements.len()).collect();
+    Ok(Picked { elements, order: Order::Places(places) })
 }
 
 /// Floyd's way of drawing without repetition.
@@ -110,21 +233,18 @@ fn distinct_ranks(size: u64, count: u64) -> Vec<u64> {
     ranks
 }
 
-/// The elements of these ranks, in their order.
+/// The elements of these ranks, which ascend.
 fn at_ranks<K: Kind>(
     object: &Object<K>,
     read: &impl Read,
     family: Family,
-    ranks: &[u64],
+    ranks: impl Iterator<Item = u64>,
     there: &There<'_>,
 ) -> Result<Vec<Element>, Error> {
-    let mut wanted: Vec<u64> = ranks.to_vec();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     let mut elements = object.elements(read, family, &SubRange::all(), Direction::Forward)?;
     let mut rank = 0;
-    for next in wanted {
+    for next in ranks {
         let element = loop {
             let Some((name, stored)) = elements.next()? else { break None };
             let Some(value) = (there.value)(stored)? else { continue };
@@ -134,10 +254,10 @@ fn at_ranks<K: Kind>(
             }
         };
         let Some(element) = element else { break };
-        budget::gather(element.0.len() + element.1.len())?;
-        found.insert(next, element);
+        there.hold(&element)?;
+        found.push(element);
     }
-    Ok(ranks.iter().filter_map(|rank| found.get(rank).cloned()).collect())
+    Ok(found)
 }
 
 fn near_points<K: Kind>(
@@ -172,6 +292,7 @@ fn near_points<K: Kind>(
         }
         let element = window.swap_remove(rand::random_range(0..window.len()));
         if wanted == Wanted::Repeated(count) || taken.insert(element.0.clone()) {
+            there.hold(&element)?;
             picked.push(element);
         }
     }
@@ -198,7 +319,44 @@ pub(super) fn random_between(first: &[u8], last: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::types::bench::{SCOPE, store};
+    use crate::types::set;
+
+    /// Draws of a few elements hold each of them once, however many draws there are.
+    #[test]
+    fn what_is_drawn_many_times_is_held_once() {
+        let (_dir, store) = store();
+        let names: Vec<Vec<u8>> = (0..5_u8).map(|n| vec![n; 100_000]).collect();
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let at = SCOPE.at(b"s");
+        let mut txn = store.txn();
+        set::add(&mut txn, &at, &names).unwrap();
+        txn.commit().unwrap();
+        let set = set::find(&store, &at).unwrap().unwrap();
+        let held = Cell::new(0);
+        let gather = |bytes: usize| {
+            held.set(held.get() + bytes);
+            Ok::<_, Error>(())
+        };
+        let wanted = Wanted::Repeated(20_000);
+        let picked = pick_within(&set, &store, set::MEMBERS, wanted, &gather).unwrap();
+        assert_eq!(picked.len(), 20_000);
+        assert!((500_000..600_000).contains(&held.get()), "{}", held.get());
+        let (mut come, mut seen) = (0, HashSet::new());
+        let visit = |name: &[u8], _: &[u8]| {
+            come += 1;
+            seen.insert(name.first().copied());
+            Ok::<_, Error>(())
+        };
+        picked.each(visit).unwrap();
+        assert_eq!((come, seen.len()), (20_000, 5));
+        // A bound on what is held ends it before all is.
+        let refuse = |_: usize| Err::<(), _>(Error::Stopped);
+        assert!(pick_within(&set, &store, set::MEMBERS, Wanted::Distinct(5), &refuse).is_err());
+    }
 
     #[test]
     fn a_name_is_drawn_between_two_in_any_order() {

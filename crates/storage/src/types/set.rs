@@ -5,6 +5,7 @@
 //! does the result of SINTERSTORE and its kin ([`combine`] and [`store`]). One deliberate difference:
 //! SMOVE is one batch, so that no crash and no replica shows the member in neither set, or in both.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::CommandError;
@@ -12,7 +13,7 @@ use super::bounds::SubRange;
 use super::kind::Type;
 use super::object::{IfEmpty, Kind, Object};
 use super::page::{self, Page, Request};
-use super::pick::{self, Wanted};
+use super::pick::{self, Picked, Wanted};
 use crate::{At, Direction, Error, Family, Read, Snapshot, Txn};
 
 pub use super::set_store::{Combination, combine, store};
@@ -76,7 +77,18 @@ pub fn remove(txn: &mut Txn<'_>, at: &At<'_>, members: &[&[u8]]) -> Result<u64, 
 /// Wrong type.
 pub fn pop(txn: &mut Txn<'_>, at: &At<'_>, count: u64) -> Result<Vec<Vec<u8>>, CommandError> {
     let Some(set) = find(txn, at)? else { return Ok(Vec::new()) };
-    let popped = names(pick::pick(&set, txn, MEMBERS, Wanted::Distinct(count))?);
+    let read: &Txn<'_> = txn;
+    // What is to be removed is known to be too much before it is read; how large it is, then.
+    let least = set.sub_key(b"").len();
+    let wanted = usize::try_from(count.min(set.size)).unwrap_or(usize::MAX);
+    read.must_have_room(wanted.saturating_mul(least))?;
+    let held = Cell::new(0_usize);
+    let gather = |bytes| {
+        held.set(held.get().saturating_add(bytes));
+        read.must_have_room(held.get())
+    };
+    let picked = pick::pick_within(&set, read, MEMBERS, Wanted::Distinct(count), &gather)?;
+    let popped: Vec<Vec<u8>> = picked.into_elements().into_iter().map(|(name, _)| name).collect();
     take_out(txn, set, popped.iter().map(Vec::as_slice), IfEmpty::Keep)?;
     Ok(popped)
 }
@@ -183,7 +195,7 @@ pub fn for_each(
     Ok(())
 }
 
-/// SRANDMEMBER: random members.
+/// SRANDMEMBER: random members; `None` where there is no set.
 ///
 /// # Errors
 /// Wrong type.
@@ -191,13 +203,9 @@ pub fn pick(
     read: &Snapshot<'_>,
     at: &At<'_>,
     wanted: Wanted,
-) -> Result<Vec<Vec<u8>>, CommandError> {
-    let Some(set) = find(read, at)? else { return Ok(Vec::new()) };
-    Ok(names(pick::pick(&set, read, MEMBERS, wanted)?))
-}
-
-fn names(picked: Vec<pick::Element>) -> Vec<Vec<u8>> {
-    picked.into_iter().map(|(name, _)| name).collect()
+) -> Result<Option<Picked>, CommandError> {
+    let Some(set) = find(read, at)? else { return Ok(None) };
+    Ok(Some(pick::pick(&set, read, MEMBERS, wanted)?))
 }
 
 /// SSCAN: a page of members of a set that is there.

@@ -14,7 +14,7 @@ use super::object::{Kind, Object};
 use super::set::Set;
 use super::zset::Zset;
 use super::{CommandError, hash, keys, score, strings};
-use crate::{At, Direction, Family, Scope, Snapshot, Txn, budget};
+use crate::{At, Direction, Error, Family, Scope, Snapshot, Txn, budget};
 
 /// What SORT is told.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +77,7 @@ pub fn sort(
     for element in part {
         for pattern in &request.get {
             let value = pointed_at(read, &at.scope, pattern, &element)?;
-            budget::gather(value.as_ref().map_or(0, Vec::len))?;
+            gather(value.as_deref().unwrap_or_default())?;
             found.push(value);
         }
     }
@@ -92,13 +92,14 @@ fn elements(
 ) -> Result<Vec<Vec<u8>>, CommandError> {
     match header.kind() {
         Some(Type::List) => {
-            let mut found = Vec::new();
-            let mut bytes = 0;
+            let (mut found, mut room) = (Vec::new(), Ok(()));
             list::range(read, at, (0, -1), |value| {
-                bytes += value.len();
-                found.push(value.to_vec());
+                if room.is_ok() {
+                    room = gather(value);
+                    found.push(value.to_vec());
+                }
             })?;
-            budget::gather(bytes)?;
+            room?;
             Ok(found)
         }
         Some(Type::Set) => members::<Set>(read, at, Family::Default, 0),
@@ -106,6 +107,11 @@ fn elements(
         Some(Type::Zset) => members::<Zset>(read, at, Family::ZsetScore, 8),
         _ => Err(CommandError::WrongType),
     }
+}
+
+/// One more value is held.
+fn gather(value: &[u8]) -> Result<(), Error> {
+    budget::gather(value.len() + size_of::<Vec<u8>>())
 }
 
 /// Sub-keys without so many bytes at their beginning.
@@ -119,7 +125,7 @@ fn members<K: Kind>(
     let mut found = Vec::new();
     let mut members = object.elements(read, family, &SubRange::all(), Direction::Forward)?;
     while let Some((sub, _)) = members.next()? {
-        budget::gather(sub.len())?;
+        gather(sub)?;
         found.push(sub.get(skipped..).unwrap_or_default().to_vec());
     }
     Ok(found)
@@ -137,6 +143,7 @@ fn ordered(
             Some(pattern) => pointed_at(read, scope, pattern, &element)?,
             None => Some(element.clone()),
         };
+        gather(compared.as_deref().unwrap_or_default())?;
         let weight = match (request.is_alpha, compared) {
             (true, compared) => Weight::Bytes(compared),
             (false, None) => Weight::Number(0.0),

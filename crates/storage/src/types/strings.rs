@@ -16,6 +16,7 @@ use super::numbers::{add_floats, parse_integer};
 use super::{CommandError, bitmap, bounds};
 use crate::{At, Family, Read, Scope, Txn, Value};
 use compared::Comparison;
+pub use compared::{Compared, cad, cas};
 
 /// Longest string, bytes.
 pub const MAX_BYTES: usize = 512 << 20;
@@ -79,7 +80,7 @@ impl<'a> Found<'a> {
 /// A bitmap is taken for the string it stands for, and is one once it is written.
 fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandError> {
     let Some(living) = at.load(txn)? else { return Ok(None) };
-    if living.header().kind() != Some(Type::Bitmap) {
+    if !is_bitmap(&living) {
         return Found::of(living).map(Some);
     }
     let expire_ms = living.header().expire_ms;
@@ -105,43 +106,69 @@ pub(super) fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8
 /// # Errors
 /// Wrong type; [`CommandError::TooLong`] for a bitmap above [`MAX_BYTES`].
 pub fn get<'r>(read: &'r impl Read, at: &At<'_>) -> Result<Option<Payload<'r>>, CommandError> {
-    at.living(read)?.map(|living| payload(read, at, living)).transpose()
-}
-
-/// GET for callers that hold the metadata entry already.
-fn payload<'r>(
-    read: &'r impl Read,
-    at: &At<'_>,
-    living: Living<'r>,
-) -> Result<Payload<'r>, CommandError> {
-    if living.header().kind() == Some(Type::Bitmap) {
-        let string = bitmap::to_string(read, at, living.header(), |len| 0..len)?;
-        return Ok(Payload::owned(string));
+    let Some(living) = at.living(read)? else { return Ok(None) };
+    if is_bitmap(&living) {
+        return part_at_one_moment(read, at, |len| 0..len);
     }
-    Ok(Found::of(living)?.payload)
+    Ok(Some(Found::of(living)?.payload))
 }
 
-/// MGET: `None` for missing keys and for other types; bitmaps are converted.
+fn is_bitmap(living: &Living<'_>) -> bool {
+    living.header().kind() == Some(Type::Bitmap)
+}
+
+/// A part of what was a bitmap when it was looked at: its segments are records of their own, which
+/// one that writes may change between two looks.
+fn part_at_one_moment<'r>(
+    read: &impl Read,
+    at: &At<'_>,
+    part: impl FnOnce(usize) -> Range<usize>,
+) -> Result<Option<Payload<'r>>, CommandError> {
+    read.at_one_moment(|read| {
+        let Some(living) = at.living(read)? else { return Ok(None) };
+        let bytes = if is_bitmap(&living) {
+            bitmap::to_string(read, at, living.header(), part)?
+        } else {
+            let payload = Found::of(living)?.payload;
+            payload.get(part(payload.len())).unwrap_or_default().to_vec()
+        };
+        Ok(Some(Payload::owned(bytes)))
+    })
+}
+
+/// MGET: calls `visit` with the value of each key, in their order and all as they are at one
+/// moment; `None` for missing keys and for other types; bitmaps are converted. Where the values are
+/// large, one of them is held at a time.
 ///
 /// # Errors
 /// Those of the engine.
-pub fn mget<'r>(
-    read: &'r impl Read,
+pub fn mget(
+    read: &impl Read,
     scope: &Scope<'_>,
     keys: &[&[u8]],
-) -> Result<Vec<Option<Payload<'r>>>, CommandError> {
+    mut visit: impl FnMut(Option<&[u8]>),
+) -> Result<(), CommandError> {
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
-    let values = read.multi_get(Family::Metadata, &ns_keys)?;
-    let mut payloads = Vec::with_capacity(values.len());
-    for (key, value) in keys.iter().zip(values) {
-        let living = Living::of(value, scope.now_ms)?;
-        let found = living.map(|living| payload(read, &scope.at(key), living));
-        payloads.push(match found.transpose() {
-            Err(CommandError::WrongType) => None,
-            found => found?,
-        });
+    if let Some(values) = read.few(Family::Metadata, &ns_keys)? {
+        let found = values.into_iter().map(|value| Living::of(value, scope.now_ms));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        if !found.iter().flatten().any(is_bitmap) {
+            for living in found {
+                let payload = living.and_then(|living| Found::of(living).ok());
+                visit(payload.as_ref().map(|found| &*found.payload));
+            }
+            return Ok(());
+        }
     }
-    Ok(payloads)
+    read.at_one_moment(|read| {
+        for key in keys {
+            match get(read, &scope.at(key)) {
+                Err(CommandError::WrongType) => visit(None),
+                found => visit(found?.as_deref()),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// STRLEN; 0 for a missing key.
@@ -164,9 +191,8 @@ pub fn getrange<'r>(
     end: i64,
 ) -> Result<Option<Payload<'r>>, CommandError> {
     let Some(living) = at.living(read)? else { return Ok(None) };
-    if living.header().kind() == Some(Type::Bitmap) {
-        let part = |len| bounds::bytes(start, end, len);
-        return Ok(Some(Payload::owned(bitmap::to_string(read, at, living.header(), part)?)));
+    if is_bitmap(&living) {
+        return part_at_one_moment(read, at, |len| bounds::bytes(start, end, len));
     }
     Ok(Some(Found::of(living)?.payload.slice(start, end)))
 }
@@ -249,7 +275,11 @@ pub fn set<'a>(
         }
         let mut value = None;
         if let (true, Some(living)) = (options.needs_value(), living) {
-            value = Some(Payload::owned(payload(txn, at, living)?.to_vec()));
+            let bytes = match is_bitmap(&living) {
+                true => bitmap::to_string(txn, at, living.header(), |len| 0..len)?,
+                false => Found::of(living)?.payload.to_vec(),
+            };
+            value = Some(Payload::owned(bytes));
         }
         let is_met = options.condition.is_met(is_present, value.as_deref());
         old = value.filter(|_| options.get);
@@ -434,54 +464,6 @@ pub fn incrbyfloat(
     let prefix = found.as_ref().map_or(Prefix::new(Type::String, 0), |found| found.prefix);
     put(txn, at, &prefix, &[&value]);
     Ok(value)
-}
-
-/// Result of [`cas`] and [`cad`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compared {
-    /// -1.
-    Absent,
-    /// 0.
-    Different,
-    /// 1: the key was changed.
-    Equal,
-}
-
-/// CAS: sets `new` if the value is `old`. Without an expiry the key lives on without end.
-///
-/// # Errors
-/// Wrong type.
-pub fn cas(
-    txn: &mut Txn<'_>,
-    at: &At<'_>,
-    old: &[u8],
-    new: &[u8],
-    expiry: Expiry,
-) -> Result<Compared, CommandError> {
-    let Some(found) = load(txn, at)? else { return Ok(Compared::Absent) };
-    if *found.payload != *old {
-        return Ok(Compared::Different);
-    }
-    let expire_ms = match expiry {
-        Expiry::Never => 0,
-        Expiry::Keep => found.expire_ms,
-        Expiry::At(end_ms) => end_ms,
-    };
-    put(txn, at, &Prefix::new(Type::String, expire_ms), &[new]);
-    Ok(Compared::Equal)
-}
-
-/// CAD: deletes the key if the value is `old`. The delete carries no log data.
-///
-/// # Errors
-/// Wrong type.
-pub fn cad(txn: &mut Txn<'_>, at: &At<'_>, old: &[u8]) -> Result<Compared, CommandError> {
-    let Some(found) = load(txn, at)? else { return Ok(Compared::Absent) };
-    if *found.payload != *old {
-        return Ok(Compared::Different);
-    }
-    txn.delete(Family::Metadata, &at.ns_key);
-    Ok(Compared::Equal)
 }
 
 #[cfg(test)]

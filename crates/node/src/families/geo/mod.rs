@@ -11,6 +11,7 @@ use storage::types::zset::{self, Condition};
 
 use crate::command::keys::{KEY, KEYS2, Keys};
 use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::table::{ReadHandler, Reading};
 use crate::session::{Command, ReadCx, WriteCx};
 
 #[rustfmt::skip]
@@ -19,13 +20,27 @@ pub const COMMANDS: &[Command] = &[
     Command::read ("geodist",              -4, KEY, geodist),
     Command::read ("geohash",              -2, KEY, geohash),
     Command::read ("geopos",               -2, KEY, geopos),
-    Command::write("georadius",            -6, Keys::FirstAnd(search::destinations), georadius),
+    Command::write("georadius",            -6, Keys::FirstAnd(search::destinations), georadius).or_read(&RADIUS),
     Command::read ("georadius_ro",         -6, KEY, georadius_ro),
-    Command::write("georadiusbymember",    -5, Keys::FirstAnd(search::destinations), georadiusbymember),
+    Command::write("georadiusbymember",    -5, Keys::FirstAnd(search::destinations), georadiusbymember).or_read(&BY_MEMBER),
     Command::read ("georadiusbymember_ro", -5, KEY, georadiusbymember_ro),
     Command::read ("geosearch",            -7, KEY, geosearch),
     Command::write("geosearchstore",       -8, KEYS2, geosearchstore),
 ];
+
+/// GEORADIUS without STORE and STOREDIST.
+const RADIUS: Reading = reading("georadius", -6, georadius_ro);
+/// The same of GEORADIUSBYMEMBER.
+const BY_MEMBER: Reading = reading("georadiusbymember", -5, georadiusbymember_ro);
+
+const fn reading(name: &'static str, arity: i8, handler: ReadHandler) -> Reading {
+    let keys = Keys::FirstAnd(search::destinations);
+    Reading { command: Command::read(name, arity, keys, handler).as_write(), is_meant: only_reads }
+}
+
+fn only_reads(words: &[&[u8]]) -> bool {
+    search::destinations(words).is_empty()
+}
 
 /// Longitude and latitude.
 fn point(longitude: &[u8], latitude: &[u8]) -> Result<Point> {
@@ -102,8 +117,11 @@ fn geoadd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 fn geodist(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
     let members = args.take(2)?;
+    // As in Redis, too many words are told before a unit that is none.
+    if args.len() > 1 {
+        return Err(Error::Syntax);
+    }
     let unit = if args.is_empty() { 1.0 } else { unit(args.bytes()?)? };
-    args.end()?;
     let scores = zset::mscore(&cx.txn.snapshot(), &at, members)?;
     let [Some(from), Some(to)] = scores[..] else { return Ok(reply.null()) };
     let metres = Point::of_score(from).distance_m(Point::of_score(to));

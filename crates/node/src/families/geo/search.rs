@@ -230,10 +230,15 @@ impl<'a> Request<'a> {
     }
 
     /// What is found, in the order asked for. The nearest ones count unless any will do.
-    fn run(&self, read: &Snapshot<'_>, zset: &Object<Zset>) -> Result<Vec<Found>> {
+    fn run(
+        &self,
+        read: &Snapshot<'_>,
+        zset: &Object<Zset>,
+        room: Option<usize>,
+    ) -> Result<Vec<Found>> {
         let (Some(centre), Some(shape)) = (self.centre, self.shape) else { return Ok(Vec::new()) };
         let enough = (self.is_any && self.count > 0).then_some(self.count);
-        let query = Query { centre, shape, unit: self.unit, enough };
+        let query = Query { centre, shape, unit: self.unit, enough, room };
         let mut found = geo::search(read, zset, &query)?;
         let is_counted = self.count > 0 && !self.is_any;
         let order = self.order.or(is_counted.then_some(Ordering::Less));
@@ -277,23 +282,24 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Parses and searches; what was found, and how it is to be told.
+/// Parses and searches; what was found, and how it is to be told. `room`: bytes that it may take,
+/// if it may be stored.
 fn search<'a>(
     scope: &Scope<'_>,
     read: &Snapshot<'_>,
     args: &mut Args<'a>,
-    (form, stores): (Form, bool),
+    (form, room): (Form, Option<usize>),
 ) -> Result<(Request<'a>, Vec<Found>)> {
     let at = scope.at(args.bytes()?);
     let zset = zset::find(read, &at)?;
-    let request = Request::parse(args, (form, stores), (&at, read, zset.is_some()))?;
+    let request = Request::parse(args, (form, room.is_some()), (&at, read, zset.is_some()))?;
     request.check(form)?;
-    let found = zset.map_or(Ok(Vec::new()), |zset| request.run(read, &zset))?;
+    let found = zset.map_or(Ok(Vec::new()), |zset| request.run(read, &zset, room))?;
     Ok((request, found))
 }
 
 fn list(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>, form: Form) -> Result<Replied> {
-    let (request, found) = search(&cx.scope, &cx.txn.snapshot(), args, (form, false))?;
+    let (request, found) = search(&cx.scope, &cx.txn.snapshot(), args, (form, None))?;
     cx.count(!found.is_empty());
     Ok(request.show(&found, reply))
 }
@@ -304,7 +310,8 @@ fn list_or_store(
     reply: Reply<'_>,
     form: Form,
 ) -> Result<Replied> {
-    let (request, found) = search(&cx.scope, &cx.txn.snapshot(), args, (form, true))?;
+    let room = Some(cx.txn.store().batch_bytes_max());
+    let (request, found) = search(&cx.scope, &cx.txn.snapshot(), args, (form, room))?;
     match request.stored {
         Some(to) => store(cx, to, &request, &found, reply),
         None => Ok(request.show(&found, reply)),
@@ -368,7 +375,7 @@ pub(super) fn geosearchstore(
     reply: Reply<'_>,
 ) -> Result<Replied> {
     let to = args.bytes()?;
-    let read = cx.txn.snapshot();
-    let (request, found) = search(&cx.scope, &read, args, (Form::SearchStore, true))?;
+    let (read, room) = (cx.txn.snapshot(), Some(cx.txn.store().batch_bytes_max()));
+    let (request, found) = search(&cx.scope, &read, args, (Form::SearchStore, room))?;
     store(cx, to, &request, &found, reply)
 }

@@ -59,11 +59,9 @@ pub(super) fn hgetex(
     }
     let fields = fields(args, super::lifetimes::NO_COUNT)?;
     let Some((form, amount)) = end_ms else {
-        let found = hash::mget(&cx.txn, &at, fields)?;
-        return Ok(reply.with(|writer| {
-            writer.array(found.len());
-            found.iter().for_each(|value| writer.bulk_or_null(value.as_deref()));
-        }));
+        return reply.elements(fields.len(), |writer| {
+            Ok(hash::mget(&cx.txn, &at, fields, |value| writer.bulk_or_null(value))?)
+        });
     };
     let amount = parse_integer(amount).ok_or(Error::NotInteger)?;
     // A zero that counts from 1970 is long past, and no word for "never".

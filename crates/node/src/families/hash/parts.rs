@@ -5,7 +5,7 @@ use storage::Direction;
 use storage::types::bounds::Lex;
 use storage::types::hash;
 use storage::types::page::{Page, Request};
-use storage::types::pick::{Element, Wanted};
+use storage::types::pick::{Element, Picked, Wanted};
 
 use super::super::walk;
 use crate::command::args::{Limit, ScanWords};
@@ -20,23 +20,28 @@ pub(super) fn hrandfield(
     let at = cx.scope.at(args.bytes()?);
     if args.is_empty() {
         let one = hash::pick(&cx.txn.snapshot(), &at, Wanted::Distinct(1))?;
-        return Ok(reply.bulk_or_null(one.first().map(|(field, _)| field.as_slice())));
+        let one = one.as_ref().and_then(Picked::first);
+        return Ok(reply.bulk_or_null(one.map(|(field, _)| field.as_slice())));
     }
     let (wanted, with_values) = args.draws(b"WITHVALUES")?;
-    let picked = hash::pick(&cx.txn.snapshot(), &at, wanted)?;
-    Ok(reply.with(|writer| match (with_values, writer.protocol()) {
-        (true, Protocol::V2) => flat(writer, &picked),
-        (true, Protocol::V3) => {
-            writer.array(picked.len());
-            for (field, value) in &picked {
-                writer.bulks(&[field, value]);
+    let Some(picked) = hash::pick(&cx.txn.snapshot(), &at, wanted)? else {
+        return reply.elements(0, |_| Ok(()));
+    };
+    let is_nested = reply.protocol() == Protocol::V3;
+    let words = if with_values && !is_nested { 2 } else { 1 };
+    reply.elements(words * picked.len(), |writer| {
+        picked.each(|field, value| {
+            match (with_values, is_nested) {
+                (true, true) => writer.bulks(&[field, value]),
+                (true, false) => {
+                    writer.bulk(field);
+                    writer.bulk(value);
+                }
+                (false, _) => writer.bulk(field),
             }
-        }
-        (false, _) => {
-            writer.array(picked.len());
-            picked.iter().for_each(|(field, _)| writer.bulk(field));
-        }
-    }))
+            Ok(())
+        })
+    })
 }
 
 /// Fields and values, one after the other.
@@ -88,6 +93,13 @@ pub(super) fn hrangebylex(
     // Unlike ZRANGEBYLEX, it takes a negative offset for none.
     let part = Limit { offset: limit.offset.max(0), ..limit }.range();
     let range = hash::Range { min, max, direction, part };
-    let found = hash::range(&cx.txn.snapshot(), &at, &range)?;
-    Ok(reply.with(|writer| flat(writer, &found)))
+    reply.listing(Writer::array, |writer| {
+        let mut count = 0;
+        hash::range(&cx.txn.snapshot(), &at, &range, |field, value| {
+            count += 2;
+            writer.bulk(field);
+            writer.bulk(value);
+        })?;
+        Ok(count)
+    })
 }

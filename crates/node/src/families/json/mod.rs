@@ -274,25 +274,25 @@ fn objkeys(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Rep
 fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let words = args.rest();
     let Some((path, keys)) = words.split_last() else { return Err(Error::Syntax) };
-    let documents = stored::mget(cx.txn, &cx.scope, keys)?;
-    documents.iter().for_each(|document| cx.count(document.is_some()));
     // As in Kvrocks a path that is none leads nowhere, everywhere.
     let path = Path::parse(path).ok();
-    let mut texts = Vec::with_capacity(documents.len());
+    let mut texts = Vec::with_capacity(keys.len());
     let mut bytes = 0_usize;
-    for document in &documents {
+    stored::mget(cx.txn, &cx.scope, keys, |document| {
+        cx.count(document.is_some());
         let (Some(document), Some(path)) = (document, &path) else {
             texts.push(None);
-            continue;
+            return Ok(());
         };
         let mut text = String::new();
-        json::write_found(path, document, Layout::default(), &mut text)?;
+        json::write_found(path, &document, Layout::default(), &mut text)?;
         bytes = bytes.saturating_add(text.len());
         if bytes > BYTES_MAX {
             return Err(json::Error::TooLarge.into());
         }
         texts.push(Some(text));
-    }
+        Ok(())
+    })?;
     Ok(reply.with(|writer| {
         writer.array(texts.len());
         texts.iter().for_each(|text| writer.bulk_or_null(text.as_deref().map(str::as_bytes)));

@@ -11,7 +11,7 @@ use range::{
 };
 use resp::{Protocol, Writer};
 use storage::types::page::{Page, Request};
-use storage::types::pick::Wanted;
+use storage::types::pick::{Picked, Wanted};
 use storage::types::score;
 use storage::types::zset::{self, Condition, Member};
 use store::{zdiff, zdiffstore, zinter, zintercard, zinterstore, zrangestore, zunion, zunionstore};
@@ -215,11 +215,27 @@ fn zrandmember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let at = cx.scope.at(args.bytes()?);
     if args.is_empty() {
         let one = zset::pick(&cx.txn.snapshot(), &at, Wanted::Distinct(1))?;
-        return Ok(reply.bulk_or_null(one.first().map(|(member, _)| member.as_slice())));
+        let one = one.as_ref().and_then(Picked::first);
+        return Ok(reply.bulk_or_null(one.map(|(member, _)| member.as_slice())));
     }
     let (wanted, with_scores) = args.draws(b"WITHSCORES")?;
-    let picked = zset::pick(&cx.txn.snapshot(), &at, wanted)?;
-    Ok(reply.with(|writer| listing(writer, &picked, with_scores)))
+    let Some(picked) = zset::pick(&cx.txn.snapshot(), &at, wanted)? else {
+        return reply.elements(0, |_| Ok(()));
+    };
+    let is_nested = with_scores && reply.protocol() == Protocol::V3;
+    let words = if with_scores && !is_nested { 2 } else { 1 };
+    reply.elements(words * picked.len(), |writer| {
+        zset::each_picked(&picked, |member, score| {
+            if is_nested {
+                writer.array(2);
+            }
+            writer.bulk(member);
+            if with_scores {
+                writer.float(score);
+            }
+        })?;
+        Ok(())
+    })
 }
 
 fn zscan(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

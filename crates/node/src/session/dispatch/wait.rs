@@ -50,9 +50,8 @@ impl<'n> Batch<'n> {
         let store = self.store()?.clone();
         let scope = session.scope(&self.config, self.now_ms);
         let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
-        let beyond = Beyond::These(&[]);
-        let mut cx =
-            WriteCx { txn: store.txn(), serves: None, beyond, scope, node, config, worker };
+        let (txn, touched, beyond) = (store.txn(), Vec::new(), Beyond::These(&[]));
+        let mut cx = WriteCx { txn, serves: None, beyond, scope, node, config, worker, touched };
         let before = cx.txn.mark();
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {
@@ -66,8 +65,9 @@ impl<'n> Batch<'n> {
         let server = Server { node, config, store: &store, worker, now_ms, writer };
         let mut ready = Ready::new();
         let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
+        let touched = cx.take_touched(writer);
         let at = (&cx.txn, before, cx.scope);
-        let events = events::of(config.notify_keyspace_events, command, words, at);
+        let events = events::of(config.notify_keyspace_events, command, words, at, touched);
         let has_written = cx.txn.commit_and_tell(tell)?.is_some();
         server.tell_events(&events);
         server.serve_holding(&mut ready, &stripes);

@@ -176,6 +176,7 @@ impl<'n> Batch<'n> {
             node: self.node,
             config: &self.config,
             worker: self.worker,
+            touched: Vec::new(),
         };
         let mut args = Args::behind(command.names, words);
         let mut result = handler(&mut cx, &mut args, session.reply(out));
@@ -187,8 +188,9 @@ impl<'n> Batch<'n> {
         if result.is_err() {
             cx.txn.rollback(before);
         } else {
+            let touched = cx.take_touched(Some(session.client.id));
             let at = (&cx.txn, before, cx.scope);
-            events = events::of(self.config.notify_keyspace_events, command, words, at);
+            events = events::of(self.config.notify_keyspace_events, command, words, at, touched);
         }
         Ok((result, (cx.txn.suspend(), events)))
     }

@@ -1,10 +1,14 @@
+use std::cell::Cell;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::slots::Marks;
 use crate::types::bench::{SCOPE, store};
 use crate::types::head::Metadata;
 use crate::types::strings::{self, SetOptions};
-use crate::{Store, Txn};
+use crate::{Cursor, Snapshot, Store, Txn};
 
 fn write<T>(store: &Store, run: impl FnOnce(&mut Txn<'_>) -> T) -> T {
     let mut txn = store.txn();
@@ -146,6 +150,102 @@ proptest! {
         let len = write(&store, |txn| combine(txn, &SCOPE.at(b"xor"), xor, keys)).unwrap();
         if len > 0 {
             prop_assert!(text(&store, "xor").iter().all(|byte| *byte == 0));
+        }
+    }
+}
+
+/// A database that is written to after a look at it.
+struct Interrupted<'a> {
+    store: &'a Store,
+    looks: Cell<u32>,
+    /// Behind which look.
+    at: u32,
+}
+
+impl Interrupted<'_> {
+    /// Both bits in one batch.
+    fn interrupt(&self) {
+        self.looks.set(self.looks.get() + 1);
+        if self.looks.get() == self.at {
+            write(self.store, |txn| {
+                for bit in [8 * 1023, 8 * 1024] {
+                    set(txn, &SCOPE.at(b"b"), bit, true).unwrap();
+                }
+            });
+        }
+    }
+}
+
+impl Read for Interrupted<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
+        let found = Read::get(self.store, family, key);
+        self.interrupt();
+        found
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value<'_>>>, Error> {
+        let found = self.store.multi_get(family, keys);
+        self.interrupt();
+        found
+    }
+
+    fn few<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
+        let found = self.store.few(family, keys);
+        self.interrupt();
+        found
+    }
+
+    fn at_one_moment<T>(&self, run: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        self.store.at_one_moment(run)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        lower: &[u8],
+        upper: &[u8],
+        direction: Direction,
+    ) -> Result<Cursor<'_>, Error> {
+        let cursor = self.store.scan(family, lower, upper, direction);
+        self.interrupt();
+        cursor
+    }
+
+    fn marks(&self) -> Option<Arc<Marks>> {
+        Read::marks(self.store)
+    }
+}
+
+#[test]
+fn a_bitmap_is_read_as_a_string_at_one_moment() {
+    type Reading = fn(&Interrupted<'_>) -> Vec<u8>;
+    let readings: [Reading; 3] = [
+        |read| strings::get(read, &SCOPE.at(b"b")).unwrap().unwrap()[1023..=1024].to_vec(),
+        |read| strings::getrange(read, &SCOPE.at(b"b"), 1023, 1024).unwrap().unwrap().to_vec(),
+        |read| {
+            let mut found = Vec::new();
+            let visit =
+                |value: Option<&[u8]>| found.extend_from_slice(&value.unwrap()[1023..=1024]);
+            strings::mget(read, &SCOPE, &[b"b"], visit).unwrap();
+            found
+        },
+    ];
+    for reading in readings {
+        for at in 1..=3 {
+            let (_dir, store) = store();
+            write(&store, |txn| set(txn, &SCOPE.at(b"b"), 8 * 2000, true)).unwrap();
+            let read = Interrupted { store: &store, looks: Cell::new(0), at };
+            let found = reading(&read);
+            assert!(found == [0, 0] || found == [0x80, 0x80], "{found:?} behind look {at}");
+            assert!(read.looks.get() > 0);
         }
     }
 }

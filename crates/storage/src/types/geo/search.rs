@@ -5,7 +5,7 @@ use crate::types::CommandError;
 use crate::types::bounds::Score;
 use crate::types::object::Object;
 use crate::types::zset::{self, Part, Zset};
-use crate::{Direction, Read};
+use crate::{Direction, Error, Read, budget};
 
 /// What is searched for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +18,19 @@ pub struct Query {
     pub unit: f64,
     /// So many are enough, whichever they are; `None`: all of them.
     pub enough: Option<usize>,
+    /// Bytes that what is found may take, where it is to be written; `None`: what a read may.
+    pub room: Option<usize>,
+}
+
+impl Query {
+    /// One more is held, and all of them take `bytes`.
+    fn hold(&self, more: usize, bytes: usize) -> Result<(), Error> {
+        match self.room {
+            None => budget::gather(more),
+            Some(max) if bytes > max => Err(Error::TooLarge { bytes, max }),
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 /// A member that was found.
@@ -37,13 +50,13 @@ pub struct Found {
 /// each by score.
 ///
 /// # Errors
-/// Those of the engine.
+/// Those of the engine; there is more than it may hold.
 pub fn search(
     read: &impl Read,
     zset: &Object<Zset>,
     query: &Query,
 ) -> Result<Vec<Found>, CommandError> {
-    let mut found = Vec::new();
+    let (mut found, mut bytes, mut room) = (Vec::new(), 0, Ok(()));
     let has_enough = |found: &Vec<Found>| query.enough.is_some_and(|enough| found.len() >= enough);
     for cell in query.shape.cells(query.unit, query.centre) {
         if has_enough(&found) {
@@ -58,9 +71,16 @@ pub fn search(
             let point = Point::of_score(score);
             if let Some(distance_m) = query.shape.distance_m(query.unit, query.centre, point) {
                 found.push(Found { member: member.to_vec(), score, point, distance_m });
+                let more = member.len() + size_of::<Found>();
+                bytes += more;
+                room = query.hold(more, bytes);
             }
-            !has_enough(&found)
+            room.is_ok() && !has_enough(&found)
         })?;
+        if room.is_err() {
+            break;
+        }
     }
+    room?;
     Ok(found)
 }

@@ -85,7 +85,8 @@ pub fn set_and_expire(
     (only_if, end): (OnlyIf, End),
 ) -> Result<bool, CommandError> {
     let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
-    let there = mget(txn, at, &names)?.iter().filter(|value| value.is_some()).count();
+    let mut there = 0;
+    mget(txn, at, &names, |value| there += usize::from(value.is_some()))?;
     let is_met = match only_if {
         OnlyIf::Always => true,
         OnlyIf::None => there == 0,

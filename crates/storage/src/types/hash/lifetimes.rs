@@ -12,7 +12,7 @@ use crate::types::CommandError;
 use crate::types::bounds::SubRange;
 use crate::types::keys::{ExpireCondition, Lifetime};
 use crate::types::object::Object;
-use crate::{At, Direction, Read, Txn, Value};
+use crate::{At, Direction, Read, Txn};
 
 /// What HEXPIRE did with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +48,18 @@ pub fn lifetimes(
     fields: &[&[u8]],
 ) -> Result<Vec<Lifetime>, CommandError> {
     let Some(hash) = find(read, at)? else { return Ok(vec![Lifetime::Absent; fields.len()]) };
-    let values = hash.elements_at(read, FIELDS, fields)?.into_iter();
-    let lifetime = |stored: Option<Value<'_>>| {
-        let Some(stored) = stored else { return Ok(Lifetime::Absent) };
-        Ok(match hash.tail.split(&stored)? {
-            (0, _) => Lifetime::Endless,
-            (end_ms, _) if is_over(end_ms, hash.now_ms) => Lifetime::Absent,
-            (end_ms, _) => Lifetime::Until(end_ms),
-        })
-    };
-    values.map(lifetime).collect()
+    let mut found = Vec::with_capacity(fields.len());
+    hash.each_element(read, FIELDS, fields, |stored| {
+        let end_ms = stored.map(|stored| hash.tail.split(&stored).map(|(end_ms, _)| end_ms));
+        found.push(match end_ms.transpose()? {
+            None => Lifetime::Absent,
+            Some(0) => Lifetime::Endless,
+            Some(end_ms) if is_over(end_ms, hash.now_ms) => Lifetime::Absent,
+            Some(end_ms) => Lifetime::Until(end_ms),
+        });
+        Ok::<_, CommandError>(())
+    })?;
+    Ok(found)
 }
 
 /// HEXPIRE, HPEXPIRE, HEXPIREAT, HPEXPIREAT: lets fields end at `end_ms` (Unix ms); at once if that

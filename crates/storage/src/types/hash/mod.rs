@@ -120,20 +120,26 @@ pub fn get<'r>(
     Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten())
 }
 
-/// HMGET: the values of fields, in their order.
+/// HMGET: calls `visit` with the values of fields, in their order. Where they are large, one of
+/// them is held at a time.
 ///
 /// # Errors
 /// Wrong type.
-pub fn mget<'r>(
-    read: &'r impl Read,
+pub fn mget(
+    read: &impl Read,
     at: &At<'_>,
     fields: &[&[u8]],
-) -> Result<Vec<Option<Value<'r>>>, CommandError> {
-    let Some(hash) = find(read, at)? else { return Ok(fields.iter().map(|_| None).collect()) };
-    let stored = hash.elements_at(read, FIELDS, fields)?.into_iter();
-    let living =
-        stored.map(|stored| Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten()));
-    living.collect()
+    mut visit: impl FnMut(Option<&[u8]>),
+) -> Result<(), CommandError> {
+    let Some(hash) = find(read, at)? else {
+        fields.iter().for_each(|_| visit(None));
+        return Ok(());
+    };
+    hash.each_element(read, FIELDS, fields, |stored| {
+        let value = stored.as_deref().map(|stored| hash.lent(stored)).transpose()?;
+        visit(value.flatten());
+        Ok(())
+    })
 }
 
 /// HLEN: fields whose end is past are not counted.
@@ -206,7 +212,9 @@ pub fn set_until(
     let fields: Vec<&[u8]> = last.iter().map(|(field, _)| *field).collect();
     // Each with whether it is new, and when it ended; what has its value already is left out.
     let mut changes = Vec::with_capacity(last.len());
-    for ((field, value), was) in last.iter().zip(stored(txn, &hash, &fields)?) {
+    let mut pairs = last.iter();
+    visit_stored(txn, &hash, &fields, |was| {
+        let Some((field, value)) = pairs.next() else { return };
         match was {
             Some((0, old)) if *old == **value => {}
             Some((was_ms, _)) => {
@@ -215,7 +223,7 @@ pub fn set_until(
             }
             None => changes.push((true, Stored::Nothing, *field, *value)),
         }
-    }
+    })?;
     let mut writing = Changes::begin(txn, hash);
     let mut added = 0;
     for (is_new, was, field, value) in changes {
@@ -238,15 +246,29 @@ fn stored(
     hash: &Object<Hash>,
     fields: &[&[u8]],
 ) -> Result<Vec<Option<Kept>>, Error> {
+    let mut found = Vec::with_capacity(fields.len());
+    visit_stored(txn, hash, fields, |kept| {
+        found.push(kept.map(|(end_ms, value)| (end_ms, value.into())));
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with the end and the value of each field, in their order. Where values are large,
+/// one of them is held at a time.
+fn visit_stored(
+    txn: &Txn<'_>,
+    hash: &Object<Hash>,
+    fields: &[&[u8]],
+    mut visit: impl FnMut(Option<(u64, &[u8])>),
+) -> Result<(), Error> {
     if hash.size == 0 {
-        return Ok(vec![None; fields.len()]);
+        fields.iter().for_each(|_| visit(None));
+        return Ok(());
     }
-    let kept = |stored: Value<'_>| {
-        let (end_ms, value) = hash.tail.split(&stored)?;
-        Ok((end_ms, value.into()))
-    };
-    let values = hash.elements_at(txn, FIELDS, fields)?.into_iter();
-    values.map(|stored| stored.map(kept).transpose()).collect()
+    hash.each_element(txn, FIELDS, fields, |stored| {
+        visit(stored.as_deref().map(|stored| hash.tail.split(stored)).transpose()?);
+        Ok(())
+    })
 }
 
 /// HSETNX. Returns whether the field is new, and set.
@@ -274,11 +296,11 @@ pub fn del(txn: &mut Txn<'_>, at: &At<'_>, fields: &[&[u8]]) -> Result<u64, Comm
     let mut seen = HashSet::new();
     let fields: Vec<&[u8]> = fields.iter().copied().filter(|field| seen.insert(*field)).collect();
     let mut there = Vec::with_capacity(fields.len());
-    for (field, stored) in fields.iter().zip(hash.elements_at(txn, FIELDS, &fields)?) {
-        if let Some(stored) = stored {
-            there.push((*field, hash.tail.split(&stored)?.0));
-        }
-    }
+    let mut names = fields.iter();
+    visit_stored(txn, &hash, &fields, |kept| {
+        let name = names.next();
+        there.extend(name.zip(kept).map(|(field, (end_ms, _))| (*field, end_ms)));
+    })?;
     let (now_ms, mut deleted) = (hash.now_ms, 0);
     let mut writing = Changes::begin(txn, hash);
     for (field, end_ms) in there {

@@ -2,10 +2,10 @@
 
 use super::super::bounds::{Lex, SubRange};
 use super::super::page::{self, Page, Request};
-use super::super::pick::{self, Element, There, Wanted};
+use super::super::pick::{self, Element, Picked, There, Wanted};
 use super::super::{CommandError, object::Object};
 use super::{FIELDS, Hash, find};
-use crate::{At, Direction, Snapshot};
+use crate::{At, Direction, Snapshot, budget};
 
 /// HSCAN: a page of fields and values of a hash that is there.
 ///
@@ -28,7 +28,7 @@ pub fn scan(
     failed.map_or(Ok(page), |error| Err(error.into()))
 }
 
-/// HRANDFIELD: random fields and values.
+/// HRANDFIELD: random fields and values; `None` where there is no hash.
 ///
 /// # Errors
 /// Wrong type.
@@ -36,10 +36,11 @@ pub fn pick(
     read: &Snapshot<'_>,
     at: &At<'_>,
     wanted: Wanted,
-) -> Result<Vec<Element>, CommandError> {
-    let Some(hash) = find(read, at)? else { return Ok(Vec::new()) };
-    let there = There { size: hash.count(read)?, value: &|stored| hash.lent(stored) };
-    Ok(pick::pick_there(&hash, read, FIELDS, wanted, &there)?)
+) -> Result<Option<Picked>, CommandError> {
+    let Some(hash) = find(read, at)? else { return Ok(None) };
+    let size = hash.count(read)?;
+    let there = There { size, value: &|stored| hash.lent(stored), gather: &budget::gather };
+    Ok(Some(pick::pick_there(&hash, read, FIELDS, wanted, &there)?))
 }
 
 /// What HRANGEBYLEX lists.
@@ -55,7 +56,7 @@ pub struct Range<'a> {
     pub part: std::ops::Range<u64>,
 }
 
-/// HRANGEBYLEX: fields between two names, with their values.
+/// HRANGEBYLEX: calls `visit` with the fields between two names, and their values.
 ///
 /// # Errors
 /// Wrong type.
@@ -63,19 +64,20 @@ pub fn range(
     read: &Snapshot<'_>,
     at: &At<'_>,
     range: &Range<'_>,
-) -> Result<Vec<Element>, CommandError> {
-    let Some(hash) = find(read, at)? else { return Ok(Vec::new()) };
+    mut visit: impl FnMut(&[u8], &[u8]),
+) -> Result<(), CommandError> {
+    let Some(hash) = find(read, at)? else { return Ok(()) };
     let names = SubRange::lex(&range.min, &range.max);
-    let (mut found, mut rank) = (Vec::new(), 0);
+    let mut rank = 0;
     if range.part.is_empty() {
-        return Ok(found);
+        return Ok(());
     }
     hash.visit(read, &names, range.direction, |field, value| {
         if range.part.contains(&rank) {
-            found.push((field.to_vec(), value.to_vec()));
+            visit(field, value);
         }
         rank += 1;
         rank < range.part.end
     })?;
-    Ok(found)
+    Ok(())
 }

@@ -313,6 +313,9 @@ pub fn pop(
 ) -> Result<Option<Vec<Vec<u8>>>, CommandError> {
     let Some(mut list) = find(txn, at)? else { return Ok(None) };
     let count = count.min(list.length());
+    // How much is to be removed is known before any of it is read.
+    let least = list.sub_key(&[0; size_of::<u64>()]).len();
+    txn.must_have_room(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(least))?;
     let popped = outermost(txn, &list, end, count)?;
     if count == 0 {
         return Ok(Some(popped));
@@ -347,8 +350,10 @@ fn outermost(
     };
     let snapshot = txn.snapshot();
     let mut elements = list.walk(&snapshot, &indexes, end.inwards())?;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some((_, value)) = elements.next()? {
+        bytes += value.len();
+        txn.must_have_room(bytes)?;
         found.push(value.to_vec());
     }
     if found.len() as u64 == count { Ok(found) } else { Err(missing()) }

@@ -1,9 +1,12 @@
 //! Conditions on the present value of a string, as Redis 8.4 has them: that it is, or is not, a
-//! given one, told by the value itself or by its digest.
+//! given one, told by the value itself or by its digest. And Kvrocks' CAS and CAD.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::types::CommandError;
+use crate::types::expiry::Expiry;
+use crate::types::head::Prefix;
+use crate::types::kind::Type;
 use crate::{At, Family, Txn};
 
 /// Hexadecimal digits of a digest.
@@ -59,6 +62,54 @@ pub fn delex(
         txn.delete(Family::Metadata, &at.ns_key);
     }
     Ok(is_met)
+}
+
+/// Result of [`cas`] and [`cad`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// -1.
+    Absent,
+    /// 0.
+    Different,
+    /// 1: the key was changed.
+    Equal,
+}
+
+/// CAS: sets `new` if the value is `old`. Without an expiry the key lives on without end.
+///
+/// # Errors
+/// Wrong type.
+pub fn cas(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    old: &[u8],
+    new: &[u8],
+    expiry: Expiry,
+) -> Result<Compared, CommandError> {
+    let Some(found) = super::load(txn, at)? else { return Ok(Compared::Absent) };
+    if *found.payload != *old {
+        return Ok(Compared::Different);
+    }
+    let expire_ms = match expiry {
+        Expiry::Never => 0,
+        Expiry::Keep => found.expire_ms,
+        Expiry::At(end_ms) => end_ms,
+    };
+    super::put(txn, at, &Prefix::new(Type::String, expire_ms), &[new]);
+    Ok(Compared::Equal)
+}
+
+/// CAD: deletes the key if the value is `old`. The delete carries no log data.
+///
+/// # Errors
+/// Wrong type.
+pub fn cad(txn: &mut Txn<'_>, at: &At<'_>, old: &[u8]) -> Result<Compared, CommandError> {
+    let Some(found) = super::load(txn, at)? else { return Ok(Compared::Absent) };
+    if *found.payload != *old {
+        return Ok(Compared::Different);
+    }
+    txn.delete(Family::Metadata, &at.ns_key);
+    Ok(Compared::Equal)
 }
 
 #[cfg(test)]

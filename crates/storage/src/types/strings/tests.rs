@@ -104,9 +104,10 @@ fn many_keys() {
     let write = |pairs: &[(&[u8], &[u8])]| db.write(|txn| msetnx(txn, &SCOPE, pairs).unwrap());
     assert!(write(&[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]));
     assert!(!write(&[(b"c", b"1"), (b"b", b"9")]));
-    let values = mget(&db.store, &SCOPE, &[b"a", b"h", b"x", b"b"]).unwrap();
-    let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
-    assert_eq!(values, [Some(&b"3"[..]), None, None, Some(b"2")]);
+    let mut values = Vec::new();
+    mget(&db.store, &SCOPE, &[b"a", b"h", b"x", b"b"], |value| values.push(value.map(text)))
+        .unwrap();
+    assert_eq!(values, [Some("3".to_owned()), None, None, Some("2".to_owned())]);
     assert_eq!(db.get("c"), None);
 }
 

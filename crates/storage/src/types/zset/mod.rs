@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use super::kind::Type;
 use super::object::{IfEmpty, Kind, Object};
 use super::page::{self, Page, Request};
-use super::pick::{self, Wanted};
+use super::pick::{self, Picked, Wanted};
 use super::{CommandError, score};
 use crate::{At, Error, Family, Read, Snapshot, Txn};
 
@@ -295,15 +295,28 @@ pub fn scan(
     corrupt.map_or(Ok(page), |error| Err(error.into()))
 }
 
-/// ZRANDMEMBER: random members with their scores.
+/// ZRANDMEMBER: random members; `None` where there is no sorted set.
 ///
 /// # Errors
 /// Wrong type.
-pub fn pick(read: &Snapshot<'_>, at: &At<'_>, wanted: Wanted) -> Result<Vec<Member>, CommandError> {
-    let Some(zset) = find(read, at)? else { return Ok(Vec::new()) };
-    let picked = pick::pick(&zset, read, MEMBERS, wanted)?;
-    let members = picked.into_iter().map(|(member, value)| Ok((member, decode(&value)?)));
-    members.collect()
+pub fn pick(
+    read: &Snapshot<'_>,
+    at: &At<'_>,
+    wanted: Wanted,
+) -> Result<Option<Picked>, CommandError> {
+    let Some(zset) = find(read, at)? else { return Ok(None) };
+    Ok(Some(pick::pick(&zset, read, MEMBERS, wanted)?))
+}
+
+/// Calls `visit` with each of them and its score.
+///
+/// # Errors
+/// A value is no score; the end of a read's budget.
+pub fn each_picked(picked: &Picked, mut visit: impl FnMut(&[u8], f64)) -> Result<(), CommandError> {
+    picked.each(|member, value| {
+        visit(member, decode(value)?);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::super::bounds::{self, Lex, Score, SubRange};
 use super::super::object::Object;
 use super::super::score;
 use super::{MEMBERS, Member, SCORES, Zset, decode, find, split};
-use crate::{At, Direction, Error, Read};
+use crate::{At, Direction, Error, Read, Txn, budget};
 
 /// Which members.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,14 +114,16 @@ fn visit_from_end(
         Direction::Reverse => Direction::Forward,
     };
     let mirrored = zset.size - wanted.end..zset.size - wanted.start;
-    let (mut found, mut rank) = (Vec::<Member>::new(), 0);
+    let (mut found, mut rank, mut room) = (Vec::<Member>::new(), 0, Ok(()));
     walk(read, zset, &Part::Ranks(0, -1), opposite, |member, score| {
         if mirrored.contains(&rank) {
+            room = budget::gather(member.len() + size_of::<Member>());
             found.push((member.to_vec(), score));
         }
         rank += 1;
-        rank < mirrored.end
+        room.is_ok() && rank < mirrored.end
     })?;
+    room?;
     found.iter().rev().for_each(|(member, score)| visit(member, *score));
     Ok(())
 }
@@ -143,14 +145,18 @@ pub fn for_each(
 /// The same as a list, for those that write what they have read.
 ///
 /// # Errors
-/// Wrong type.
-pub fn range(
-    read: &impl Read,
-    at: &At<'_>,
-    range: &Range<'_>,
-) -> Result<Vec<Member>, CommandError> {
-    let mut found = Vec::new();
-    for_each(read, at, range, |member, score| found.push((member.to_vec(), score)))?;
+/// Wrong type; they are more than may be written at once.
+pub fn range(txn: &Txn<'_>, at: &At<'_>, range: &Range<'_>) -> Result<Vec<Member>, CommandError> {
+    let (mut found, mut bytes, mut room) = (Vec::new(), 0, Ok(()));
+    for_each(txn, at, range, |member, score| {
+        // Each is named in two records.
+        bytes += 2 * member.len();
+        if room.is_ok() {
+            found.push((member.to_vec(), score));
+            room = txn.must_have_room(bytes);
+        }
+    })?;
+    room?;
     Ok(found)
 }
 

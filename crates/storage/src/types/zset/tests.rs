@@ -54,7 +54,10 @@ fn ranks_are_found_from_the_nearer_end_and_are_the_same() {
 }
 
 fn range_of(snapshot: &Snapshot<'_>, wanted: &Range<'_>) -> String {
-    names(&range(snapshot, &SCOPE.at(b"z"), wanted).unwrap())
+    let mut found = Vec::new();
+    let visit = |member: &[u8], score| found.push((member.to_vec(), score));
+    for_each(snapshot, &SCOPE.at(b"z"), wanted, visit).unwrap();
+    names(&found)
 }
 
 #[test]
