@@ -460,6 +460,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         knows_rates: false,
         copying: Vec::new(),
         usual_rate: None,
+        newest_move: None,
         stopping: false,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

@@ -113,6 +113,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         knows_rates,
         copying,
         usual_rate,
+        newest_move,
     } = before;
     *role == after.role
         && *myid == after.myid
@@ -144,6 +145,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *knows_rates == after.knows_rates
         && *copying == after.copying
         && *usual_rate == after.usual_rate
+        && *newest_move == after.newest_move
 }
 
 /// Who replicates, whatever it has.

@@ -130,6 +130,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         knows_rates: false,
         copying: Vec::new(),
         usual_rate: None,
+        newest_move: None,
     }
 }
 

@@ -159,6 +159,25 @@ impl Store {
         table.iter().map(|mark| Ok((mark.clone(), count(mark)?))).collect()
     }
 
+    /// Whether there are records in those of the slots whose newest mark says that they came here.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn keeps(&self, slots: &replication::slots::Slots) -> Result<bool, Error> {
+        let Some(marks) = self.marks() else { return Ok(false) };
+        let newest = |slot: &u16| marks.table().newest(*slot);
+        let is_held = |slot: &u16| newest(slot).is_some_and(|mark| mark.state == State::Held);
+        for (first, last) in joined(slots.iter().filter(is_held)) {
+            let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
+            for family in STAGES {
+                if self.scan(family, &lower, &upper, Direction::Forward)?.next()?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Appends a mark, and returns its sequence. With `empties` its slots are deleted in every
     /// family of data, in the same batch.
     ///

@@ -109,6 +109,7 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         copies: Vec::new(),
         copying: Vec::new(),
         usual_rate: None,
+        newest_move: None,
         wall_ms: 0,
         standing: Standing::default(),
         moves: None,

@@ -1,6 +1,7 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
+use api::moves::MoveId;
 use api::rest::{
     Actor, BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec, UserRole,
 };
@@ -82,7 +83,8 @@ pub(super) async fn create(
         term: 0,
         cluster_id: new_name(),
         paused: None,
-        moves: planner::moves::Moves::default(),
+        // What nodes know of moves is of another record: their numbers are given no more.
+        moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {

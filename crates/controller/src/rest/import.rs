@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use api::heartbeat::Reply;
+use api::moves::MoveId;
 use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
 use axum::Extension;
 use axum::body::Bytes;
@@ -45,7 +46,7 @@ pub(super) async fn import(
     }
     let topology = topology_at(&registry, (&first_at, password.as_deref()), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
-    let cluster_id =
+    let (cluster_id, newest) =
         survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
     let sizes = || shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
@@ -69,7 +70,8 @@ pub(super) async fn import(
         shards,
         cluster_id,
         paused: None,
-        moves: planner::moves::Moves::default(),
+        // What nodes know of moves is of another record: their numbers are given no more.
+        moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -90,14 +92,14 @@ pub(super) async fn import(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Asks every node at once, notes what each states of itself, and returns the name of the cluster.
-/// Silent nodes say nothing against it.
+/// Asks every node at once, notes what each states of itself, and returns the name of the cluster,
+/// and the highest number of a move that a node knows. Silent nodes say nothing against it.
 async fn survey(
     registry: &App,
     shards: &mut [Shard],
     (first_at, first): (&Endpoint, &Reply),
     password: Option<&str>,
-) -> Result<String, ApiError> {
+) -> Result<(String, MoveId), ApiError> {
     let nodes = || shards.iter().flat_map(|shard| &shard.nodes);
     let locals: Vec<Endpoint> = nodes().map(|node| node.local.clone()).collect();
     probe::unled(registry, &locals, password).await?;
@@ -105,11 +107,12 @@ async fn survey(
     let heard: Vec<(&Node, Reply)> =
         nodes().zip(&answers).filter_map(|(node, reply)| Some((node, reply.clone()?))).collect();
     let name = judge(&heard, (first_at, first)).map_err(ApiError::bad)?;
+    let newest = heard.iter().filter_map(|(_, reply)| reply.newest_move).max().unwrap_or_default();
     let mut answers = answers.into_iter();
     for node in shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
         node.stated = answers.next().flatten().as_ref().map(Stated::of);
     }
-    Ok(name.unwrap_or_else(new_name))
+    Ok((name.unwrap_or_else(new_name), newest))
 }
 
 /// The name that all nodes have for their cluster, if they have one; or why this topology is not to

@@ -139,7 +139,7 @@ pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],
     password: Option<&str>,
-) -> Result<(), ApiError> {
+) -> Result<MoveId, ApiError> {
     let locals: Vec<Endpoint> = nodes.iter().map(|node| node.local.clone()).collect();
     unled(registry, &locals, password).await?;
     let asked: Vec<_> = nodes
@@ -150,6 +150,7 @@ pub(super) async fn fresh(
             tokio::spawn(async move { hello(&registry, &at, password.as_deref()).await })
         })
         .collect();
+    let mut newest = MoveId(0);
     for (node, answer) in nodes.iter_mut().zip(asked) {
         let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
         if reply.version >= 0 {
@@ -166,9 +167,10 @@ pub(super) async fn fresh(
                 node.local, reply.myid
             )));
         }
+        newest = newest.max(reply.newest_move.unwrap_or_default());
         node.stated = Some(Stated::of(&reply));
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// Asks every node at once whether it takes a password. One that cannot be reached may refuse it

@@ -483,6 +483,7 @@ impl Inside {
             knows_rates: self.mover.is_some(),
             copying: Vec::new(),
             usual_rate: None,
+            newest_move: self.mover.as_ref().map(|mover| mover.newest()),
             stopping: false,
         }
     }

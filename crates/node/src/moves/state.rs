@@ -44,8 +44,10 @@ pub struct Held {
 }
 
 /// A stream to a taker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Give {
+    /// What moves by it.
+    pub slots: Slots,
     /// Another one takes its place.
     pub is_over: AtomicBool,
     /// How far it is.
@@ -68,6 +70,8 @@ pub struct Source {
 /// A stream from a giver.
 #[derive(Debug)]
 pub(super) struct Take {
+    /// What moves by it.
+    pub slots: Slots,
     /// The process it is from.
     pub source: Source,
     /// Another one takes its place, or it has ended.
@@ -87,10 +91,11 @@ const APART_MS: u64 = 1_000;
 
 impl Take {
     /// A stream in place of an earlier one of its move: what was found out by that one stays so.
-    pub(super) fn new(source: Source, before: Option<&Self>, now_ms: u64) -> Self {
+    pub(super) fn new(slots: Slots, source: Source, before: Option<&Self>, now_ms: u64) -> Self {
         let opens_at_ms = before.map_or(0, |before| before.opens_at_ms.load(Ordering::SeqCst));
         let parts = before.map_or(0, |before| before.copied.lock().parts());
         Self {
+            slots,
             source,
             is_over: AtomicBool::new(false),
             progress_ms: AtomicU64::new(now_ms),
@@ -186,9 +191,15 @@ impl Moves {
     }
 
     /// Where the data of a move's slots ends, while they are frozen.
-    pub(super) fn frozen_at(&self, id: MoveId) -> Option<u64> {
+    pub(super) fn frozen_at(&self, id: MoveId, slots: &Slots) -> Option<u64> {
         let held = self.held.lock();
-        held.machine.frozen(id)?.at.map(|at| at.sequence)
+        held.machine.frozen(id, slots)?.at.map(|at| at.sequence)
+    }
+
+    /// The highest number of a move that is known here; 0 for none.
+    pub fn newest(&self, store: &Store) -> MoveId {
+        let marks = store.marks().unwrap_or_default();
+        self.held.lock().machine.newest(marks.table())
     }
 
     /// Whether a slot that is not this node's by its topology is held back all the same: its clients
