@@ -13,10 +13,12 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod found;
 mod rate;
 pub mod weights;
 mod words;
 
+pub use found::{Found, Ranges};
 pub use rate::{Rate, RateError};
 pub use weights::Weights;
 pub use words::{ASKED_MAX, Asked, Malformed, OfSlots};

@@ -68,7 +68,11 @@ pub async fn change(
         done => done?,
     }
     let owned = Arc::clone(&node);
-    tokio::task::spawn_blocking(move || crate::grants::owner::keep(&owned)).await?;
+    let note = move || {
+        crate::grants::owner::keep(&owned);
+        crate::grants::drive::name_cluster(&owned);
+    };
+    tokio::task::spawn_blocking(note).await?;
     for warning in warnings {
         tracing::warn!(version, "the topology was taken as it is, but {warning}");
     }

@@ -9,6 +9,7 @@
 //! Kvrocks' own migration knows no marks: what it sends are [`Batches`] or [`commands`], and what it
 //! brings lies in slots that were emptied before ([`Store::empty_slots`]).
 
+mod cluster;
 pub mod commands;
 mod copy;
 mod dirty;
