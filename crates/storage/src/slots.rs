@@ -15,6 +15,9 @@ mod copy;
 mod dirty;
 mod import;
 mod keys;
+#[cfg(test)]
+mod long;
+mod named;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store
 pub use copy::{Chunk, chunk, forward, position};
 pub use dirty::Dirty;
 pub use keys::{Stored, for_each_key};
+pub use named::named;
 pub use raw::{Batches, Refusal, Sink};
 
 const ACTION: &str = "read the marks of slot moves";

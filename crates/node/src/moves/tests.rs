@@ -18,6 +18,7 @@ use storage::{Direction, Family, Read as _};
 use crate::config::Values;
 use crate::replication::tests::{Running, answer, wait_until};
 
+mod batches;
 mod beside;
 mod committed;
 

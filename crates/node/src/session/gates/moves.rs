@@ -1,7 +1,7 @@
 //! What slots that move to another shard mean for a command.
 
 use storage::Store;
-use topology::{Route, key_slot};
+use topology::{Route, RouteRequest, Slot, key_slot};
 
 use super::{Caller, Check, Refusal, error};
 use crate::clients::{Pause, PauseKind};
@@ -20,6 +20,7 @@ pub(super) fn is_opened_by(caller: &Caller<'_>, slot: u16) -> bool {
 /// no key and writes to all of them waits too.
 pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
     let (command, node) = (check.command, check.node);
+    batch(check)?;
     let (Some(store), Some(_)) = (&check.engine.store, check.cluster) else { return Ok(()) };
     let is_holding = node.moves.is_holding();
     if !is_holding && store.marks().is_none() {
@@ -31,6 +32,27 @@ pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
         return Err(hold());
     }
     slots.try_for_each(|slot| may_run(node, store, slot, command.is_write()))
+}
+
+/// APPLYBATCH names no key: the slots of its records are looked up here, as those of a command that
+/// writes them. What is left of a connection that another one has taken over from brings nothing.
+fn batch(check: &Check<'_>) -> Result<(), Refusal> {
+    let (Some(cluster), Some(store)) = (check.cluster, &check.engine.store) else { return Ok(()) };
+    let Some(raw) = check.words.get(1).filter(|_| check.command.name == "applybatch") else {
+        return Ok(());
+    };
+    if check.session.importing.is_some() && !check.session.imports() {
+        return error("ERR the slots that this connection brought are not taken from it any more");
+    }
+    // What is no batch is refused by the command itself.
+    let slots = storage::slots::named(raw).unwrap_or_default();
+    let mut slots = slots.into_iter().filter_map(Slot::new);
+    slots.try_for_each(|slot| match cluster.route([slot], check.route_request(true)) {
+        Route::Run => may_run(check.node, store, slot.number(), true),
+        Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
+        Route::Moved { slot, .. } if is_opened_by(check, slot.number()) => Ok(()),
+        other => error(other.to_string()),
+    })
 }
 
 /// Whether a command for a slot that is served here by the topology may run, as far as moves go.
