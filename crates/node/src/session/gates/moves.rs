@@ -1,12 +1,13 @@
 //! What slots that move to another shard mean for a command.
 
+use ::replication::slots::MoveId;
 use storage::Store;
 use topology::{Route, RouteRequest, Slot, key_slot};
 
-use super::{Caller, Check, Refusal, error};
+use super::{Caller, Check, Engine, Refusal, error};
 use crate::clients::{Pause, PauseKind};
 use crate::clock;
-use crate::command::Flags;
+use crate::command::{Error, Flags};
 use crate::moves::state::{self, Barred};
 use crate::node::Node;
 
@@ -65,9 +66,36 @@ pub(super) fn may_run(
     match node.moves.may_run(store, slot, is_write) {
         Ok(()) => Ok(()),
         Err(Barred::Wait) => Err(hold()),
-        Err(Barred::NotHere(id)) => error(format!(
-            "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
-        )),
+        Err(Barred::NotHere(id)) => error(not_here(id)),
+    }
+}
+
+fn not_here(id: MoveId) -> String {
+    format!("CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node")
+}
+
+/// Where a write of a slot belongs for a handler that writes by itself, by the topology and by what
+/// the data says of slots that move, as it does for a command: [`Route::TryAgain`] where it will be
+/// known soon. To be asked with the write gate held.
+///
+/// # Errors
+/// The topology gives the slot to this node, and by a move its data is elsewhere.
+pub fn route_write(node: &Node, engine: &Engine, slot: Slot) -> Result<Route, Error> {
+    let cluster = node.cluster.load();
+    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
+    let (route, number) = (cluster.route([slot], request), slot.number());
+    let Some(store) = &engine.store else { return Ok(route) };
+    let is_opened =
+        || engine.role.is_master() && state::is_opened(store, number, cluster.version());
+    match route {
+        Route::Run => match node.moves.may_run(store, number, true) {
+            Ok(()) => Ok(Route::Run),
+            Err(Barred::Wait) => Ok(Route::TryAgain),
+            Err(Barred::NotHere(id)) => Err(Error::text(not_here(id))),
+        },
+        Route::Moved { .. } if node.moves.is_held(number) => Ok(Route::TryAgain),
+        Route::Moved { .. } if is_opened() => Ok(Route::Run),
+        other => Ok(other),
     }
 }
 
