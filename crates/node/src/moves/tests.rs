@@ -21,6 +21,8 @@ use crate::replication::tests::{Running, answer, wait_until};
 mod batches;
 mod beside;
 mod committed;
+mod numbers;
+mod saved;
 
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.
