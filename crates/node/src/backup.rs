@@ -145,6 +145,16 @@ pub fn folder(node: &Node) -> PathBuf {
     }
 }
 
+/// Removes what a process that ended within a copy has left under the name that RocksDB makes it by:
+/// links to every table of then. To be called at the start.
+pub fn sweep(node: &Node) {
+    let mut path = folder(node).into_os_string();
+    path.push(".new.tmp");
+    if let Err(error) = clear(Path::new(&path)) {
+        tracing::warn!(error = chain(&error), "what is left of a backup was not removed");
+    }
+}
+
 /// What a backup is a copy of, and what must not change while it is made.
 struct Origin {
     store: Store,

@@ -22,7 +22,9 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
-use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
+use crate::{
+    admin, backup, cron, disk, families, grants, handover, replication, role, version, worker,
+};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -116,6 +118,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     let node = build(loaded, dir, store, conf, Arc::clone(&again.log))?;
     let node = Arc::new(node.with_descriptors(descriptors));
     grants::owner::keep(&node);
+    backup::sweep(&node);
     write_pid_file(&node)?;
     drop(opening);
     replication::look_aside(&node);
