@@ -424,7 +424,10 @@ impl Giving<'_> {
             Step::Chunk { as_of } => {
                 let Some(snapshot) = self.snapshot.take() else { return Err(End::Over) };
                 let (slots, cursor) = (&self.request.slots, self.sender.cursor().clone());
-                let chunk = storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES)?;
+                let chunk = match storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES) {
+                    Err(storage::Error::TooLarge { .. }) => return Ok(Some(self.give.too_long())),
+                    chunk => chunk?,
+                };
                 let head = self.sender.copied(least(self.store, as_of), chunk.cursor);
                 self.noted_sent();
                 let frame = head.frame(&chunk.records);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::replication::slots::{Access, Machine, Mark, MoveId, State};
+use ::replication::slots::copy::FRAME_HEAD_BYTES;
+use ::replication::slots::{Access, Machine, Mark, MoveId, Slots, State};
 use api::moves::{Copying, Feed, Progress, Rate};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
@@ -54,6 +55,15 @@ pub(super) struct Give {
     pub feed: Mutex<Option<Feed>>,
 }
 
+impl Give {
+    /// The copy cannot go on: the stream ends with a frame of a length that no taker takes, which
+    /// says so to a person.
+    pub(super) fn too_long(&self) -> Vec<u8> {
+        self.is_over.store(true, Ordering::SeqCst);
+        vec![0xff; FRAME_HEAD_BYTES]
+    }
+}
+
 /// Where a stream is from, and how fast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -84,6 +94,8 @@ pub(super) struct Take {
     pub opens_at_ms: AtomicU64,
     /// What a person has to mend before the copy can go on.
     pub clash: Mutex<Option<String>>,
+    /// The same, of a part of the copy that is longer than this node takes: until one has come.
+    pub is_long: Mutex<Option<String>>,
 }
 
 /// Clocks that are further apart move no slots: more is a clock that was set, ms.
@@ -102,6 +114,7 @@ impl Take {
             copied: Mutex::new(Copied::after(parts)),
             opens_at_ms: AtomicU64::new(opens_at_ms),
             clash: Mutex::new(before.and_then(|before| before.clash.lock().clone())),
+            is_long: Mutex::new(before.and_then(|before| before.is_long.lock().clone())),
         }
     }
 
@@ -172,7 +185,7 @@ impl Moves {
         let takes = self.takes.lock();
         let copying = takes.iter().map(|(id, take)| {
             let (parts, clash) = (take.copied.lock().parts(), take.clash.lock().clone());
-            Copying { id: *id, parts, clash }
+            Copying { id: *id, parts, clash: clash.or_else(|| take.is_long.lock().clone()) }
         });
         copying.collect()
     }

@@ -199,6 +199,7 @@ impl Job {
             store.batch_bytes_max().saturating_add(CURSOR_BYTES_MAX)
         };
         if length > max {
+            self.is_too_long(max);
             return Err(End::Malformed("longer than a batch may be"));
         }
         // Grows as bytes come: a length alone reserves little.
@@ -226,6 +227,15 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// A person is to know: it would be the same each time.
+    fn is_too_long(&self, max: usize) {
+        let text = format!(
+            "a part of the copy that is longer than the taker takes at once ({max} bytes, \
+             `write_batch_max_bytes`): larger records, or keys with names above 1 MiB that begin alike"
+        );
+        *self.take.is_long.lock() = Some(text);
     }
 
     fn look(&self) -> Result<(), End> {
@@ -291,7 +301,14 @@ impl Job {
             return Err(End::Over);
         }
         let State::Staged { cursor, .. } = &mark.state else { return Err(End::Over) };
-        let sequence = store.stage(&copy::staged(mark, head)?, records)?;
+        let staged = store.stage(&copy::staged(mark, head)?, records);
+        if let Err(storage::Error::TooLarge { max, .. }) = staged {
+            self.is_too_long(max);
+        }
+        let sequence = staged?;
+        if *cursor != head.cursor {
+            *self.take.is_long.lock() = None;
+        }
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
         Ok(Some(sequence))
