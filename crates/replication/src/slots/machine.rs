@@ -534,10 +534,12 @@ mod tests {
     #[test]
     fn nothing_of_an_earlier_move_is_obeyed_once_a_later_one_has_a_mark() {
         let mut node = Node { version: 20, owns: true, ..Node::default() };
-        let mark =
-            |id, state| Mark { id: MoveId(id), slots: "6".parse().unwrap(), version: 9, state };
-        node.table.put(mark(1, State::Gone { is_empty: false }));
-        node.table.put(mark(7, State::Held));
+        let mark = |id, slots: &str, state| {
+            let slots = slots.parse().unwrap();
+            Mark { id: MoveId(id), slots, version: 9, state }
+        };
+        node.table.put(mark(1, "5-6", State::Gone { is_empty: false }));
+        node.table.put(mark(7, "5-6", State::Held));
         let open = Order::Open { at: AT, version: 9 };
         let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None };
         let freeze = Order::Freeze { number: 1 };
