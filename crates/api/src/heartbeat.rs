@@ -11,7 +11,7 @@ use topology::NodeId;
 
 use crate::certificate::{self, Certificate};
 use crate::grant::{Member, Members, parse_id};
-use crate::moves::{Copying, Progress, Rate, Said};
+use crate::moves::{Copying, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
 
 mod room;
@@ -212,6 +212,9 @@ pub struct Reply {
     pub usual_rate: Option<Rate>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
+    /// The highest number of a move that its data or its process knows, 0 for none: a lower one is
+    /// no new move's. `None` from nodes that do not say.
+    pub newest_move: Option<MoveId>,
 }
 
 impl Reply {
@@ -298,6 +301,10 @@ impl Reply {
             for (index, said) in moves.iter().enumerate() {
                 line(&format!("move{index}"), said);
             }
+            let slots = moves.iter().filter_map(|said| Some((said.id, said.slots.clone()?)));
+            for (index, (id, slots)) in slots.enumerate() {
+                line(&format!("move_slots{index}"), &OfSlots { id, slots });
+            }
         }
         if self.knows_rates {
             line("move_rate", &1);
@@ -307,6 +314,9 @@ impl Reply {
         }
         if let Some(rate) = self.usual_rate {
             line("usual_rate", &rate);
+        }
+        if let Some(newest) = self.newest_move {
+            line("move_newest", &newest);
         }
     }
 
@@ -391,6 +401,10 @@ impl Reply {
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
             certificates: certificate::read_all(fields.optional("certificates")),
+            newest_move: match fields.optional("move_newest") {
+                None => None,
+                Some(_) => Some(MoveId(fields.required("move_newest")?)),
+            },
         })
     }
 }
@@ -452,7 +466,10 @@ impl<'a> Fields<'a> {
     /// What does not parse is left out, as if nothing were known of that move.
     fn moves(&self) -> Option<Vec<Said>> {
         self.optional("moves").filter(|form| *form == "1")?;
-        Some(self.numbered("move"))
+        let mut slots: BTreeMap<MoveId, _> = BTreeMap::new();
+        slots.extend(self.numbered("move_slots").into_iter().map(|of: OfSlots| (of.id, of.slots)));
+        let said = self.numbered::<Said>("move").into_iter();
+        Some(said.map(|said| Said { slots: slots.remove(&said.id), ..said }).collect())
     }
 
     /// The lines of this name that parse.
@@ -520,12 +537,7 @@ mod tests {
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
-            copies: vec![Progress {
-                id: crate::moves::MoveId(3),
-                records: 4,
-                bytes: 5,
-                of_bytes: None,
-            }],
+            copies: vec![Progress { id: MoveId(3), records: 4, bytes: 5, of_bytes: None }],
             wall_ms: 1_798_761_599_999,
             stopping: true,
             standing: Standing {
@@ -541,10 +553,13 @@ mod tests {
                 promised_ms: 1,
                 store: Heeds::Store(StoreId { name: 0xab, generation: 2 }),
             },
-            moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
+            moves: Some(vec![
+                Said::nothing(MoveId(2)),
+                Said { slots: "0-9,12".parse().ok(), ..Said::nothing(MoveId(3)) },
+            ]),
             knows_rates: true,
             copying: vec![Copying {
-                id: crate::moves::MoveId(3),
+                id: MoveId(3),
                 parts: 6,
                 clash: Some("library `a`: of another text".into()),
             }],
@@ -553,6 +568,7 @@ mod tests {
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
             ],
+            newest_move: Some(MoveId(16)),
         }
     }
 
@@ -608,7 +624,7 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move" | "copy" | "copying") => list.to_owned(),
+                list @ ("slave" | "move" | "move_slots" | "copy" | "copying") => list.to_owned(),
                 _ => name.to_owned(),
             })
             .collect();

@@ -13,13 +13,15 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod found;
 mod rate;
 pub mod weights;
 mod words;
 
+pub use found::{Found, Ranges};
 pub use rate::{Rate, RateError};
 pub use weights::Weights;
-pub use words::{ASKED_MAX, Asked, Malformed};
+pub use words::{ASKED_MAX, Asked, Malformed, OfSlots};
 
 /// Most ranges of one move.
 pub const RANGES_MAX: usize = 1024;
@@ -287,6 +289,10 @@ pub struct Said {
     pub is_committed: bool,
     /// It is on the disk here.
     pub is_synced: bool,
+    /// The slots that go by this number here: of the mark, of what is held back, or of the stream.
+    /// They are another move's where a store of before has given its number again. `None` from
+    /// nodes that do not say, and where nothing goes by it.
+    pub slots: Option<Slots>,
 }
 
 /// How far a copy is, as the taker counts it: for people, nothing is decided by it.
@@ -326,6 +332,7 @@ impl Said {
             sequence: 0,
             is_committed: false,
             is_synced: false,
+            slots: None,
         }
     }
 }

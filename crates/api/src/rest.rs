@@ -140,6 +140,10 @@ pub struct ClusterSpec {
     /// Writes are refused below so many members of the in-sync set, the master included; 1 and up, without: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
+    /// The slots of each shard, in the order of the shards, as `0-99,200`; `-` for none. Together
+    /// they are all slots. Without: equal shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<String>,
 }
 
 /// `POST …/clusters/:c/import`.

@@ -18,6 +18,7 @@ mod nodes;
 mod probe;
 mod release;
 mod shards;
+mod slots;
 mod status;
 mod store;
 mod switchover;

@@ -31,8 +31,13 @@ fn all_rules(begin: Begin, kinds: Faults, faults: u8) -> Moving {
 }
 
 /// With the depths of searches that take about as long.
-const BEGINNINGS: [(Begin, usize); 4] =
-    [(Begin::Queued, 8), (Begin::Copied, 7), (Begin::Given, 6), (Begin::CameBack, 6)];
+const BEGINNINGS: [(Begin, usize); 5] = [
+    (Begin::Queued, 8),
+    (Begin::Copied, 7),
+    (Begin::Given, 6),
+    (Begin::CameBack, 6),
+    (Begin::Reused, 6),
+];
 
 #[test]
 fn a_move_ends_wherever_it_is() {
@@ -189,4 +194,10 @@ fn the_giver_deletes_once_the_taker_is_on_disk() {
 fn nothing_is_deleted_for_an_earlier_move() {
     let model = all_rules(Begin::CameBack, Faults::ALL, 0);
     is_needed("the newest mark", model, |rules| rules.clean_under_mark = false);
+}
+
+#[test]
+fn a_number_is_one_moves() {
+    let model = all_rules(Begin::Reused, Faults::ALL, 0);
+    is_needed("one number for one move", model, |rules| rules.one_number = false);
 }

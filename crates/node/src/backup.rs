@@ -6,6 +6,7 @@
 //!
 //! Invariants: one at a time; an earlier backup is there until the new one is complete and on the disk; no folder is replaced or removed that holds anything else than a backup.
 
+mod slots;
 pub mod state;
 mod tail;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use storage::Store;
 use tokio::sync::oneshot;
 
+use self::slots::Slots;
 use crate::clock;
 use crate::gate::Role;
 use crate::node::Node;
@@ -26,6 +28,9 @@ use crate::node::Node;
 pub const NAME: &str = "holdfast.backup";
 /// Longest wait until the set has what is in the copy.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Copies that are made while slots come or go.
+const COPIES_MAX: usize = 3;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ enum Failed {
     Changed,
     #[error("{0}")]
     Tail(String),
+    #[error("slots came to this shard or left it each time its data was copied: try it once more")]
+    Moving,
 }
 
 /// One is being made already.
@@ -135,6 +142,16 @@ pub fn folder(node: &Node) -> PathBuf {
     match node.config.now().backup_dir.as_str() {
         "" => node.path("backup"),
         path => node.path(path),
+    }
+}
+
+/// Removes what a process that ended within a copy has left under the name that RocksDB makes it by:
+/// links to every table of then. To be called at the start.
+pub fn sweep(node: &Node) {
+    let mut path = folder(node).into_os_string();
+    path.push(".new.tmp");
+    if let Err(error) = clear(Path::new(&path)) {
+        tracing::warn!(error = chain(&error), "what is left of a backup was not removed");
     }
 }
 
@@ -224,11 +241,11 @@ fn prepare(node: &Node, folder: &Path, new: &Path, old: &Path) -> Result<(), Fai
 /// Makes the copy, waits until all of it is acknowledged, names it, and puts it on the disk.
 fn fill(node: &Arc<Node>, origin: &Origin, new: &Path) -> Result<u64, Failed> {
     let began = std::time::Instant::now();
-    origin.store.checkpoint(new)?;
+    let slots = copy(node, origin, new)?;
     // At least what is in it.
     let sequence = origin.store.latest_sequence();
     tail::acknowledged(node, origin, sequence, began + ACKNOWLEDGED_WITHIN)?;
-    let name = name(node, origin, sequence);
+    let name = name(node, origin, sequence, &slots);
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |cause| Failed::Folder { action, path, cause }
@@ -245,24 +262,29 @@ fn fill(node: &Arc<Node>, origin: &Origin, new: &Path) -> Result<u64, Failed> {
     Ok(sequence)
 }
 
-fn name(node: &Node, origin: &Origin, sequence: u64) -> String {
+/// The checkpoint, and the slots of what is in it: they were the same before it and after it.
+fn copy(node: &Node, origin: &Origin, new: &Path) -> Result<Slots, Failed> {
+    for _ in 0..COPIES_MAX {
+        let before = Slots::of(node, &origin.store);
+        origin.store.checkpoint(new)?;
+        if Slots::of(node, &origin.store) == before {
+            return Ok(before);
+        }
+        clear(new)?;
+    }
+    Err(Failed::Moving)
+}
+
+fn name(node: &Node, origin: &Origin, sequence: u64, slots: &Slots) -> String {
     let cluster = node.cluster.load();
     let myself = cluster.myself();
-    let owner = myself.and_then(|me| match me.role {
-        topology::Role::Replica { of } => {
-            cluster.topology().ok()?.nodes.iter().find(|other| other.id == of)
-        }
-        _ => Some(me),
-    });
-    let ranges = owner.map(|owner| owner.slots.ranges()).unwrap_or_default();
-    let slots = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let node_id = myself.map(|me| me.id.to_string()).unwrap_or_default();
     let newest = origin.store.history().newest().copied();
     let epoch =
         newest.map_or_else(|| "0 -".to_owned(), |entry| format!("{} {}", entry.epoch, entry.id));
     let role = if origin.role.is_master() { "master" } else { "slave" };
     format!(
-        "backup 1\nnode {node_id}\nrole {role}\nslots {slots}\nepoch {epoch}\nsequence {sequence}\nat_ms {}\nversion {}\n",
+        "backup 1\nnode {node_id}\nrole {role}\n{slots}epoch {epoch}\nsequence {sequence}\nat_ms {}\nversion {}\n",
         clock::unix_ms(),
         env!("CARGO_PKG_VERSION")
     )

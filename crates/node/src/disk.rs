@@ -78,13 +78,17 @@ pub fn try_out(dir: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
+/// Whether the system says that the disk is full.
+pub fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// Whether an error says, anywhere in its chain, that the disk is full.
 pub fn is_full(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let system = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let system = cause.downcast_ref::<io::Error>();
         let engine = cause.downcast_ref::<storage::Error>();
-        matches!(system, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-            || matches!(engine, Some(storage::Error::NoSpace { .. }))
+        system.is_some_and(has_no_room) || matches!(engine, Some(storage::Error::NoSpace { .. }))
     })
 }
 

@@ -69,13 +69,14 @@ pub async fn change(
         done => done?,
     }
     let owned = Arc::clone(&node);
-    tokio::task::spawn_blocking(move || {
+    let note = move || {
         crate::grants::owner::keep(&owned);
+        crate::grants::drive::name_cluster(&owned);
         if is_reset {
             crate::grants::leader::forget(&owned);
         }
-    })
-    .await?;
+    };
+    tokio::task::spawn_blocking(note).await?;
     for warning in warnings {
         tracing::warn!(version, "the topology was taken as it is, but {warning}");
     }
@@ -352,13 +353,15 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged
     // demotion.
-    let (role, sequence, is_loading, cluster, standing, log_wait_ms) = {
+    let (role, sequence, is_loading, cluster, standing, log_wait_ms, newest_move) = {
         let engine = node.engine();
         let log_wait_ms = engine.store.as_ref().map_or(0, storage::Store::log_wait_ms);
         let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
         let standing = node.grants.standing(&engine, config.durable_ack);
         let cluster = node.cluster.load_full();
-        (engine.role.clone(), sequence, engine.store.is_none(), cluster, standing, log_wait_ms)
+        let newest = engine.store.as_ref().map(|store| node.moves.newest(store));
+        let (role, is_loading) = (engine.role.clone(), engine.store.is_none());
+        (role, sequence, is_loading, cluster, standing, log_wait_ms, newest)
     };
     let now_ns = crate::clock::boottime_ns();
     let (word, master) = match role {
@@ -404,6 +407,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
         certificates: node.tls.certificates(),
+        newest_move,
     }
 }
 

@@ -22,7 +22,9 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
-use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
+use crate::{
+    admin, backup, cron, disk, families, grants, handover, replication, role, version, worker,
+};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -102,7 +104,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     storage::check_format(&dir.join("db"))?;
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
-    disk::try_out(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
+    find_room(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
     let conf = identified(values, &dir)?;
     make_private(&dir);
     let opening = disk::Opening::begin(&dir);
@@ -116,6 +118,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     let node = build(loaded, dir, store, conf, Arc::clone(&again.log))?;
     let node = Arc::new(node.with_descriptors(descriptors));
     grants::owner::keep(&node);
+    backup::sweep(&node);
     write_pid_file(&node)?;
     drop(opening);
     replication::look_aside(&node);
@@ -145,6 +148,19 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     supervisor::ready();
     wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
+}
+
+/// What a full sync has brought may be all that is in the way of a start: the data in service is
+/// whole without.
+fn find_room(dir: &Path) -> std::io::Result<()> {
+    match disk::try_out(dir) {
+        Err(error) if disk::has_no_room(&error) => {
+            tracing::warn!(%error, "what a full sync has brought is removed");
+            replication::discard_download(dir)?;
+            disk::try_out(dir)
+        }
+        tried => tried,
+    }
 }
 
 /// Where clients, peers and controllers come in.

@@ -11,7 +11,7 @@ use api::heartbeat::{Reply, Room};
 use api::moves::{Asked, Copying, Mark, MoveId, Order};
 
 use crate::context::{Context, Health};
-use crate::moves::{self, Answer, Attempts, Move, Moved, Phase};
+use crate::moves::{self, Answer, Attempts, Move, Moved, Phase, Stranger};
 use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
 
 /// A move that stays where it is for so long is told of, ms.
@@ -22,10 +22,11 @@ const OPENS_MS: u64 = 1_000;
 
 /// Decides what moves need; a change of the record, if they want one, and why.
 pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option<(Record, String)> {
-    if cx.record.moves.is_empty() {
+    let observed = observed(cx);
+    if cx.record.moves.is_empty() && observed.answers.is_empty() {
         return None;
     }
-    let mut wanted = moves::plan(cx.record, &observed(cx), cx.now);
+    let mut wanted = moves::plan(cx.record, &observed, cx.now);
     let swap = wanted.swap.take().filter(|_| is_free);
     if swap.is_some() || !is_free {
         // The store may take its time, and clients would wait for it.
@@ -40,6 +41,7 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
     for (node, ordered) in wanted.orders {
         plan.orders.entry(node).or_default().push(ordered);
     }
+    plan.alarms.extend(wanted.strangers.iter().map(|held| held_back(cx, held)));
     for one in &cx.record.moves.list {
         let waits_for = wanted.waits.remove(&one.id).unwrap_or_default();
         let sign = sign(cx, one, waits_for);
@@ -56,6 +58,12 @@ fn observed(cx: &Context<'_>) -> moves::Observed {
     ids.extend(cx.record.moves.list.iter().flat_map(|one| [one.from, one.to]));
     // Something may be held back for one that is over.
     ids.extend(cx.record.moves.done.iter().rev().take(PAST_MAX).map(|past| past.from));
+    // Or for one that this record does not know.
+    let holds = |shard: &&Shard| {
+        let reply = shard.master().and_then(|master| cx.reply(&master.id));
+        reply.is_some_and(|reply| reply.moves.iter().flatten().any(|said| said.frozen.is_some()))
+    };
+    ids.extend(cx.record.shards.iter().filter(holds).map(|shard| shard.id));
     ids.sort_unstable();
     ids.dedup();
     for shard in ids.into_iter().filter_map(|id| cx.record.place_of(id)) {
@@ -87,6 +95,7 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
         version: reply.version,
         knows_moves: reply.moves.is_some(),
         knows_rates: reply.knows_rates,
+        newest: reply.newest_move.unwrap_or_default(),
         has_room: shard.nodes.iter().all(|node| has_room(cx, node)),
         is_reached: is_reached(cx, master),
         clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
@@ -154,6 +163,25 @@ fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
         shard(one.to),
         sign.waits_for
     ));
+}
+
+/// A person should know of what is held back for no move of this record, at once.
+fn held_back(cx: &Context<'_>, held: &Stranger) -> String {
+    let local = cx.record.node(&held.node).map_or(held.node.clone(), |at| at.local.to_string());
+    let slots = held.slots.as_ref().map_or("slots".to_owned(), |slots| format!("slots {slots}"));
+    let (what, remedy) = match held.is_sealed {
+        true => (
+            "reads and writes",
+            "they were given away by a swap that is not in this record: see which node has their \
+             data (CLUSTERX MOVE SHOW) before this one is restarted",
+        ),
+        false => ("writes", "they are let go once the record is as new as the node's topology"),
+    };
+    format!(
+        "{what} of {slots} are held back at {local} for move {}, which this record does not know: \
+         {remedy}",
+        held.id
+    )
 }
 
 /// Takes note of where the plan saw the moves.

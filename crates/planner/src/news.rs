@@ -125,6 +125,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         usual_rate,
         // For people, and by the day: a status looks at it, and no plan.
         certificates: _,
+        newest_move,
     } = before;
     *role == after.role
         && *myid == after.myid
@@ -156,6 +157,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *knows_rates == after.knows_rates
         && *copying == after.copying
         && *usual_rate == after.usual_rate
+        && *newest_move == after.newest_move
 }
 
 /// Who replicates, whatever it has.

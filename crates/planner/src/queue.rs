@@ -165,7 +165,22 @@ impl Moves {
         next
     }
 
-    /// A number that no move ever had.
+    /// Gives one that is queued another number, above one that nodes know of: what they have under
+    /// its own is another move's, of which a store of before knows nothing.
+    pub(crate) fn renumber(&mut self, id: MoveId, above: MoveId) -> MoveId {
+        self.newest = self.newest.max(above);
+        let next = self.next();
+        if let Some(one) = self.get_mut(id) {
+            one.id = next;
+            let Move { slots, from, to, .. } = one.clone();
+            let error = Some(format!("queued anew as {next}: nodes know of moves up to {above}"));
+            self.is_over(Past { id, slots, from, to, error });
+        }
+        next
+    }
+
+    /// A number that no move of this record ever had. What nodes know of moves is looked at before
+    /// one begins.
     fn next(&mut self) -> MoveId {
         self.newest = MoveId(self.newest.0 + 1);
         self.newest
@@ -180,7 +195,11 @@ impl Moves {
     pub(crate) fn conclude(&mut self, id: MoveId, error: Option<String>) {
         let Some(place) = self.list.iter().position(|one| one.id == id) else { return };
         let Move { slots, from, to, .. } = self.list.remove(place);
-        self.done.push(Past { id, slots, from, to, error });
+        self.is_over(Past { id, slots, from, to, error });
+    }
+
+    fn is_over(&mut self, past: Past) {
+        self.done.push(past);
         let above = self.done.len().saturating_sub(DONE_MAX);
         self.done.drain(..above);
     }

@@ -9,11 +9,15 @@
 //! Kvrocks' own migration knows no marks: what it sends are [`Batches`] or [`commands`], and what it
 //! brings lies in slots that were emptied before ([`Store::empty_slots`]).
 
+mod cluster;
 pub mod commands;
 mod copy;
 mod dirty;
 mod import;
 mod keys;
+#[cfg(test)]
+mod long;
+mod named;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -31,6 +35,7 @@ use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store
 pub use copy::{Chunk, chunk, forward, position};
 pub use dirty::Dirty;
 pub use keys::{Stored, for_each_key};
+pub use named::named;
 pub use raw::{Batches, Refusal, Sink};
 
 const ACTION: &str = "read the marks of slot moves";
@@ -157,6 +162,25 @@ impl Store {
         };
         let count = |mark: &Mark| if mark.state == State::Held { Ok(0) } else { count(mark) };
         table.iter().map(|mark| Ok((mark.clone(), count(mark)?))).collect()
+    }
+
+    /// Whether there are records in those of the slots whose newest mark says that they came here.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn keeps(&self, slots: &replication::slots::Slots) -> Result<bool, Error> {
+        let Some(marks) = self.marks() else { return Ok(false) };
+        let newest = |slot: &u16| marks.table().newest(*slot);
+        let is_held = |slot: &u16| newest(slot).is_some_and(|mark| mark.state == State::Held);
+        for (first, last) in joined(slots.iter().filter(is_held)) {
+            let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
+            for family in STAGES {
+                if self.scan(family, &lower, &upper, Direction::Forward)?.next()?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Appends a mark, and returns its sequence. With `empties` its slots are deleted in every

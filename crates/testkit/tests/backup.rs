@@ -68,6 +68,13 @@ struct Restored {
 impl Restored {
     /// Step by step: empty folders with a backup in the place of `db`, one for each master; nodes; a controller; the cluster.
     fn from(backups: &[PathBuf]) -> Result<Self> {
+        let restored = Self::nodes_of(backups)?;
+        restored.create(&[])?;
+        Ok(restored)
+    }
+
+    /// The nodes and the controller, and no cluster yet.
+    fn nodes_of(backups: &[PathBuf]) -> Result<Self> {
         let folder = tempfile::tempdir().context("create a folder")?;
         let mut nodes = Vec::new();
         for backup in backups {
@@ -94,20 +101,18 @@ impl Restored {
         let log = folder.path().join("controller.log");
         let controller = Process::start(&process::holdfast()?, &arguments, &log)?;
         let url = format!("http://127.0.0.1:{port}");
-        let restored = Self { url, nodes, _controller: controller, _folder: folder };
-        restored.create()?;
-        Ok(restored)
+        Ok(Self { url, nodes, _controller: controller, _folder: folder })
     }
 
-    fn create(&self) -> Result<()> {
+    fn create(&self, slots: &[String]) -> Result<()> {
         wait::until("the controller answers", PATIENCE, || {
             self.ctl(&["create", "namespace", "prod"]).map(drop)
         })?;
-        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address.to_string()).collect();
-        let nodes = nodes.join(",");
-        let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
-        let more = ["--password", SECRET, "--nodes", &nodes];
-        self.ctl(&[&words[..], &more[..]].concat())?;
+        self.create_cluster(slots)?;
+        self.is_healthy()
+    }
+
+    fn is_healthy(&self) -> Result<()> {
         wait::until("the new cluster is healthy", 2 * PATIENCE, || {
             let said = self.ctl(&["--json", "status"])?;
             let status: Json = serde_json::from_str(&said).with_context(|| said)?;
@@ -115,6 +120,15 @@ impl Restored {
             Ok(())
         })
         .with_context(|| self.logs())
+    }
+
+    fn create_cluster(&self, slots: &[String]) -> Result<()> {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address.to_string()).collect();
+        let nodes = nodes.join(",");
+        let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
+        let more = ["--password", SECRET, "--nodes", &nodes];
+        let slots: Vec<&str> = slots.iter().flat_map(|slots| ["--slots", slots.as_str()]).collect();
+        self.ctl(&[&words[..], &more[..], &slots].concat()).map(drop)
     }
 
     fn ctl(&self, words: &[&str]) -> Result<String> {
@@ -324,4 +338,69 @@ fn a_backup_waits_for_what_the_set_does_not_have_and_is_none_without_it() -> Res
         Ok(())
     })
     .with_context(|| cluster.logs())
+}
+
+/// Slots have moved: the marks of it are in the backups, and equal shares are not what they have.
+#[test]
+fn backups_of_a_cluster_whose_slots_moved_are_restored_with_their_slots() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 2, replicas: 0, ..Options::default() })?;
+    write(&cluster, 0..KEYS, "kept")?;
+    let url = cluster.state()?.controller.url;
+    let ctl = |words: &[&str]| -> Result<String> {
+        let mut command = Command::new(process::holdfast()?);
+        let output = command.args(["ctl", "-H", &url]).args(words).output().context("run ctl")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    ctl(&["move", "slots", "0-4095", "--to", "1"])?;
+    wait::until("the slots have moved", 2 * PATIENCE, || {
+        let moves: Json = serde_json::from_str(&ctl(&["--json", "moves"])?)?;
+        ensure!(moves["moves"].as_array().is_some_and(Vec::is_empty), "{moves:#}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
+    let sources = [cluster.master(0)?, cluster.master(1)?];
+    for node in &sources {
+        back_up(&mut cluster.peer(node)?)?;
+    }
+    let backups: Vec<PathBuf> =
+        sources.iter().map(|node| data_folder(&cluster, node).join("backup")).collect();
+    let slots =
+        |folder: &PathBuf| -> Result<String> { Ok(named(folder, "slots")?.replace(' ', ",")) };
+    let slots = backups.iter().map(slots).collect::<Result<Vec<String>>>()?;
+    ensure!(slots == ["4096-8191", "0-4095,8192-16383"], "{slots:?}");
+
+    let restored = Restored::nodes_of(&backups)?;
+    wait::until("the controller answers", PATIENCE, || {
+        restored.ctl(&["create", "namespace", "prod"]).map(drop)
+    })?;
+    let refused = restored.create_cluster(&[]).err().context("equal shares are taken")?;
+    let said = format!("{refused:#}");
+    ensure!(said.contains("it has keys in slots") || said.contains("by its data"), "{said}");
+    let swapped: Vec<String> = slots.iter().rev().cloned().collect();
+    ensure!(restored.create_cluster(&swapped).is_err(), "the wrong order is taken");
+    restored.create_cluster(&slots)?;
+    restored.is_healthy()?;
+    for number in 0..KEYS {
+        let key = format!("key-{number}");
+        let mut answers = Vec::new();
+        for node in &restored.nodes {
+            let reply = node.connect()?.call(&["GET", &key])?;
+            answers.extend(Some(reply).filter(|reply| !matches!(reply, Reply::Error(_))));
+        }
+        ensure!(answers == [Reply::Bulk(b"kept".to_vec())], "{key}: {answers:?}");
+    }
+    // Nothing of the moves of the old cluster is in the way of new ones.
+    restored.ctl(&["move", "slots", "0-4095", "--to", "0"])?;
+    wait::until("slots move in the new cluster", 2 * PATIENCE, || {
+        let moves: Json = serde_json::from_str(&restored.ctl(&["--json", "moves"])?)?;
+        let last = moves["done"].as_array().and_then(|done| done.last()).context("none is over")?;
+        ensure!(moves["moves"].as_array().is_some_and(Vec::is_empty), "{moves:#}");
+        ensure!(last["error"].is_null(), "{moves:#}");
+        Ok(())
+    })
+    .with_context(|| restored.logs())?;
+    let found = restored.get("key-0")?;
+    ensure!(found == Reply::Bulk(b"kept".to_vec()), "{found:?}");
+    Ok(())
 }

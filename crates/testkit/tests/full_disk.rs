@@ -215,6 +215,64 @@ fn a_replica_whose_disk_is_full_acknowledges_nothing_it_does_not_have() -> Resul
     check_all(&replica, count)
 }
 
+/// A value that no compression makes much shorter.
+fn noise(number: usize) -> String {
+    let mut state = number as u64 + 1;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from(state >> 58).unwrap_or(0))
+    };
+    (0..VALUE_BYTES).map(|_| next()).collect()
+}
+
+/// All but so many megabytes of what is free.
+fn fill_but(dir: &Path, megabytes: u64) -> Result<()> {
+    disk::fill(dir)?;
+    let file = std::fs::File::options().write(true).open(disk::filling(dir)).context("open")?;
+    let length = file.metadata().context("look at the filling")?.len();
+    file.set_len(length.saturating_sub(megabytes << 20)).context("shorten the filling")
+}
+
+#[test]
+fn a_full_copy_that_does_not_fit_is_not_begun_and_one_that_filled_the_disk_makes_way() -> Result<()>
+{
+    disk::unshare()?;
+    let (mut master, mut replica) = (Node::create()?, Node::create()?);
+    master.start()?;
+    replica.start()?;
+    let mut connection = Connection::open(master.address)?;
+    for number in 0..5_000 {
+        let said = connection.call(&["SET", &format!("k{number}"), &noise(number)])?;
+        ensure!(said.text() == "OK", "{said:?}");
+    }
+    ensure!(replica.call(&["SET", "mine", "1"])?.text() == "OK");
+    fill_but(&replica.dir(), 9)?;
+    let port = master.address.port().to_string();
+    ensure!(replica.call(&["SLAVEOF", "127.0.0.1", &port])?.text() == "OK");
+    wait::until("it says why it does not follow", PATIENCE, || {
+        let text = replica.call(&["INFO", "replication"])?.text();
+        ensure!(text.contains("beside the data in service"), "{text}");
+        Ok(())
+    })?;
+    ensure!(!replica.dir().join("sync_checkpoint").exists(), "something was kept");
+    ensure!(replica.call(&["GET", "mine"])?.text() == "1", "its own data is not in service");
+    let status = replica.process.take().context("it runs")?.terminate()?;
+    ensure!(status.success(), "{status}: {}", replica.said());
+
+    // One of a version that looked for no room.
+    let copied = replica.dir().join("sync_checkpoint");
+    std::fs::create_dir(&copied).context("create the folder of a copy")?;
+    disk::free(&replica.dir())?;
+    disk::fill(&replica.dir())?;
+    std::fs::rename(disk::filling(&replica.dir()), copied.join("000012.sst.tmp"))
+        .context("move")?;
+    replica.start()?;
+    ensure!(!copied.exists(), "what was copied is still there");
+    ensure!(replica.call(&["GET", "mine"])?.text() == "1");
+    Ok(())
+}
+
 /// What the one replica of a master has acknowledged.
 fn acked(master: &Node) -> Result<u64> {
     let text = master.call(&["INFO", "replication"])?.text();

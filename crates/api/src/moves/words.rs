@@ -191,7 +191,34 @@ impl FromStr for Said {
             sequence: number(sequence)?,
             is_committed: flag(committed)?,
             is_synced: flag(synced)?,
+            // On a line of its own, see [`OfSlots`].
+            slots: None,
         })
+    }
+}
+
+/// The slots that go by the number of a move at a node: a `move_slots<i>` line of its reply. A word
+/// more in [`Said`] would be none to an older controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfSlots {
+    /// Which move.
+    pub id: MoveId,
+    /// Its slots there.
+    pub slots: Slots,
+}
+
+impl fmt::Display for OfSlots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.slots)
+    }
+}
+
+impl FromStr for OfSlots {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let (id, slots) = text.split_once(' ').ok_or(Malformed)?;
+        let slots = slots.parse().map_err(|_| Malformed)?;
+        Ok(Self { id: MoveId(number(id)?), slots })
     }
 }
 

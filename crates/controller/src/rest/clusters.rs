@@ -1,6 +1,7 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
+use api::moves::MoveId;
 use api::rest::{
     Actor, BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec, UserRole,
 };
@@ -14,7 +15,7 @@ use topology::SLOT_COUNT;
 
 use super::error::{ApiError, created, gone, ok};
 use super::table::must_be;
-use super::{App, body, find, namespaces, probe, view};
+use super::{App, body, find, namespaces, probe, slots, view};
 use crate::cluster::{UpdateError, topology_of};
 
 /// Upstream's header that skips the look at the nodes.
@@ -62,8 +63,14 @@ pub(super) async fn create(
         nodes.push(probe::new_node(&node, role)?);
         password = password.or(node.password);
     }
-    if !skips_checks(&headers) {
-        probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
+    let (is_checked, mut newest) = (!skips_checks(&headers), MoveId(0));
+    if is_checked {
+        newest = probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
+    }
+    let mut shards = shards(&nodes, per_shard);
+    slots::give(&mut shards, &spec.slots).map_err(ApiError::bad)?;
+    for shard in shards.iter().filter(|_| is_checked) {
+        probe::keys_fit(&registry, shard, password.as_deref()).await?;
     }
     let record = Record {
         namespace: ns,
@@ -71,7 +78,7 @@ pub(super) async fn create(
         revision: 1,
         tag: 0,
         version: 1,
-        shards: shards(&nodes, per_shard),
+        shards,
         balancers: balancers(spec.balancers)?,
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
@@ -82,8 +89,9 @@ pub(super) async fn create(
         term: 0,
         cluster_id: new_name(),
         paused: None,
-        moves: planner::moves::Moves::default(),
         instead_of: Vec::new(),
+        // What nodes know of moves is of another record: their numbers are given no more.
+        moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use api::heartbeat::Reply;
+use api::moves::MoveId;
 use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
 use api::store::{Heeds, StoreId};
 use axum::Extension;
@@ -47,7 +48,7 @@ pub(super) async fn import(
     }
     let topology = topology_at(&registry, (&first_at, password.as_deref()), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
-    let (cluster_id, instead_of) =
+    let (cluster_id, instead_of, newest) =
         survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
     let sizes = || shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
@@ -71,8 +72,9 @@ pub(super) async fn import(
         shards,
         cluster_id,
         paused: None,
-        moves: planner::moves::Moves::default(),
         instead_of,
+        // What nodes know of moves is of another record: their numbers are given no more.
+        moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -97,13 +99,14 @@ pub(super) async fn import(
 }
 
 /// Asks every node at once, notes what each states of itself, and returns the name of the cluster,
-/// and whose place this store takes there. Silent nodes say nothing against it.
+/// whose place this store takes there, and the highest number of a move that a node knows. Silent
+/// nodes say nothing against it.
 async fn survey(
     registry: &App,
     shards: &mut [Shard],
     (first_at, first): (&Endpoint, &Reply),
     password: Option<&str>,
-) -> Result<(String, Vec<StoreId>), ApiError> {
+) -> Result<(String, Vec<StoreId>, MoveId), ApiError> {
     let nodes = || shards.iter().flat_map(|shard| &shard.nodes);
     let locals: Vec<Endpoint> = nodes().map(|node| node.local.clone()).collect();
     probe::unled(registry, &locals, password).await?;
@@ -114,11 +117,12 @@ async fn survey(
     let own = registry.shared.store.about().identity.id();
     let led_from = heard.iter().map(|(node, reply)| (&node.local, reply.standing.store));
     let places = places(led_from, own).map_err(ApiError::bad)?;
+    let newest = heard.iter().filter_map(|(_, reply)| reply.newest_move).max().unwrap_or_default();
     let mut answers = answers.into_iter();
     for node in shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
         node.stated = answers.next().flatten().as_ref().map(Stated::of);
     }
-    Ok((name.unwrap_or_else(new_name), places))
+    Ok((name.unwrap_or_else(new_name), places, newest))
 }
 
 /// The stores whose place `own` takes with an import of nodes that heed these; or why it is not to

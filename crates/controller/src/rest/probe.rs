@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::heartbeat::Reply;
-use planner::{Node, Record, Role, Stated, soundness};
+use api::moves::{Found, MoveId};
+use planner::{Node, Record, Role, Shard, Stated, soundness};
 use topology::Endpoint;
 use web::tls::Tls;
 
@@ -134,12 +135,40 @@ async fn led(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>) -> Option<u6
     None
 }
 
-/// Asks every node at once; each must be in cluster mode and hold no topology.
+/// A master with data, as one that a backup was restored to: keys in slots of others would be found
+/// by nobody, and slots whose data is elsewhere would seem empty. Nodes that do not know the question
+/// are taken as they are.
+pub(super) async fn keys_fit(
+    registry: &App,
+    shard: &Shard,
+    password: Option<&str>,
+) -> Result<(), ApiError> {
+    let Some(at) = shard.master().map(|master| &master.local) else { return Ok(()) };
+    let ask = async {
+        let mut connection = Connection::open(at, password, &registry.shared.tls).await?;
+        connection.command(&["CLUSTERX", "MOVE", "KEYS"]).await
+    };
+    let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
+    let found = match answer {
+        Err(ClientError::Node(_)) => return Ok(()),
+        answer => answer.map_err(|error| explain(at, &error))?,
+    };
+    let found = found.as_str().and_then(|text| text.parse::<Found>().ok());
+    found.unwrap_or_default().fits(&shard.slot_ranges).map_err(|why| {
+        ApiError::bad(format!(
+            "node {at}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
+             the order of their nodes, or start the node on an empty `dir`"
+        ))
+    })
+}
+
+/// Asks every node at once; each must be in cluster mode and hold no topology. The highest number of
+/// a move that a node knows.
 pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],
     password: Option<&str>,
-) -> Result<(), ApiError> {
+) -> Result<MoveId, ApiError> {
     let locals: Vec<Endpoint> = nodes.iter().map(|node| node.local.clone()).collect();
     unled(registry, &locals, password).await?;
     let asked: Vec<_> = nodes
@@ -150,6 +179,7 @@ pub(super) async fn fresh(
             tokio::spawn(async move { hello(&registry, &at, password.as_deref()).await })
         })
         .collect();
+    let mut newest = MoveId(0);
     for (node, answer) in nodes.iter_mut().zip(asked) {
         let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
         if reply.version >= 0 {
@@ -166,9 +196,10 @@ pub(super) async fn fresh(
                 node.local, reply.myid
             )));
         }
+        newest = newest.max(reply.newest_move.unwrap_or_default());
         node.stated = Some(Stated::of(&reply));
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// Asks every node at once whether it takes a password. One that cannot be reached may refuse it

@@ -43,6 +43,11 @@ impl Mover {
         *self = Self { table, history, is_stuck, weigh, ..Self::default() };
     }
 
+    /// The highest number of a move that is known here.
+    pub fn newest(&self) -> MoveId {
+        self.machine.newest(&self.table)
+    }
+
     /// Takes the grant among the words behind a heartbeat's clock and nonce.
     pub fn grant(&mut self, words: &[&str]) {
         let end = words.iter().position(|word| *word == "MOVES").unwrap_or(words.len());
@@ -146,7 +151,10 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
     let all = ordered.slots.iter().count();
     let owns = [(0, false), (all, true)].into_iter().find(|(count, _)| *count == owned);
     let Some(mut mover) = inside.mover.take() else { return };
-    let here = Here { table: &mover.table, version, owns: owns.map(|(_, owns)| owns) };
+    let newest = |slot| mover.table.newest(slot);
+    let is_held = |slot| newest(slot).is_some_and(|mark| mark.state == State::Held);
+    let keeps = ordered.slots.iter().any(is_held);
+    let here = Here { table: &mover.table, version, owns: owns.map(|(_, owns)| owns), keeps };
     let act = mover.granted.as_ref().map(|_| mover.machine.obey(ordered, here));
     let Ordered { id, term, order, .. } = ordered;
     let word = format!("{order:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase();

@@ -70,6 +70,9 @@ pub(crate) struct ClusterArgs {
     // kvctl's `-r` and `--replica` count the same; `up --replicas` does not count the master.
     #[arg(short = 'r', long, visible_alias = "replica", alias = "replicas", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000))]
     nodes_per_shard: i64,
+    /// Slots of a shard, as 0-99,200, or `-` for none: once for each shard, in their order; equal shares if left out
+    #[arg(long, value_name = "SLOTS")]
+    slots: Vec<String>,
     #[command(flatten)]
     promise: Promise,
 }
@@ -254,6 +257,7 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
                 password: args.members.password.get()?,
                 commit_mode: args.promise.commit_mode,
                 min_in_sync: Some(args.promise.min_in_sync),
+                slots: args.slots,
             };
             let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
             made(cx, "created", value)

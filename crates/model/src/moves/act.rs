@@ -56,6 +56,9 @@ pub enum Step {
     Silent(u8),
     /// An operator cancels the move.
     Cancel,
+    /// The store is one of before any move, its controller is elected anew, and an operator queues
+    /// the move again.
+    Forget,
     /// The giver thaws by itself, where it may.
     Timer,
 }
@@ -74,6 +77,7 @@ impl Step {
             Self::FrameLate => Faults::FRAME,
             Self::Cut(..) => Faults::CUT,
             Self::Cancel => Faults::CANCEL,
+            Self::Forget => Faults::STORE,
             _ => return None,
         })
     }
@@ -173,22 +177,27 @@ fn disturb(model: &Moving, world: &mut World, fault: Step) {
                 spread(world);
             }
         }
-        Step::Timer => {
-            let giver = world.shard(0);
-            let held: Vec<_> = giver.machine.held().collect();
-            for id in held {
-                // As an order would.
-                let said = giver.machine.say(id, &giver.table());
-                let Some(frozen) = said.frozen else { continue };
-                let order = Order::Thaw { number: frozen.number };
-                let thaw = Ordered { id, slots: super::world::slots(), term: frozen.term, order };
-                let table = giver.table();
-                let here = Here { table: &table, version: 0, owns: None };
-                // What is sealed stays sealed.
-                let _ = giver.machine.obey(&thaw, here);
-            }
+        Step::Forget => {
+            let owner = usize::from(world.store.owner);
+            Arc::make_mut(&mut world.store).moves = planner::moves::Moves::default();
+            super::world::queue(world, owner, 1 - owner);
+            elect(model, world, world.leader);
         }
+        Step::Timer => thaw(world.shard(0)),
         _ => {}
+    }
+}
+
+/// As an order would; what is sealed stays sealed.
+fn thaw(giver: &mut super::world::Shard) {
+    let held: Vec<_> = giver.machine.held().collect();
+    for id in held {
+        let table = giver.table();
+        let Some(frozen) = giver.machine.say(id, &table).frozen else { continue };
+        let order = Order::Thaw { number: frozen.number };
+        let thaw = Ordered { id, slots: super::world::slots(), term: frozen.term, order };
+        let here = Here { table: &table, version: 0, owns: None, keeps: false };
+        let _ = giver.machine.obey(&thaw, here);
     }
 }
 
@@ -267,8 +276,12 @@ fn deliver(model: &Moving, world: &mut World, index: u8, orders: &[Ordered]) {
         }
         let table = shard.table();
         let owns = Some(shard.owner == index);
-        let here = Here { table: &table, version: i64::from(shard.version), owns };
-        let obeyed = shard.machine.obey(ordered, here);
+        let (version, keeps) = (i64::from(shard.version), shard.keeps());
+        let here = Here { table: &table, version, owns, keeps };
+        let known = table.of(ordered.id).map(|mark| mark.slots.clone());
+        let known = known.filter(|_| !model.rules.one_number);
+        let slots = known.unwrap_or_else(|| ordered.slots.clone());
+        let obeyed = shard.machine.obey(&Ordered { slots, ..ordered.clone() }, here);
         if !model.rules.clean_under_mark && ordered.order == Order::Clean {
             let state = State::Gone { is_empty: true };
             let (id, slots) = (ordered.id, ordered.slots.clone());
@@ -398,6 +411,8 @@ fn frame(model: &Moving, world: &mut World) -> Option<(copy::Head, Records)> {
     let committed = if model.rules.acknowledged_only { giver.committed } else { giver.log.len() };
     let (id, epoch, sender) = giver.feeds.clone()?;
     let mut sender = sender?;
+    let is_empty = world.shards[usize::from(to)].has_of_another_slot(id);
+    let giver = world.shard(from);
     if pulls != Some((id, number)) || epoch != own {
         return None;
     }
@@ -409,7 +424,9 @@ fn frame(model: &Moving, world: &mut World) -> Option<(copy::Head, Records)> {
             let (after, through) = (usize::try_from(after).ok()?, usize::try_from(through).ok()?);
             let below = sender.cursor().clone();
             let written = giver.log[after..through].iter().filter_map(|entry| match entry {
-                Entry::Write(key, value) if below.is_above(&[*key]) => Some((*key, *value)),
+                Entry::Write(key, value) if below.is_above(&[*key]) && !is_empty => {
+                    Some((*key, *value))
+                }
                 _ => None,
             });
             let records = written.collect();
@@ -419,7 +436,8 @@ fn frame(model: &Moving, world: &mut World) -> Option<(copy::Head, Records)> {
             let data = giver.data(usize::try_from(as_of).ok()?);
             // A key at a time.
             let key = u8::from(*sender.cursor() != Cursor::Start);
-            let records = data[usize::from(key)].map(|value| (key, value)).into_iter().collect();
+            let data = data[usize::from(key)].filter(|_| !is_empty);
+            let records = data.map(|value| (key, value)).into_iter().collect();
             let cursor = if key == 0 { Cursor::At(vec![1]) } else { Cursor::End };
             Some((sender.copied(giver.name(as_of), cursor), records))
         }
@@ -434,7 +452,8 @@ fn stage(model: &Moving, world: &mut World, head: &copy::Head, records: Records)
     let (from, to) = ends(world);
     let taker = world.shard(to);
     let table = taker.table();
-    let Some(Ok(mark)) = table.of(head.id).map(|mark| copy::staged(mark, head)) else {
+    let known = table.of(head.id).filter(|mark| !table.is_newer(head.id, &mark.slots));
+    let Some(Ok(mark)) = known.map(|mark| copy::staged(mark, head)) else {
         // The taker ends a stream of which it lacks something, and asks for another.
         world.shard(from).feeds = None;
         return;

@@ -57,7 +57,8 @@ fn staged(world: &mut World) {
     let to = usize::from(one.to == super::plan::SHARD_IDS[1]);
     let (giver, taker) = (&world.shards[1 - to], &world.shards[to]);
     let table = taker.table();
-    let Some(Mark { state: State::Staged { at, cursor }, .. }) = table.of(one.id) else { return };
+    let Some(mark) = table.of(one.id).filter(|mark| mark.slots == one.slots) else { return };
+    let Mark { state: State::Staged { at, cursor }, .. } = mark else { return };
     let there = match at {
         None => [None; 2],
         // It will be dropped.

@@ -10,7 +10,9 @@
 //! its cursor; the giver has emptied nothing that is not on the taker's disk. And once faults end
 //! the owner serves, and the other side is empty.
 //!
-//! Deliberately left out: asynchronous shards, clocks and expiry, load balancers, several slots.
+//! Deliberately left out: asynchronous shards, clocks and expiry, load balancers, several slots. Of
+//! another slot there is a copy that a move of an earlier store has left ([`Begin::Reused`]); a store
+//! of before has the same owner.
 
 mod act;
 mod check;
@@ -49,6 +51,8 @@ impl Faults {
     pub const CUT: Self = Self(1 << 8);
     /// An operator cancels the move.
     pub const CANCEL: Self = Self(1 << 9);
+    /// The store is one of before, which knows of no move, and an operator asks for one again.
+    pub const STORE: Self = Self(1 << 10);
     /// All of them.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -95,6 +99,9 @@ pub struct MoveRules {
     pub held_on_disk: bool,
     /// It deletes only under the newest mark of the slot, of that move (M12).
     pub clean_under_mark: bool,
+    /// A number is one move's: none begins under one that a node knows, and what a node has under
+    /// it counts for its own slots.
+    pub one_number: bool,
 }
 
 impl MoveRules {
@@ -114,6 +121,7 @@ impl MoveRules {
         begins_empty: true,
         held_on_disk: true,
         clean_under_mark: true,
+        one_number: true,
     };
 }
 

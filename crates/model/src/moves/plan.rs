@@ -163,7 +163,12 @@ fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
             false => heard.epoch,
         };
         let mut said = heard.said.clone();
+        let newest = said.keys().last().copied().filter(|_| rules.one_number);
+        let newest = newest.unwrap_or_default();
         for one in said.values_mut() {
+            if !rules.one_number {
+                one.slots = None;
+            }
             one.is_committed |= !rules.committed;
             if !rules.held_on_disk && one.mark == Some(Mark::Held) {
                 (one.is_committed, one.is_synced) = (true, true);
@@ -181,6 +186,7 @@ fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
             granted_id: epoch_id(index, epoch),
             version: i64::from(heard.version),
             knows_moves: true,
+            newest,
             knows_rates: true,
             has_room: true,
             is_reached: true,

@@ -40,6 +40,10 @@ pub(super) fn possible(model: &Moving, world: &World, steps: &mut Vec<Step>) {
         all.push(Step::Elect(at));
     }
     all.extend([Step::Copy, Step::FrameLate, Step::Cancel]);
+    // A store of before the slot changed its owner knows another one, which an operator mends.
+    if !matches!(world.phase(), Some(Phase::Owned { .. })) {
+        all.push(Step::Forget);
+    }
     for index in 0..2_u8 {
         let shard = &world.shards[usize::from(index)];
         if shard.committed < shard.log.len() {

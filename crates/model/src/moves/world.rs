@@ -162,6 +162,18 @@ impl Shard {
         self.answers() && self.machine.access(SLOT) == Access::Free
     }
 
+    /// There is data of what a move has brought.
+    pub(super) fn keeps(&self) -> bool {
+        let table = self.table();
+        let is_held = table.newest(SLOT).is_some_and(|mark| mark.state == State::Held);
+        is_held && self.data(usize::MAX) != [None; 2]
+    }
+
+    /// What is staged by that number is not of the slot that moves.
+    pub(super) fn has_of_another_slot(&self, id: MoveId) -> bool {
+        self.table().of(id).is_some_and(|mark| !mark.slots.contains(SLOT))
+    }
+
     /// The epoch is opened as soon as the topology allows it.
     pub(super) fn open(&mut self, needs_topology: bool) {
         if self.is_granted || (needs_topology && self.version < self.epoch.version) {
@@ -331,6 +343,9 @@ pub enum Begin {
     /// It is done, and a second one has brought the slot back; the order to clean of the first one
     /// is late.
     CameBack,
+    /// It is queued, and the taker has everything of another slot under its number: of a move that
+    /// this store does not know, whose stream goes on.
+    Reused,
 }
 
 /// Both shards serve, the first one owns the slot, and one move is queued.
@@ -387,10 +402,23 @@ fn fresh() -> World {
     }
 }
 
-fn queue(world: &mut World, from: usize, to: usize) {
+pub(super) fn queue(world: &mut World, from: usize, to: usize) {
     let store = Arc::make_mut(&mut world.store);
     store.moves.queue(slots(), SHARD_IDS[from], SHARD_IDS[to]);
     store.revision += 1;
+}
+
+/// The taker has a whole copy of another slot, by the number that the next move will have.
+fn reuse(world: &mut World) {
+    let (id, giver) = (MoveId(1), &world.shards[0]);
+    let (at, epoch) = (Some(giver.name(giver.latest())), giver.epoch.number);
+    let state = State::Staged { at, cursor: Cursor::End };
+    let slots = Slots::new(&[(SLOT + 1, SLOT + 1)]).unwrap_or_else(|_| unreachable!("one slot"));
+    let taker = world.shard(1);
+    taker.log.push(Entry::Put(Mark { id, slots, version: 0, state }));
+    (taker.committed, taker.pulls) = (taker.log.len(), Some((id, epoch)));
+    let own = taker.epoch.number;
+    world.shard(0).feeds = Some((id, own, Some(Sender::new(id, at, Cursor::End))));
 }
 
 /// Lets everything take its course until the move is so far.
@@ -409,6 +437,9 @@ fn run_until(model: &Moving, world: &mut World, is_there: impl Fn(&World) -> boo
 /// The world at the beginning of a search.
 pub(super) fn begun(model: &Moving) -> World {
     let mut world = fresh();
+    if model.begin == Begin::Reused {
+        reuse(&mut world);
+    }
     queue(&mut world, 0, 1);
     act::act(model, &mut world, Step::Elect(0));
     world.faults = 0;
@@ -416,7 +447,7 @@ pub(super) fn begun(model: &Moving) -> World {
         |world: &World| world.shards[0].say().values().any(|said| said.feed == Some(Feed::Close));
     let is_given = |world: &World| matches!(world.phase(), Some(Phase::Owned { .. }));
     match model.begin {
-        Begin::Queued => {}
+        Begin::Queued | Begin::Reused => {}
         Begin::Copied => {
             for step in [Step::Write(0, 1), Step::Commit(0)] {
                 act::act(model, &mut world, step);

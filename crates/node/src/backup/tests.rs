@@ -69,6 +69,11 @@ fn an_attempt_that_was_cut_short_costs_no_earlier_backup() {
     fs::rename(&folder, dir.path().join("backup.old")).unwrap();
     fs::create_dir(dir.path().join("backup.new")).unwrap();
     fs::write(dir.path().join("backup.new/000012.sst"), "half").unwrap();
+    // Within the checkpoint.
+    fs::create_dir(dir.path().join("backup.new.tmp")).unwrap();
+    fs::write(dir.path().join("backup.new.tmp/000013.sst"), "half").unwrap();
+    sweep(&node);
+    assert!(!dir.path().join("backup.new.tmp").exists());
     node.gate.write().store = None;
     assert!(matches!(make(&node), Err(Failed::NoData)));
     assert!(has(&folder, "a"));

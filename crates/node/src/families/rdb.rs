@@ -25,7 +25,7 @@ use storage::types::CommandError;
 use storage::types::dump::Sink;
 use storage::types::keys;
 use storage::{Scope, Store, Suspended};
-use topology::{Route, RouteRequest, key_slot};
+use topology::{Route, key_slot};
 
 use super::script::Loaded;
 use crate::clock;
@@ -158,7 +158,8 @@ impl Load<'_> {
         let config = self.node.config.now();
         let (namespace, cluster) = (&*self.request.namespace, config.cluster_enabled);
         let scope = Scope { namespace, cluster, now_ms };
-        let is_ours = matches!(self.route(&key.name, &config), Route::Run | Route::TryAgain);
+        let route = self.route(&key.name, &config, &self.node.engine())?;
+        let is_ours = matches!(route, Route::Run | Route::TryAgain);
         if is_over || is_module || key.db != self.request.db || !is_ours {
             file.pass(key).map_err(unreadable)?;
             return Ok(false);
@@ -291,7 +292,7 @@ impl Load<'_> {
             if engine.generation != self.generation {
                 return Err(changed());
             }
-            match self.route(key, &config) {
+            match self.route(key, &config, &engine)? {
                 Route::Run => return Ok(Some(engine)),
                 Route::TryAgain => drop(engine),
                 _ => return Ok(None),
@@ -303,12 +304,11 @@ impl Load<'_> {
         }
     }
 
-    fn route(&self, key: &[u8], config: &Values) -> Route {
+    fn route(&self, key: &[u8], config: &Values, engine: &Engine) -> Result<Route> {
         if !config.cluster_enabled {
-            return Route::Run;
+            return Ok(Route::Run);
         }
-        let request = RouteRequest { is_write: true, ..RouteRequest::default() };
-        self.node.cluster.load().route(std::iter::once(key_slot(key)), request)
+        gates::route_write(self.node, engine, key_slot(key))
     }
 }
 

@@ -103,6 +103,7 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
         let first = store.open_epoch(grant.epoch, id, clock::unix_ms()).inspect_err(|error| {
             tracing::error!(%error, epoch = grant.epoch, "cannot open an epoch: the grant is not held");
         })?;
+        be_of_cluster(node, store)?;
         holder.open(beat, first, facts);
         // What others are compared with is not discarded any more.
         settle(store.clone());
@@ -113,6 +114,35 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
         );
         Ok(())
     })
+}
+
+/// What the data says of slots that moved counts for the cluster that it was said in: of another one
+/// it is deleted, before anything is served by it. Alone with the gate.
+fn be_of_cluster(node: &Node, store: &Store) -> Result<(), storage::Error> {
+    let Some(name) = node.cluster.load().cluster_id() else { return Ok(()) };
+    let marks = store.be_of_cluster(&name.to_string())?;
+    store.publish()?;
+    if marks > 0 {
+        tracing::warn!(cluster = %name, marks, "this data comes from another cluster: its marks of slot moves are deleted");
+    }
+    Ok(())
+}
+
+/// The cluster has a name, or another one, since the epoch was opened.
+pub fn name_cluster(node: &Node) {
+    let name = node.cluster.load().cluster_id().map(|name| name.to_string());
+    let is_known = |store: &Store| {
+        name.as_ref().is_none_or(|name| store.is_of_cluster(name).unwrap_or_default())
+    };
+    let is_granted = || node.grants.granted_epoch().is_some();
+    if !is_granted() || node.engine().store.as_ref().is_none_or(is_known) {
+        return;
+    }
+    let engine = node.gate.write();
+    let store = engine.store.as_ref().filter(|_| engine.role.is_master() && is_granted());
+    if let Some(Err(error)) = store.map(|store| be_of_cluster(node, store)) {
+        tracing::error!(%error, "cannot note whose data this is: the next epoch does");
+    }
 }
 
 /// Judges the set by what is seen now: who is dropped, who may join, what is asked for.

@@ -79,11 +79,14 @@ pub fn drop_slots(node: &Node, range: SlotRange) {
     }
 }
 
-/// Deletes all that lies in slots; nothing on a replica, whose data is its master's.
+/// Deletes all that lies in slots; nothing on a replica, whose data is its master's. The import is
+/// over in any case: compaction may judge again what lies there.
 fn empty(node: &Node, engine: &Engine, range: SlotRange) -> Result<(), storage::Error> {
-    let Some(store) = engine.store.as_ref().filter(|_| engine.role.is_master()) else {
+    let Some(store) = &engine.store else { return Ok(()) };
+    if !engine.role.is_master() {
+        store.slots_have_come(range);
         return Ok(());
-    };
+    }
     store.empty_slots(range)?;
     store.slots_have_come(range);
     store.publish()?;

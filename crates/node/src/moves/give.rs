@@ -137,8 +137,11 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
             return Ok(());
         }
     };
-    let give =
-        Arc::new(Give { is_over: AtomicBool::new(false), feed: Mutex::new(Some(Feed::Far)) });
+    let give = Arc::new(Give {
+        slots: request.slots.clone(),
+        is_over: AtomicBool::new(false),
+        feed: Mutex::new(Some(Feed::Far)),
+    });
     if !register(node, request.id, &give) {
         stream.write_all(b"-ERR too many slot moves give from here\r\n").await?;
         return Ok(());
@@ -365,7 +368,7 @@ impl Giving<'_> {
     /// position behind the one that the record rests on could never be opened.
     fn committed(&self) -> Result<u64, End> {
         let committed = self.acknowledged();
-        let frozen = self.node.moves.frozen_at(self.request.id);
+        let frozen = self.node.moves.frozen_at(self.request.id, &self.request.slots);
         if self.node.grants.granted_epoch() != Some(self.request.epoch) {
             return Err(End::Over);
         }
@@ -374,7 +377,7 @@ impl Giving<'_> {
 
     /// What goes beside the copy.
     fn beside(&mut self) -> Result<Option<Vec<u8>>, End> {
-        let frozen = self.node.moves.frozen_at(self.request.id);
+        let frozen = self.node.moves.frozen_at(self.request.id, &self.request.slots);
         self.beside.look((self.node, self.store), frozen)?;
         let acknowledged = self.acknowledged();
         let Some(head) = self.sender.beside() else { return Ok(None) };
@@ -421,7 +424,10 @@ impl Giving<'_> {
             Step::Chunk { as_of } => {
                 let Some(snapshot) = self.snapshot.take() else { return Err(End::Over) };
                 let (slots, cursor) = (&self.request.slots, self.sender.cursor().clone());
-                let chunk = storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES)?;
+                let chunk = match storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES) {
+                    Err(storage::Error::TooLarge { .. }) => return Ok(Some(self.give.too_long())),
+                    chunk => chunk?,
+                };
                 let head = self.sender.copied(least(self.store, as_of), chunk.cursor);
                 self.noted_sent();
                 let frame = head.frame(&chunk.records);

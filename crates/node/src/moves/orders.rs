@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::replication::slots::{Act, Here, Mark, MoveId, Slots, State};
+use ::replication::slots::{Act, Here, Mark, MoveId, Slots, State, Table};
 use api::moves::{Asked, Order, Ordered, Said};
 use storage::Store;
 
 use super::look::{least, master, owns};
-use super::state::Source;
+use super::state::{Give, Held, Source};
 use super::take;
 use crate::clock;
 use crate::node::Node;
@@ -54,10 +54,14 @@ pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
     ids.dedup();
     let said = ids.into_iter().map(|id| {
         let sequence = marks.sequence(id);
-        let feed = node.moves.gives.lock().get(&id).and_then(|give| *give.feed.lock());
         let said = held.machine.say(id, marks.table());
+        let give = node.moves.gives.lock().get(&id).cloned();
+        // A stream of other slots is another move's, of a store of later.
+        let is_of = |give: &Arc<Give>| said.slots.as_ref().is_none_or(|slots| *slots == give.slots);
+        let give = give.filter(is_of);
         Said {
-            feed,
+            feed: give.as_ref().and_then(|give| *give.feed.lock()),
+            slots: said.slots.or_else(|| give.map(|give| give.slots.clone())),
             sequence,
             is_committed: sequence > 0 && is_committed(node, store, sequence),
             is_synced: sequence > 0 && (sequence <= held.synced || is_durable(store, sequence)),
@@ -104,6 +108,13 @@ fn sync_in_background(node: &Arc<Node>, store: &Store, epoch: u64) {
     });
 }
 
+/// Whether what earlier moves have brought lies where an order would delete it, or give it up; what
+/// cannot be read is there.
+fn keeps(store: &Store, table: &Table, ordered: &Ordered) -> bool {
+    let deletes = matches!(ordered.order, Order::Pull { .. } | Order::Drop);
+    deletes && table.of(ordered.id).is_none() && store.keeps(&ordered.slots).unwrap_or(true)
+}
+
 /// Carries out one order, if it fits what is so; if not, the answer shows what is.
 fn obey(node: &Arc<Node>, ordered: &Ordered) {
     let (id, slots) = (ordered.id, &ordered.slots);
@@ -112,8 +123,12 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         let Some((store, epoch)) = master(node, &engine) else { return };
         let marks = store.marks().unwrap_or_default();
         let cluster = node.cluster.load();
-        let here =
-            Here { table: marks.table(), version: cluster.version(), owns: owns(&cluster, slots) };
+        let here = Here {
+            table: marks.table(),
+            version: cluster.version(),
+            owns: owns(&cluster, slots),
+            keeps: keeps(store, marks.table(), ordered),
+        };
         let mut held = node.moves.lock(epoch);
         let act = match held.machine.obey(ordered, here) {
             Ok(act) => act,
@@ -139,12 +154,8 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
                 node.moves.marked();
                 tracing::info!(%id, %slots, mark = ?mark.told(), "slot move");
                 if let State::Gone { is_empty: false } = mark.state {
-                    // The data says that they are gone: what was held back for it ends.
                     let marks = store.marks().unwrap_or_default();
-                    let here = Here { table: marks.table(), ..here };
-                    if let Err(refusal) = held.machine.obey(ordered, here) {
-                        tracing::debug!(%id, %refusal, "slots that are gone are still held back");
-                    }
+                    let_go(&mut held, ordered, Here { table: marks.table(), ..here });
                 }
             }
             Ok(None) => {}
@@ -174,6 +185,13 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
             }
         }
         Act::Put(_) | Act::Empty(_) | Act::Nothing => {}
+    }
+}
+
+/// The data says that the slots are gone: what was held back for it ends.
+fn let_go(held: &mut Held, ordered: &Ordered, here: Here<'_>) {
+    if let Err(refusal) = held.machine.obey(ordered, here) {
+        tracing::debug!(id = %ordered.id, %refusal, "slots that are gone are still held back");
     }
 }
 

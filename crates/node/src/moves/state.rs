@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::replication::slots::{Access, Machine, Mark, MoveId, State};
+use ::replication::slots::copy::FRAME_HEAD_BYTES;
+use ::replication::slots::{Access, Machine, Mark, MoveId, Slots, State};
 use api::moves::{Copying, Feed, Progress, Rate};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
@@ -44,12 +45,23 @@ pub struct Held {
 }
 
 /// A stream to a taker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Give {
+    /// What moves by it.
+    pub slots: Slots,
     /// Another one takes its place.
     pub is_over: AtomicBool,
     /// How far it is.
     pub feed: Mutex<Option<Feed>>,
+}
+
+impl Give {
+    /// The copy cannot go on: the stream ends with a frame of a length that no taker takes, which
+    /// says so to a person.
+    pub(super) fn too_long(&self) -> Vec<u8> {
+        self.is_over.store(true, Ordering::SeqCst);
+        vec![0xff; FRAME_HEAD_BYTES]
+    }
 }
 
 /// Where a stream is from, and how fast.
@@ -68,6 +80,8 @@ pub struct Source {
 /// A stream from a giver.
 #[derive(Debug)]
 pub(super) struct Take {
+    /// What moves by it.
+    pub slots: Slots,
     /// The process it is from.
     pub source: Source,
     /// Another one takes its place, or it has ended.
@@ -80,6 +94,8 @@ pub(super) struct Take {
     pub opens_at_ms: AtomicU64,
     /// What a person has to mend before the copy can go on.
     pub clash: Mutex<Option<String>>,
+    /// The same, of a part of the copy that is longer than this node takes: until one has come.
+    pub is_long: Mutex<Option<String>>,
 }
 
 /// Clocks that are further apart move no slots: more is a clock that was set, ms.
@@ -87,16 +103,18 @@ const APART_MS: u64 = 1_000;
 
 impl Take {
     /// A stream in place of an earlier one of its move: what was found out by that one stays so.
-    pub(super) fn new(source: Source, before: Option<&Self>, now_ms: u64) -> Self {
+    pub(super) fn new(slots: Slots, source: Source, before: Option<&Self>, now_ms: u64) -> Self {
         let opens_at_ms = before.map_or(0, |before| before.opens_at_ms.load(Ordering::SeqCst));
         let parts = before.map_or(0, |before| before.copied.lock().parts());
         Self {
+            slots,
             source,
             is_over: AtomicBool::new(false),
             progress_ms: AtomicU64::new(now_ms),
             copied: Mutex::new(Copied::after(parts)),
             opens_at_ms: AtomicU64::new(opens_at_ms),
             clash: Mutex::new(before.and_then(|before| before.clash.lock().clone())),
+            is_long: Mutex::new(before.and_then(|before| before.is_long.lock().clone())),
         }
     }
 
@@ -167,7 +185,7 @@ impl Moves {
         let takes = self.takes.lock();
         let copying = takes.iter().map(|(id, take)| {
             let (parts, clash) = (take.copied.lock().parts(), take.clash.lock().clone());
-            Copying { id: *id, parts, clash }
+            Copying { id: *id, parts, clash: clash.or_else(|| take.is_long.lock().clone()) }
         });
         copying.collect()
     }
@@ -186,9 +204,15 @@ impl Moves {
     }
 
     /// Where the data of a move's slots ends, while they are frozen.
-    pub(super) fn frozen_at(&self, id: MoveId) -> Option<u64> {
+    pub(super) fn frozen_at(&self, id: MoveId, slots: &Slots) -> Option<u64> {
         let held = self.held.lock();
-        held.machine.frozen(id)?.at.map(|at| at.sequence)
+        held.machine.frozen(id, slots)?.at.map(|at| at.sequence)
+    }
+
+    /// The highest number of a move that is known here; 0 for none.
+    pub fn newest(&self, store: &Store) -> MoveId {
+        let marks = store.marks().unwrap_or_default();
+        self.held.lock().machine.newest(marks.table())
     }
 
     /// Whether a slot that is not this node's by its topology is held back all the same: its clients

@@ -79,12 +79,14 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
         if let Some(known) = &before {
             let age_ms = now.saturating_sub(known.progress_ms.load(Ordering::SeqCst));
             let is_over = known.is_over.load(Ordering::SeqCst);
-            if known.source == source && !is_over && age_ms < PROGRESS_MS {
+            let is_this = known.source == source && known.slots == *slots;
+            if is_this && !is_over && age_ms < PROGRESS_MS {
                 return;
             }
             known.is_over.store(true, Ordering::SeqCst);
         }
-        let take = Arc::new(Take::new(source, before.as_deref(), now));
+        let before = before.filter(|known| known.slots == *slots);
+        let take = Arc::new(Take::new(slots.clone(), source, before.as_deref(), now));
         takes.insert(id, Arc::clone(&take));
         take
     };
@@ -150,8 +152,10 @@ impl Job {
             let engine = self.node.engine();
             let (store, _) = master(&self.node, &engine).ok_or(End::Over)?;
             let marks = store.marks().ok_or(End::Over)?;
-            let mark = marks.table().of(self.id).ok_or(End::Over)?;
-            let State::Staged { at, cursor } = &mark.state else { return Err(End::Over) };
+            let mark = marks.table().of(self.id).filter(|mark| mark.slots == self.slots);
+            let State::Staged { at, cursor } = &mark.ok_or(End::Over)?.state else {
+                return Err(End::Over);
+            };
             encode_place(*at, cursor)
         };
         let (id, slots, epoch) = (self.id.to_string(), self.slots.to_string(), epoch.to_string());
@@ -195,6 +199,7 @@ impl Job {
             store.batch_bytes_max().saturating_add(CURSOR_BYTES_MAX)
         };
         if length > max {
+            self.is_too_long(max);
             return Err(End::Malformed("longer than a batch may be"));
         }
         // Grows as bytes come: a length alone reserves little.
@@ -222,6 +227,15 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// A person is to know: it would be the same each time.
+    fn is_too_long(&self, max: usize) {
+        let text = format!(
+            "a part of the copy that is longer than the taker takes at once ({max} bytes, \
+             `write_batch_max_bytes`): larger records, or keys with names above 1 MiB that begin alike"
+        );
+        *self.take.is_long.lock() = Some(text);
     }
 
     fn look(&self) -> Result<(), End> {
@@ -281,12 +295,20 @@ impl Job {
         let _held = self.node.moves.lock(epoch);
         self.look()?;
         let marks = store.marks().ok_or(End::Over)?;
-        let mark = marks.table().of(self.id).ok_or(End::Over)?;
+        let mark = marks.table().of(self.id).filter(|mark| mark.slots == self.slots);
+        let mark = mark.ok_or(End::Over)?;
         if marks.table().is_newer(self.id, &self.slots) {
             return Err(End::Over);
         }
         let State::Staged { cursor, .. } = &mark.state else { return Err(End::Over) };
-        let sequence = store.stage(&copy::staged(mark, head)?, records)?;
+        let staged = store.stage(&copy::staged(mark, head)?, records);
+        if let Err(storage::Error::TooLarge { max, .. }) = staged {
+            self.is_too_long(max);
+        }
+        let sequence = staged?;
+        if *cursor != head.cursor {
+            *self.take.is_long.lock() = None;
+        }
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
         Ok(Some(sequence))

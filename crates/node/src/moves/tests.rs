@@ -18,8 +18,11 @@ use storage::{Direction, Family, Read as _};
 use crate::config::Values;
 use crate::replication::tests::{Running, answer, wait_until};
 
+mod batches;
 mod beside;
 mod committed;
+mod numbers;
+mod saved;
 
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.

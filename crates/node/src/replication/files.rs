@@ -96,6 +96,19 @@ async fn run(detached: Detached, request: Request) {
     }
 }
 
+/// A connection copies files of a checkpoint for as long as this lives: it may be killed within, or
+/// end in a panic, and nobody else lets go for it.
+struct Using {
+    node: Arc<Node>,
+    id: CheckpointId,
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        self.node.replication.shelf.lock().end(&self.id, now_ms());
+    }
+}
+
 struct Sending {
     node: Arc<Node>,
     stream: Stream,
@@ -116,9 +129,8 @@ impl Sending {
                         Err(End::Gone)
                     };
                 };
-                let result = self.files(&id, &wanted).await;
-                self.node.replication.shelf.lock().end(&id, now_ms());
-                result
+                let using = Using { node: Arc::clone(&self.node), id };
+                self.files(&using.id, &wanted).await
             }
         }?;
         self.hang_up().await

@@ -72,6 +72,33 @@ impl Folder {
         Ok(held)
     }
 
+    /// What is here already, if the rest has room beside the data in service; sizes that the master
+    /// does not say are counted as they come.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`].
+    pub(super) fn has_room(&self, files: &[RemoteFile], held: Vec<Held>) -> io::Result<Vec<Held>> {
+        let missing = missing(files, &held);
+        let free = crate::info::process::disk(&self.dir).map_or(u64::MAX, |disk| disk.free);
+        if fits(missing, free) {
+            return Ok(held);
+        }
+        let text = format!(
+            "{} MB are to come, beside the data in service, and there is room for {} MB",
+            missing / 1_000_000,
+            free / 1_000_000
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, text))
+    }
+
+    /// Removes what was downloaded: the disk is full.
+    pub(super) fn give_room_back(&mut self) {
+        self.open.clear();
+        if let Err(error) = discard_all(&self.dir) {
+            tracing::warn!(%error, dir = %self.path.display(), "cannot remove what a full sync has brought");
+        }
+    }
+
     fn remove_strangers(&self, files: &[RemoteFile]) -> io::Result<()> {
         let known: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
         for entry in fs::read_dir(&self.path)? {
@@ -168,8 +195,30 @@ fn checksum(file: &mut File) -> io::Result<(u64, u32)> {
     }
 }
 
+/// So much of what comes stays free besides, and no more than that: the log is written meanwhile.
+const SPARE_PART: u64 = 10;
+const SPARE_BYTES_MAX: u64 = 2 << 30;
+/// What a node wants to find at its next start.
+const START_BYTES: u64 = 8 << 20;
+
+fn fits(missing: u64, free: u64) -> bool {
+    let spare = (missing / SPARE_PART).min(SPARE_BYTES_MAX).saturating_add(START_BYTES);
+    missing.saturating_add(spare) <= free
+}
+
+/// Bytes that are still to come. Sizes are what the master says: they may be anything.
+fn missing(files: &[RemoteFile], held: &[Held]) -> u64 {
+    let all = files.iter().filter_map(|file| file.size).fold(0_u64, u64::saturating_add);
+    let sizes: HashMap<_, _> = files.iter().map(|file| (&file.name, file.size)).collect();
+    let here = |held: &Held| match held.part {
+        Part::Whole => sizes.get(&held.name).copied().flatten().unwrap_or(0),
+        Part::Beginning { bytes, .. } => bytes,
+    };
+    all.saturating_sub(held.iter().map(here).fold(0_u64, u64::saturating_add))
+}
+
 /// Removes what was downloaded, whole or not.
-pub(super) fn discard_all(dir: &Path) -> io::Result<()> {
+pub(crate) fn discard_all(dir: &Path) -> io::Result<()> {
     remove_if_there(&dir.join(ID_NAME))?;
     remove_folder_if_there(&dir.join(NAME))?;
     sync_folder(dir)
@@ -178,6 +227,31 @@ pub(super) fn discard_all(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_fits_beside_what_is_there_or_is_not_begun() {
+        let files = [file("CURRENT", 10), file("000001.sst", 1_000), file("000002.sst", 500)];
+        let held = [
+            Held { name: files[0].name.clone(), part: Part::Whole },
+            Held { name: files[1].name.clone(), part: Part::Beginning { bytes: 300, crc32c: 0 } },
+        ];
+        assert_eq!((missing(&files, &[]), missing(&files, &held)), (1_510, 1_200));
+        let endless = [file("CURRENT", u64::MAX), file("000001.sst", u64::MAX)];
+        assert!(!fits(missing(&endless, &[]), u64::MAX - 1));
+        let (start, mb) = (START_BYTES, 1_000_000);
+        assert!(fits(0, start) && !fits(0, start - 1));
+        assert!(fits(100 * mb, 110 * mb + start) && !fits(100 * mb, 110 * mb + start - 1));
+        let large = 1_u64 << 40;
+        assert!(fits(large, large + (2 << 30) + start), "no more than 2 GiB");
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::new(dir.path());
+        let id = CheckpointId::from_random(1);
+        folder.prepare(Some(&id), &endless).unwrap();
+        let refused = folder.has_room(&endless, Vec::new()).unwrap_err();
+        assert!(crate::disk::has_no_room(&refused), "{refused}");
+        folder.give_room_back();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 
     fn file(name: &str, size: u64) -> RemoteFile {
         RemoteFile { name: FileName::parse(name.as_bytes()).unwrap(), size: Some(size) }

@@ -19,6 +19,7 @@ use super::conn::{Incoming, Socket};
 use super::folder::Folder;
 use crate::clock::{boottime_ms as now_ms, until};
 use crate::config::Values;
+use crate::disk;
 use crate::durable;
 use crate::node::Node;
 use crate::threads::block_on;
@@ -202,6 +203,7 @@ impl Driver {
                 }
                 Action::Prepare { checkpoint, files } => {
                     let held = self.folder.prepare(checkpoint.as_ref(), &files);
+                    let held = held.and_then(|held| self.folder.has_room(&files, held));
                     held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
                 }
                 Action::OpenFile { .. } | Action::WriteFile { .. } | Action::FinishFile { .. }
@@ -221,7 +223,12 @@ impl Driver {
             if let Err(error) = result {
                 has_failed = true;
                 let cause = format!("write the downloaded files: {error}");
-                done.push_back(Done::Event(Event::FileFailed { cause }));
+                let is_full = disk::has_no_room(&error);
+                if is_full {
+                    // Others of this disk would end for what came in vain.
+                    self.folder.give_room_back();
+                }
+                done.push_back(Done::Event(Event::FileFailed { cause, is_full }));
             }
         }
         if has_failed {

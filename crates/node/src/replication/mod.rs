@@ -39,6 +39,7 @@ use crate::threads::{block_on, spawn, vital};
 pub(crate) use applying::serve_reads;
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
+pub(crate) use folder::discard_all as discard_download;
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};

@@ -167,7 +167,12 @@ fn finish(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The database opened since the last exchange: the old one is not needed.
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
-            return remove_folder_if_there(&dir.join(folder::CHECKPOINT));
+            // A process that ended within a checkpoint has left it under the name that RocksDB makes
+            // it by: links to every table of then.
+            for name in [folder::CHECKPOINT.to_owned(), format!("{}.tmp", folder::CHECKPOINT)] {
+                remove_folder_if_there(&dir.join(name))?;
+            }
+            return Ok(());
         }
         Err(error) => return Err(error),
     };
@@ -278,6 +283,19 @@ mod tests {
             assert_eq!(content(dir, Old::Keep.folder()).as_deref(), Some("aside"), "{steps}");
             assert!(!dir.join(INTENT).exists() && !dir.join(folder::NAME).exists());
         }
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_left_is_gone_after_a_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        folder_with(dir, DB, "data");
+        folder_with(dir, folder::CHECKPOINT, "tables");
+        folder_with(dir, &format!("{}.tmp", folder::CHECKPOINT), "tables");
+        drop(recover(dir).unwrap());
+        let left: Vec<_> = fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(left.iter().all(|name| name == DB || name == LOCK), "{left:?}");
+        assert_eq!(content(dir, DB).as_deref(), Some("data"));
     }
 
     #[test]

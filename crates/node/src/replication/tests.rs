@@ -22,6 +22,7 @@ mod discarded;
 mod disks;
 mod epochs;
 mod exchanged;
+mod killed;
 mod lost;
 mod messages;
 mod progress;

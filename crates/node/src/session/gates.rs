@@ -18,7 +18,7 @@ use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 pub use channels::leave_foreign_channels;
-pub use moves::all_may_change;
+pub use moves::{all_may_change, route_write};
 use moves::{frozen, hold, is_opened_by, may_run, moves};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 

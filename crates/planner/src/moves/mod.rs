@@ -7,17 +7,20 @@
 //! Invariants: the owner of slots is the record's, and changes in one compare-and-swap that rests
 //! on what both masters said under the epochs which the record holds (M1, M3); a freeze counts only
 //! if it was confirmed to this term and attempt, and is given up only while no swap is on its way
-//! (M4); the taker opens only once the giver is sealed or its epoch is over (M9).
+//! (M4); the taker opens only once the giver is sealed or its epoch is over (M9). A number is one
+//! move's: what a node says of it counts for the slots that go by it there, and none is begun under
+//! a number that a node knows already.
 
 mod give;
 mod steps;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::grant::EpochId;
-use api::moves::{MoveId, Order, Ordered, Said};
+use api::moves::{MoveId, Order, Ordered, Said, Slots};
 
 pub use crate::queue::{Floor, Move, Moves, Past, Phase};
 use crate::{Record, Shard, ShardId, Time};
@@ -54,6 +57,9 @@ pub struct Answer {
     pub version: i64,
     /// It knows what is asked of it here.
     pub knows_moves: bool,
+    /// The highest number of a move that it knows, by its data or by what it holds back; 0 from nodes
+    /// that do not say.
+    pub newest: MoveId,
     /// And a rate in an order to pull.
     pub knows_rates: bool,
     /// There is room for more on its shard's disks.
@@ -138,6 +144,21 @@ pub struct Plan {
     pub waits: BTreeMap<MoveId, String>,
     /// When to look again at the latest.
     pub wake_at: Option<Time>,
+    /// What masters hold back for moves that the record does not know.
+    pub strangers: Vec<Stranger>,
+}
+
+/// What a master holds back, and no move of the record asks for: a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// Id of the master.
+    pub node: String,
+    /// The number of the move there.
+    pub id: MoveId,
+    /// Its slots; `None` from nodes that do not say.
+    pub slots: Option<Slots>,
+    /// Reads wait as well, and no order lets go.
+    pub is_sealed: bool,
 }
 
 /// Decides what the moves of a cluster need. Not to be called while the outcome of a change of the
@@ -148,7 +169,7 @@ pub fn plan(record: &Record, observed: &Observed, now: Time) -> Plan {
     for one in &record.moves.list {
         steps::decide(&cx, one, &mut plan);
     }
-    thaw_strangers(&cx, &mut plan);
+    strangers::look(&cx, &mut plan);
     plan
 }
 
@@ -194,6 +215,16 @@ impl Side<'_> {
         self.answer.said.get(&id).cloned().unwrap_or_else(|| Said::nothing(id))
     }
 
+    /// The number is this move's there, as far as it says.
+    fn knows(&self, one: &Move) -> bool {
+        self.said(one.id).slots.is_none_or(|slots| slots == one.slots)
+    }
+
+    /// What it said of a move, unless the number is another one's there.
+    fn said_of(&self, one: &Move) -> Said {
+        if self.knows(one) { self.said(one.id) } else { Said::nothing(one.id) }
+    }
+
     /// Its wall clock is so far ahead of that of the other side, or behind, for certain; 0 where
     /// one of them is not known.
     fn apart_ms(&self, other: &Side<'_>) -> u64 {
@@ -232,21 +263,5 @@ impl Plan {
 
     fn wake(&mut self, at: Time) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
-    }
-}
-
-/// Something is held back for a move that is not under way: an order for it came late.
-fn thaw_strangers(cx: &Context<'_>, plan: &mut Plan) {
-    let known: BTreeSet<MoveId> = cx.record.moves.list.iter().map(|one| one.id).collect();
-    for shard in &cx.record.shards {
-        let Some(side) = cx.side(shard.id) else { continue };
-        for (id, said) in side.answer.said.iter().filter(|(id, _)| !known.contains(id)) {
-            let past = cx.record.moves.done.iter().find(|past| past.id == *id);
-            let (Some(frozen), Some(past)) = (said.frozen, past) else { continue };
-            let order = Order::Thaw { number: frozen.number };
-            let (slots, term) = (past.slots.clone(), cx.observed.term);
-            plan.urgent.insert(side.node.to_owned());
-            plan.orders.push((side.node.to_owned(), Ordered { id: *id, slots, term, order }));
-        }
     }
 }

@@ -56,6 +56,13 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         return plan.waits(one, "the clocks of both masters, which are a second apart");
     }
     let mut record = cx.record.next();
+    let known = s.answer.newest.max(d.answer.newest);
+    if one.id <= known {
+        let id = record.moves.renumber(one.id, known);
+        let why =
+            format!("move {}: is {id} from here on, nodes know of moves up to {known}", one.id);
+        return plan.swap(record, why);
+    }
     if let Some(next) = record.moves.get_mut(one.id) {
         next.phase = Phase::Copy;
     }
@@ -77,6 +84,15 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         return plan.waits(one, "both masters to answer under their epochs");
     };
     let (giver, taker) = (s.said(one.id), d.said(one.id));
+    if is_others(one, (s, d)) {
+        let mut record = cx.record.next();
+        if let Some(next) = record.moves.get_mut(one.id) {
+            let why = "a node knows another move by this number".to_owned();
+            next.phase = Phase::Drop { why, again: true };
+        }
+        let why = format!("move {}: begins anew, its number is another move's at a node", one.id);
+        return plan.swap(record, why);
+    }
     if giver.feed == Some(Feed::Misfit) {
         let mut record = cx.record.next();
         if let Some(next) = record.moves.get_mut(one.id) {
@@ -96,6 +112,16 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         plan.order(cx, d, one, pull(one, s, d));
     }
     attempt(cx, one, (s, d), (&giver, &taker), plan);
+}
+
+/// The number has been another move's, of which this record knows nothing: of other slots, or it has
+/// ended at one of both.
+fn is_others(one: &Move, (s, d): (Side<'_>, Side<'_>)) -> bool {
+    let has_ended = |mark: Option<Mark>| matches!(mark, Some(Mark::Held | Mark::Gone { .. }));
+    !s.knows(one)
+        || !d.knows(one)
+        || s.said(one.id).mark.is_some()
+        || has_ended(d.said(one.id).mark)
 }
 
 /// The stream is up as long as the giver says how it goes.
@@ -226,8 +252,8 @@ fn own(
 fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     let Phase::Owned { at, version, epoch, ref process } = one.phase else { return };
     let (s, d) = (cx.side(one.from), cx.side(one.to));
-    let giver = s.map(|s| s.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
-    let taker = d.map(|d| d.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
+    let giver = s.map(|s| s.said_of(one)).unwrap_or_else(|| Said::nothing(one.id));
+    let taker = d.map(|d| d.said_of(one)).unwrap_or_else(|| Said::nothing(one.id));
     // A later epoch names a topology that gives the slots away. A failover opens it after a fence of
     // the earlier one's process; a switchover before that, and one that goes back opens it for that
     // very process, which serves as ever until it has heard of it.
@@ -278,15 +304,19 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
 /// It is given up: nothing has moved.
 fn undo(cx: &Context<'_>, one: &Move, (why, again): (&str, bool), plan: &mut Plan) {
     let Some(s) = cx.side(one.from) else { return plan.waits(one, "the giver to answer") };
-    if let Some(Frozen { number, .. }) = s.said(one.id).frozen {
+    // What is sealed is no freeze of this move, and what is another one's is thawed for that one.
+    let giver = s.said_of(one);
+    if let Some(Frozen { number, .. }) = giver.frozen.filter(|_| !giver.is_sealed) {
         plan.hurry(&[Some(s)]);
         plan.order(cx, s, one, Order::Thaw { number });
         return plan.waits(one, "the giver to take writes again");
     }
     let Some(d) = cx.side(one.to) else { return plan.waits(one, "the taker to answer") };
     let taker = d.said(one.id);
-    // Also where nothing was staged: it might yet begin, by an order that is late.
-    if taker.mark != Some(Mark::Gone { is_empty: true }) {
+    // Also where nothing was staged: it might yet begin, by an order that is late. It cannot where
+    // the number is another move's, or what it brought is held: nothing of it is staged there.
+    let has_ended = matches!(taker.mark, Some(Mark::Held | Mark::Gone { .. }));
+    if !has_ended && (taker.mark.is_none() || d.knows(one)) {
         plan.order(cx, d, one, Order::Drop);
         return plan.waits(one, "the taker to delete what is staged");
     }

@@ -41,6 +41,7 @@ fn script() -> Script {
         granted_id: EpochId(2),
         version: 7,
         knows_moves: true,
+        newest: MoveId(0),
         knows_rates: true,
         has_room: true,
         is_reached: true,
@@ -427,4 +428,131 @@ fn nothing_is_frozen_while_clocks_are_apart_or_something_is_to_be_mended() {
     // Told also while the copy, which it stops, is not whole.
     s.says("b", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: false }));
     assert_eq!(waits(&s), "the library `x`");
+}
+
+/// The store is one of before a move that nodes know of: its number would be given again.
+#[test]
+fn a_move_begins_under_a_number_that_neither_master_knows() {
+    for (name, known) in [("a", 1), ("b", 1), ("a", 16), ("b", 16)] {
+        let mut s = script();
+        s.record.moves.list[0].rate = api::moves::Rate::new(5).ok();
+        s.record.moves.queue("20".parse().unwrap(), GIVER, TAKER);
+        let answer = s.observed.answers.get_mut(&id(name)).unwrap();
+        answer.newest = MoveId(known);
+        s.acts();
+        let next = known.max(2) + 1;
+        let one = s.record.moves.list[0].clone();
+        assert_eq!((one.id, &one.phase, one.tries), (MoveId(next), &Phase::Queued, 0));
+        assert_eq!(
+            (one.slots.to_string(), one.rate),
+            ("0-9".into(), api::moves::Rate::new(5).ok())
+        );
+        let told = format!("queued anew as {next}: nodes know of moves up to {known}");
+        assert_eq!(s.record.moves.done[0].error.as_ref(), Some(&told));
+        assert_eq!(s.record.moves.done[0].id, MoveId(1));
+        s.acts();
+        assert_eq!((s.record.moves.list[0].id, s.record.moves.newest), (one.id, MoveId(next)));
+        assert_eq!(s.record.moves.list[0].phase, Phase::Copy);
+    }
+    // It waits under its own number while it is paused.
+    let mut s = script();
+    s.observed.answers.get_mut(&id("a")).unwrap().newest = MoveId(16);
+    s.record.moves.list[0].is_paused = true;
+    assert_eq!(s.plan().swap, None);
+}
+
+/// Frozen and whole, of other slots: what was never copied would change hands.
+#[test]
+fn what_a_node_has_of_other_slots_by_the_same_number_counts_for_nothing() {
+    let mut s = Script::ready();
+    s.says("a", |said| said.slots = "5000-5099".parse().ok());
+    s.check(expect![[r#"
+        a move 1 term 3: Thaw { number: 1 }
+        store v7: move 1: begins anew, its number is another move's at a node
+    "#]]);
+    assert_eq!(s.plan().orders[0].1.slots.to_string(), "5000-5099");
+    let mut s = Script::ready();
+    s.says("b", |said| said.slots = "5000-5099".parse().ok());
+    s.check(expect![[r#"
+        store v7: move 1: begins anew, its number is another move's at a node
+    "#]]);
+    let mut s = Script::ready();
+    s.says("a", |said| (said.frozen, said.feed) = (None, None));
+    s.says("b", |said| said.slots = "5000-5099".parse().ok());
+    s.acts();
+    // Nothing of it is staged, and no order to begin would be obeyed.
+    s.check(expect![[r#"
+        store v7: move 1: queued again as 2: a node knows another move by this number
+    "#]]);
+    let mut s = Script::ready();
+    s.acts();
+    s.says("a", |said| (said.slots, said.is_sealed) = ("5000".parse().ok(), true));
+    assert_eq!(s.plan().waits[&MoveId(1)], "the giver to answer for the slots no more");
+}
+
+/// Neither is asked to drop what it holds, or to begin what has ended there.
+#[test]
+fn a_number_that_has_ended_at_a_node_is_given_up_and_is_not_in_the_way() {
+    let marks = [Mark::Held, Mark::Gone { is_empty: false }, Mark::Gone { is_empty: true }];
+    for mark in marks {
+        let mut s = script();
+        s.acts();
+        s.says("b", |said| (said.mark, said.is_committed) = (Some(mark), true));
+        s.acts();
+        assert!(matches!(s.record.moves.list[0].phase, Phase::Drop { again: true, .. }));
+        s.check(expect![[r#"
+            store v7: move 1: queued again as 2: a node knows another move by this number
+        "#]]);
+        let mut s = script();
+        s.acts();
+        s.says("a", |said| said.mark = Some(mark));
+        s.acts();
+        assert!(matches!(s.record.moves.list[0].phase, Phase::Drop { again: true, .. }));
+    }
+}
+
+/// What is held back for a number that this record never gave.
+#[test]
+fn a_hold_of_an_unknown_number_is_told_and_let_go() {
+    let mut s = script();
+    s.record.moves.list.clear();
+    let slots: Slots = "500-599".parse().unwrap();
+    let frozen = Some(Frozen { term: 2, number: 7, at: Some(AT) });
+    let said = Said { frozen, slots: Some(slots.clone()), ..Said::nothing(MoveId(16)) };
+    let says = |s: &mut Script, said: &Said| {
+        let answer = s.observed.answers.get_mut(&id("a")).unwrap();
+        answer.said.insert(said.id, said.clone());
+    };
+    says(&mut s, &said);
+    s.check(expect![[r#"
+        a move 16 term 3: Thaw { number: 7 }
+    "#]]);
+    let stranger = |is_sealed| {
+        let slots = Some(slots.clone());
+        vec![Stranger { node: id("a"), id: MoveId(16), slots, is_sealed }]
+    };
+    let plan = s.plan();
+    assert_eq!((plan.orders[0].1.slots.clone(), &plan.urgent), (slots.clone(), &[id("a")].into()));
+    assert_eq!(plan.strangers, stranger(false));
+    // A topology of a store of later may tell of a swap that this one lacks.
+    s.observed.answers.get_mut(&id("a")).unwrap().version = 8;
+    assert_eq!((s.plan().orders, s.plan().strangers), (vec![], stranger(false)));
+    s.record.version = 8;
+    assert_eq!(s.plan().orders.len(), 1);
+    says(&mut s, &Said { is_sealed: true, ..said.clone() });
+    assert_eq!((s.plan().orders, s.plan().strangers), (vec![], stranger(true)));
+    // From a node that does not say which slots it is about.
+    says(&mut s, &Said { slots: None, ..said.clone() });
+    let stranger = Stranger { node: id("a"), id: MoveId(16), slots: None, is_sealed: false };
+    assert_eq!((s.plan().orders, s.plan().strangers), (vec![], vec![stranger]));
+    // Of a number that waits for its turn by this record, or is about other slots there.
+    let mut s = script();
+    s.record.moves.list[0].is_paused = true;
+    let own = Said { slots: "0-9".parse().ok(), id: MoveId(1), ..said.clone() };
+    says(&mut s, &own);
+    assert_eq!((s.plan().orders.len(), s.plan().strangers.len()), (1, 1));
+    s.record.moves.list[0].phase = Phase::Copy;
+    assert_eq!(s.plan().strangers, vec![]);
+    says(&mut s, &Said { slots: Some(slots), ..own });
+    assert_eq!(s.plan().strangers.len(), 1);
 }

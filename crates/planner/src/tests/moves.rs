@@ -361,3 +361,27 @@ fn what_has_no_place_at_the_taker_is_told_before() {
     s.answers_with("c", |reply| reply.knows_rates = true);
     assert_eq!(moving::takes_rates(&s.record, &s.observed, TAKER), Ok(()));
 }
+
+/// The record knows no move at all: that of a store of before, or one that took the cluster over.
+#[test]
+fn what_is_held_back_for_an_unknown_move_is_an_alarm_at_once_and_is_let_go() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    s.record.moves = crate::moves::Moves::default();
+    assert_eq!(s.alarms(), Vec::<String>::new());
+    let frozen = Some(Frozen { term: 2, number: 4, at: Some(AT) });
+    let slots = "500-599".parse().ok();
+    s.answers_with("a", |reply| {
+        reply.moves = Some(vec![Said { frozen, slots, ..Said::nothing(MoveId(16)) }]);
+    });
+    let told = "writes of slots 500-599 are held back at a:1 for move 16, which this record does not \
+                know: they are let go once the record is as new as the node's topology";
+    assert_eq!(s.alarms(), [told.to_owned()]);
+    assert_eq!(s.leaves("a"), "16 3 thaw { number: 4 }");
+    s.answers_with("a", |reply| reply.moves.iter_mut().flatten().for_each(|m| m.is_sealed = true));
+    assert_eq!(s.leaves("a"), "");
+    assert!(s.alarms()[0].starts_with("reads and writes of slots 500-599"), "{:?}", s.alarms());
+    s.answers_with("a", |reply| reply.moves = Some(Vec::new()));
+    assert_eq!(s.alarms(), Vec::<String>::new());
+}

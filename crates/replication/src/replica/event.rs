@@ -65,6 +65,8 @@ pub enum Event<'a> {
     FileFailed {
         /// Why, for the log.
         cause: String,
+        /// The disk has no room for them.
+        is_full: bool,
     },
     /// The downloaded database is in service.
     Swapped {
@@ -352,6 +354,9 @@ pub enum Fault {
     /// A batch, a file or the swap failed here.
     #[error("{0}")]
     Local(String),
+    /// The disk here has no room for the files.
+    #[error("{0}")]
+    Full(String),
 }
 
 impl Fault {
@@ -383,7 +388,9 @@ impl Fault {
     /// Where to look.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Local(_) | Self::Diverged { .. } | Self::OtherDatabase { .. } => Blame::Local,
+            Self::Local(_) | Self::Full(_) | Self::Diverged { .. } | Self::OtherDatabase { .. } => {
+                Blame::Local
+            }
             _ => Blame::Peer,
         }
     }

@@ -36,6 +36,9 @@ use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
 
+/// How long a disk that is full is left alone, ms.
+const FULL_MS: u64 = 60_000;
+
 #[derive(Debug)]
 enum Phase {
     /// Nothing open; the next attempt at this time, or at `Start`.
@@ -262,7 +265,10 @@ impl Machine {
                 self.download(&held, now, out);
                 Ok(())
             }
-            Event::FileFailed { cause } => match self.phase {
+            Event::FileFailed { cause, is_full } => match self.phase {
+                Phase::Preparing(_) | Phase::Downloading { .. } if is_full => {
+                    Err(Fault::Full(cause))
+                }
                 Phase::Preparing(_) | Phase::Downloading { .. } => Err(Fault::Local(cause)),
                 _ => Ok(()),
             },
@@ -450,7 +456,11 @@ impl Machine {
     /// Gives the attempt up and plans the next one.
     fn fail(&mut self, fault: Fault, now: u64, out: &mut Vec<Action<'_>>) {
         out.extend(self.open_conns().into_iter().map(Action::Close));
-        let retry_ms = self.backoff.next_delay_ms();
+        let retry_ms = match fault {
+            // The master keeps the files meanwhile, and lists them each time.
+            Fault::Full(_) => FULL_MS,
+            _ => self.backoff.next_delay_ms(),
+        };
         self.phase = Phase::Idle { retry_at: Some(now.saturating_add(retry_ms)) };
         out.push(Action::Failed { fault, retry_ms });
     }

@@ -491,3 +491,27 @@ proptest! {
         prop_assert_eq!(split.state(), whole.state());
     }
 }
+
+#[test]
+fn a_disk_without_room_is_tried_again_after_a_minute() {
+    for (is_full, retry_ms) in [(true, Some(60_000)), (false, None)] {
+        let (mut m, _) = listed(&[(name("CURRENT"), 4)], Vec::new());
+        let cause = "no room".to_owned();
+        let actions = m.step(Event::FileFailed { cause: cause.clone(), is_full }, 1_000);
+        let failed = actions.iter().find_map(|action| match action {
+            Action::Failed { fault, retry_ms } => Some((fault.clone(), *retry_ms)),
+            _ => None,
+        });
+        let (fault, found_ms) = failed.unwrap();
+        let expected = if is_full { Fault::Full(cause) } else { Fault::Local(cause) };
+        assert_eq!(fault, expected);
+        assert_eq!(fault.blame(), Blame::Local);
+        match retry_ms {
+            Some(retry_ms) => assert_eq!(found_ms, retry_ms),
+            None => assert!(found_ms < 60_000, "{found_ms}"),
+        }
+        assert_eq!(m.step(Event::Tick, 1_000 + found_ms - 1), []);
+        let again = m.step(Event::Tick, 1_000 + found_ms);
+        assert!(again.iter().any(|action| matches!(action, Action::Connect(_))), "{again:?}");
+    }
+}

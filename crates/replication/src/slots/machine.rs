@@ -16,6 +16,8 @@ pub struct Here<'a> {
     pub version: i64,
     /// By it this shard owns all of the slots, or none; `None`: some.
     pub owns: Option<bool>,
+    /// There are records in those of the slots whose newest mark says `held`.
+    pub keeps: bool,
 }
 
 impl Here<'_> {
@@ -77,6 +79,9 @@ pub enum Refusal {
     /// The topology that gives the slots away is not here yet.
     #[error("the topology is older than the move")]
     Topology,
+    /// The number is a move's of other slots here: a store of before has given it again.
+    #[error("the move of that number is one of other slots here")]
+    Slots,
 }
 
 /// What a client may do with a slot.
@@ -116,7 +121,12 @@ impl Machine {
         if *term < known {
             return Err(Refusal::Term);
         }
-        if here.table.is_newer(*id, slots) {
+        if self.slots(*id, here.table).is_some_and(|known| known != slots) {
+            return Err(Refusal::Slots);
+        }
+        // A thaw is of a hold alone, whatever has a mark since.
+        let is_thaw = matches!(order, Order::Thaw { .. });
+        if !is_thaw && here.table.is_newer(*id, slots) {
             return Err(Refusal::Superseded);
         }
         let mark = here.table.of(*id);
@@ -131,7 +141,9 @@ impl Machine {
                     Ok(Act::Pull { node, nonce, epoch: *epoch, rate: *rate })
                 }
                 Some(_) => Err(Refusal::State),
-                None if here.serves_any(slots) => Err(Refusal::Owner),
+                // What a move has brought is this shard's, whatever a record of before says: it may
+                // be the only copy.
+                None if here.serves_any(slots) || here.keeps => Err(Refusal::Owner),
                 // Staging begins empty.
                 None => Ok(Act::Empty(Mark {
                     id: *id,
@@ -230,9 +242,21 @@ impl Machine {
         holds.map(held).max().unwrap_or(Access::Free)
     }
 
-    /// The freeze of a move, if there is one.
-    pub fn frozen(&self, id: MoveId) -> Option<Frozen> {
-        self.holds.get(&id).map(|hold| hold.frozen)
+    /// The freeze of a move of these slots, if there is one.
+    pub fn frozen(&self, id: MoveId, slots: &Slots) -> Option<Frozen> {
+        self.holds.get(&id).filter(|hold| hold.slots == *slots).map(|hold| hold.frozen)
+    }
+
+    /// The slots that go by a number, as the data says, or else what is held back.
+    fn slots<'a>(&'a self, id: MoveId, table: &'a Table) -> Option<&'a Slots> {
+        let mark = table.of(id).map(|mark| &mark.slots);
+        mark.or_else(|| self.holds.get(&id).map(|hold| &hold.slots))
+    }
+
+    /// The highest number of a move that is known here; 0 for none.
+    pub fn newest(&self, table: &Table) -> MoveId {
+        let held = self.holds.last_key_value().map(|(id, _)| *id);
+        held.max(table.newest_move()).unwrap_or_default()
     }
 
     /// Moves for which something is held back.
@@ -247,6 +271,7 @@ impl Machine {
             frozen: hold.map(|hold| hold.frozen),
             is_sealed: hold.is_some_and(|hold| hold.is_sealed),
             mark: table.of(id).map(Mark::told),
+            slots: self.slots(id, table).cloned(),
             ..Said::nothing(id)
         }
     }
@@ -263,9 +288,31 @@ fn drop_staged(ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
         }
         Some(mark) if mark.state == gone => Ok(Act::Nothing),
         Some(_) => Err(Refusal::State),
+        None if here.keeps => kept(*id, slots, here.table).map(Act::Put).ok_or(Refusal::Owner),
         None if here.serves_any(slots) => Err(Refusal::Owner),
-        None => Ok(Act::Put(Mark { id: *id, slots: slots.clone(), version: 0, state: gone })),
+        None => {
+            // What an earlier number has staged of all of them is nobody's, and goes with it.
+            let newest = |slot| here.table.newest(slot).map(|mark| &mark.state);
+            let is_staged = |slot| matches!(newest(slot), Some(State::Staged { .. }));
+            let mark = Mark { id: *id, slots: slots.clone(), version: 0, state: gone };
+            Ok(if slots.iter().all(is_staged) { Act::Empty(mark) } else { Act::Put(mark) })
+        }
     }
+}
+
+/// A mark of the number over what earlier moves have brought, which says as they do: the move is over
+/// with it, and nothing is served or deleted that was not before.
+fn kept(id: MoveId, slots: &Slots, table: &Table) -> Option<Mark> {
+    let held = |slot: &u16| table.newest(*slot).filter(|mark| mark.state == State::Held);
+    let version = slots.iter().filter_map(|slot| held(&slot)).map(|mark| mark.version).min()?;
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for slot in slots.iter().filter(|slot| held(slot).is_some()) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == slot => *last = slot,
+            _ => ranges.push((slot, slot)),
+        }
+    }
+    Some(Mark { id, slots: Slots::new(&ranges).ok()?, version, state: State::Held })
 }
 
 /// The record has given the slots: what is staged is the whole of them, and nobody else's any more.
@@ -299,11 +346,13 @@ mod tests {
         table: Table,
         version: i64,
         owns: bool,
+        keeps: bool,
     }
 
     impl Node {
         fn obeys(&mut self, ordered: &Ordered) -> Result<Act, Refusal> {
-            let here = Here { table: &self.table, version: self.version, owns: Some(self.owns) };
+            let (table, version) = (&self.table, self.version);
+            let here = Here { table, version, owns: Some(self.owns), keeps: self.keeps };
             let act = self.machine.obey(ordered, here);
             match &act {
                 Ok(Act::Put(mark) | Act::Empty(mark)) => self.table.put(mark.clone()),
@@ -405,15 +454,92 @@ mod tests {
         }
         let mut owner = Node { owns: true, ..Node::default() };
         assert_eq!(owner.obeys(&order(1, 3, Order::Drop)), Err(Refusal::Owner));
+        // What a number of before has staged is dropped with the next one.
+        let mut d = Node::default();
+        d.obeys(&pull).unwrap();
+        assert!(matches!(d.obeys(&order(2, 3, Order::Drop)), Ok(Act::Empty(_))));
+    }
+
+    /// A store of before has given the number again.
+    #[test]
+    fn nothing_is_obeyed_of_a_number_that_is_another_moves() {
+        let at = |slots: &str, of| Ordered { slots: slots.parse().unwrap(), ..order(1, 3, of) };
+        let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None };
+        let orders = || {
+            let freeze = Order::Freeze { number: 9 };
+            let open = Order::Open { at: AT, version: 12 };
+            let leave = Order::Leave { version: 12 };
+            let thaw = Order::Thaw { number: 9 };
+            [pull.clone(), freeze, thaw, Order::Seal, open, leave, Order::Clean, Order::Drop]
+        };
+        let states = [
+            State::Staged { at: Some(AT), cursor: Cursor::End },
+            State::Held,
+            State::Gone { is_empty: false },
+            State::Gone { is_empty: true },
+        ];
+        for state in states {
+            let mut node = Node { version: 12, ..Node::default() };
+            let slots = "5-6".parse().unwrap();
+            node.table.put(Mark { id: MoveId(1), slots, version: 7, state });
+            let before = node.table.clone();
+            for (owns, other) in [(true, "50-60"), (false, "50-60"), (false, "5"), (false, "5-7")] {
+                node.owns = owns;
+                for of in orders() {
+                    assert_eq!(node.obeys(&at(other, of.clone())), Err(Refusal::Slots), "{of:?}");
+                }
+            }
+            assert_eq!((&node.table, node.machine.newest(&node.table)), (&before, MoveId(1)));
+            let said = node.machine.say(MoveId(1), &node.table);
+            assert_eq!(said.slots, "5-6".parse().ok());
+        }
+        // What is held back is of its slots alone, too.
+        let mut node = Node { owns: true, ..Node::default() };
+        node.obeys(&at("5-6", Order::Freeze { number: 1 })).unwrap();
+        for of in orders() {
+            assert_eq!(node.obeys(&at("50-60", of)), Err(Refusal::Slots));
+        }
+        assert_eq!(node.machine.say(MoveId(1), &node.table).slots, "5-6".parse().ok());
+        assert_eq!(node.machine.newest(&node.table), MoveId(1));
+        assert_eq!(node.machine.frozen(MoveId(1), &"50-60".parse().unwrap()), None);
+        assert_eq!(node.obeys(&at("5-6", Order::Thaw { number: 1 })), Ok(Act::Nothing));
+        assert_eq!(node.machine.newest(&node.table), MoveId(0));
+    }
+
+    /// The record is one of before that move: it may be the only copy.
+    #[test]
+    fn what_a_move_has_brought_is_neither_staged_over_nor_dropped_while_there_is_data_of_it() {
+        let held = |id, slots: &str, version| Mark {
+            id: MoveId(id),
+            slots: slots.parse().unwrap(),
+            version,
+            state: State::Held,
+        };
+        let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None };
+        let mut node = Node { version: 20, keeps: true, ..Node::default() };
+        node.table.put(held(1, "5", 9));
+        node.table.put(held(2, "6-7", 8));
+        assert_eq!(node.obeys(&order(3, 3, pull.clone())), Err(Refusal::Owner));
+        assert!(matches!(node.obeys(&order(3, 3, Order::Drop)), Ok(Act::Put(_))));
+        assert_eq!(node.table.of(MoveId(3)), Some(&held(3, "5-6", 8)), "says as the earlier ones");
+        assert_eq!(node.obeys(&order(3, 3, pull.clone())), Err(Refusal::State), "late");
+        let wider = |of| Ordered { slots: "4-9".parse().unwrap(), ..order(4, 3, of) };
+        assert!(matches!(node.obeys(&wider(Order::Drop)), Ok(Act::Put(_))));
+        assert_eq!(node.table.of(MoveId(4)), Some(&held(4, "5-7", 8)));
+        // Where nothing is left of it, it is nobody's copy.
+        node.keeps = false;
+        assert!(matches!(node.obeys(&order(5, 3, pull)), Ok(Act::Empty(_))));
     }
 
     #[test]
     fn nothing_of_an_earlier_move_is_obeyed_once_a_later_one_has_a_mark() {
         let mut node = Node { version: 20, owns: true, ..Node::default() };
-        let mark =
-            |id, state| Mark { id: MoveId(id), slots: "6".parse().unwrap(), version: 9, state };
-        node.table.put(mark(1, State::Gone { is_empty: false }));
-        node.table.put(mark(7, State::Held));
+        let mark = |id, slots: &str, state| {
+            let slots = slots.parse().unwrap();
+            Mark { id: MoveId(id), slots, version: 9, state }
+        };
+        node.table.put(mark(1, "5-6", State::Gone { is_empty: false }));
+        node.table.put(mark(7, "5-6", State::Held));
         let open = Order::Open { at: AT, version: 9 };
         let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None };
         let freeze = Order::Freeze { number: 1 };

@@ -253,6 +253,11 @@ impl Table {
         self.marks.values()
     }
 
+    /// The highest number of a move that has a mark.
+    pub fn newest_move(&self) -> Option<MoveId> {
+        self.marks.last_key_value().map(|(id, _)| *id)
+    }
+
     /// The newest mark of a slot.
     pub fn newest(&self, slot: u16) -> Option<&Mark> {
         self.marks.values().rev().find(|mark| mark.slots.contains(slot))

@@ -48,7 +48,8 @@ pub struct Chunk {
 /// nothing (rule M15).
 ///
 /// # Errors
-/// I/O errors, a cursor that is none.
+/// I/O errors, a cursor that is none; [`Error::TooLarge`] where much more lies behind each other than
+/// a chunk is to have, under keys of which no cursor can name one.
 pub fn chunk(
     at: &Snapshot<'_>,
     slots: &Slots,
@@ -64,6 +65,7 @@ pub fn chunk(
         Cursor::End => return Ok(Chunk { records: Vec::new(), cursor: Cursor::End }),
     };
     let mut owners = Owners { at, last: Vec::new(), version: Owner::None };
+    let mut long = Long::default();
     for slot in slots.iter().skip_while(|slot| *slot < begin.0) {
         let (lower, upper) = bounds(slot);
         let skipped = if slot == begin.0 { begin.1 } else { 0 };
@@ -74,20 +76,66 @@ pub fn chunk(
             };
             let mut cursor = at.walk(family, (lower, &upper), Direction::Forward)?;
             while let Some((key, value)) = cursor.next()? {
+                let cut = long.before(key);
+                if let Some(cut) = cut {
+                    let cursor = Cursor::At(place(slot, rank, &cut));
+                    return Ok(Chunk { records: std::mem::take(writer.finish()), cursor });
+                }
                 if family != Family::Metadata && !owners.have(key)? {
                     continue;
                 }
                 writer.put(family, &[key], &[value]);
-                // A cursor names no longer key: the chunk goes on until a shorter one.
-                if writer.len() >= max_bytes && key.len() + 4 <= CURSOR_BYTES_MAX {
+                if writer.len() < max_bytes {
+                    continue;
+                }
+                if key.len() + 4 <= CURSOR_BYTES_MAX {
                     let next = [key, &[0]].concat();
                     let cursor = Cursor::At(place(slot, rank, &next));
                     return Ok(Chunk { records: std::mem::take(writer.finish()), cursor });
                 }
+                long.ends_with(key, writer.len())?;
+            }
+            if long.last.is_some() {
+                let cursor = Cursor::At(place(slot, rank, &upper));
+                return Ok(Chunk { records: std::mem::take(writer.finish()), cursor });
             }
         }
     }
     Ok(Chunk { records: std::mem::take(writer.finish()), cursor: Cursor::End })
+}
+
+/// The end of a chunk at a key that is too long for a cursor: where something shorter lies between it
+/// and the next one, the chunk ends there.
+#[derive(Default)]
+struct Long {
+    /// The newest record's key, where the chunk is as large as it should be.
+    last: Option<Vec<u8>>,
+    /// Length of the chunk when it first was.
+    from: usize,
+}
+
+/// A chunk has no end among keys that begin alike for longer than a cursor is; so much of them is
+/// read, and no more.
+const ALIKE_BYTES_MAX: usize = 64 << 20;
+
+impl Long {
+    fn ends_with(&mut self, key: &[u8], length: usize) -> Result<(), Error> {
+        if self.last.is_none() {
+            self.from = length;
+        }
+        self.last = Some(key.to_vec());
+        match length - self.from > ALIKE_BYTES_MAX {
+            true => Err(Error::TooLarge { bytes: length, max: self.from + ALIKE_BYTES_MAX }),
+            false => Ok(()),
+        }
+    }
+
+    /// What lies above the newest record's key, and not above the next one.
+    fn before(&self, next: &[u8]) -> Option<Vec<u8>> {
+        let last = self.last.as_ref()?;
+        let alike = last.iter().zip(next).take_while(|(a, b)| a == b).count();
+        next.get(..=alike).filter(|cut| cut.len() + 3 <= CURSOR_BYTES_MAX).map(<[u8]>::to_vec)
+    }
 }
 
 /// Looks up which version of a key lives.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ::replication::slots::{Cursor, Mark, State};
-use api::moves::{ASKED_MAX, Asked, Slots, weights};
+use api::moves::{ASKED_MAX, Asked, Found, Slots, weights};
 use resp::{Protocol, Writer};
 use storage::Store;
 use topology::SlotRange;
@@ -28,7 +28,7 @@ pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
 }
 
 /// `MOVE PULL …`: a taker of slots asks for their copy. `MOVE SHOW`: what the data here says of
-/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take.
+/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take; `MOVE KEYS`: which have keys.
 pub(super) fn of_move(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
@@ -47,6 +47,7 @@ pub(super) fn of_move(
             let slots = args.text()?.parse::<Slots>().map_err(Error::err)?;
             return Ok(weigh(cx.node, slots));
         }
+        Some(b"KEYS") if args.rest().is_empty() => return Ok(occupied(cx.node)),
         _ => return Err(Error::text(CLUSTERX_TEXT)),
     }
     let request = give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
@@ -55,20 +56,39 @@ pub(super) fn of_move(
 
 /// Files' indexes may have to be read for it: another thread does that.
 fn weigh(node: &Arc<Node>, slots: Slots) -> After {
+    read(node, move |store| {
+        let mut bytes = Vec::new();
+        for &(first, last) in slots.ranges() {
+            bytes.extend(store.weigh(first, last)?);
+        }
+        Ok(weights::render(&bytes))
+    })
+}
+
+/// Which slots have keys that are this shard's, and of which slots the data here is not, see
+/// `docs/protocol.md`.
+fn occupied(node: &Arc<Node>) -> After {
+    read(node, |store| {
+        let foreign = store.marks().map(|marks| marks.foreign().to_vec()).unwrap_or_default();
+        Ok(Found { keys: store.occupied()?, foreign }.to_string())
+    })
+}
+
+/// What another thread reads, as a bulk string.
+fn read(
+    node: &Arc<Node>,
+    read: impl FnOnce(&Store) -> std::result::Result<String, storage::Error> + Send + 'static,
+) -> After {
     let node = Arc::clone(node);
     let answer = Box::pin(async move {
-        let weighed = tokio::task::spawn_blocking(move || {
+        let found = tokio::task::spawn_blocking(move || {
             let Some(store) = node.engine().store.clone() else { return Err(LOADING.to_owned()) };
-            let mut bytes = Vec::new();
-            for &(first, last) in slots.ranges() {
-                bytes.extend(store.weigh(first, last).map_err(|error| format!("ERR {error}"))?);
-            }
-            Ok(weights::render(&bytes))
+            read(&store).map_err(|error| format!("ERR {error}"))
         });
-        let weighed = weighed.await.unwrap_or_else(|error| Err(format!("ERR {error}")));
+        let found = found.await.unwrap_or_else(|error| Err(format!("ERR {error}")));
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, Protocol::V2);
-        match weighed {
+        match found {
             Ok(text) => writer.bulk(text.as_bytes()),
             Err(error) => writer.error(&error),
         }

@@ -1,12 +1,13 @@
 //! What slots that move to another shard mean for a command.
 
+use ::replication::slots::MoveId;
 use storage::Store;
-use topology::{Route, key_slot};
+use topology::{Route, RouteRequest, Slot, key_slot};
 
-use super::{Caller, Check, Refusal, error};
+use super::{Caller, Check, Engine, Refusal, error};
 use crate::clients::{Pause, PauseKind};
 use crate::clock;
-use crate::command::Flags;
+use crate::command::{Error, Flags};
 use crate::moves::state::{self, Barred};
 use crate::node::Node;
 
@@ -20,6 +21,7 @@ pub(super) fn is_opened_by(caller: &Caller<'_>, slot: u16) -> bool {
 /// no key and writes to all of them waits too.
 pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
     let (command, node) = (check.command, check.node);
+    batch(check)?;
     let (Some(store), Some(_)) = (&check.engine.store, check.cluster) else { return Ok(()) };
     let is_holding = node.moves.is_holding();
     if !is_holding && store.marks().is_none() {
@@ -33,6 +35,27 @@ pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
     slots.try_for_each(|slot| may_run(node, store, slot, command.is_write()))
 }
 
+/// APPLYBATCH names no key: the slots of its records are looked up here, as those of a command that
+/// writes them. What is left of a connection that another one has taken over from brings nothing.
+fn batch(check: &Check<'_>) -> Result<(), Refusal> {
+    let (Some(cluster), Some(store)) = (check.cluster, &check.engine.store) else { return Ok(()) };
+    let Some(raw) = check.words.get(1).filter(|_| check.command.name == "applybatch") else {
+        return Ok(());
+    };
+    if check.session.importing.is_some() && !check.session.imports() {
+        return error("ERR the slots that this connection brought are not taken from it any more");
+    }
+    // What is no batch is refused by the command itself.
+    let slots = storage::slots::named(raw).unwrap_or_default();
+    let mut slots = slots.into_iter().filter_map(Slot::new);
+    slots.try_for_each(|slot| match cluster.route([slot], check.route_request(true)) {
+        Route::Run => may_run(check.node, store, slot.number(), true),
+        Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
+        Route::Moved { slot, .. } if is_opened_by(check, slot.number()) => Ok(()),
+        other => error(other.to_string()),
+    })
+}
+
 /// Whether a command for a slot that is served here by the topology may run, as far as moves go.
 pub(super) fn may_run(
     node: &Node,
@@ -43,9 +66,36 @@ pub(super) fn may_run(
     match node.moves.may_run(store, slot, is_write) {
         Ok(()) => Ok(()),
         Err(Barred::Wait) => Err(hold()),
-        Err(Barred::NotHere(id)) => error(format!(
-            "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
-        )),
+        Err(Barred::NotHere(id)) => error(not_here(id)),
+    }
+}
+
+fn not_here(id: MoveId) -> String {
+    format!("CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node")
+}
+
+/// Where a write of a slot belongs for a handler that writes by itself, by the topology and by what
+/// the data says of slots that move, as it does for a command: [`Route::TryAgain`] where it will be
+/// known soon. To be asked with the write gate held.
+///
+/// # Errors
+/// The topology gives the slot to this node, and by a move its data is elsewhere.
+pub fn route_write(node: &Node, engine: &Engine, slot: Slot) -> Result<Route, Error> {
+    let cluster = node.cluster.load();
+    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
+    let (route, number) = (cluster.route([slot], request), slot.number());
+    let Some(store) = &engine.store else { return Ok(route) };
+    let is_opened =
+        || engine.role.is_master() && state::is_opened(store, number, cluster.version());
+    match route {
+        Route::Run => match node.moves.may_run(store, number, true) {
+            Ok(()) => Ok(Route::Run),
+            Err(Barred::Wait) => Ok(Route::TryAgain),
+            Err(Barred::NotHere(id)) => Err(Error::text(not_here(id))),
+        },
+        Route::Moved { .. } if node.moves.is_held(number) => Ok(Route::TryAgain),
+        Route::Moved { .. } if is_opened() => Ok(Route::Run),
+        other => Ok(other),
     }
 }
 

@@ -19,7 +19,7 @@ use storage::types::keys;
 use storage::types::kind::Type;
 use storage::types::strings::{self, SetOptions};
 use storage::{Family, Scope, Store, Txn};
-use topology::{Route, RouteRequest, key_slot};
+use topology::{Route, key_slot};
 
 use super::KEY_WORDS;
 use crate::clock;
@@ -229,16 +229,17 @@ fn look(
 ) -> Result<Vec<&'static str>> {
     let mut words = Vec::with_capacity(batch.len());
     for (place, change) in request.changes.iter().enumerate().take(batch.end).skip(batch.start) {
-        let store = {
+        let (store, route) = {
             let engine = node.engine();
             let store = gates::may_write(node, &node.config.now(), &engine)?;
             if engine.generation != search.generation {
                 return Err(changing());
             }
-            store.clone()
+            let route = gates::route_write(node, &engine, key_slot(key_of(change)))?;
+            (store.clone(), route)
         };
         let states = (search.is_changed(place), request.only_absent);
-        words.push(judge(node, &store.txn(), &node.scope(clock::unix_ms()), change, states)?);
+        words.push(judge(route, &store.txn(), &node.scope(clock::unix_ms()), change, states)?);
     }
     Ok(words)
 }
@@ -267,7 +268,8 @@ fn write(
     let changes = request.changes.get(batch.clone()).unwrap_or_default();
     for (place, change) in batch.zip(changes) {
         let states = (search.is_changed(place), request.only_absent);
-        let word = judge(node, &txn, &scope, change, states)?;
+        let route = gates::route_write(node, &engine, key_slot(key_of(change)))?;
+        let word = judge(route, &txn, &scope, change, states)?;
         if word == "applied" {
             put_back(&mut txn, &scope, change)?;
         }
@@ -285,15 +287,14 @@ fn write(
 }
 
 fn judge(
-    node: &Node,
+    route: Route,
     txn: &Txn<'_>,
     scope: &Scope<'_>,
     change: &Change,
     (is_changed, only_absent): (bool, bool),
 ) -> Result<&'static str> {
     let key = key_of(change);
-    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
-    match node.cluster.load().route(std::iter::once(key_slot(key)), request) {
+    match route {
         Route::Run => {}
         // Whose it is will be known soon.
         Route::TryAgain => return Err(Error::text(Route::TryAgain.to_string())),

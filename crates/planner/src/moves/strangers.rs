@@ -1,0 +1,55 @@
+//! What is held back for moves that are not under way by the record: by an order that came late, or
+//! for a move of a store of later, of which this one knows nothing.
+
+use api::moves::{Order, Ordered, Said};
+
+use super::{Context, Move, Phase, Plan, Side, Stranger};
+
+/// Lets go what no swap can rest on any more, and notes what a person should know of.
+pub(super) fn look(cx: &Context<'_>, plan: &mut Plan) {
+    for shard in &cx.record.shards {
+        let Some(side) = cx.side(shard.id) else { continue };
+        let held = side.answer.said.values().filter(|said| said.frozen.is_some() || said.is_sealed);
+        for said in held.filter(|said| !is_known(cx, said)) {
+            judge(cx, side, said, plan);
+        }
+    }
+}
+
+/// It is held back for a move of the record, which its steps decide about.
+fn is_known(cx: &Context<'_>, said: &Said) -> bool {
+    let is_of = |one: &&Move| one.id == said.id;
+    cx.record.moves.list.iter().find(is_of).is_some_and(|one| {
+        let is_own = said.slots.as_ref().is_none_or(|slots| *slots == one.slots);
+        is_own
+            && match one.phase {
+                // Of this record nobody has asked for it yet.
+                Phase::Queued => false,
+                // What is sealed was so by a swap that this record lacks: no order thaws it.
+                Phase::Copy | Phase::Drop { .. } => !said.is_sealed,
+                Phase::Owned { .. } => true,
+            }
+    })
+}
+
+/// No swap of its number can be under way: this record has none, and a controller that rested on
+/// another one is heard no more by this master, which has answered this term. Nor has a taker opened
+/// for it: that one waits for the seal, or for the end of this epoch. A topology that is newer than
+/// the record may have come from a swap of before: it is seen by a person first.
+fn judge(cx: &Context<'_>, side: Side<'_>, said: &Said, plan: &mut Plan) {
+    let past = cx.record.moves.done.iter().find(|past| past.id == said.id);
+    let past = past.filter(|past| said.slots.as_ref().is_none_or(|slots| *slots == past.slots));
+    let slots = said.slots.clone().or_else(|| past.map(|past| past.slots.clone()));
+    let is_past = past.is_some() || side.answer.version <= cx.record.version;
+    if let (Some(frozen), Some(slots), true, false) = (said.frozen, &slots, is_past, said.is_sealed)
+    {
+        let order = Order::Thaw { number: frozen.number };
+        let ordered = Ordered { id: said.id, slots: slots.clone(), term: cx.observed.term, order };
+        plan.urgent.insert(side.node.to_owned());
+        plan.orders.push((side.node.to_owned(), ordered));
+    }
+    if past.is_none() || said.is_sealed {
+        let (node, is_sealed) = (side.node.to_owned(), said.is_sealed);
+        plan.strangers.push(Stranger { node, id: said.id, slots, is_sealed });
+    }
+}
