@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{
-    ChunkMode, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState,
-};
+use mlua::{ChunkMode, Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Protocol;
 
 use crate::control::{Control, Stop, Tick};
@@ -15,10 +13,9 @@ use crate::convert::Reply;
 use crate::failed::{Failed, inspector, plain};
 use crate::guard::outcome;
 use crate::library::{Function as Registered, Library, Loaded, Registrar};
-use crate::{api, bits, cjson, msgpack, pack};
+use crate::looks::{self, Running};
+use crate::{api, bits, cjson, msgpack, pack, watched};
 
-/// Instructions between two looks at whether the script is to end.
-const INSTRUCTIONS: u32 = 10_000;
 /// Compiled scripts that a state keeps, and their bytes; beyond that it begins anew.
 const COMPILED_MAX: usize = 2_000;
 const COMPILED_BYTES_MAX: usize = 16 << 20;
@@ -131,12 +128,6 @@ impl From<mlua::Error> for Error {
     }
 }
 
-/// What the hook of a state looks at.
-struct Running {
-    control: Arc<Control>,
-    tick: Tick,
-}
-
 /// See the module.
 pub struct Engine {
     lua: Lua,
@@ -151,7 +142,7 @@ pub struct Engine {
     /// What `redis.call` and its like call.
     slot: Table,
     protocol: Rc<Cell<Protocol>>,
-    running: Rc<RefCell<Option<Running>>>,
+    running: looks::Shared,
     registrar: Registrar,
     compiled: HashMap<String, Function>,
     compiled_bytes: usize,
@@ -197,6 +188,8 @@ impl Engine {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(settings.memory_max)?;
+        let running = looks::Shared::default();
+        let look = looks::begin(&lua, &running)?;
         let protocol = Rc::new(Cell::new(Protocol::V2));
         let slot = lua.create_table()?;
         let registrar = Registrar::default();
@@ -210,18 +203,16 @@ impl Engine {
             names.raw_set(name, true)?;
         }
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
+        let wrapping =
+            lua.create_function(|lua, (wrap, turn)| watched::wrapping(lua, wrap, turn))?;
         let (environment, run): (Function, Function) =
-            prelude.call((ours, names, inspector(&lua)?))?;
+            prelude.call((ours, names, inspector(&lua)?, look, wrapping))?;
         let redis = api::running(&lua, &settings, &slot, &protocol)?;
         let loading = api::loading(&lua, &settings, &slot, registrar.function(&lua)?)?;
         let scripts = environment.call((redis.clone(), lua.create_table()?))?;
         let functions: (Table, Table) = environment.call((redis, lua.create_table()?))?;
         let other: (Table, Table) = environment.call((loading, lua.create_table()?))?;
         let faces = (other.1.raw_get("redis")?, functions.1.raw_get("redis")?);
-        let running: Rc<RefCell<Option<Running>>> = Rc::default();
-        let watched = Rc::clone(&running);
-        let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-        lua.set_global_hook(triggers, move |_, _| look(&watched))?;
         Ok(Self {
             lua,
             settings,
@@ -433,18 +424,5 @@ impl Engine {
             Ok((false, error)) => Ok(Err(Failed::of(&error))),
             Err(error) => Ok(Err(Failed { text: format!("ERR {}", plain(&error)), at: None })),
         }
-    }
-}
-
-/// Ends a script that is to end.
-fn look(running: &Rc<RefCell<Option<Running>>>) -> mlua::Result<VmState> {
-    let running = running.borrow();
-    let Some(running) = &*running else { return Ok(VmState::Continue) };
-    if let Some(why) = (running.tick)() {
-        running.control.stop(why);
-    }
-    match running.control.stopped() {
-        Some(_) => Err(mlua::Error::runtime("the script was stopped")),
-        None => Ok(VmState::Continue),
     }
 }

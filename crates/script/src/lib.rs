@@ -16,8 +16,12 @@ mod failed;
 mod guard;
 mod header;
 mod library;
+mod looks;
 mod msgpack;
 mod pack;
+mod patterns;
+mod text;
+mod watched;
 
 pub use control::{Control, Stop, Tick};
 pub use convert::command_error;

@@ -1,8 +1,8 @@
 -- What scripts see of Lua. Plain Lua 5.1 has no read-only tables, which Redis' has: each library
 -- is shown as an empty table whose metatable looks it up and refuses writes.
-local raw, names, where = ...
+local raw, names, where, look, wrapping = ...
 local error, type, pairs, rawget = error, type, pairs, rawget
-local pcall, xpcall, resume = pcall, xpcall, coroutine.resume
+local pcall, xpcall, resume, wrap = pcall, xpcall, coroutine.resume, coroutine.wrap
 local loadstring, setfenv, setmetatable, rawset = loadstring, setfenv, setmetatable, rawset
 local sub, byte, concat = string.sub, string.byte, table.concat
 local null = raw.cjson.null
@@ -134,9 +134,20 @@ local coroutines = {}
 for name, value in pairs(coroutine) do
     coroutines[name] = value
 end
+-- Each coroutine counts its own instructions: where many take short turns, none would be looked at.
+local turns = 0
+local function turn()
+    turns = turns + 1
+    if turns >= 16 then
+        turns = 0
+        look(true)
+    end
+end
 function coroutines.resume(...)
+    turn()
     return uncaught(resume(...))
 end
+coroutines.wrap = wrapping(wrap, turn)
 
 safe.string, safe.math, safe.table = show(string), show(math), show(table)
 safe.coroutine = show(coroutines)

@@ -1,0 +1,119 @@
+//! Scripts that mean ill: they end, and nothing of them stays.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use resp::Protocol;
+use script::{Called, Control, Engine, Error, Host, Job, Level, Settings, Stop};
+
+const MEMORY_MAX: usize = 16 << 20;
+
+/// Answers ECHO with its argument as it stands, COUNT with how many words it has.
+struct Echo;
+
+impl Host for Echo {
+    fn call(&mut self, words: &[&[u8]], _protocol: Protocol) -> Called {
+        match words {
+            [b"ECHO", reply] => Called::Reply(reply.to_vec()),
+            [b"COUNT", rest @ ..] => Called::Reply(format!(":{}\r\n", rest.len()).into_bytes()),
+            _ => Called::Refused("ERR unknown".into()),
+        }
+    }
+
+    fn log(&mut self, _level: Level, _text: &[u8]) {}
+
+    fn may_call(&mut self, _words: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
+fn engine() -> Engine {
+    let settings = Settings { version: "7.0.15", version_number: 1, memory_max: MEMORY_MAX };
+    Engine::new(settings).expect("an engine")
+}
+
+fn job<'j>(name: &'j str, args: &'j [&'j [u8]]) -> Job<'j> {
+    let control = Arc::<Control>::default();
+    Job { name, keys: &[], args, protocol: Protocol::V3, control, tick: Box::new(|| None) }
+}
+
+fn eval(engine: &mut Engine, text: &str, args: &[&[u8]]) -> Result<Vec<u8>, Error> {
+    let name = script::sha1_hex(text.as_bytes());
+    engine.eval(text.as_bytes(), &mut Echo, job(&name, args))
+}
+
+#[track_caller]
+fn answers(engine: &mut Engine, text: &str, expected: &str) {
+    let answer = match eval(engine, text, &[]) {
+        Ok(reply) => String::from_utf8_lossy(&reply).replace("\r\n", " ").trim_end().to_owned(),
+        Err(error) => format!("-{error}"),
+    };
+    let is_there = match expected.strip_suffix('…') {
+        Some(begin) => answer.starts_with(begin),
+        None => answer == expected,
+    };
+    assert!(is_there, "{text}: {}", answer.get(..200).unwrap_or(&answer));
+}
+
+#[test]
+fn unpack_and_patterns_keep_to_their_stacks() {
+    let mut engine = engine();
+    for bounds in ["-2, 2147483646", "-2147483648, 2147483647", "1, 8000", "0, 2147483647"] {
+        let refused = "-ERR user_script:1: too many results to unpack script: …";
+        answers(&mut engine, &format!("return unpack({{}}, {bounds})"), refused);
+    }
+    answers(&mut engine, "return select('#', unpack({}, 1, 7000))", ":7000");
+    for call in [
+        "string.find('', p)",
+        "string.match('', p)",
+        "string.gsub('', p, '')",
+        "string.gmatch('', p)()",
+        "(''):find(p)",
+        "string.gfind('', p)()",
+    ] {
+        let text = format!("local p = ('a-'):rep(1000000) return {call}");
+        let refused = "-ERR user_script:1: pattern too complex script: …";
+        answers(&mut engine, &text, refused);
+    }
+    answers(&mut engine, "return 1", ":1");
+}
+
+/// How long it takes until a script has ended that is told to end after 100 ms.
+fn stopped_after(text: &str) -> Duration {
+    let mut engine = engine();
+    let began = Instant::now();
+    let over = Duration::from_millis(100);
+    let tick = Box::new(move || (began.elapsed() > over).then_some(Stop::Killed));
+    let done = engine.eval(text.as_bytes(), &mut Echo, Job { tick, ..job("name", &[]) });
+    assert_eq!(done, Err(Error::Stopped(Stop::Killed)), "{text}");
+    let after = began.elapsed();
+    assert_eq!(eval(&mut engine, "return 1", &[]), Ok(b":1\r\n".to_vec()));
+    after
+}
+
+#[test]
+fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
+    for text in [
+        "string.find(('a'):rep(40), ('a?'):rep(40) .. ('a'):rep(40))",
+        "string.match(('a'):rep(200), ('.*'):rep(20) .. 'x')",
+        "for _ in string.gmatch(('a'):rep(200), ('.*'):rep(20) .. 'x') do end",
+        "string.gsub(('a'):rep(200), ('.*'):rep(20) .. 'x', '')",
+        "pcall(string.gsub, ('a'):rep(200), ('.*'):rep(20) .. 'x', '')",
+        "string.find(('a'):rep(1000000), ('a'):rep(500000) .. 'b', 1, true)",
+        "while true do string.rep('', 2147483647) end",
+        "local s = ('x'):rep(1000000) while true do string.reverse(s) end",
+        "local t = {} for i = 1, 200000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
+        "while true do collectgarbage() end",
+        "local function make(n) return coroutine.create(function() \
+           if n == 0 then for i = 1, 2000 do end return end \
+           for k = 1, 1000 do coroutine.resume(make(n - 1)) end end) end \
+         while true do coroutine.resume(make(3)) end",
+        "local function make(n) return coroutine.wrap(function() \
+           if n == 0 then for i = 1, 2000 do end return end \
+           for k = 1, 1000 do pcall(make(n - 1)) end end) end \
+         while true do pcall(make(3)) end",
+    ] {
+        let after = stopped_after(text);
+        assert!(after < Duration::from_secs(2), "{text}: {after:?}");
+    }
+}
