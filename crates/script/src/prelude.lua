@@ -4,6 +4,7 @@ local raw, names, where, look, wrapping = ...
 local error, type, pairs, rawget = error, type, pairs, rawget
 local pcall, xpcall, resume, wrap = pcall, xpcall, coroutine.resume, coroutine.wrap
 local loadstring, setfenv, setmetatable, rawset = loadstring, setfenv, setmetatable, rawset
+local select = select
 local sub, byte, concat = string.sub, string.byte, table.concat
 local null = raw.cjson.null
 
@@ -49,8 +50,18 @@ function safe.pcall(...)
     return passed(pcall(...))
 end
 
-function safe.xpcall(...)
-    return uncaught(xpcall(...))
+-- A handler is not asked about the end of a run: it could answer another error, or never.
+function safe.xpcall(called, ...)
+    if select('#', ...) == 0 then
+        error("bad argument #2 to 'xpcall' (value expected)", 2)
+    end
+    local handler = ...
+    return uncaught(xpcall(called, function(err)
+        if type(err) == 'userdata' and err ~= null then
+            return err
+        end
+        return handler(err)
+    end))
 end
 
 function safe.setmetatable(table, meta)

@@ -232,6 +232,20 @@ fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
 }
 
 #[test]
+fn a_change_of_role_waits_for_no_handler_of_errors() {
+    let mut shell = Shell::new();
+    let text = "redis.call('SET',KEYS[1],'v') local f=function() while true do end end xpcall(f,f)";
+    let long = beside(shell.beside(), eval(text, "1 k"));
+    await_that("a slow script", || shell.node.scripts.any_slow());
+    shell.node.gate.write().generation += 1;
+    let reply = long.join();
+    // The connection would be closed, or told so.
+    assert!(reply.is_err() || reply.unwrap().contains("role of this node changed"));
+    assert_eq!(shell.run("EXISTS k"), ":0");
+    assert!(!shell.node.scripts.any());
+}
+
+#[test]
 fn scripts_that_meet_at_keys_they_do_not_name_lose_nothing() {
     let mut shell = Shell::new();
     let text = "local a=redis.call('GET',ARGV[1]) or 0 local b=redis.call('GET',ARGV[2]) or 0 \
