@@ -16,6 +16,8 @@ use crate::library::{Function as Registered, Library, Loaded, Registrar};
 use crate::looks::{self, Running};
 use crate::{api, bits, cjson, msgpack, pack, watched};
 
+/// Settings of the collector that each run begins with, pause and speed: Lua's own.
+const GC_PERCENT: i32 = 200;
 /// Compiled scripts that a state keeps, and their bytes; beyond that it begins anew.
 const COMPILED_MAX: usize = 2_000;
 const COMPILED_BYTES_MAX: usize = 16 << 20;
@@ -144,6 +146,8 @@ pub struct Engine {
     protocol: Rc<Cell<Protocol>>,
     running: looks::Shared,
     registrar: Registrar,
+    /// The script has called `collectgarbage`, which may have set anything.
+    collector: Rc<Cell<bool>>,
     compiled: HashMap<String, Function>,
     compiled_bytes: usize,
     libraries: HashMap<String, Loaded>,
@@ -189,7 +193,8 @@ impl Engine {
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(settings.memory_max)?;
         let running = looks::Shared::default();
-        let look = looks::begin(&lua, &running)?;
+        let collector = Rc::new(Cell::new(false));
+        let look = looks::begin(&lua, &running, &collector)?;
         let protocol = Rc::new(Cell::new(Protocol::V2));
         let slot = lua.create_table()?;
         let registrar = Registrar::default();
@@ -224,6 +229,7 @@ impl Engine {
             protocol,
             running,
             registrar,
+            collector,
             compiled: HashMap::new(),
             compiled_bytes: 0,
             libraries: HashMap::new(),
@@ -412,6 +418,11 @@ impl Engine {
         });
         self.slot.raw_set(1, Value::Nil)?;
         self.running.replace(None);
+        if self.collector.take() {
+            self.lua.gc_restart();
+            self.lua.gc_set_pause(GC_PERCENT);
+            self.lua.gc_set_step_multiplier(GC_PERCENT);
+        }
         // What a script leaves behind is not the next one's to pay for.
         if self.lua.used_memory() > self.settings.memory_max / 4 {
             self.lua.gc_collect()?;

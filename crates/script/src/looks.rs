@@ -1,7 +1,7 @@
 //! When a running script is looked at: each so many instructions, and in what Lua does as one of
 //! them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,14 +23,24 @@ pub(crate) struct Running {
 }
 
 /// Has a look made, from time to time, at whether what runs is to end; what looks when it is called.
-pub(crate) fn begin(lua: &Lua, running: &Shared) -> mlua::Result<Function> {
+/// It notes when a script calls the collector.
+pub(crate) fn begin(
+    lua: &Lua,
+    running: &Shared,
+    collector: &Rc<Cell<bool>>,
+) -> mlua::Result<Function> {
     let asked = Rc::clone(running);
     let look = lua.create_function(move |_, ends: bool| match (is_over(&asked), ends) {
         (true, true) => Err(stopped()),
         (is_over, _) => Ok(is_over),
     })?;
+    let (collector, asked) = (Rc::clone(collector), Rc::clone(running));
+    let collecting = lua.create_function(move |_, _: bool| {
+        collector.set(true);
+        if is_over(&asked) { Err(stopped()) } else { Ok(()) }
+    })?;
     text::replace(lua, &look)?;
-    watched::replace(lua, &look)?;
+    watched::replace(lua, &look, &collecting)?;
     let hooked = Rc::clone(running);
     let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
     lua.set_global_hook(triggers, move |_, _| match is_over(&hooked) {

@@ -23,8 +23,8 @@ const FUNCTIONS: [(&str, &[(&str, i64)]); 2] = [
 ];
 
 /// Puts a look in front of Lua's functions that may take long. `look` ends the script if its
-/// argument is true.
-pub(crate) fn replace(lua: &Lua, look: &Function) -> mlua::Result<()> {
+/// argument is true; `collecting` does the same, and is called before each use of the collector.
+pub(crate) fn replace(lua: &Lua, look: &Function, collecting: &Function) -> mlua::Result<()> {
     for (library, functions) in FUNCTIONS {
         let library: Table = lua.globals().raw_get(library)?;
         for (name, least) in functions {
@@ -33,7 +33,7 @@ pub(crate) fn replace(lua: &Lua, look: &Function) -> mlua::Result<()> {
         }
     }
     let collect: Function = lua.globals().raw_get("collectgarbage")?;
-    lua.globals().raw_set("collectgarbage", watched(lua, look, collect, ALWAYS)?)
+    lua.globals().raw_set("collectgarbage", watched(lua, collecting, collect, ALWAYS)?)
 }
 
 fn watched(lua: &Lua, look: &Function, function: Function, least: i64) -> mlua::Result<Function> {

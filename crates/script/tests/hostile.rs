@@ -117,3 +117,15 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
         assert!(after < Duration::from_secs(2), "{text}: {after:?}");
     }
 }
+
+#[test]
+fn what_a_script_sets_of_the_collector_ends_with_it() {
+    let mut engine = engine();
+    let garbage = "for i = 1, 65536 do local s = ('x'):rep(1000) .. i end return 1";
+    for setting in ["'setpause', 2000000000", "'stop'", "'setstepmul', 0"] {
+        answers(&mut engine, &format!("collectgarbage({setting}) return 1"), ":1");
+        answers(&mut engine, garbage, ":1");
+    }
+    answers(&mut engine, "collectgarbage('setpause', 300) return 1", ":1");
+    answers(&mut engine, "return collectgarbage('setpause', 200)", ":200");
+}

@@ -25,7 +25,7 @@ fn ours() -> Lua {
     let lua = raw();
     let look = lua.create_function(|_, _: bool| Ok(false)).unwrap();
     replace(&lua, &look).unwrap();
-    watched::replace(&lua, &look).unwrap();
+    watched::replace(&lua, &look, &look).unwrap();
     let turn = lua.load("return").into_function().unwrap();
     let coroutine: mlua::Table = lua.globals().raw_get("coroutine").unwrap();
     let wrap = watched::wrapping(&lua, coroutine.raw_get("wrap").unwrap(), turn).unwrap();
