@@ -1,26 +1,23 @@
 //! One Lua state, and how it runs scripts. It belongs to one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{ChunkMode, Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
+use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Protocol;
 
+use crate::compiled::{Compiled, compile, not_compiled};
 use crate::control::{Control, Stop, Tick};
 use crate::convert::Reply;
 use crate::failed::{Failed, inspector, plain};
 use crate::guard::outcome;
-use crate::library::{Function as Registered, Library, Loaded, Registrar};
+use crate::library::{Function as Registered, Libraries, Library, Registrar};
 use crate::looks::{self, Running};
 use crate::{api, bits, cjson, msgpack, pack, watched};
 
 /// Settings of the collector that each run begins with, pause and speed: Lua's own.
 const GC_PERCENT: i32 = 200;
-/// Compiled scripts that a state keeps, and their bytes; beyond that it begins anew.
-const COMPILED_MAX: usize = 2_000;
-const COMPILED_BYTES_MAX: usize = 16 << 20;
 
 /// What scripts may see of Lua's own functions; `prelude.lua` replaces some of them.
 const NAMES: [&str; 20] = [
@@ -119,7 +116,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn err(text: impl std::fmt::Display) -> Self {
+    pub(crate) fn err(text: impl std::fmt::Display) -> Self {
         Self::Script(format!("ERR {text}"))
     }
 }
@@ -134,6 +131,8 @@ impl From<mlua::Error> for Error {
 pub struct Engine {
     lua: Lua,
     settings: Settings,
+    /// Bytes that Lua used before the first script.
+    used_at_first: usize,
     run: Function,
     /// Globals of scripts, and the table behind them.
     scripts: (Table, Table),
@@ -148,38 +147,13 @@ pub struct Engine {
     registrar: Registrar,
     /// The script has called `collectgarbage`, which may have set anything.
     collector: Rc<Cell<bool>>,
-    compiled: HashMap<String, Function>,
-    compiled_bytes: usize,
-    libraries: HashMap<String, Loaded>,
+    compiled: Compiled,
+    libraries: Libraries,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("compiled", &self.compiled.len()).finish_non_exhaustive()
-    }
-}
-
-/// Whether a script can be compiled.
-///
-/// # Errors
-/// The text of the error.
-pub fn check(text: &[u8]) -> Result<(), Error> {
-    let length = crate::header::parse(text, false).map_err(Error::err)?.length;
-    let lua = Lua::new_with(StdLib::NONE, LuaOptions::new())?;
-    compile(&lua, text.get(length..).unwrap_or_default(), "@user_script", None)
-        .map(|_| ())
-        .map_err(not_compiled)
-}
-
-fn not_compiled(error: mlua::Error) -> Error {
-    Error::err(format_args!("Error compiling script (new function): {}", plain(&error)))
-}
-
-fn compile(lua: &Lua, text: &[u8], name: &str, globals: Option<&Table>) -> mlua::Result<Function> {
-    let chunk = lua.load(text).set_name(name).set_mode(ChunkMode::Text);
-    match globals {
-        Some(globals) => chunk.set_environment(globals.clone()).into_function(),
-        None => chunk.into_function(),
+        f.debug_struct("Engine").field("compiled", &self.compiled.count()).finish_non_exhaustive()
     }
 }
 
@@ -218,7 +192,9 @@ impl Engine {
         let functions: (Table, Table) = environment.call((redis, lua.create_table()?))?;
         let other: (Table, Table) = environment.call((loading, lua.create_table()?))?;
         let faces = (other.1.raw_get("redis")?, functions.1.raw_get("redis")?);
+        let (compiled, libraries) = (Compiled::new(&lua)?, Libraries::new(&lua)?);
         Ok(Self {
+            used_at_first: lua.used_memory(),
             lua,
             settings,
             run,
@@ -230,9 +206,8 @@ impl Engine {
             running,
             registrar,
             collector,
-            compiled: HashMap::new(),
-            compiled_bytes: 0,
-            libraries: HashMap::new(),
+            compiled,
+            libraries,
         })
     }
 
@@ -251,10 +226,7 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let script = match self.compiled.get(job.name) {
-            Some(script) => script.clone(),
-            None => self.compile_script(text, job.name)?,
-        };
+        let script = self.compile(text, job.name)?;
         let globals = self.scripts.1.clone();
         globals.raw_set("KEYS", self.strings(job.keys)?)?;
         globals.raw_set("ARGV", self.strings(job.args)?)?;
@@ -262,20 +234,23 @@ impl Engine {
         for name in ["KEYS", "ARGV"] {
             globals.raw_set(name, Value::Nil)?;
         }
+        drop((script, globals));
+        self.relieve(None)?;
         done
     }
 
-    fn compile_script(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
+    fn compile(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
+        if let Some(script) = self.compiled.get(name) {
+            return Ok(script);
+        }
         let length = crate::header::parse(text, false).map_err(Error::err)?.length;
         let body = text.get(length..).unwrap_or_default();
-        let script = compile(&self.lua, body, "@user_script", Some(&self.scripts.0))
-            .map_err(not_compiled)?;
-        self.compiled_bytes += text.len();
-        if self.compiled.len() >= COMPILED_MAX || self.compiled_bytes > COMPILED_BYTES_MAX {
-            self.compiled.clear();
-            self.compiled_bytes = text.len();
+        let compiled = compile(&self.lua, body, "@user_script", Some(&self.scripts.0));
+        if compiled.is_err() {
+            self.relieve(None)?;
         }
-        self.compiled.insert(name.to_owned(), script.clone());
+        let script = compiled.map_err(not_compiled)?;
+        self.compiled.put(&self.lua, name, &script, text.len())?;
         Ok(script)
     }
 
@@ -287,6 +262,18 @@ impl Engine {
         &mut self,
         text: &[u8],
         host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Library, Error> {
+        let loaded = self.load_library(text, host, job);
+        let name = loaded.as_ref().ok().map(|library| library.name.as_str());
+        self.relieve(name)?;
+        loaded
+    }
+
+    fn load_library(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
         mut job: Job<'_>,
     ) -> Result<Library, Error> {
         let header = crate::header::parse(text, true).map_err(Error::err)?;
@@ -295,7 +282,7 @@ impl Engine {
             |error| Error::err(format_args!("Error compiling function: {}", plain(&error))),
         )?;
         self.functions.1.raw_set("redis", &self.faces.0)?;
-        self.registrar.begin();
+        self.registrar.begin(&self.lua)?;
         let done = self.raw_go(&code, (), host, &mut job);
         let registered = self.registrar.end();
         self.functions.1.raw_set("redis", &self.faces.1)?;
@@ -308,15 +295,12 @@ impl Engine {
                 )));
             }
         }
-        if registered.is_empty() {
+        let Some(registered) = registered else {
             return Err(Error::err("No functions registered"));
-        }
-        let name = header.name.unwrap_or_default();
-        let library = Library {
-            name: name.clone(),
-            functions: registered.iter().map(|(function, _)| function.clone()).collect(),
         };
-        self.libraries.insert(name, Loaded { text: text.into(), functions: registered });
+        let name = header.name.unwrap_or_default();
+        let library = Library { name: name.clone(), functions: registered.functions.clone() };
+        self.libraries.put(&name, text, registered)?;
         Ok(library)
     }
 
@@ -331,16 +315,10 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<Registered>, Error> {
-        let is_loaded = self.libraries.get(library).is_some_and(|known| *known.text == *text);
-        if !is_loaded {
-            self.load(text, host, job)?;
+        if let Some(functions) = self.libraries.get(library, text) {
+            return Ok(functions.to_vec());
         }
-        let loaded = self.libraries.get(library);
-        Ok(loaded
-            .into_iter()
-            .flat_map(|loaded| &loaded.functions)
-            .map(|(f, _)| f.clone())
-            .collect())
+        Ok(self.load(text, host, job)?.functions)
     }
 
     /// Runs a function of a library that is loaded; its reply.
@@ -353,14 +331,34 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let loaded = self.libraries.get(library).into_iter().flat_map(|loaded| &loaded.functions);
-        let mut named = loaded.filter(|(function, _)| function.name == job.name);
-        let Some((_, callback)) = named.next() else {
+        let Some(callback) = self.libraries.callback(library, job.name) else {
             return Err(Error::err("Function not found"));
         };
-        let callback = callback.clone();
         let arguments = (self.strings(job.keys)?, self.strings(job.args)?);
-        self.go(&callback, arguments, host, job)
+        let done = self.go(&callback, arguments, host, job);
+        drop(callback);
+        self.relieve(Some(library))?;
+        done
+    }
+
+    /// What a script leaves behind is not the next one's to pay for. Where much of the memory stays
+    /// in use, all goes that can be made again, but for one library.
+    fn relieve(&mut self, library: Option<&str>) -> Result<(), Error> {
+        let room = self.settings.memory_max.saturating_sub(self.used_at_first);
+        if self.used_since() <= room / 4 {
+            return Ok(());
+        }
+        self.lua.gc_collect()?;
+        if self.used_since() > room / 2 {
+            self.compiled = Compiled::new(&self.lua)?;
+            self.libraries.keep_only(library)?;
+            self.lua.gc_collect()?;
+        }
+        Ok(())
+    }
+
+    fn used_since(&self) -> usize {
+        self.lua.used_memory().saturating_sub(self.used_at_first)
     }
 
     fn strings(&self, words: &[&[u8]]) -> Result<Table, Error> {
@@ -422,10 +420,6 @@ impl Engine {
             self.lua.gc_restart();
             self.lua.gc_set_pause(GC_PERCENT);
             self.lua.gc_set_step_multiplier(GC_PERCENT);
-        }
-        // What a script leaves behind is not the next one's to pay for.
-        if self.lua.used_memory() > self.settings.memory_max / 4 {
-            self.lua.gc_collect()?;
         }
         if let Some(why) = job.control.stopped() {
             return Err(Error::Stopped(why));

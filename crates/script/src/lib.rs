@@ -9,6 +9,7 @@ mod api;
 mod args;
 mod bits;
 mod cjson;
+mod compiled;
 mod control;
 mod convert;
 mod engine;
@@ -23,9 +24,10 @@ mod patterns;
 mod text;
 mod watched;
 
+pub use compiled::check;
 pub use control::{Control, Stop, Tick};
 pub use convert::command_error;
-pub use engine::{Called, Engine, Error, Host, Job, Level, Settings, check};
+pub use engine::{Called, Engine, Error, Host, Job, Level, Settings};
 pub use header::{Header, HeaderError, ScriptFlags, is_library_name, parse as parse_header};
 pub use library::{Function, Library};
 

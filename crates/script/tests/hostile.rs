@@ -129,3 +129,45 @@ fn what_a_script_sets_of_the_collector_ends_with_it() {
     answers(&mut engine, "collectgarbage('setpause', 300) return 1", ":1");
     answers(&mut engine, "return collectgarbage('setpause', 200)", ":200");
 }
+
+#[test]
+fn libraries_that_are_used_no_more_go() {
+    let mut engine = engine();
+    let text = |at: usize| {
+        format!("#!lua name=l{at}\nredis.register_function('f{at}', function() return {at} end)")
+    };
+    for at in 0..10_000 {
+        let name = format!("l{at}");
+        engine.load(text(at).as_bytes(), &mut Echo, job(&name, &[])).unwrap();
+    }
+    assert!(engine.used_memory() < 6 << 20, "{}", engine.used_memory());
+    let mut call = |at: usize| {
+        let name = format!("f{at}");
+        engine.call(&format!("l{at}"), &mut Echo, job(&name, &[]))
+    };
+    assert_eq!(call(9_999), Ok(b":9999\r\n".to_vec()));
+    // The caller has the text, and loads it again.
+    assert_eq!(call(0), Err(Error::Script("ERR Function not found".into())));
+    let functions = engine.functions("l0", text(0).as_bytes(), &mut Echo, job("l0", &[]));
+    assert_eq!(functions.map(|all| all.len()), Ok(1));
+    assert_eq!(engine.call("l0", &mut Echo, job("f0", &[])), Ok(b":0\r\n".to_vec()));
+}
+
+#[test]
+fn libraries_that_hold_much_go_when_others_need_it() {
+    let mut engine = engine();
+    let text = |at: usize| {
+        format!(
+            "#!lua name=l{at}\nlocal kept = {{}} for i = 1, 3000 do kept[i] = ('x'):rep(1000) .. i end \
+             redis.register_function('f{at}', function() return #kept end)"
+        )
+    };
+    // Three megabytes each, of sixteen.
+    for at in 0..10 {
+        let (name, text) = (format!("l{at}"), text(at));
+        engine.load(text.as_bytes(), &mut Echo, job(&name, &[])).unwrap();
+        let function = format!("f{at}");
+        let answer = engine.call(&name, &mut Echo, job(&function, &[]));
+        assert_eq!(answer, Ok(b":3000\r\n".to_vec()), "{at}");
+    }
+}
