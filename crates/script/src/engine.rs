@@ -16,6 +16,9 @@ use crate::library::{Function as Registered, Libraries, Library, Registrar};
 use crate::looks::{self, Running};
 use crate::{api, bits, cjson, msgpack, pack, watched};
 
+/// Values of Lua's that Rust may hold at a time. Lua's own bound, 8,000, is a panic of mlua's; room
+/// up to here is made when a state is, as it cannot be made when memory has run out.
+const HELD_MAX: usize = 7_800;
 /// Settings of the collector that each run begins with, pause and speed: Lua's own.
 const GC_PERCENT: i32 = 200;
 
@@ -166,6 +169,7 @@ impl Engine {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(settings.memory_max)?;
+        make_room(&lua)?;
         let running = looks::Shared::default();
         let collector = Rc::new(Cell::new(false));
         let look = looks::begin(&lua, &running, &collector)?;
@@ -237,6 +241,15 @@ impl Engine {
         drop((script, globals));
         self.relieve(None)?;
         done
+    }
+
+    /// Compiles a script whose hash is `name`, if that has not been done yet: [`Self::eval`] will
+    /// find it so.
+    ///
+    /// # Errors
+    /// The text of the error.
+    pub fn prepare(&mut self, text: &[u8], name: &str) -> Result<(), Error> {
+        self.compile(text, name).map(|_| ())
     }
 
     fn compile(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
@@ -430,4 +443,10 @@ impl Engine {
             Err(error) => Ok(Err(Failed { text: format!("ERR {}", plain(&error)), at: None })),
         }
     }
+}
+
+/// Holds as many values as may ever be held, for a moment.
+fn make_room(lua: &Lua) -> mlua::Result<()> {
+    let text = || lua.create_string("");
+    std::iter::repeat_with(text).take(HELD_MAX).collect::<mlua::Result<Vec<_>>>().map(drop)
 }

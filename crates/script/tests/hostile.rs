@@ -55,6 +55,94 @@ fn answers(engine: &mut Engine, text: &str, expected: &str) {
     assert!(is_there, "{text}: {}", answer.get(..200).unwrap_or(&answer));
 }
 
+/// More values than Lua's stack has places, of which each that Rust holds takes one.
+const MANY: usize = 10_000;
+
+#[test]
+fn replies_have_as_many_elements_as_there_are() {
+    let mut engine = engine();
+    let array = format!("*{MANY}\r\n{}", "$1\r\nx\r\n".repeat(MANY)).into_bytes();
+    let made = format!("local t = {{}} for i = 1, {MANY} do t[i] = 'x' end return t");
+    assert_eq!(eval(&mut engine, &made, &[]), Ok(array.clone()));
+    let passed = "redis.setresp(3) return redis.call('ECHO', ARGV[1])";
+    assert_eq!(eval(&mut engine, passed, &[&array]), Ok(array.clone()));
+    let inner = format!("*2\r\n{0}{0}", String::from_utf8_lossy(&array)).into_bytes();
+    assert_eq!(eval(&mut engine, passed, &[&inner]), Ok(inner.clone()));
+    // What has no order comes back with the same lines.
+    let lines = |bytes: &[u8]| {
+        let mut lines: Vec<_> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        lines.sort();
+        lines
+    };
+    for (head, of) in [('%', 2), ('~', 1)] {
+        let member = |at| format!("$6\r\n{at:06}\r\n").repeat(of);
+        let members: String = (0..MANY).map(member).collect();
+        let reply = format!("{head}{MANY}\r\n{members}").into_bytes();
+        let answer = eval(&mut engine, passed, &[&reply]).unwrap();
+        assert_eq!(lines(&answer), lines(&reply), "{head}");
+    }
+}
+
+#[test]
+fn arguments_are_as_many_as_lua_takes_or_refused() {
+    let mut engine = engine();
+    for at in 0..2_100 {
+        answers(&mut engine, &format!("return {at}"), &format!(":{at}"));
+    }
+    let filled = "local t = {} for i = 1, 7900 do t[i] = 'x' .. i end ";
+    let with = |text: &str| format!("{filled}{text}");
+    answers(&mut engine, &with("return redis.call('COUNT', unpack(t))"), ":7900");
+    answers(&mut engine, &with("return redis.call('COUNT', unpack(t, 1, 300))"), ":300");
+    answers(&mut engine, &with("return redis.call('COUNT', unpack(t, 1, 150))"), ":150");
+    let strings = "ERR Lua redis lib command arguments must be strings or integers";
+    let holed = "t[7000] = nil return redis.pcall('COUNT', unpack(t, 1, 7900))";
+    answers(&mut engine, &with(holed), &format!("-{strings}"));
+    for call in ["cmsgpack.pack(unpack(t))", "struct.pack('s', unpack(t))", "bit.bor(unpack(t))"] {
+        let refused = "-ERR user_script:1: stack overflow (too many arguments) script: …";
+        answers(&mut engine, &with(&format!("return {call}")), refused);
+    }
+    answers(&mut engine, "return 1", ":1");
+}
+
+#[test]
+fn packed_and_json_values_are_as_large_as_they_are_or_refused() {
+    // As large a stack as the threads have that run scripts.
+    let thread = std::thread::Builder::new().stack_size(16 << 20);
+    thread.spawn(pack_and_unpack_much).unwrap().join().unwrap();
+}
+
+fn pack_and_unpack_much() {
+    let mut engine = engine();
+    let map = "local t = {} for i = 1, 20000 do t['k' .. i] = 'v' .. i end \
+               local u = cmsgpack.unpack(cmsgpack.pack(t)) return u.k20000";
+    answers(&mut engine, map, "$6 v20000");
+    let values = "return cmsgpack.unpack(('\\161x'):rep(10000))";
+    answers(&mut engine, values, "-ERR user_script:1: Too many values to unpack.…");
+    let nested = "return cmsgpack.unpack(('\\161x'):rep(6000) .. ('\\145'):rep(900) .. '\\192')";
+    answers(&mut engine, nested, "-ERR user_script:1: Found too many nested data structures.…");
+    let arguments = "local t = {} for i = 1, 6900 do t[i] = 'x' end \
+                     return cmsgpack.unpack(('\\161x'):rep(200), unpack(t))";
+    answers(&mut engine, arguments, "-ERR user_script:1: Too many values to unpack.…");
+    let deep = "cjson.decode_max_depth(10000) return cjson.decode(('['):rep(9000))";
+    let refused = "-ERR user_script:1: Found too many nested data structures (3001)…";
+    answers(&mut engine, deep, refused);
+    let deep = "cjson.encode_max_depth(10000) local t = {} \
+                for i = 1, 9000 do t = {['k' .. i] = t} end return cjson.encode(t)";
+    answers(&mut engine, deep, "-ERR user_script:1: Cannot serialise, excessive nesting (3001)…");
+    answers(&mut engine, "return 1", ":1");
+}
+
+#[test]
+fn a_library_has_as_many_functions_as_it_registers() {
+    let mut engine = engine();
+    let text = b"#!lua name=l\nfor i = 1, 9000 do redis.register_function('f' .. i, \
+                 function() return i end) end";
+    let library = engine.load(text, &mut Echo, job("l", &[])).unwrap();
+    assert_eq!(library.functions.len(), 9_000);
+    assert_eq!(engine.call("l", &mut Echo, job("f9000", &[])), Ok(b":9000\r\n".to_vec()));
+    assert_eq!(engine.call("l", &mut Echo, job("f1", &[])), Ok(b":1\r\n".to_vec()));
+}
+
 #[test]
 fn unpack_and_patterns_keep_to_their_stacks() {
     let mut engine = engine();

@@ -177,6 +177,24 @@ fn a_library_that_is_replaced_is_another_one_at_once() {
     assert_eq!(shell.run("FUNCTION LIST"), "*0");
 }
 
+#[test]
+fn what_a_script_reads_may_have_more_elements_than_luas_stack_places() {
+    let mut shell = Shell::new();
+    let filled = "for i=1,10000 do redis.call('RPUSH','l','v'..i) redis.call('SADD','s',i) end \
+                  for i=1,5000 do redis.call('HSET','h','f'..i,i) end return 1";
+    assert_eq!(shell.run(&eval(filled, "0")), ":1");
+    for (command, keys, direct) in [
+        ("'LRANGE',KEYS[1],0,-1", "1 l", "LRANGE l 0 -1"),
+        ("'SMEMBERS',KEYS[1]", "1 s", "SMEMBERS s"),
+        ("'HGETALL',KEYS[1]", "1 h", "HGETALL h"),
+    ] {
+        let answer = shell.run(&eval(&format!("return redis.call({command})"), keys));
+        assert!(answer.starts_with("*10000 "), "{command}: {}", &answer[..40.min(answer.len())]);
+        assert!(answer == shell.run(direct), "{command}");
+    }
+    assert_eq!(shell.run(&eval("return 1", "0")), ":1");
+}
+
 /// Runs a command on another thread until `done`.
 fn beside(mut client: Beside, command: String) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || client.run(&command))
