@@ -48,13 +48,14 @@ impl Compiled {
     }
 }
 
-/// Whether a script can be compiled.
+/// Whether a script can be compiled, in a state of `memory_max` bytes. A long text takes seconds.
 ///
 /// # Errors
 /// The text of the error.
-pub fn check(text: &[u8]) -> Result<(), Error> {
+pub fn check(text: &[u8], memory_max: usize) -> Result<(), Error> {
     let length = crate::header::parse(text, false).map_err(Error::err)?.length;
     let lua = Lua::new_with(StdLib::NONE, LuaOptions::new())?;
+    lua.set_memory_limit(memory_max)?;
     compile(&lua, text.get(length..).unwrap_or_default(), "@user_script", None)
         .map(|_| ())
         .map_err(not_compiled)

@@ -259,3 +259,15 @@ fn libraries_that_hold_much_go_when_others_need_it() {
         assert_eq!(answer, Ok(b":3000\r\n".to_vec()), "{at}");
     }
 }
+
+#[test]
+fn a_text_is_compiled_within_bounds() {
+    let text = "f() ".repeat(16 << 20);
+    let refused = "ERR Error compiling script (new function): not enough memory";
+    assert_eq!(script::check(text.as_bytes(), MEMORY_MAX), Err(Error::Script(refused.into())));
+    assert_eq!(script::check(b"return 1", MEMORY_MAX), Ok(()));
+    let mut engine = engine();
+    answers(&mut engine, &text, &format!("-{refused}"));
+    answers(&mut engine, "return 1", ":1");
+    assert!(engine.prepare(b"return 1 +", "name").is_err());
+}

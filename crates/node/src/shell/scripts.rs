@@ -195,6 +195,26 @@ fn what_a_script_reads_may_have_more_elements_than_luas_stack_places() {
     assert_eq!(shell.run(&eval("return 1", "0")), ":1");
 }
 
+#[test]
+fn a_long_text_is_loaded_without_the_write_gate_and_within_bounds() {
+    let mut shell = Shell::with(|values| values.script_memory_max.0 = 128 << 20);
+    let text = "f()\t".repeat(9 << 20);
+    let refused = "-ERR Error compiling script (new function): not enough memory";
+    let loading = beside(shell.beside(), format!("SCRIPT LOAD {text}"));
+    let mut longest = Duration::ZERO;
+    while !loading.is_finished() {
+        let before = std::time::Instant::now();
+        drop(shell.node.gate.write());
+        longest = longest.max(before.elapsed());
+    }
+    assert_eq!(loading.join().unwrap(), refused);
+    assert!(longest < Duration::from_millis(250), "{longest:?}");
+    assert_eq!(shell.run(&format!("EVAL {text} 0")), refused);
+    assert_eq!(shell.run("SCRIPT LOAD return\t1"), {
+        format!("$40 {}", script::sha1_hex(b"return\t1"))
+    });
+}
+
 /// Runs a command on another thread until `done`.
 fn beside(mut client: Beside, command: String) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || client.run(&command))

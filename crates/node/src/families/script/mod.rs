@@ -37,7 +37,7 @@ const SCRIPT: &[Command] = &[
     shared(Command::write("script|flush", -2, Keys::None, flush)),
     Command::session("script|help",    2, help).loading().stale(),
     Command::session("script|kill",    2, kill).no_script(),
-    shared(Command::write("script|load",   3, Keys::None, load)).stale(),
+    shared(Command::scripted("script|load", 3, (Keys::None, Access::Write), load)).stale(),
 ];
 
 const fn scripted(command: Command) -> Command {
@@ -138,16 +138,18 @@ fn flush(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     Ok(reply.ok())
 }
 
-fn load(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+/// A long text takes long to compile: as a script, on a thread for them and without the write gate.
+fn load(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
     let text = args.bytes()?;
-    script::check(text).map_err(|error| Error::text(error.to_string()))?;
+    script::check(text, engine::memory_max(cx.config))
+        .map_err(|error| Error::text(error.to_string()))?;
     let hash = script::sha1_hex(text);
     if !cx.node.engine().role.is_master() {
         cx.node.scripts.remember(&hash, text);
-    } else if kept::script(&cx.txn, hash.as_bytes())?.is_none() {
-        kept::put(&mut cx.txn, &hash, text);
+    } else if kept::script(&write.txn, hash.as_bytes())?.is_none() {
+        kept::put(&mut write.txn, &hash, text);
     }
-    Ok(reply.bulk(hash.as_bytes()))
+    Ok(cx.reply().bulk(hash.as_bytes()))
 }
 
 fn kill(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
