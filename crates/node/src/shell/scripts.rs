@@ -196,6 +196,23 @@ fn what_a_script_reads_may_have_more_elements_than_luas_stack_places() {
 }
 
 #[test]
+fn a_text_that_does_not_compile_is_not_known() {
+    let mut shell = Shell::new();
+    let (text, before) = (script("return 1 +"), shell.node.scripts.texts());
+    let hash = script::sha1_hex(text.as_bytes());
+    assert!(shell.run(&format!("EVAL {text} 0")).starts_with("-ERR Error compiling script"));
+    assert_eq!(shell.run(&format!("SCRIPT EXISTS {hash}")), "*1 :0");
+    assert!(shell.run(&format!("EVALSHA {hash} 0")).starts_with("-NOSCRIPT "));
+    assert_eq!(shell.node.scripts.texts(), before);
+    // One that runs is, and one that fails as it runs.
+    for text in ["return 2", "error('x')"] {
+        shell.run(&eval(text, "0"));
+        let hash = script::sha1_hex(script(text).as_bytes());
+        assert_eq!(shell.run(&format!("SCRIPT EXISTS {hash}")), "*1 :1", "{text}");
+    }
+}
+
+#[test]
 fn a_long_text_is_loaded_without_the_write_gate_and_within_bounds() {
     let mut shell = Shell::with(|values| values.script_memory_max.0 = 128 << 20);
     let text = "f()\t".repeat(9 << 20);

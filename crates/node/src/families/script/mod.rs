@@ -63,11 +63,9 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-/// The text and its hash, which everybody may use from now on.
-fn remembered<'a>(cx: &NestedCx<'_>, text: &'a [u8]) -> Script<'a> {
-    let hash = script::sha1_hex(text);
-    cx.node.scripts.remember(&hash, text);
-    Script { name: hash, text: text.into() }
+/// The text and its hash, which everybody may use once it was compiled.
+fn brought(text: &[u8]) -> Script<'_> {
+    Script { name: script::sha1_hex(text), text: text.into(), is_kept: false }
 }
 
 /// The script with a hash: of this node's EVAL, or of SCRIPT LOAD.
@@ -81,15 +79,15 @@ fn known<'a>(cx: &NestedCx<'_>, write: &WriteCx<'_>, hash: &[u8]) -> Result<Scri
         Some(text) => text.to_vec(),
         None => kept::script(&write.txn, hash.as_bytes())?.ok_or_else(none)?,
     };
-    Ok(Script { name: hash, text: text.into() })
+    Ok(Script { name: hash, text: text.into(), is_kept: true })
 }
 
 fn eval(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
-    run::eval(cx, write, args, (false, |cx, _, text| Ok(remembered(cx, text))))
+    run::eval(cx, write, args, (false, |_, _, text| Ok(brought(text))))
 }
 
 fn eval_ro(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
-    run::eval(cx, write, args, (true, |cx, _, text| Ok(remembered(cx, text))))
+    run::eval(cx, write, args, (true, |_, _, text| Ok(brought(text))))
 }
 
 fn evalsha(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
