@@ -4,7 +4,9 @@
 //! connections of a worker nor a change of role. Threads are made when all others have work, up to
 //! a bound; each has its own Lua state.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -255,9 +257,19 @@ impl Pool {
                 queue.idle -= 1;
             };
             drop(queue);
-            job(number);
+            // The client is told by what the job drops. The thread goes on: it is counted, and no
+            // other would be made in its place.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(number))) {
+                tracing::error!(panic = said(&*panic), "a script ended by a fault of its engine");
+            }
         }
     }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
 }
 
 /// See [`Scripts::begin`].
@@ -366,5 +378,26 @@ mod tests {
         let mut numbers: Vec<usize> = told.iter().take(3).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_panic_costs_no_thread() {
+        let scripts = Scripts::default();
+        let (tell, told) = std::sync::mpsc::channel();
+        for _ in 0..2 * THREADS_MAX {
+            let tell = tell.clone();
+            let job = move |_: usize| {
+                let _dropped = tell;
+                panic!("on purpose");
+            };
+            scripts.run(Box::new(job)).unwrap();
+        }
+        scripts.run(Box::new(move |number| tell.send(number).unwrap())).unwrap();
+        let number = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(number < THREADS_MAX);
+        // All of them have ended, and each told who waited for it.
+        let all_gone = Err(std::sync::mpsc::RecvTimeoutError::Disconnected);
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), all_gone);
+        assert!(scripts.pool.queue.lock().threads <= THREADS_MAX);
     }
 }

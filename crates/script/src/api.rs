@@ -7,7 +7,7 @@ use resp::Protocol;
 
 use crate::convert::{command_error, error_table, to_lua};
 use crate::engine::{Called, Host, Level, Settings};
-use crate::guard::{Answer, Fail, function, one, raising};
+use crate::guard::{Answer, Fail, PACKED, function, one, raising};
 use crate::sha1_hex;
 
 const CALL: i64 = 1;
@@ -37,6 +37,30 @@ fn raise(lua: &Lua, text: &str) -> Fail {
     table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
 }
 
+/// The arguments of a function of `redis`.
+enum Passed {
+    Few(MultiValue),
+    /// So many, in a table: Rust holds one of them at a time.
+    Many(usize, Table),
+}
+
+impl Passed {
+    fn len(&self) -> usize {
+        match self {
+            Self::Few(values) => values.len(),
+            Self::Many(count, _) => *count,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = mlua::Result<Value>> {
+        let get = move |at| match self {
+            Self::Few(values) => Ok(values.get(at).cloned().unwrap_or(Value::Nil)),
+            Self::Many(_, table) => table.raw_get(at + 1),
+        };
+        (0..self.len()).map(get)
+    }
+}
+
 /// What the functions of `redis` do that need the host of the run.
 pub(crate) fn dispatch(
     lua: &Lua,
@@ -49,6 +73,16 @@ pub(crate) fn dispatch(
         Some(Value::Number(kind)) => kind as i64,
         _ => 0,
     };
+    let (kind, args) = match (args.pop_front(), args.pop_front()) {
+        (Some(count), Some(Value::Table(table))) if kind >= PACKED => {
+            let count = number(Some(&count)).and_then(|count| usize::try_from(count).ok());
+            (kind - PACKED, Passed::Many(count.unwrap_or(0), table))
+        }
+        (first, second) => {
+            second.into_iter().chain(first).for_each(|value| args.push_front(value));
+            (kind, Passed::Few(args))
+        }
+    };
     match kind {
         LOG => log(lua, host, &args),
         MAY_CALL => may_call(lua, host, &args),
@@ -60,20 +94,20 @@ pub(crate) fn dispatch(
 }
 
 /// The words of a command among Lua values.
-fn words(lua: &Lua, args: &MultiValue) -> Result<Vec<Vec<u8>>, Fail> {
-    if args.is_empty() {
+fn words(lua: &Lua, args: &Passed) -> Result<Vec<Vec<u8>>, Fail> {
+    if args.len() == 0 {
         return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
     }
-    let word = |value: &Value| match value {
+    let word = |value: mlua::Result<Value>| match value? {
         Value::String(text) => Ok(text.as_bytes().to_vec()),
         Value::Integer(number) => Ok(number.to_string().into_bytes()),
-        Value::Number(number) => Ok(resp::float_text(*number).into_bytes()),
+        Value::Number(number) => Ok(resp::float_text(number).into_bytes()),
         _ => Err(raise(lua, "Lua redis lib command arguments must be strings or integers")),
     };
     args.iter().map(word).collect()
 }
 
-fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &MultiValue) -> Answer {
+fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &Passed) -> Answer {
     let words = words(lua, args)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let called = match host.try_borrow_mut() {
@@ -96,20 +130,19 @@ fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &Mul
     }
 }
 
-fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &MultiValue) -> Answer {
+fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
     if args.len() < 2 {
         return Err(raise(lua, "redis.log() requires two arguments or more."));
     }
-    let level = match args.front() {
-        Some(Value::Integer(level)) => *level,
-        Some(Value::Number(level)) => *level as i64,
-        _ => return Err(raise(lua, "First argument must be a number (log level).")),
+    let mut values = args.iter();
+    let Some(level) = number(values.next().transpose()?.as_ref()) else {
+        return Err(raise(lua, "First argument must be a number (log level)."));
     };
     let level = usize::try_from(level).ok().and_then(|level| LEVELS.get(level));
     let Some((_, level)) = level else { return Err(raise(lua, "Invalid debug level.")) };
     let mut text = Vec::new();
-    for part in args.iter().skip(1) {
-        let Some(part) = lua.coerce_string(part.clone())? else { continue };
+    for part in values {
+        let Some(part) = lua.coerce_string(part?)? else { continue };
         if !text.is_empty() {
             text.push(b' ');
         }
@@ -121,7 +154,7 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &MultiValue) -> Answer {
     Ok(MultiValue::new())
 }
 
-fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &MultiValue) -> Answer {
+fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
     let words = words(lua, args)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let may = host.try_borrow_mut().ok().and_then(|mut host| host.may_call(&words));

@@ -252,33 +252,33 @@ impl Reply<'_> {
         self.array(table, depth)
     }
 
+    // Twice over each table, to count and to write: Rust can hold some 8,000 of Lua's values at a
+    // time, so one at each depth has to do.
+
     fn array(&mut self, table: &Table, depth: usize) -> Result<(), TooLarge> {
-        let mut items = Vec::new();
-        loop {
-            match table.raw_get::<Value>(items.len() + 1) {
-                Ok(Value::Nil) | Err(_) => break,
-                Ok(item) => items.push(item),
-            }
-        }
-        self.writer().array(items.len());
-        items.iter().try_for_each(|item| self.value(item, depth + 1))
+        let item = |at: usize| table.raw_get(at).ok().filter(|item: &Value| !item.is_nil());
+        let count = (1..).take_while(|at| item(*at).is_some()).count();
+        self.writer().array(count);
+        (1..=count).filter_map(item).try_for_each(|item| self.value(&item, depth + 1))
     }
 
     fn map(&mut self, map: &Table, depth: usize) -> Result<(), TooLarge> {
-        let pairs: Vec<(Value, Value)> = map.pairs().filter_map(Result::ok).collect();
-        self.writer().map(pairs.len());
-        for (key, value) in &pairs {
-            self.value(key, depth + 1)?;
-            self.value(value, depth + 1)?;
+        let pairs = || map.pairs::<Value, Value>().filter_map(Result::ok);
+        self.writer().map(pairs().count());
+        for (key, value) in pairs() {
+            self.value(&key, depth + 1)?;
+            self.value(&value, depth + 1)?;
         }
         Ok(())
     }
 
     fn set(&mut self, set: &Table, depth: usize) -> Result<(), TooLarge> {
-        let members = set.pairs::<Value, Value>().filter_map(Result::ok);
-        let members: Vec<Value> = members.map(|(member, _)| member).collect();
-        self.writer().set(members.len());
-        members.iter().try_for_each(|member| self.value(member, depth + 1))
+        let members = || set.pairs::<Value, Value>().filter_map(Result::ok);
+        self.writer().set(members().count());
+        for (member, _) in members() {
+            self.value(&member, depth + 1)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,27 +1,26 @@
 //! One Lua state, and how it runs scripts. It belongs to one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{
-    ChunkMode, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState,
-};
+use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Protocol;
 
+use crate::compiled::{Compiled, compile, not_compiled};
 use crate::control::{Control, Stop, Tick};
 use crate::convert::Reply;
 use crate::failed::{Failed, inspector, plain};
 use crate::guard::outcome;
-use crate::library::{Function as Registered, Library, Loaded, Registrar};
-use crate::{api, bits, cjson, msgpack, pack};
+use crate::library::{Function as Registered, Libraries, Library, Registrar};
+use crate::looks::{self, Running};
+use crate::{api, bits, cjson, msgpack, pack, watched};
 
-/// Instructions between two looks at whether the script is to end.
-const INSTRUCTIONS: u32 = 10_000;
-/// Compiled scripts that a state keeps, and their bytes; beyond that it begins anew.
-const COMPILED_MAX: usize = 2_000;
-const COMPILED_BYTES_MAX: usize = 16 << 20;
+/// Values of Lua's that Rust may hold at a time. Lua's own bound, 8,000, is a panic of mlua's; room
+/// up to here is made when a state is, as it cannot be made when memory has run out.
+const HELD_MAX: usize = 7_800;
+/// Settings of the collector that each run begins with, pause and speed: Lua's own.
+const GC_PERCENT: i32 = 200;
 
 /// What scripts may see of Lua's own functions; `prelude.lua` replaces some of them.
 const NAMES: [&str; 20] = [
@@ -120,7 +119,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn err(text: impl std::fmt::Display) -> Self {
+    pub(crate) fn err(text: impl std::fmt::Display) -> Self {
         Self::Script(format!("ERR {text}"))
     }
 }
@@ -131,16 +130,12 @@ impl From<mlua::Error> for Error {
     }
 }
 
-/// What the hook of a state looks at.
-struct Running {
-    control: Arc<Control>,
-    tick: Tick,
-}
-
 /// See the module.
 pub struct Engine {
     lua: Lua,
     settings: Settings,
+    /// Bytes that Lua used before the first script.
+    used_at_first: usize,
     run: Function,
     /// Globals of scripts, and the table behind them.
     scripts: (Table, Table),
@@ -151,40 +146,17 @@ pub struct Engine {
     /// What `redis.call` and its like call.
     slot: Table,
     protocol: Rc<Cell<Protocol>>,
-    running: Rc<RefCell<Option<Running>>>,
+    running: looks::Shared,
     registrar: Registrar,
-    compiled: HashMap<String, Function>,
-    compiled_bytes: usize,
-    libraries: HashMap<String, Loaded>,
+    /// The script has called `collectgarbage`, which may have set anything.
+    collector: Rc<Cell<bool>>,
+    compiled: Compiled,
+    libraries: Libraries,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("compiled", &self.compiled.len()).finish_non_exhaustive()
-    }
-}
-
-/// Whether a script can be compiled.
-///
-/// # Errors
-/// The text of the error.
-pub fn check(text: &[u8]) -> Result<(), Error> {
-    let length = crate::header::parse(text, false).map_err(Error::err)?.length;
-    let lua = Lua::new_with(StdLib::NONE, LuaOptions::new())?;
-    compile(&lua, text.get(length..).unwrap_or_default(), "@user_script", None)
-        .map(|_| ())
-        .map_err(not_compiled)
-}
-
-fn not_compiled(error: mlua::Error) -> Error {
-    Error::err(format_args!("Error compiling script (new function): {}", plain(&error)))
-}
-
-fn compile(lua: &Lua, text: &[u8], name: &str, globals: Option<&Table>) -> mlua::Result<Function> {
-    let chunk = lua.load(text).set_name(name).set_mode(ChunkMode::Text);
-    match globals {
-        Some(globals) => chunk.set_environment(globals.clone()).into_function(),
-        None => chunk.into_function(),
+        f.debug_struct("Engine").field("compiled", &self.compiled.count()).finish_non_exhaustive()
     }
 }
 
@@ -197,6 +169,10 @@ impl Engine {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(settings.memory_max)?;
+        make_room(&lua)?;
+        let running = looks::Shared::default();
+        let collector = Rc::new(Cell::new(false));
+        let look = looks::begin(&lua, &running, &collector)?;
         let protocol = Rc::new(Cell::new(Protocol::V2));
         let slot = lua.create_table()?;
         let registrar = Registrar::default();
@@ -210,19 +186,19 @@ impl Engine {
             names.raw_set(name, true)?;
         }
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
+        let wrapping =
+            lua.create_function(|lua, (wrap, turn)| watched::wrapping(lua, wrap, turn))?;
         let (environment, run): (Function, Function) =
-            prelude.call((ours, names, inspector(&lua)?))?;
+            prelude.call((ours, names, inspector(&lua)?, look, wrapping))?;
         let redis = api::running(&lua, &settings, &slot, &protocol)?;
         let loading = api::loading(&lua, &settings, &slot, registrar.function(&lua)?)?;
         let scripts = environment.call((redis.clone(), lua.create_table()?))?;
         let functions: (Table, Table) = environment.call((redis, lua.create_table()?))?;
         let other: (Table, Table) = environment.call((loading, lua.create_table()?))?;
         let faces = (other.1.raw_get("redis")?, functions.1.raw_get("redis")?);
-        let running: Rc<RefCell<Option<Running>>> = Rc::default();
-        let watched = Rc::clone(&running);
-        let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-        lua.set_global_hook(triggers, move |_, _| look(&watched))?;
+        let (compiled, libraries) = (Compiled::new(&lua)?, Libraries::new(&lua)?);
         Ok(Self {
+            used_at_first: lua.used_memory(),
             lua,
             settings,
             run,
@@ -233,9 +209,9 @@ impl Engine {
             protocol,
             running,
             registrar,
-            compiled: HashMap::new(),
-            compiled_bytes: 0,
-            libraries: HashMap::new(),
+            collector,
+            compiled,
+            libraries,
         })
     }
 
@@ -254,10 +230,7 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let script = match self.compiled.get(job.name) {
-            Some(script) => script.clone(),
-            None => self.compile_script(text, job.name)?,
-        };
+        let script = self.compile(text, job.name)?;
         let globals = self.scripts.1.clone();
         globals.raw_set("KEYS", self.strings(job.keys)?)?;
         globals.raw_set("ARGV", self.strings(job.args)?)?;
@@ -265,20 +238,32 @@ impl Engine {
         for name in ["KEYS", "ARGV"] {
             globals.raw_set(name, Value::Nil)?;
         }
+        drop((script, globals));
+        self.relieve(None)?;
         done
     }
 
-    fn compile_script(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
+    /// Compiles a script whose hash is `name`, if that has not been done yet: [`Self::eval`] will
+    /// find it so.
+    ///
+    /// # Errors
+    /// The text of the error.
+    pub fn prepare(&mut self, text: &[u8], name: &str) -> Result<(), Error> {
+        self.compile(text, name).map(|_| ())
+    }
+
+    fn compile(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
+        if let Some(script) = self.compiled.get(name) {
+            return Ok(script);
+        }
         let length = crate::header::parse(text, false).map_err(Error::err)?.length;
         let body = text.get(length..).unwrap_or_default();
-        let script = compile(&self.lua, body, "@user_script", Some(&self.scripts.0))
-            .map_err(not_compiled)?;
-        self.compiled_bytes += text.len();
-        if self.compiled.len() >= COMPILED_MAX || self.compiled_bytes > COMPILED_BYTES_MAX {
-            self.compiled.clear();
-            self.compiled_bytes = text.len();
+        let compiled = compile(&self.lua, body, "@user_script", Some(&self.scripts.0));
+        if compiled.is_err() {
+            self.relieve(None)?;
         }
-        self.compiled.insert(name.to_owned(), script.clone());
+        let script = compiled.map_err(not_compiled)?;
+        self.compiled.put(&self.lua, name, &script, text.len())?;
         Ok(script)
     }
 
@@ -290,6 +275,18 @@ impl Engine {
         &mut self,
         text: &[u8],
         host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Library, Error> {
+        let loaded = self.load_library(text, host, job);
+        let name = loaded.as_ref().ok().map(|library| library.name.as_str());
+        self.relieve(name)?;
+        loaded
+    }
+
+    fn load_library(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
         mut job: Job<'_>,
     ) -> Result<Library, Error> {
         let header = crate::header::parse(text, true).map_err(Error::err)?;
@@ -298,7 +295,7 @@ impl Engine {
             |error| Error::err(format_args!("Error compiling function: {}", plain(&error))),
         )?;
         self.functions.1.raw_set("redis", &self.faces.0)?;
-        self.registrar.begin();
+        self.registrar.begin(&self.lua)?;
         let done = self.raw_go(&code, (), host, &mut job);
         let registered = self.registrar.end();
         self.functions.1.raw_set("redis", &self.faces.1)?;
@@ -311,15 +308,12 @@ impl Engine {
                 )));
             }
         }
-        if registered.is_empty() {
+        let Some(registered) = registered else {
             return Err(Error::err("No functions registered"));
-        }
-        let name = header.name.unwrap_or_default();
-        let library = Library {
-            name: name.clone(),
-            functions: registered.iter().map(|(function, _)| function.clone()).collect(),
         };
-        self.libraries.insert(name, Loaded { text: text.into(), functions: registered });
+        let name = header.name.unwrap_or_default();
+        let library = Library { name: name.clone(), functions: registered.functions.clone() };
+        self.libraries.put(&name, text, registered)?;
         Ok(library)
     }
 
@@ -334,16 +328,10 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<Registered>, Error> {
-        let is_loaded = self.libraries.get(library).is_some_and(|known| *known.text == *text);
-        if !is_loaded {
-            self.load(text, host, job)?;
+        if let Some(functions) = self.libraries.get(library, text) {
+            return Ok(functions.to_vec());
         }
-        let loaded = self.libraries.get(library);
-        Ok(loaded
-            .into_iter()
-            .flat_map(|loaded| &loaded.functions)
-            .map(|(f, _)| f.clone())
-            .collect())
+        Ok(self.load(text, host, job)?.functions)
     }
 
     /// Runs a function of a library that is loaded; its reply.
@@ -356,14 +344,34 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let loaded = self.libraries.get(library).into_iter().flat_map(|loaded| &loaded.functions);
-        let mut named = loaded.filter(|(function, _)| function.name == job.name);
-        let Some((_, callback)) = named.next() else {
+        let Some(callback) = self.libraries.callback(library, job.name) else {
             return Err(Error::err("Function not found"));
         };
-        let callback = callback.clone();
         let arguments = (self.strings(job.keys)?, self.strings(job.args)?);
-        self.go(&callback, arguments, host, job)
+        let done = self.go(&callback, arguments, host, job);
+        drop(callback);
+        self.relieve(Some(library))?;
+        done
+    }
+
+    /// What a script leaves behind is not the next one's to pay for. Where much of the memory stays
+    /// in use, all goes that can be made again, but for one library.
+    fn relieve(&mut self, library: Option<&str>) -> Result<(), Error> {
+        let room = self.settings.memory_max.saturating_sub(self.used_at_first);
+        if self.used_since() <= room / 4 {
+            return Ok(());
+        }
+        self.lua.gc_collect()?;
+        if self.used_since() > room / 2 {
+            self.compiled = Compiled::new(&self.lua)?;
+            self.libraries.keep_only(library)?;
+            self.lua.gc_collect()?;
+        }
+        Ok(())
+    }
+
+    fn used_since(&self) -> usize {
+        self.lua.used_memory().saturating_sub(self.used_at_first)
     }
 
     fn strings(&self, words: &[&[u8]]) -> Result<Table, Error> {
@@ -421,9 +429,10 @@ impl Engine {
         });
         self.slot.raw_set(1, Value::Nil)?;
         self.running.replace(None);
-        // What a script leaves behind is not the next one's to pay for.
-        if self.lua.used_memory() > self.settings.memory_max / 4 {
-            self.lua.gc_collect()?;
+        if self.collector.take() {
+            self.lua.gc_restart();
+            self.lua.gc_set_pause(GC_PERCENT);
+            self.lua.gc_set_step_multiplier(GC_PERCENT);
         }
         if let Some(why) = job.control.stopped() {
             return Err(Error::Stopped(why));
@@ -436,15 +445,8 @@ impl Engine {
     }
 }
 
-/// Ends a script that is to end.
-fn look(running: &Rc<RefCell<Option<Running>>>) -> mlua::Result<VmState> {
-    let running = running.borrow();
-    let Some(running) = &*running else { return Ok(VmState::Continue) };
-    if let Some(why) = (running.tick)() {
-        running.control.stop(why);
-    }
-    match running.control.stopped() {
-        Some(_) => Err(mlua::Error::runtime("the script was stopped")),
-        None => Ok(VmState::Continue),
-    }
+/// Holds as many values as may ever be held, for a moment.
+fn make_room(lua: &Lua) -> mlua::Result<()> {
+    let text = || lua.create_string("");
+    std::iter::repeat_with(text).take(HELD_MAX).collect::<mlua::Result<Vec<_>>>().map(drop)
 }

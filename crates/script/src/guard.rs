@@ -34,6 +34,13 @@ pub(crate) fn one(lua: &Lua, value: impl IntoLuaMulti) -> Answer {
     Ok(value.into_lua_multi(lua)?)
 }
 
+/// Most arguments of a function of ours. Rust can hold some 8,000 of Lua's values at a time.
+const ARGUMENTS_MAX: c_int = 7_000;
+/// From so many arguments on a function that is called with a kind has them in a table.
+const PACKED_MIN: c_int = 200;
+/// Added to the kind where the arguments are packed: they are their number and a table of them.
+pub(crate) const PACKED: i64 = 1 << 8;
+
 const DONE: i64 = 0;
 const RAISE: i64 = 1;
 const RAISE_AT: i64 = 2;
@@ -51,7 +58,8 @@ pub(crate) fn outcome(lua: &Lua, answer: Answer) -> mlua::Result<MultiValue> {
 }
 
 /// A function that calls what stands first in `slot`, which answers as [`outcome`], and raises its
-/// errors. The first argument is `kind`, the others those of the script.
+/// errors. The first argument is `kind`, the others those of the script; see [`PACKED`] where they
+/// are many and `kind` is not 0.
 pub(crate) fn raising(lua: &Lua, slot: Table, kind: i64) -> mlua::Result<Function> {
     #[expect(unsafe_code, reason = "mlua cannot raise a value of a script's as an error")]
     // SAFETY: the stack holds slot and kind alone; the closure takes them and is left there.
@@ -78,10 +86,18 @@ pub(crate) fn function(
 // value of Rust lives here when an error unwinds it.
 unsafe extern "C-unwind" fn raise(state: *mut ffi::lua_State) -> c_int {
     unsafe {
+        let mut kind = ffi::lua_tointeger_(state, ffi::lua_upvalueindex(2)) as i64;
+        if kind != 0 && ffi::lua_gettop(state) >= PACKED_MIN {
+            pack(state);
+            kind += PACKED;
+        }
         let count = ffi::lua_gettop(state);
-        ffi::lua_rawgeti(state, ffi::lua_upvalueindex(1), 1);
+        if count > ARGUMENTS_MAX {
+            return ffi::luaL_error(state, c"stack overflow (too many arguments)".as_ptr());
+        }
+        ffi::lua_rawgeti_(state, ffi::lua_upvalueindex(1), 1);
         ffi::lua_insert(state, 1);
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
+        ffi::lua_pushinteger(state, kind as ffi::lua_Integer);
         ffi::lua_insert(state, 2);
         ffi::lua_call(state, count + 1, ffi::LUA_MULTRET);
         let how = ffi::lua_tonumber(state, 1) as i64;
@@ -95,5 +111,21 @@ unsafe extern "C-unwind" fn raise(state: *mut ffi::lua_State) -> c_int {
             ffi::lua_concat(state, 2);
         }
         ffi::lua_error(state)
+    }
+}
+
+/// Replaces all values on the stack by their number and a table of them.
+#[expect(unsafe_code, reason = "as `raise`, which calls it")]
+// SAFETY: it takes three places more on the stack than there are values.
+unsafe fn pack(state: *mut ffi::lua_State) {
+    unsafe {
+        let count = ffi::lua_gettop(state);
+        ffi::lua_createtable(state, count, 0);
+        ffi::lua_insert(state, 1);
+        for index in (1..=count).rev() {
+            ffi::lua_rawseti_(state, 1, index);
+        }
+        ffi::lua_pushinteger(state, ffi::lua_Integer::from(count));
+        ffi::lua_insert(state, 1);
     }
 }

@@ -9,6 +9,7 @@ mod api;
 mod args;
 mod bits;
 mod cjson;
+mod compiled;
 mod control;
 mod convert;
 mod engine;
@@ -16,12 +17,17 @@ mod failed;
 mod guard;
 mod header;
 mod library;
+mod looks;
 mod msgpack;
 mod pack;
+mod patterns;
+mod text;
+mod watched;
 
+pub use compiled::check;
 pub use control::{Control, Stop, Tick};
 pub use convert::command_error;
-pub use engine::{Called, Engine, Error, Host, Job, Level, Settings, check};
+pub use engine::{Called, Engine, Error, Host, Job, Level, Settings};
 pub use header::{Header, HeaderError, ScriptFlags, is_library_name, parse as parse_header};
 pub use library::{Function, Library};
 

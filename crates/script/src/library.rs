@@ -1,12 +1,17 @@
 //! Libraries of functions: what FUNCTION LOAD registers.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::guard::{Answer, Fail, function};
 use crate::header::{ScriptFlags, is_library_name};
+
+/// Most libraries that a state keeps, and the bytes of their texts.
+const LIBRARIES_MAX: usize = 1_000;
+const TEXT_BYTES_MAX: usize = 16 << 20;
 
 /// A function of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,29 +33,101 @@ pub struct Library {
     pub functions: Vec<Function>,
 }
 
-/// A library in a Lua state.
-pub(crate) struct Loaded {
-    /// The text it was loaded from.
-    pub(crate) text: Box<[u8]>,
-    /// Its functions and what runs them.
-    pub(crate) functions: Vec<Callback>,
+/// What a library has registered: its functions, and what runs them, in the same order.
+pub(crate) struct Registered {
+    pub(crate) functions: Vec<Function>,
+    /// In a table of Lua's: each one that Rust held would take a place of which there are few.
+    callbacks: Table,
 }
 
-type Callback = (Function, mlua::Function);
+/// A library in a Lua state.
+struct Loaded {
+    /// The text it was loaded from.
+    text: Box<[u8]>,
+    functions: Vec<Function>,
+    /// When it was last asked for.
+    used: u64,
+}
+
+/// The libraries of a Lua state: those that were used last, as nobody tells it which are deleted.
+pub(crate) struct Libraries {
+    by_name: HashMap<String, Loaded>,
+    /// The tables of callbacks, by the names of the libraries.
+    callbacks: Table,
+    text_bytes: usize,
+    turn: u64,
+}
+
+impl Libraries {
+    pub(crate) fn new(lua: &Lua) -> mlua::Result<Self> {
+        let callbacks = lua.create_table()?;
+        Ok(Self { by_name: HashMap::new(), callbacks, text_bytes: 0, turn: 0 })
+    }
+
+    /// The functions of a library if it was loaded from that text.
+    pub(crate) fn get(&mut self, name: &str, text: &[u8]) -> Option<&[Function]> {
+        self.turn += 1;
+        let loaded = self.by_name.get_mut(name).filter(|loaded| *loaded.text == *text)?;
+        loaded.used = self.turn;
+        Some(&loaded.functions)
+    }
+
+    /// Keeps a library, in place of the one of its name; those used longest ago go.
+    pub(crate) fn put(&mut self, name: &str, text: &[u8], new: Registered) -> mlua::Result<()> {
+        self.forget(name)?;
+        self.callbacks.raw_set(name, new.callbacks)?;
+        self.turn += 1;
+        self.text_bytes += text.len();
+        let loaded = Loaded { text: text.into(), functions: new.functions, used: self.turn };
+        self.by_name.insert(name.to_owned(), loaded);
+        while self.by_name.len() > LIBRARIES_MAX || self.text_bytes > TEXT_BYTES_MAX {
+            let others = self.by_name.iter().filter(|(other, _)| *other != name);
+            let oldest = others.min_by_key(|(_, loaded)| loaded.used).map(|(name, _)| name.clone());
+            let Some(oldest) = oldest else { break };
+            self.forget(&oldest)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, name: &str) -> mlua::Result<()> {
+        if let Some(loaded) = self.by_name.remove(name) {
+            self.text_bytes -= loaded.text.len();
+            self.callbacks.raw_set(name, Value::Nil)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all but one.
+    pub(crate) fn keep_only(&mut self, name: Option<&str>) -> mlua::Result<()> {
+        let others = self.by_name.keys().filter(|other| Some(other.as_str()) != name);
+        let others: Vec<String> = others.cloned().collect();
+        others.iter().try_for_each(|other| self.forget(other))
+    }
+
+    /// What runs a function of a library.
+    pub(crate) fn callback(&self, library: &str, name: &str) -> Option<mlua::Function> {
+        let functions = &self.by_name.get(library)?.functions;
+        let at = functions.iter().position(|function| function.name == name)?;
+        let callbacks: Table = self.callbacks.raw_get(library).ok()?;
+        callbacks.raw_get(at + 1).ok()
+    }
+}
 
 /// Takes down what a library registers while it is loaded.
 #[derive(Clone, Default)]
-pub(crate) struct Registrar(Rc<RefCell<Option<Vec<Callback>>>>);
+pub(crate) struct Registrar(Rc<RefCell<Option<Registered>>>);
 
 impl Registrar {
     /// A library is loaded from here on.
-    pub(crate) fn begin(&self) {
-        self.0.replace(Some(Vec::new()));
+    pub(crate) fn begin(&self, lua: &Lua) -> mlua::Result<()> {
+        let callbacks = lua.create_table()?;
+        self.0.replace(Some(Registered { functions: Vec::new(), callbacks }));
+        Ok(())
     }
 
     /// What it has registered.
-    pub(crate) fn end(&self) -> Vec<Callback> {
-        self.0.take().unwrap_or_default()
+    pub(crate) fn end(&self) -> Option<Registered> {
+        self.0.take().filter(|registered| !registered.functions.is_empty())
     }
 
     /// `redis.register_function`.
@@ -98,10 +175,11 @@ impl Registrar {
             let what = "redis.register_function can only be called on FUNCTION LOAD command";
             return Err(fail(lua, what));
         };
-        if registered.iter().any(|(other, _)| other.name == function.name) {
+        if registered.functions.iter().any(|other| other.name == function.name) {
             return Err(fail(lua, "Function already exists in the library"));
         }
-        registered.push((function, callback));
+        registered.callbacks.raw_set(registered.functions.len() + 1, callback)?;
+        registered.functions.push(function);
         Ok(MultiValue::new())
     }
 }
@@ -123,7 +201,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// The form with named arguments.
-fn named(lua: &Lua, table: &Table) -> Result<Callback, Fail> {
+fn named(lua: &Lua, table: &Table) -> Result<(Function, mlua::Function), Fail> {
     let (mut name, mut callback, mut description) = (None, None, None);
     let mut flags = ScriptFlags::default();
     for pair in table.pairs::<Value, Value>() {

@@ -166,14 +166,16 @@ fn put_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Result<(), Fail>
         }
         return Ok(());
     }
-    let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
-    match u8::try_from(pairs.len()) {
+    // Twice: Rust cannot hold all of them at a time.
+    let count = table.pairs::<Value, Value>().count();
+    match u8::try_from(count) {
         Ok(length) if length < 16 => out.push(0x80 | length),
-        _ => head(out, (None, 0xde, 0xdf), pairs.len()),
+        _ => head(out, (None, 0xde, 0xdf), count),
     }
-    for (key, value) in &pairs {
-        put(out, key, depth + 1)?;
-        put(out, value, depth + 1)?;
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair?;
+        put(out, &key, depth + 1)?;
+        put(out, &value, depth + 1)?;
     }
     Ok(())
 }
@@ -195,18 +197,18 @@ fn unpack(args: &Args<'_>, limit: i64, offset: i64) -> Answer {
             text.len()
         )));
     }
-    let mut reader = Unpacker { lua: args.lua, text: &text, at: offset };
+    let mut reader = Unpacker { lua: args.lua, text: &text, at: offset, held: args.len() };
     let mut values = MultiValue::new();
     let limit = match limit {
         0 => usize::MAX,
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
     };
     while reader.at < text.len() && values.len() < limit {
-        // As many values as Lua's stack takes.
-        if values.len() >= VALUES_MAX {
+        if reader.held >= HELD_MAX {
             return Err(Fail::At("Too many values to unpack.".into()));
         }
         values.push_back(reader.value(0)?);
+        reader.held += 1;
     }
     if limit != usize::MAX {
         let next = if reader.at < text.len() { reader.at as f64 } else { -1.0 };
@@ -215,13 +217,15 @@ fn unpack(args: &Args<'_>, limit: i64, offset: i64) -> Answer {
     Ok(values)
 }
 
-/// Most values that one call unpacks.
-const VALUES_MAX: usize = 7_000;
+/// Most values that one call holds, arguments and results. Rust can hold some 8,000 of Lua's.
+const HELD_MAX: usize = 7_000;
 
 struct Unpacker<'u> {
     lua: &'u Lua,
     text: &'u [u8],
     at: usize,
+    /// Values that are held beside those being read.
+    held: usize,
 }
 
 fn missing() -> Fail {
@@ -274,7 +278,8 @@ impl Unpacker<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, Fail> {
-        if depth > UNPACK_DEPTH {
+        // A table and a key at each depth.
+        if depth > UNPACK_DEPTH || self.held + 2 * depth > HELD_MAX {
             return Err(Fail::At("Found too many nested data structures.".into()));
         }
         let [head] = self.take()?;

@@ -11,8 +11,8 @@ const INTEGER_MAX: usize = 32;
 const NATIVE_ALIGN: usize = 8;
 /// Longest text of `pack`.
 const BYTES_MAX: usize = 256 << 20;
-/// Most values that one call unpacks: as many as Lua's stack takes.
-const VALUES_MAX: usize = 7_000;
+/// Most values that one call holds, arguments and results. Rust can hold some 8,000 of Lua's.
+const HELD_MAX: usize = 7_000;
 
 /// The library.
 pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
@@ -206,7 +206,7 @@ fn unpack(args: &Args<'_>) -> Answer {
     let mut format = Format::new(&text);
     let mut values: Vec<Value> = Vec::new();
     while let Some(item) = format.next(args, at)? {
-        if values.len() >= VALUES_MAX {
+        if args.len() + values.len() >= HELD_MAX {
             return Err(Fail::At("too many results to unpack".into()));
         }
         at = at.checked_add(item.padding).ok_or_else(short)?;

@@ -1,9 +1,10 @@
 -- What scripts see of Lua. Plain Lua 5.1 has no read-only tables, which Redis' has: each library
 -- is shown as an empty table whose metatable looks it up and refuses writes.
-local raw, names, where = ...
+local raw, names, where, look, wrapping = ...
 local error, type, pairs, rawget = error, type, pairs, rawget
-local pcall, xpcall, resume = pcall, xpcall, coroutine.resume
+local pcall, xpcall, resume, wrap = pcall, xpcall, coroutine.resume, coroutine.wrap
 local loadstring, setfenv, setmetatable, rawset = loadstring, setfenv, setmetatable, rawset
+local select = select
 local sub, byte, concat = string.sub, string.byte, table.concat
 local null = raw.cjson.null
 
@@ -49,8 +50,18 @@ function safe.pcall(...)
     return passed(pcall(...))
 end
 
-function safe.xpcall(...)
-    return uncaught(xpcall(...))
+-- A handler is not asked about the end of a run: it could answer another error, or never.
+function safe.xpcall(called, ...)
+    if select('#', ...) == 0 then
+        error("bad argument #2 to 'xpcall' (value expected)", 2)
+    end
+    local handler = ...
+    return uncaught(xpcall(called, function(err)
+        if type(err) == 'userdata' and err ~= null then
+            return err
+        end
+        return handler(err)
+    end))
 end
 
 function safe.setmetatable(table, meta)
@@ -134,9 +145,20 @@ local coroutines = {}
 for name, value in pairs(coroutine) do
     coroutines[name] = value
 end
+-- Each coroutine counts its own instructions: where many take short turns, none would be looked at.
+local turns = 0
+local function turn()
+    turns = turns + 1
+    if turns >= 16 then
+        turns = 0
+        look(true)
+    end
+end
 function coroutines.resume(...)
+    turn()
     return uncaught(resume(...))
 end
+coroutines.wrap = wrapping(wrap, turn)
 
 safe.string, safe.math, safe.table = show(string), show(math), show(table)
 safe.coroutine = show(coroutines)

@@ -177,6 +177,61 @@ fn a_library_that_is_replaced_is_another_one_at_once() {
     assert_eq!(shell.run("FUNCTION LIST"), "*0");
 }
 
+#[test]
+fn what_a_script_reads_may_have_more_elements_than_luas_stack_places() {
+    let mut shell = Shell::new();
+    let filled = "for i=1,10000 do redis.call('RPUSH','l','v'..i) redis.call('SADD','s',i) end \
+                  for i=1,5000 do redis.call('HSET','h','f'..i,i) end return 1";
+    assert_eq!(shell.run(&eval(filled, "0")), ":1");
+    for (command, keys, direct) in [
+        ("'LRANGE',KEYS[1],0,-1", "1 l", "LRANGE l 0 -1"),
+        ("'SMEMBERS',KEYS[1]", "1 s", "SMEMBERS s"),
+        ("'HGETALL',KEYS[1]", "1 h", "HGETALL h"),
+    ] {
+        let answer = shell.run(&eval(&format!("return redis.call({command})"), keys));
+        assert!(answer.starts_with("*10000 "), "{command}: {}", &answer[..40.min(answer.len())]);
+        assert!(answer == shell.run(direct), "{command}");
+    }
+    assert_eq!(shell.run(&eval("return 1", "0")), ":1");
+}
+
+#[test]
+fn a_text_that_does_not_compile_is_not_known() {
+    let mut shell = Shell::new();
+    let (text, before) = (script("return 1 +"), shell.node.scripts.texts());
+    let hash = script::sha1_hex(text.as_bytes());
+    assert!(shell.run(&format!("EVAL {text} 0")).starts_with("-ERR Error compiling script"));
+    assert_eq!(shell.run(&format!("SCRIPT EXISTS {hash}")), "*1 :0");
+    assert!(shell.run(&format!("EVALSHA {hash} 0")).starts_with("-NOSCRIPT "));
+    assert_eq!(shell.node.scripts.texts(), before);
+    // One that runs is, and one that fails as it runs.
+    for text in ["return 2", "error('x')"] {
+        shell.run(&eval(text, "0"));
+        let hash = script::sha1_hex(script(text).as_bytes());
+        assert_eq!(shell.run(&format!("SCRIPT EXISTS {hash}")), "*1 :1", "{text}");
+    }
+}
+
+#[test]
+fn a_long_text_is_loaded_without_the_write_gate_and_within_bounds() {
+    let mut shell = Shell::with(|values| values.script_memory_max.0 = 128 << 20);
+    let text = "f()\t".repeat(9 << 20);
+    let refused = "-ERR Error compiling script (new function): not enough memory";
+    let loading = beside(shell.beside(), format!("SCRIPT LOAD {text}"));
+    let mut longest = Duration::ZERO;
+    while !loading.is_finished() {
+        let before = std::time::Instant::now();
+        drop(shell.node.gate.write());
+        longest = longest.max(before.elapsed());
+    }
+    assert_eq!(loading.join().unwrap(), refused);
+    assert!(longest < Duration::from_millis(250), "{longest:?}");
+    assert_eq!(shell.run(&format!("EVAL {text} 0")), refused);
+    assert_eq!(shell.run("SCRIPT LOAD return\t1"), {
+        format!("$40 {}", script::sha1_hex(b"return\t1"))
+    });
+}
+
 /// Runs a command on another thread until `done`.
 fn beside(mut client: Beside, command: String) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || client.run(&command))
@@ -244,6 +299,20 @@ fn a_library_that_is_loaded_holds_up_nobody() {
     let said = load.join().unwrap();
     assert!(said.contains("FUNCTION LOAD timeout") || said.contains("FUNCTION KILL"), "{said}");
     assert_eq!(shell.run("FUNCTION LIST"), "*0");
+}
+
+#[test]
+fn a_change_of_role_waits_for_no_handler_of_errors() {
+    let mut shell = Shell::new();
+    let text = "redis.call('SET',KEYS[1],'v') local f=function() while true do end end xpcall(f,f)";
+    let long = beside(shell.beside(), eval(text, "1 k"));
+    await_that("a slow script", || shell.node.scripts.any_slow());
+    shell.node.gate.write().generation += 1;
+    let reply = long.join();
+    // The connection would be closed, or told so.
+    assert!(reply.is_err() || reply.unwrap().contains("role of this node changed"));
+    assert_eq!(shell.run("EXISTS k"), ":0");
+    assert!(!shell.node.scripts.any());
 }
 
 #[test]

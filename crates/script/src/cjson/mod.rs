@@ -49,8 +49,9 @@ impl Default for Options {
     }
 }
 
-/// Deepest nesting that an option may allow: what is deeper would use up the thread's stack.
-const DEPTH_MAX: i64 = 10_000;
+/// Deepest nesting that an option may allow. What is deeper would use up the thread's stack; and at
+/// each depth two values of Lua's are held, of which Rust can hold some 8,000.
+const DEPTH_MAX: i64 = 3_000;
 
 type Shared = Rc<RefCell<Options>>;
 

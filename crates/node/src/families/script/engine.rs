@@ -1,6 +1,7 @@
 //! The Lua state of a thread, and what its scripts may ask for while a library is loaded.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use resp::Protocol;
 use script::{Called, Engine, Host, Level, Settings};
@@ -18,7 +19,13 @@ fn number(version: &str) -> u32 {
     version.split('.').fold(0, |number, part| number << 8 | part.parse::<u32>().unwrap_or(0))
 }
 
-/// Lends the Lua state of this thread, which is made if there is none.
+/// Most bytes that a Lua state may use.
+pub(super) fn memory_max(config: &Values) -> usize {
+    usize::try_from(config.script_memory_max.0).unwrap_or(usize::MAX)
+}
+
+/// Lends the Lua state of this thread, which is made if there is none. A panic costs the state:
+/// what it left undone there is not the next script's to find.
 pub(super) fn with<T>(
     node: &Node,
     config: &Values,
@@ -28,23 +35,33 @@ pub(super) fn with<T>(
         let mut slot =
             slot.try_borrow_mut().map_err(|_| Error::err("a script may not run another one"))?;
         let before = slot.as_ref().map_or(0, Engine::used_memory);
-        let engine = match &mut *slot {
+        let mut engine = match slot.take() {
             Some(engine) => engine,
-            slot => {
+            None => {
                 let settings = Settings {
                     version: REDIS_VERSION,
                     version_number: number(REDIS_VERSION),
-                    memory_max: usize::try_from(config.script_memory_max.0).unwrap_or(usize::MAX),
+                    memory_max: memory_max(config),
                 };
-                let engine =
-                    Engine::new(settings).map_err(|error| Error::text(error.to_string()))?;
-                slot.insert(engine)
+                Engine::new(settings).map_err(|error| Error::text(error.to_string()))?
             }
         };
-        let result = run(engine);
-        let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        node.scripts.note_lua_bytes(bytes(engine.used_memory()).saturating_sub(bytes(before)));
-        Ok(result)
+        let note = |after: usize| {
+            let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+            node.scripts.note_lua_bytes(bytes(after).saturating_sub(bytes(before)));
+        };
+        match catch_unwind(AssertUnwindSafe(|| run(&mut engine))) {
+            Ok(result) => {
+                note(engine.used_memory());
+                *slot = Some(engine);
+                Ok(result)
+            }
+            Err(panic) => {
+                note(0);
+                drop(engine);
+                resume_unwind(panic)
+            }
+        }
     })
 }
 
@@ -90,8 +107,31 @@ pub(super) fn log(level: Level, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::shell::Shell;
+
     #[test]
     fn a_version_is_one_number() {
-        assert_eq!(super::number("7.0.15"), 0x0007_000f);
+        assert_eq!(number("7.0.15"), 0x0007_000f);
+    }
+
+    #[test]
+    fn a_panic_costs_a_state_and_no_more() {
+        let shell = Shell::new();
+        let node = shell.node();
+        let config = node.config.now();
+        let prepare = |engine: &mut Engine| engine.prepare(b"return 1", "name");
+        assert!(with(&node, &config, prepare).is_ok_and(|result| result.is_ok()));
+        let used = node.scripts.lua_bytes();
+        assert!(used > 0);
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            with(&node, &config, |_| -> std::result::Result<(), _> { panic!("on purpose") })
+        }));
+        assert!(broken.is_err());
+        assert_eq!(node.scripts.lua_bytes(), 0);
+        assert!(with(&node, &config, prepare).is_ok_and(|result| result.is_ok()));
+        assert!(node.scripts.lua_bytes() > 0);
+        give_up(&node);
+        assert_eq!(node.scripts.lua_bytes(), 0);
     }
 }

@@ -37,7 +37,7 @@ const SCRIPT: &[Command] = &[
     shared(Command::write("script|flush", -2, Keys::None, flush)),
     Command::session("script|help",    2, help).loading().stale(),
     Command::session("script|kill",    2, kill).no_script(),
-    shared(Command::write("script|load",   3, Keys::None, load)).stale(),
+    shared(Command::scripted("script|load", 3, (Keys::None, Access::Write), load)).stale(),
 ];
 
 const fn scripted(command: Command) -> Command {
@@ -63,11 +63,9 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-/// The text and its hash, which everybody may use from now on.
-fn remembered<'a>(cx: &NestedCx<'_>, text: &'a [u8]) -> Script<'a> {
-    let hash = script::sha1_hex(text);
-    cx.node.scripts.remember(&hash, text);
-    Script { name: hash, text: text.into() }
+/// The text and its hash, which everybody may use once it was compiled.
+fn brought(text: &[u8]) -> Script<'_> {
+    Script { name: script::sha1_hex(text), text: text.into(), is_kept: false }
 }
 
 /// The script with a hash: of this node's EVAL, or of SCRIPT LOAD.
@@ -81,15 +79,15 @@ fn known<'a>(cx: &NestedCx<'_>, write: &WriteCx<'_>, hash: &[u8]) -> Result<Scri
         Some(text) => text.to_vec(),
         None => kept::script(&write.txn, hash.as_bytes())?.ok_or_else(none)?,
     };
-    Ok(Script { name: hash, text: text.into() })
+    Ok(Script { name: hash, text: text.into(), is_kept: true })
 }
 
 fn eval(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
-    run::eval(cx, write, args, (false, |cx, _, text| Ok(remembered(cx, text))))
+    run::eval(cx, write, args, (false, |_, _, text| Ok(brought(text))))
 }
 
 fn eval_ro(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
-    run::eval(cx, write, args, (true, |cx, _, text| Ok(remembered(cx, text))))
+    run::eval(cx, write, args, (true, |_, _, text| Ok(brought(text))))
 }
 
 fn evalsha(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
@@ -138,16 +136,18 @@ fn flush(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     Ok(reply.ok())
 }
 
-fn load(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+/// A long text takes long to compile: as a script, on a thread for them and without the write gate.
+fn load(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {
     let text = args.bytes()?;
-    script::check(text).map_err(|error| Error::text(error.to_string()))?;
+    script::check(text, engine::memory_max(cx.config))
+        .map_err(|error| Error::text(error.to_string()))?;
     let hash = script::sha1_hex(text);
     if !cx.node.engine().role.is_master() {
         cx.node.scripts.remember(&hash, text);
-    } else if kept::script(&cx.txn, hash.as_bytes())?.is_none() {
-        kept::put(&mut cx.txn, &hash, text);
+    } else if kept::script(&write.txn, hash.as_bytes())?.is_none() {
+        kept::put(&mut write.txn, &hash, text);
     }
-    Ok(reply.bulk(hash.as_bytes()))
+    Ok(cx.reply().bulk(hash.as_bytes()))
 }
 
 fn kill(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {

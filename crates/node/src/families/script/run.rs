@@ -29,6 +29,8 @@ use crate::session::{Command, NestedCx, WriteCx};
 pub(super) struct Script<'a> {
     pub(super) name: String,
     pub(super) text: Cow<'a, [u8]>,
+    /// Others may call it by its hash; if not, they may once it was compiled.
+    pub(super) is_kept: bool,
 }
 
 /// Where EVAL and its kin find their script: from their first argument.
@@ -61,7 +63,12 @@ pub(super) fn eval(
     let Header { flags, .. } = script::parse_header(&script.text, false)
         .map_err(|error: HeaderError| Error::err(error))?;
     let rules = Rules { flags, is_read_only, is_function: false };
+    let node = Arc::clone(cx.node);
     run(cx, write, (words, &script.name, rules), (keys, arguments), |engine, host, job| {
+        if !script.is_kept {
+            engine.prepare(&script.text, job.name)?;
+            node.scripts.remember(job.name, &script.text);
+        }
         engine.eval(&script.text, host, job)
     })
 }
