@@ -145,8 +145,8 @@ pub fn folder(node: &Node) -> PathBuf {
     }
 }
 
-/// Removes what a process that ended within a copy has left under the name that RocksDB makes it by:
-/// links to every table of then. To be called at the start.
+/// Removes what a process that ended within a copy has left under the name that RocksDB makes it
+/// by: links to every table of then. To be called at the start.
 pub fn sweep(node: &Node) {
     let mut path = folder(node).into_os_string();
     path.push(".new.tmp");

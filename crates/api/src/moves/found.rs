@@ -24,8 +24,8 @@ pub struct Found {
 
 impl Found {
     /// What is in the way of a shard that is given these slots: keys that nobody would find, and
-    /// slots whose data is elsewhere. Nothing is in the way of a node without any keys, whatever moves
-    /// it was in: its marks are those of another cluster.
+    /// slots whose data is elsewhere. Nothing is in the way of a node without any keys, whatever
+    /// moves it was in: its marks are those of another cluster.
     ///
     /// # Errors
     /// Which slots, and what of them.

@@ -136,8 +136,8 @@ async fn led(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>) -> Option<u6
 }
 
 /// A master with data, as one that a backup was restored to: keys in slots of others would be found
-/// by nobody, and slots whose data is elsewhere would seem empty. Nodes that do not know the question
-/// are taken as they are.
+/// by nobody, and slots whose data is elsewhere would seem empty. Nodes that do not know the
+/// question are taken as they are.
 pub(super) async fn keys_fit(
     registry: &App,
     shard: &Shard,
@@ -162,8 +162,8 @@ pub(super) async fn keys_fit(
     })
 }
 
-/// Asks every node at once; each must be in cluster mode and hold no topology. The highest number of
-/// a move that a node knows.
+/// Asks every node at once; each must be in cluster mode and hold no topology. The highest number
+/// of a move that a node knows.
 pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],

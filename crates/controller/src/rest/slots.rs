@@ -4,10 +4,12 @@ use api::moves::Slots;
 use planner::Shard;
 use topology::SLOT_COUNT;
 
-/// Gives each shard the slots of its text, `-` for none; without any texts they keep what they have.
+/// Gives each shard the slots of its text, `-` for none; without any texts they keep what they
+/// have.
 ///
 /// # Errors
-/// Another number of texts than of shards; what is no slots; slots that are given twice, or to nobody.
+/// Another number of texts than of shards; what is no slots; slots that are given twice, or to
+/// nobody.
 pub(super) fn give(shards: &mut [Shard], texts: &[String]) -> Result<(), String> {
     if texts.is_empty() {
         return Ok(());

@@ -11,8 +11,8 @@
 //! the owner serves, and the other side is empty.
 //!
 //! Deliberately left out: asynchronous shards, clocks and expiry, load balancers, several slots. Of
-//! another slot there is a copy that a move of an earlier store has left ([`Begin::Reused`]); a store
-//! of before has the same owner.
+//! another slot there is a copy that a move of an earlier store has left ([`Begin::Reused`]); a
+//! store of before has the same owner.
 
 mod act;
 mod check;

@@ -116,8 +116,8 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
     })
 }
 
-/// What the data says of slots that moved counts for the cluster that it was said in: of another one
-/// it is deleted, before anything is served by it. Alone with the gate.
+/// What the data says of slots that moved counts for the cluster that it was said in: of another
+/// one it is deleted, before anything is served by it. Alone with the gate.
 fn be_of_cluster(node: &Node, store: &Store) -> Result<(), storage::Error> {
     let Some(name) = node.cluster.load().cluster_id() else { return Ok(()) };
     let marks = store.be_of_cluster(&name.to_string())?;

@@ -57,8 +57,8 @@ pub struct Answer {
     pub version: i64,
     /// It knows what is asked of it here.
     pub knows_moves: bool,
-    /// The highest number of a move that it knows, by its data or by what it holds back; 0 from nodes
-    /// that do not say.
+    /// The highest number of a move that it knows, by its data or by what it holds back; 0 from
+    /// nodes that do not say.
     pub newest: MoveId,
     /// And a rate in an order to pull.
     pub knows_rates: bool,

@@ -114,8 +114,8 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     attempt(cx, one, (s, d), (&giver, &taker), plan);
 }
 
-/// The number has been another move's, of which this record knows nothing: of other slots, or it has
-/// ended at one of both.
+/// The number has been another move's, of which this record knows nothing: of other slots, or it
+/// has ended at one of both.
 fn is_others(one: &Move, (s, d): (Side<'_>, Side<'_>)) -> bool {
     let has_ended = |mark: Option<Mark>| matches!(mark, Some(Mark::Held | Mark::Gone { .. }));
     !s.knows(one)

@@ -300,8 +300,8 @@ fn drop_staged(ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
     }
 }
 
-/// A mark of the number over what earlier moves have brought, which says as they do: the move is over
-/// with it, and nothing is served or deleted that was not before.
+/// A mark of the number over what earlier moves have brought, which says as they do: the move is
+/// over with it, and nothing is served or deleted that was not before.
 fn kept(id: MoveId, slots: &Slots, table: &Table) -> Option<Mark> {
     let held = |slot: &u16| table.newest(*slot).filter(|mark| mark.state == State::Held);
     let version = slots.iter().filter_map(|slot| held(&slot)).map(|mark| mark.version).min()?;

@@ -1,8 +1,8 @@
 //! Which cluster the marks of a database are of, and which slots have keys in it.
 //!
 //! Marks are records, so they are in every copy of the database: also in a backup that is restored
-//! into another cluster, whose record knows nothing of those moves, and at nodes that are taken out of
-//! one cluster and into another.
+//! into another cluster, whose record knows nothing of those moves, and at nodes that are taken out
+//! of one cluster and into another.
 
 use rocksdb::WriteBatch;
 
@@ -24,9 +24,9 @@ impl Store {
     }
 
     /// Notes whose data this is; how many marks of another cluster were deleted for it, and with
-    /// them, in the same batch, what was never this shard's or is not any more: parts of copies, and
-    /// what was given away and not deleted yet. Marks of data that does not say are taken for that
-    /// cluster's own. To be called by a master, alone with the write gate.
+    /// them, in the same batch, what was never this shard's or is not any more: parts of copies,
+    /// and what was given away and not deleted yet. Marks of data that does not say are taken for
+    /// that cluster's own. To be called by a master, alone with the write gate.
     ///
     /// # Errors
     /// I/O errors.
@@ -55,7 +55,8 @@ impl Store {
         Ok(keys.len())
     }
 
-    /// Slots with keys that are this shard's by the marks: ranges in order. Reads one record of each.
+    /// Slots with keys that are this shard's by the marks: ranges in order. Reads one record of
+    /// each.
     ///
     /// # Errors
     /// I/O errors.
@@ -145,7 +146,7 @@ mod tests {
             [(0, 0), (10, 10), (20, 20), (70, 70), (80, 80), (90, 90)]
         );
         let all = records(&store);
-        // Who does not say whose they are: of a version of before.
+        // Marks that do not say whose they are: of a version of before.
         assert_eq!(store.be_of_cluster("0000000000000001").unwrap(), 0);
         assert_eq!((store.marks().unwrap().table().iter().count(), records(&store)), (4, all));
         let latest = store.latest_sequence();

@@ -48,8 +48,8 @@ pub struct Chunk {
 /// nothing (rule M15).
 ///
 /// # Errors
-/// I/O errors, a cursor that is none; [`Error::TooLarge`] where much more lies behind each other than
-/// a chunk is to have, under keys of which no cursor can name one.
+/// I/O errors, a cursor that is none; [`Error::TooLarge`] where much more lies behind each other
+/// than a chunk is to have, under keys of which no cursor can name one.
 pub fn chunk(
     at: &Snapshot<'_>,
     slots: &Slots,
@@ -104,8 +104,8 @@ pub fn chunk(
     Ok(Chunk { records: std::mem::take(writer.finish()), cursor: Cursor::End })
 }
 
-/// The end of a chunk at a key that is too long for a cursor: where something shorter lies between it
-/// and the next one, the chunk ends there.
+/// The end of a chunk at a key that is too long for a cursor: where something shorter lies between
+/// it and the next one, the chunk ends there.
 #[derive(Default)]
 struct Long {
     /// The newest record's key, where the chunk is as large as it should be.

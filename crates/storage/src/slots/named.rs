@@ -6,8 +6,8 @@ use super::{STAGES, bounds, slot_of};
 use crate::Error;
 use crate::batch::{self, Record};
 
-/// The slots of the records of a batch, in every family of data; of a range that is deleted all that
-/// it goes through. Records that lie in no slot name none.
+/// The slots of the records of a batch, in every family of data; of a range that is deleted all
+/// that it goes through. Records that lie in no slot name none.
 ///
 /// # Errors
 /// Bytes that are no batch.
@@ -55,6 +55,6 @@ mod tests {
         writer.delete_range(Family::Metadata, &key(100, b"b"), &key(102, b""));
         let bytes = writer.finish().to_vec();
         assert_eq!(Vec::from_iter(named(&bytes).unwrap()), [7, 100, 101, 16_383]);
-        assert!(named(b"x").is_err());
+        assert!(named(&bytes[..bytes.len() - 1]).is_err());
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
 }
 
 /// `MOVE PULL …`: a taker of slots asks for their copy. `MOVE SHOW`: what the data here says of
-/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take; `MOVE KEYS`: which have keys.
+/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take; `MOVE KEYS`: which have
+/// keys.
 pub(super) fn of_move(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
