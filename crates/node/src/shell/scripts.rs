@@ -218,14 +218,16 @@ fn a_long_text_is_loaded_without_the_write_gate_and_within_bounds() {
     let text = "f()\t".repeat(9 << 20);
     let refused = "-ERR Error compiling script (new function): not enough memory";
     let loading = beside(shell.beside(), format!("SCRIPT LOAD {text}"));
-    let mut longest = Duration::ZERO;
+    let (began, mut longest) = (std::time::Instant::now(), Duration::ZERO);
     while !loading.is_finished() {
         let before = std::time::Instant::now();
         drop(shell.node.gate.write());
         longest = longest.max(before.elapsed());
     }
     assert_eq!(loading.join().unwrap(), refused);
-    assert!(longest < Duration::from_millis(250), "{longest:?}");
+    // Held all the while, it would be had once, at the end.
+    let taken = began.elapsed();
+    assert!(2 * longest < taken, "{longest:?} of {taken:?}");
     assert_eq!(shell.run(&format!("EVAL {text} 0")), refused);
     assert_eq!(shell.run("SCRIPT LOAD return\t1"), {
         format!("$40 {}", script::sha1_hex(b"return\t1"))
