@@ -352,7 +352,7 @@ fn backups_of_a_cluster_whose_slots_moved_are_restored_with_their_slots() -> Res
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    ctl(&["move", "slots", "0-4095", "--to", "1"])?;
+    ctl(&["move", "slots", "0-4095", "--to", "1", "--yes"])?;
     wait::until("the slots have moved", 2 * PATIENCE, || {
         let moves: Json = serde_json::from_str(&ctl(&["--json", "moves"])?)?;
         ensure!(moves["moves"].as_array().is_some_and(Vec::is_empty), "{moves:#}");
@@ -391,7 +391,7 @@ fn backups_of_a_cluster_whose_slots_moved_are_restored_with_their_slots() -> Res
         ensure!(answers == [Reply::Bulk(b"kept".to_vec())], "{key}: {answers:?}");
     }
     // Nothing of the moves of the old cluster is in the way of new ones.
-    restored.ctl(&["move", "slots", "0-4095", "--to", "0"])?;
+    restored.ctl(&["move", "slots", "0-4095", "--to", "0", "--yes"])?;
     wait::until("slots move in the new cluster", 2 * PATIENCE, || {
         let moves: Json = serde_json::from_str(&restored.ctl(&["--json", "moves"])?)?;
         let last = moves["done"].as_array().and_then(|done| done.last()).context("none is over")?;
