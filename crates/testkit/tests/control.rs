@@ -87,7 +87,8 @@ fn ctl_waits_for_no_controller_for_ever() -> Result<()> {
     }
     drop(stopped);
     wait::until("an answer", PATIENCE, || {
-        let (_, said) = ctl(&["status"])?;
+        // It may have made the namespace: nobody has taken that back.
+        let (_, said) = ctl(&["status", "-n", "local"])?;
         ensure!(said.contains("cluster local/main"), "{said}");
         Ok(())
     })
