@@ -256,7 +256,8 @@ fn a_full_copy_that_does_not_fit_is_not_begun_and_one_that_filled_the_disk_makes
         Ok(())
     })?;
     ensure!(!replica.dir().join("sync_checkpoint").exists(), "something was kept");
-    ensure!(replica.call(&["GET", "mine"])?.text() == "1", "its own data is not in service");
+    let said = replica.call(&["GET", "mine"])?;
+    ensure!(said.text() == "1", "its own data is not in service: {said:?}");
     let status = replica.process.take().context("it runs")?.terminate()?;
     ensure!(status.success(), "{status}: {}", replica.said());
 

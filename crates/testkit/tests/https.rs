@@ -378,7 +378,7 @@ fn tls_ends_at_a_balancer_and_its_node_knows_who_came() -> Result<()> {
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
     let url = format!("http://{HERE}:{}/api/v1/desired", balancer.port);
     wait::until("the frontend is open", PATIENCE, || {
-        let answer = runtime.block_on(client.put(&url).json(&desired).send())?;
+        let answer = runtime.block_on(async { client.put(&url).json(&desired).send().await })?;
         ensure!(answer.status().is_success(), "{}", answer.status());
         Ok(())
     })?;
