@@ -657,3 +657,20 @@ fn haproxy_takes_every_configuration_that_is_made() {
     }
     println!("{made} taken by HAProxy, {refused} refused before: two frontends on one address");
 }
+
+/// Its authority ends while a name is looked up: what serves stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_leads_no_more_cuts_nothing() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let there = instance.driver().resolving_by(resolver(Says::At(&[[127, 0, 0, 1]])));
+    there.apply(&by_name(1, &listen, &a)).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    client.echo("here").await.unwrap();
+    let elsewhere = instance.driver().resolving_by(resolver(Says::At(&[[127, 0, 0, 9]])));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let may = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 1;
+    let error = elsewhere.apply_while(&by_name(2, &listen, &a), may).await.unwrap_err();
+    assert!(matches!(error, Error::Ended { .. }), "{error}");
+    client.echo("still here").await.unwrap();
+}

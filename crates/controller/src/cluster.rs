@@ -309,12 +309,13 @@ impl Cluster {
         state.record.nodes().map(witness).collect()
     }
 
-    /// Adds what is heard of its nodes.
+    /// Adds what is heard of its nodes. One that answers with an error is heard, as it is by those
+    /// who stand by and only observe it.
     pub(crate) fn hears(&self, hearing: &mut planner::Hearing) {
         let (now, state) = (self.shared.now(), self.state.lock());
-        for node in state.record.nodes() {
-            let answered_at = state.observed.node(&node.1.id).seen.as_ref();
-            hearing.add(answered_at.map(|seen| seen.received_at), &self.shared.policy, now);
+        for (_, node) in state.record.nodes() {
+            let answered_at = state.observed.node(&node.id).answered_at;
+            hearing.add(answered_at, &self.shared.policy, now);
         }
     }
 

@@ -105,11 +105,16 @@ async fn probe(State(node): State<Arc<Node>>, ask: fn(&Node, &Engine) -> Verdict
 }
 
 fn judge(node: &Node, ask: fn(&Node, &Engine) -> Verdict) -> Verdict {
+    judge_by(node, node.gate.try_read_for(GATE_WAIT).as_deref(), ask)
+}
+
+/// The same, by what is behind the gate; `None` if that could not be had.
+fn judge_by(node: &Node, engine: Option<&Engine>, ask: fn(&Node, &Engine) -> Verdict) -> Verdict {
     if *node.shutdown().borrow() {
         return Err("shutting down".into());
     }
-    match node.gate.try_read_for(GATE_WAIT) {
-        Some(engine) => ask(node, &engine),
+    match engine {
+        Some(engine) => ask(node, engine),
         None => Err("busy: the write gate is taken, nothing is served".into()),
     }
 }
@@ -170,7 +175,8 @@ fn replica(node: &Node, engine: &Engine) -> Verdict {
 
 /// The metrics, with what `/healthz` would say.
 fn page(node: &Node, files: &files::Files) -> String {
-    metrics::render(node, files, judge(node, health).is_ok(), GATE_WAIT)
+    let is_ready = |engine: Option<&Engine>| judge_by(node, engine, health).is_ok();
+    metrics::render(node, files, is_ready, GATE_WAIT)
 }
 
 async fn metrics(State(node): State<Arc<Node>>, files: files::Files) -> Response {

@@ -346,8 +346,8 @@ fn role_word(node: &Node) -> &'static str {
     if node.engine().role.is_master() { "master" } else { "slave" }
 }
 
-/// The reply to a heartbeat: everything a controller decides by. Of slot moves
-/// it says nothing yet.
+/// The reply to a heartbeat: everything a controller decides by. The answers to what it asks of
+/// single moves are put into it behind this.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{Copied, End, Reply, Role as Word};
     let config = node.config.now();

@@ -94,6 +94,8 @@ pub struct Led {
 pub struct NodeObserved {
     /// Newest reply. Written by `question`.
     pub seen: Option<Seen>,
+    /// When it last answered, be it with an error. Written by [`Observed::heard`].
+    pub answered_at: Option<Time>,
     /// Heartbeat intervals without an answer since the last one.
     /// Counted by `node_task`, cleared by an answer ([`Observed::heard`]).
     pub misses: u32,
@@ -179,7 +181,8 @@ impl NodeObserved {
         self.master_sequence = Some(before.max(reply.sequence));
     }
 
-    fn heard(&mut self) {
+    fn heard(&mut self, at: Time) {
+        self.answered_at = self.answered_at.max(Some(at));
         self.misses = 0;
         self.missing_since = None;
         self.counts_from = None;
@@ -331,7 +334,7 @@ impl Observed {
                 node.counts_from.get_or_insert(at);
             }
         }
-        self.nodes.entry(id.to_owned()).or_default().heard();
+        self.nodes.entry(id.to_owned()).or_default().heard(at);
     }
 
     /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection.
@@ -359,6 +362,7 @@ impl Observed {
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
             seen: None,
+            answered_at: None,
             misses: 0,
             missing_since: None,
             counts_from: None,

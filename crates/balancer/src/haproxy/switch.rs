@@ -33,12 +33,13 @@ pub(super) async fn apply(
     desired: &Desired,
     may: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<Errors, Error> {
-    let ended = |of: &Haproxy| Error::Ended { instance: of.config.name.clone() };
+    let still = |of: &Haproxy| match may() {
+        true => Ok(()),
+        false => Err(Error::Ended { instance: of.config.name.clone() }),
+    };
     let backends = cx.backends().await?;
     let (mut wishes, mut errors) = wishes(memory, desired, &backends);
-    if !may() {
-        return Err(ended(cx.driver));
-    }
+    still(cx.driver)?;
     mark(cx, &backends, desired).await?;
     let mut servers = look(cx, desired).await?;
     let foreign = victims(&servers, &wishes, desired.term);
@@ -51,14 +52,14 @@ pub(super) async fn apply(
     // The wished node is elsewhere than it was.
     let left = victims(&servers, &wishes, desired.term);
     let dirty: HashSet<String> = left.iter().map(|server| server.backend.clone()).collect();
+    still(cx.driver)?;
     cut(cx, &left, &dirty).await?;
     servers.retain(|server| !left.contains(server));
     for (backend, wish) in &wishes {
-        if !may() {
-            return Err(ended(cx.driver));
-        }
+        still(cx.driver)?;
         open(cx, (backend.as_str(), wish), &servers, desired).await?;
     }
+    still(cx.driver)?;
     cut_old_workers(cx, &wishes).await?;
     Ok(errors)
 }

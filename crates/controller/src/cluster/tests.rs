@@ -251,6 +251,32 @@ async fn what_is_no_news_waits_for_more_and_what_is_does_not() {
     assert!(early.is_err(), "planned for nothing");
 }
 
+/// A leader that all nodes refuse is not deaf: to give the lead up would only raise the term.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_answers_with_an_error_is_heard() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    // Heard is what has answered within some of these.
+    let policy = Policy { heartbeat_ms: 3_600_000, ..Policy::default() };
+    let shared = Arc::new(Shared::new(Arc::new(store), policy).expect("threads"));
+    let cluster = Cluster::start(Arc::clone(&shared), test_pair(), None).expect("a cluster");
+    cluster.stop();
+    let heard = || {
+        let mut hearing = planner::Hearing::default();
+        cluster.hears(&mut hearing);
+        (hearing.nodes, hearing.heard)
+    };
+    assert_eq!(heard(), (2, 0));
+    let error = "ERR keep on disk from which store this node is led: no space";
+    cluster.state.lock().observed.complained(&"a".repeat(40), shared.now(), error);
+    assert_eq!(heard(), (2, 1));
+    // It refuses the store, and says who leads it.
+    let other = "b".repeat(40);
+    let told = api::heard::Told { myid: other.clone(), term: 9, ..api::heard::Told::default() };
+    assert!(rival::heard(&cluster, &other, &told, shared.now()));
+    assert_eq!(heard(), (2, 2));
+}
+
 /// A process ends its runtime, and not each cluster: nothing may go on to grant then.
 #[test]
 fn heartbeats_end_with_the_runtime_that_began_them() {

@@ -9,7 +9,7 @@ use api::heartbeat::{LeaseMode, LinkStatus, Resync};
 pub(super) use metrics::CONTENT_TYPE;
 use metrics::node as rows;
 use metrics::{Metric, Page};
-use storage::Stats;
+use storage::{Stats, Store};
 
 use super::files::{Aside, Files};
 
@@ -26,9 +26,18 @@ use crate::version;
 /// All metrics; `is_ready` is what `/healthz` says. What lies behind the write gate is left out when
 /// the gate cannot be had within `wait`, and what the database says of its files when its disk has
 /// not answered in that time: the last known is shown, with its age.
-pub(super) fn render(node: &Node, files: &Files, is_ready: bool, wait: Duration) -> String {
+pub(super) fn render(
+    node: &Node,
+    files: &Files,
+    is_ready: impl FnOnce(Option<&Engine>) -> bool,
+    wait: Duration,
+) -> String {
     let mut out = Page::with_capacity(16 << 10);
-    out.value(&rows::READY, u8::from(is_ready));
+    let engine = node.gate.try_read_for(wait);
+    out.value(&rows::READY, u8::from(is_ready(engine.as_deref())));
+    out.value(&rows::GATE_TAKEN, u8::from(engine.is_none()));
+    // A change of role must not wait for a disk because somebody looks at numbers.
+    let store = engine.and_then(|engine| engine_metrics(node, &engine, &mut out));
     process_metrics(node, &mut out);
     let ends_s = node.tls.now().map(|tls| tls.validity().ends_s());
     metrics::process::render(&mut out, &limits::http::closed(), ends_s);
@@ -37,23 +46,23 @@ pub(super) fn render(node: &Node, files: &Files, is_ready: bool, wait: Duration)
     latency_metrics(node, &mut out);
     lease_metrics(node, &mut out);
     replication_metrics(node, &mut out);
-    let engine = node.gate.try_read_for(wait);
-    out.value(&rows::GATE_TAKEN, u8::from(engine.is_none()));
-    let Some(engine) = engine else { return out.into_text() };
-    grant_metrics(node, &engine, &mut out);
-    out.value(&rows::ROLE_MASTER, u8::from(engine.role.is_master()));
-    out.value(&rows::LOADING, u8::from(engine.store.is_none()));
-    out.value(&rows::ROLE_CHANGES, engine.generation);
-    let Some(store) = engine.store.clone() else { return out.into_text() };
+    let Some(store) = store else { return out.into_text() };
     out.value(&rows::STORAGE_LOG_WAIT_SECONDS, store.log_wait_ms() as f64 / 1000.0);
-    // A change of role must not wait for a disk because somebody looks at numbers.
-    drop(engine);
     if let Some((stats, age)) = files.ask(store, &node.dir, wait) {
         out.value(&rows::STORAGE_STATS_AGE_SECONDS, age.as_secs_f64());
         storage_metrics(&stats, &mut out);
         aside_metrics(files.aside(), &mut out);
     }
     out.into_text()
+}
+
+/// What lies behind the write gate; returns the database, if it is there.
+fn engine_metrics(node: &Node, engine: &Engine, out: &mut Page) -> Option<Store> {
+    grant_metrics(node, engine, out);
+    out.value(&rows::ROLE_MASTER, u8::from(engine.role.is_master()));
+    out.value(&rows::LOADING, u8::from(engine.store.is_none()));
+    out.value(&rows::ROLE_CHANGES, engine.generation);
+    engine.store.clone()
 }
 
 fn aside_metrics(aside: Aside, out: &mut Page) {
@@ -245,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         node.stats.workers[0].command(0, 1500, crate::stats::Outcome::Done);
-        let text = render(&node, &Files::default(), true, Duration::from_secs(60));
+        let text = render(&node, &Files::default(), |_| true, Duration::from_secs(60));
         let mut announced: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -278,7 +287,7 @@ mod tests {
         std::fs::write(discarded.join("1-2.jsonl"), "12345").unwrap();
         std::fs::create_dir_all(folder.path().join("db.deposed")).unwrap();
         std::fs::write(folder.path().join("db.deposed/000001.sst"), "123").unwrap();
-        let text = render(&node, &Files::default(), true, Duration::from_secs(60));
+        let text = render(&node, &Files::default(), |_| true, Duration::from_secs(60));
         for row in ["discarded_files 1", "discarded_bytes 5", "deposed_bytes 3"] {
             assert!(text.contains(&format!("\nholdfast_node_{row}\n")), "{row}");
         }
@@ -290,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         let _taken = node.gate.write();
-        let text = render(&node, &Files::default(), true, Duration::from_millis(1));
+        let text = render(&node, &Files::default(), |_| true, Duration::from_millis(1));
         assert!(text.contains("\nholdfast_node_gate_taken 1\n"));
         assert!(!text.contains("holdfast_node_storage_sequence"));
     }

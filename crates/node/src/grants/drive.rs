@@ -200,7 +200,7 @@ async fn keep_terms(node: &Arc<Node>) {
         tokio::time::sleep(LOOK).await;
         let Some(term) = node.grants.term_to_keep() else { continue };
         let keeping = Arc::clone(node);
-        let kept = tokio::task::spawn_blocking(move || leader::keep_term(&keeping, term));
+        let kept = tokio::task::spawn_blocking(move || leader::keep_term(&keeping));
         match kept.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

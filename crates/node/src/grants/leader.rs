@@ -42,6 +42,10 @@ pub(super) fn begin(node: &Node, term: u64, said: Option<Said>) -> Result<(), No
     // Another connection may have been faster.
     let Some(store) = to_begin()? else { return Ok(()) };
     let before = grants.store();
+    if before.is_none() && node.cluster.load().id().is_none() {
+        // It was made nobody's since it was judged for whom this is.
+        return Ok(());
+    }
     if before.is_none() && kept.failed_at.is_some_and(|at| at.elapsed() < KEEP_AGAIN) {
         return Ok(());
     }
@@ -84,10 +88,10 @@ pub fn obey(node: &Node, term: u64, said: Option<Said>) -> Result<(), NotBegun> 
     Ok(node.grants.holder.lock().obey(term, said)?)
 }
 
-/// Puts a higher term on disk.
-pub(super) fn keep_term(node: &Node, term: u64) -> io::Result<()> {
+/// Puts a higher term on disk; none where the node was made nobody's meanwhile.
+pub(super) fn keep_term(node: &Node) -> io::Result<()> {
     let kept = node.grants.kept.lock();
-    let term = node.grants.term_on_disk().max(term);
+    let Some(term) = node.grants.term_to_keep() else { return Ok(()) };
     identity::keep_obeyed(&node.dir, Obeyed { term, store: kept.store })?;
     node.grants.kept_term(term);
     Ok(())

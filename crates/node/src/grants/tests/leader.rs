@@ -1,9 +1,10 @@
 //! From which store this node is led (rule O7).
 
-use api::store::{Heeds, StoreId};
+use api::store::{Heeds, Said, StoreId};
 
 use super::*;
 use crate::grants::identity::{Obeyed, load_obeyed};
+use crate::grants::leader::{begin, keep_term};
 
 const OWN: StoreId = StoreId { name: 0xaa, generation: 2 };
 const OTHER: StoreId = StoreId { name: 0xbb, generation: 9 };
@@ -131,6 +132,11 @@ fn a_reset_makes_it_nobodys() {
     assert_eq!(node.ask(&["CLUSTER", "RESET", "HARD"]), "+OK");
     assert_eq!(told(&node), (0, Heeds::Nobody));
     assert_eq!(load_obeyed(&node.node.dir), Obeyed::default());
+    // What was on its way to the disk then.
+    begin(&node.node, 9, Some(Said { by: OWN, instead_of: None })).unwrap();
+    keep_term(&node.node).unwrap();
+    assert_eq!(told(&node), (0, Heeds::Nobody));
+    assert!(!node.node.dir.join("term").exists());
     // Its former controller, which has it in its record still.
     assert_eq!(led(&beat(&node, &m(), "9", &["STORE", "aa", "2"])), Heeds::Nobody);
 }
