@@ -4,8 +4,9 @@
 //! A request's head has a limit from its first byte to its last, so that one byte a minute holds
 //! no place. Where all places are taken, an idle connection gives its own to the next that comes:
 //! first one that has shown no token, of the address that has most of them, the oldest first; then
-//! the one with a token that has been idle for longest. A request that is being answered keeps its
-//! place. Whether a token is good is not decided here: see [`Conduct::know`].
+//! the one with a token that has been idle for longest. A request keeps its place until its handler
+//! has answered; an answer that its client is slow to take keeps none. Whether a token is good is
+//! not decided here: see [`Conduct::know`].
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -605,17 +606,18 @@ mod tests {
     /// rest between two.
     #[tokio::test]
     async fn a_connection_outlives_the_limit_of_its_heads() {
-        let head = Duration::from_millis(500);
+        let head = Duration::from_secs(3);
+        let longer = head * 5 / 4;
         let (address, gate) = serve(1, NEVER, head).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let released = async {
-            let longer = tokio::time::timeout(head * 2, std::future::pending::<()>()).await;
-            assert!(longer.is_err());
+            let waited = tokio::time::timeout(longer, std::future::pending::<()>()).await;
+            assert!(waited.is_err());
             gate.release.notify_one();
         };
         let (answered, ()) = tokio::join!(request(&mut stream, "/held", "held"), released);
         answered.unwrap();
-        let rest = tokio::time::timeout(head * 2, stream.read(&mut [0; 8])).await;
+        let rest = tokio::time::timeout(longer, stream.read(&mut [0; 8])).await;
         assert!(rest.is_err(), "it was closed");
         request(&mut stream, "/", "here").await.unwrap();
     }

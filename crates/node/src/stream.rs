@@ -394,14 +394,8 @@ impl Inner {
 }
 
 impl Secure {
-    /// Counts bytes as written only once they have left: a caller that does not flush must not
-    /// leave an answer behind. One that was told to wait offers the same bytes again.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.pending == 0 {
-            self.pending = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes))?;
-        }
-        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
-        Poll::Ready(Ok(std::mem::take(&mut self.pending).min(bytes.len())))
+        web::secure::poll_write(&mut self.tls, &mut self.pending, cx, bytes)
     }
 }
 
@@ -427,13 +421,7 @@ impl AsyncRead for Stream {
         ready!(self.inner.poll_greet(cx))?;
         match &mut self.inner {
             Inner::Plain(socket) => Pin::new(socket).poll_read(cx, to),
-            Inner::Secure(secure) => match Pin::new(&mut secure.tls).poll_read(cx, to) {
-                // Clients close without saying so first: what they sent is whole commands or none.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Poll::Ready(Ok(()))
-                }
-                read => read,
-            },
+            Inner::Secure(secure) => web::secure::poll_read(&mut secure.tls, cx, to),
             _ => Poll::Ready(Err(gone())),
         }
     }

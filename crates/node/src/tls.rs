@@ -280,8 +280,9 @@ fn is_of_a_ca(path: &Path) -> bool {
     };
     let is_named = ["pem", "crt", "cer"].iter().any(|known| kind.eq_ignore_ascii_case(known));
     let is_hash = name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_digit());
     let is_hidden = name.starts_with('.');
-    !is_hidden && (is_named || (is_hash && kind.bytes().all(|byte| byte.is_ascii_digit())))
+    !is_hidden && (is_named || (is_hash && is_number))
 }
 
 /// Everybody who may vouch for others; `None` where nobody is named.
@@ -420,6 +421,22 @@ mod tests {
             tls_key_file: key_pem,
             tls_auth_clients: AuthClients::No,
             ..Values::default()
+        }
+    }
+
+    #[test]
+    fn files_of_a_folder_of_cas_are_known_by_their_names() {
+        for (name, is_known) in [
+            ("ca.pem", true),
+            ("ca.CRT", true),
+            ("abcdef12.0", true),
+            ("abcdef12.", false),
+            ("abcdef12.r0", false),
+            ("abcdef1.0", false),
+            (".ca.pem", false),
+            ("ca", false),
+        ] {
+            assert_eq!(is_of_a_ca(Path::new(name)), is_known, "{name}");
         }
     }
 

@@ -191,7 +191,8 @@ fn conduct(request: &Request) -> Option<&Arc<Conduct>> {
     request.extensions().get::<ConnectInfo<Ends>>()?.0.conduct.as_ref()
 }
 
-/// The connection keeps its place while its request is answered, and the body has its limit.
+/// The connection keeps its place until its request's handler has answered, and the body has its
+/// limit.
 async fn serve(request: Request, next: Next) -> Response {
     let _served = conduct(&request).map(Conduct::serve);
     let has_body = !request.body().is_end_stream();

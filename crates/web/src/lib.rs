@@ -17,6 +17,7 @@ mod listener;
 mod live;
 mod place;
 mod secret;
+pub mod secure;
 pub mod supervisor;
 pub mod terminate;
 pub mod tls;

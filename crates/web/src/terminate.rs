@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -16,14 +16,16 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::authority::Authority;
 use crate::certs::{self, Clients, Fault, Own, Validity};
+use crate::secure;
 
-/// How long a handshake may take, and how long the first byte of a client is waited for that may
-/// speak in clear.
+/// How long a handshake may take, with the wait for the first byte of a client that may speak in
+/// clear.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first byte of a TLS record of the kind "handshake", which begins no command.
 const HANDSHAKE: u8 = 0x16;
@@ -34,6 +36,7 @@ pub const CERT: &str = "tls.terminate.cert_file";
 pub const KEY: &str = "tls.terminate.key_file";
 const CLIENT_CA: &str = "tls.terminate.client_ca_file";
 const OPTIONAL: &str = "tls.terminate.client_optional";
+const FRONTENDS: &str = "tls.terminate.frontends";
 
 /// The table `tls.terminate` of a balancer's configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -53,13 +56,35 @@ pub struct Terminate {
     pub plain: bool,
 }
 
+impl Terminate {
+    /// The frontends that are listed.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn places(&self) -> Result<Vec<Authority>, Fault> {
+        let place = |text: &String| match text.parse::<Authority>() {
+            Ok(at) if at.has_port() => Ok(at),
+            _ => {
+                let why = format!("`{text}` is no frontend: host:port as the controller says it");
+                Err(Fault::of(FRONTENDS, why))
+            }
+        };
+        self.frontends.iter().map(place).collect()
+    }
+}
+
+/// Whether the frontend at this address is meant, however the address is written.
+fn is_meant(frontends: &[Authority], frontend: &str) -> bool {
+    frontends.is_empty() || frontend.parse().is_ok_and(|at: Authority| frontends.contains(&at))
+}
+
 /// What the files of such a table hold.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     server: Arc<ServerConfig>,
     chain: Vec<CertificateDer<'static>>,
     validity: Validity,
-    frontends: Vec<String>,
+    frontends: Vec<Authority>,
     plain: bool,
 }
 
@@ -89,7 +114,7 @@ impl Loaded {
             server,
             chain: own.cert.clone(),
             validity,
-            frontends: table.frontends.clone(),
+            frontends: table.places()?,
             plain: table.plain,
         })
     }
@@ -104,10 +129,9 @@ impl Loaded {
 
     /// What the clients of this frontend are greeted with; `None`: it passes on what they send.
     pub(crate) fn at(&self, frontend: &str) -> Option<Terminator> {
-        let is_meant = self.frontends.is_empty()
-            || self.frontends.iter().any(|at| at.eq_ignore_ascii_case(frontend));
         let acceptor = || TlsAcceptor::from(Arc::clone(&self.server));
-        is_meant.then(|| Terminator { acceptor: acceptor(), plain: self.plain })
+        is_meant(&self.frontends, frontend)
+            .then(|| Terminator { acceptor: acceptor(), plain: self.plain })
     }
 }
 
@@ -122,13 +146,14 @@ impl Terminator {
     /// Greets a client; what it says comes in clear from then on.
     ///
     /// # Errors
-    /// Those of the connection and of the handshake; it takes longer than ten seconds; the
-    /// certificate of a client that comes again has run out.
+    /// Those of the connection and of the handshake; it takes longer than ten seconds, from the
+    /// start; the certificate of a client that comes again has run out.
     pub async fn greet(self, socket: TcpStream) -> io::Result<Client> {
-        if self.plain && !begins_with_handshake(&socket).await? {
+        let deadline = Instant::now() + PATIENCE;
+        if self.plain && !begins_with_handshake(&socket, deadline).await? {
             return Ok(Client::Plain(socket));
         }
-        let tls = timeout(PATIENCE, self.acceptor.accept(socket)).await??;
+        let tls = timeout_at(deadline, self.acceptor.accept(socket)).await??;
         certs::check_resumed(tls.get_ref().1, certs::now_s())?;
         Ok(Client::Secure(Box::new(Secure { tls, pending: 0 })))
     }
@@ -136,9 +161,9 @@ impl Terminator {
 
 /// Looks at the first byte without taking it. A client that is silent says nothing in clear, which
 /// is its right.
-async fn begins_with_handshake(socket: &TcpStream) -> io::Result<bool> {
+async fn begins_with_handshake(socket: &TcpStream, deadline: Instant) -> io::Result<bool> {
     let mut first = [0; 1];
-    match timeout(PATIENCE, socket.peek(&mut first)).await {
+    match timeout_at(deadline, socket.peek(&mut first)).await {
         Ok(count) => Ok(count? > 0 && first == [HANDSHAKE]),
         Err(_) => Ok(false),
     }
@@ -213,26 +238,14 @@ impl AsyncRead for Client {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, to),
-            Self::Secure(secure) => match Pin::new(&mut secure.tls).poll_read(cx, to) {
-                // Clients close without saying so first: what they sent is whole commands or none.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Poll::Ready(Ok(()))
-                }
-                read => read,
-            },
+            Self::Secure(secure) => secure::poll_read(&mut secure.tls, cx, to),
         }
     }
 }
 
 impl Secure {
-    /// Counts bytes as written only once they have left: nobody flushes what a session leaves. One
-    /// that was told to wait offers the same bytes again.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.pending == 0 {
-            self.pending = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes))?;
-        }
-        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
-        Poll::Ready(Ok(std::mem::take(&mut self.pending).min(bytes.len())))
+        secure::poll_write(&mut self.tls, &mut self.pending, cx, bytes)
     }
 }
 
@@ -260,5 +273,35 @@ impl AsyncWrite for Client {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Secure(secure) => Pin::new(&mut secure.tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frontend_is_listed_however_its_address_is_written() {
+        let places = |frontends: &[&str]| {
+            let frontends = frontends.iter().map(ToString::to_string).collect();
+            Terminate { frontends, ..Terminate::default() }.places()
+        };
+        let listed = ["LB.test:7000", "[2001:DB8:0::1]:7000", "10.0.8.1:7000"];
+        let listed = places(&listed).unwrap();
+        for (frontend, expected) in [
+            ("lb.test:7000", true),
+            ("Lb.Test.:7000", true),
+            ("[2001:db8::1]:7000", true),
+            ("[2001:db8:0:0::1]:7000", true),
+            ("[::ffff:10.0.8.1]:7000", true),
+            ("lb.test:7001", false),
+            ("b.test:7000", false),
+            ("10.0.8.2:7000", false),
+            ("no frontend", false),
+        ] {
+            assert_eq!(is_meant(&listed, frontend), expected, "{frontend}");
+        }
+        assert!(is_meant(&[], "b.test:7000"));
+        assert_eq!(places(&["b.test:7000", "lb.test"]).unwrap_err().option, FRONTENDS);
     }
 }

@@ -251,6 +251,8 @@ impl Table {
             Ok(listener) => {
                 if self.shared.tls.terminator(&listen.to_string()).is_some() {
                     tracing::info!(frontend = %listen, "TLS of its clients ends here");
+                } else {
+                    tracing::info!(frontend = %listen, "TLS of its clients is passed on");
                 }
                 switch(frontend, way);
                 let accepting =

@@ -86,7 +86,10 @@ const NEEDING: &[Needing] = &[
     ("admin-allowed-hosts", "admin-port", |values| values.admin_port == 0),
     ("tls-admin", "admin-port", |values| values.admin_port == 0),
     ("tls-admin-auth-clients", "tls-admin", |values| !values.tls_admin),
-    ("tls-auth-clients-user", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+    // TLS may end at a balancer, which tells the name.
+    ("tls-auth-clients-user", "tls-cert-file", |values| {
+        values.tls_cert_file.is_empty() && values.balancer_sources.0.is_empty()
+    }),
     ("tls-auth-clients", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
     ("tls-ca-cert-file", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
     ("tls-ca-cert-dir", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
@@ -599,6 +602,7 @@ mod tests {
             ("tls-admin yes", "admin-port 7"),
             ("tls-admin-auth-clients optional", "tls-admin yes\nadmin-port 7"),
             ("tls-ca-cert-file ca.pem", "tls-cert-file x"),
+            ("tls-auth-clients-user CN", "tls-cert-file x"),
         ] {
             let told = loaded(line, &[]).unwrap().warnings;
             let (option, needed_option) =
@@ -608,6 +612,8 @@ mod tests {
             let both = loaded(&format!("{line}\n{needed}\n"), &[]).unwrap();
             assert_eq!(both.warnings, [""; 0], "{line}");
         }
+        let told_of = "tls-auth-clients-user CN\nbalancer-sources 10.0.0.1/32\n";
+        assert_eq!(loaded(told_of, &[]).unwrap().warnings, [""; 0]);
     }
 
     #[test]

@@ -89,8 +89,9 @@ impl Config {
             .check_together()
             .map_err(|(name, why)| (name.to_owned(), SetError::Value(why.to_owned())))?;
         is_good(&after)?;
-        let after = Arc::new(after);
-        self.values.store(Arc::clone(&after));
+        // What a SLAVEOF has noted meanwhile stays.
+        self.values.rcu(|now| Values { slaveof: now.slaveof.clone(), ..after.clone() });
+        let after = self.now();
         if after.log_level != before.log_level {
             (self.set_log_level)(after.log_level.as_str());
         }
@@ -105,11 +106,11 @@ impl Config {
     }
 
     /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what
-    /// is shown, and what CONFIG REWRITE writes.
+    /// is shown, and what CONFIG REWRITE writes. It waits for nobody, as no other change touches that
+    /// option: one that reads certificates may last.
     pub fn note_master(&self, master: Option<Endpoint>) {
-        let _one_at_a_time = self.changing.lock();
-        let after = Values { slaveof: value::Master(master), ..Values::clone(&self.now()) };
-        self.values.store(Arc::new(after));
+        let slaveof = value::Master(master);
+        self.values.rcu(|now| Values { slaveof: slaveof.clone(), ..Values::clone(now) });
     }
 }
 
@@ -127,6 +128,21 @@ mod tests {
         });
         assert_eq!(refused.unwrap_err().0, "timeout");
         assert_eq!(config.now().timeout, before);
+    }
+
+    #[test]
+    fn a_master_is_noted_while_others_change_options_and_stays_so() {
+        let config = Config::new(Values::default(), None);
+        let master = Some(Endpoint { host: "10.0.0.1".into(), port: 7 });
+        let set = config.set_if(&[("timeout", "77")], |_| {
+            config.note_master(master.clone());
+            Ok(())
+        });
+        let (_, after) = set.unwrap();
+        assert_eq!((after.timeout, &after.slaveof.0), (77, &master));
+        assert_eq!(config.now().slaveof.0, master);
+        config.note_master(None);
+        assert_eq!((config.now().timeout, &config.now().slaveof.0), (77, &None));
     }
 
     #[test]
