@@ -101,7 +101,7 @@ impl Tracking {
         state.trackers.get(&client).map(|tracker| (tracker.wish.clone(), tracker.is_broken))
     }
 
-    /// A client tracks from here on, or does so otherwise.
+    /// A client tracks from here on, or does so otherwise: what it has read already it still keeps.
     pub fn begin(
         &self,
         client: &Arc<Client>,
@@ -109,16 +109,23 @@ impl Tracking {
         target: Option<Arc<Client>>,
         wish: Wish,
     ) {
+        let mut state = self.state.lock();
+        let old = state.trackers.remove(&client.id);
+        if old.is_none() {
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut namespaces = old.map(|tracker| tracker.namespaces).unwrap_or_default();
+        if !namespaces.contains(namespace) {
+            namespaces.push(Arc::clone(namespace));
+        }
         let tracker = Tracker {
             client: Arc::clone(client),
             target: target.unwrap_or_else(|| Arc::clone(client)),
-            namespaces: vec![Arc::clone(namespace)],
+            namespaces,
             wish,
             is_broken: false,
         };
-        if self.state.lock().trackers.insert(client.id, tracker).is_none() {
-            self.count.fetch_add(1, Ordering::SeqCst);
-        }
+        state.trackers.insert(client.id, tracker);
     }
 
     /// A client sees another database from here on.
@@ -392,6 +399,22 @@ mod tests {
         assert_eq!(pushed(&b), ">2 $10 invalidate _ ");
         tracking.tell(&batch(&["k"]), false, None, SENDING);
         assert_eq!(pushed(&b), ">2 $10 invalidate *1 $1 k ");
+    }
+
+    #[test]
+    fn one_that_tracks_otherwise_is_told_of_the_same_databases() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let a = client(&clients, 3);
+        begin(&tracking, &a, None, Wish::default());
+        let other: Arc<[u8]> = Arc::from(&b"0"[..]);
+        tracking.enter(a.id, &other);
+        let wish = Wish { is_no_loop: true, ..Wish::default() };
+        tracking.begin(&a, &other, None, wish.clone());
+        assert_eq!((tracking.of(a.id), tracking.counts()), (Some((wish, false)), (1, 0)));
+        for namespace in ["n", "0"] {
+            tracking.state.lock().tell_all(Some(namespace.as_bytes()), SENDING);
+            assert_eq!(pushed(&a), ">2 $10 invalidate _ ", "{namespace}");
+        }
     }
 
     #[test]

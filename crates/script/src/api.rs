@@ -37,6 +37,11 @@ fn raise(lua: &Lua, text: &str) -> Fail {
     table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
 }
 
+/// Arguments that together are larger than Lua's memory may be: one string, many times.
+fn too_large(lua: &Lua) -> Fail {
+    raise(lua, "The arguments of this redis lib call are too large")
+}
+
 /// The arguments of a function of `redis`.
 enum Passed {
     Few(MultiValue),
@@ -61,11 +66,12 @@ impl Passed {
     }
 }
 
-/// What the functions of `redis` do that need the host of the run.
+/// What the functions of `redis` do that need the host of the run. Rust copies no more bytes of
+/// their arguments than `bytes_max`.
 pub(crate) fn dispatch(
     lua: &Lua,
     host: &RefCell<&mut dyn Host>,
-    protocol: &Cell<Protocol>,
+    (protocol, bytes_max): (&Cell<Protocol>, usize),
     mut args: MultiValue,
 ) -> Answer {
     let kind = match args.pop_front() {
@@ -84,9 +90,9 @@ pub(crate) fn dispatch(
         }
     };
     match kind {
-        LOG => log(lua, host, &args),
-        MAY_CALL => may_call(lua, host, &args),
-        _ => match call(lua, host, protocol.get(), &args) {
+        LOG => log(lua, host, &args, bytes_max),
+        MAY_CALL => may_call(lua, host, &args, bytes_max),
+        _ => match call(lua, host, (protocol.get(), bytes_max), &args) {
             Err(Fail::Raise(error)) if kind == PCALL => one(lua, error),
             other => other,
         },
@@ -94,21 +100,31 @@ pub(crate) fn dispatch(
 }
 
 /// The words of a command among Lua values.
-fn words(lua: &Lua, args: &Passed) -> Result<Vec<Vec<u8>>, Fail> {
+fn words(lua: &Lua, args: &Passed, bytes_max: usize) -> Result<Vec<Vec<u8>>, Fail> {
     if args.len() == 0 {
         return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
     }
+    let mut left = bytes_max;
+    let mut copy = |text: &[u8]| -> Result<Vec<u8>, Fail> {
+        left = left.checked_sub(text.len()).ok_or_else(|| too_large(lua))?;
+        Ok(text.to_vec())
+    };
     let word = |value: mlua::Result<Value>| match value? {
-        Value::String(text) => Ok(text.as_bytes().to_vec()),
-        Value::Integer(number) => Ok(number.to_string().into_bytes()),
-        Value::Number(number) => Ok(resp::float_text(number).into_bytes()),
+        Value::String(text) => copy(&text.as_bytes()),
+        Value::Integer(number) => copy(number.to_string().as_bytes()),
+        Value::Number(number) => copy(resp::float_text(number).as_bytes()),
         _ => Err(raise(lua, "Lua redis lib command arguments must be strings or integers")),
     };
     args.iter().map(word).collect()
 }
 
-fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &Passed) -> Answer {
-    let words = words(lua, args)?;
+fn call(
+    lua: &Lua,
+    host: &RefCell<&mut dyn Host>,
+    (protocol, bytes_max): (Protocol, usize),
+    args: &Passed,
+) -> Answer {
+    let words = words(lua, args, bytes_max)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let called = match host.try_borrow_mut() {
         Ok(mut host) => host.call(&words, protocol),
@@ -130,7 +146,7 @@ fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &Pas
     }
 }
 
-fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
+fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
     if args.len() < 2 {
         return Err(raise(lua, "redis.log() requires two arguments or more."));
     }
@@ -143,6 +159,9 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
     let mut text = Vec::new();
     for part in values {
         let Some(part) = lua.coerce_string(part?)? else { continue };
+        if text.len() + part.as_bytes().len() > bytes_max {
+            return Err(too_large(lua));
+        }
         if !text.is_empty() {
             text.push(b' ');
         }
@@ -154,8 +173,8 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
     Ok(MultiValue::new())
 }
 
-fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed) -> Answer {
-    let words = words(lua, args)?;
+fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
+    let words = words(lua, args, bytes_max)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let may = host.try_borrow_mut().ok().and_then(|mut host| host.may_call(&words));
     match may {

@@ -9,6 +9,8 @@ use crate::guard::Fail;
 
 /// Deepest nesting of a reply, in either direction.
 const DEPTH_MAX: usize = 512;
+/// Values of a reply between two looks at whether the script is to end.
+const VALUES: usize = 1_000;
 
 /// Replies that no command of ours writes.
 const BROKEN: &str = "ERR a command answered what scripts cannot read";
@@ -165,7 +167,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// Why a value cannot be a reply.
+/// The value is too large for a reply, or the script is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
@@ -178,6 +180,10 @@ pub(crate) struct Reply<'o> {
     pub(crate) is_script_v3: bool,
     /// Most bytes of `out`.
     pub(crate) bytes_max: usize,
+    /// Values since the last look: few tables, each an element many times, may be many.
+    pub(crate) values: usize,
+    /// Whether the script is to end.
+    pub(crate) is_over: &'o dyn Fn() -> bool,
 }
 
 /// A number as a reply: what no integer of 64 bits is, is the smallest one.
@@ -195,6 +201,13 @@ impl Reply<'_> {
     pub(crate) fn value(&mut self, value: &Value, depth: usize) -> Result<(), TooLarge> {
         if self.out.len() > self.bytes_max {
             return Err(TooLarge);
+        }
+        self.values += 1;
+        if self.values >= VALUES {
+            self.values = 0;
+            if (self.is_over)() {
+                return Err(TooLarge);
+            }
         }
         if depth > DEPTH_MAX {
             self.writer().error("ERR reached lua stack limit");

@@ -334,6 +334,24 @@ impl Engine {
         Ok(self.load(text, host, job)?.functions)
     }
 
+    /// One function of a library, which is loaded first as [`Self::functions`] does.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn function(
+        &mut self,
+        (library, text): (&str, &[u8]),
+        name: &str,
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Option<Registered>, Error> {
+        let named = |all: &[Registered]| all.iter().find(|one| one.name == name).cloned();
+        if let Some(functions) = self.libraries.get(library, text) {
+            return Ok(named(functions));
+        }
+        Ok(named(&self.load(text, host, job)?.functions))
+    }
+
     /// Runs a function of a library that is loaded; its reply.
     ///
     /// # Errors
@@ -393,20 +411,29 @@ impl Engine {
             Ok(value) => value,
             Err(failed) => return Err(Error::Script(failed.at(job.name))),
         };
+        let running = Running { control: job.control, tick: job.tick };
+        let is_over = || running.is_over();
         let mut out = Vec::new();
         let mut reply = Reply {
             out: &mut out,
             protocol: job.protocol,
             is_script_v3: self.protocol.get() == Protocol::V3,
             bytes_max: self.settings.memory_max,
+            values: 0,
+            is_over: &is_over,
         };
-        match reply.value(&value, 0) {
+        let written = reply.value(&value, 0);
+        if let Some(why) = running.control.stopped() {
+            return Err(Error::Stopped(why));
+        }
+        match written {
             Ok(()) => Ok(out),
             Err(_) => Err(Error::err("the reply of the script is too large")),
         }
     }
 
-    /// Runs a function under the eyes of `job`. The outer error is none of the script's own.
+    /// Runs a function under the eyes of `job`, which has its tick again afterwards. The outer error
+    /// is none of the script's own.
     fn raw_go(
         &self,
         function: &Function,
@@ -420,7 +447,8 @@ impl Engine {
         let host = RefCell::new(host);
         let result = self.lua.scope(|scope| {
             let dispatch = scope.create_function(|lua, args: MultiValue| {
-                outcome(lua, api::dispatch(lua, &host, &self.protocol, args))
+                let bounds = (&*self.protocol, self.settings.memory_max);
+                outcome(lua, api::dispatch(lua, &host, bounds, args))
             })?;
             self.slot.raw_set(1, dispatch)?;
             let mut all = arguments.into_lua_multi(&self.lua)?;
@@ -428,7 +456,9 @@ impl Engine {
             self.run.call::<(bool, Value)>(all)
         });
         self.slot.raw_set(1, Value::Nil)?;
-        self.running.replace(None);
+        if let Some(running) = self.running.replace(None) {
+            job.tick = running.tick;
+        }
         if self.collector.take() {
             self.lua.gc_restart();
             self.lua.gc_set_pause(GC_PERCENT);

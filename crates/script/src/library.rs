@@ -9,9 +9,11 @@ use mlua::{Lua, MultiValue, Table, Value};
 use crate::guard::{Answer, Fail, function};
 use crate::header::{ScriptFlags, is_library_name};
 
-/// Most libraries that a state keeps, and the bytes of their texts.
+/// Most libraries that a state keeps, and the bytes of their texts, names and descriptions.
 const LIBRARIES_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of the names and descriptions of a library's functions.
+const SAID_BYTES_MAX: usize = 4 << 20;
 
 /// A function of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(crate) struct Registered {
     pub(crate) functions: Vec<Function>,
     /// In a table of Lua's: each one that Rust held would take a place of which there are few.
     callbacks: Table,
+    /// Bytes of names and descriptions.
+    said_bytes: usize,
 }
 
 /// A library in a Lua state.
@@ -45,6 +49,8 @@ struct Loaded {
     /// The text it was loaded from.
     text: Box<[u8]>,
     functions: Vec<Function>,
+    /// Of the text, of names and of descriptions.
+    bytes: usize,
     /// When it was last asked for.
     used: u64,
 }
@@ -77,8 +83,9 @@ impl Libraries {
         self.forget(name)?;
         self.callbacks.raw_set(name, new.callbacks)?;
         self.turn += 1;
-        self.text_bytes += text.len();
-        let loaded = Loaded { text: text.into(), functions: new.functions, used: self.turn };
+        let bytes = text.len() + new.said_bytes;
+        self.text_bytes += bytes;
+        let loaded = Loaded { text: text.into(), functions: new.functions, bytes, used: self.turn };
         self.by_name.insert(name.to_owned(), loaded);
         while self.by_name.len() > LIBRARIES_MAX || self.text_bytes > TEXT_BYTES_MAX {
             let others = self.by_name.iter().filter(|(other, _)| *other != name);
@@ -91,7 +98,7 @@ impl Libraries {
 
     fn forget(&mut self, name: &str) -> mlua::Result<()> {
         if let Some(loaded) = self.by_name.remove(name) {
-            self.text_bytes -= loaded.text.len();
+            self.text_bytes -= loaded.bytes;
             self.callbacks.raw_set(name, Value::Nil)?;
         }
         Ok(())
@@ -121,7 +128,7 @@ impl Registrar {
     /// A library is loaded from here on.
     pub(crate) fn begin(&self, lua: &Lua) -> mlua::Result<()> {
         let callbacks = lua.create_table()?;
-        self.0.replace(Some(Registered { functions: Vec::new(), callbacks }));
+        self.0.replace(Some(Registered { functions: Vec::new(), callbacks, said_bytes: 0 }));
         Ok(())
     }
 
@@ -178,6 +185,12 @@ impl Registrar {
         if registered.functions.iter().any(|other| other.name == function.name) {
             return Err(fail(lua, "Function already exists in the library"));
         }
+        let said = function.name.len() + function.description.as_ref().map_or(0, Vec::len);
+        if registered.said_bytes + said > SAID_BYTES_MAX {
+            let what = "names and descriptions of functions of a library are too long";
+            return Err(fail(lua, what));
+        }
+        registered.said_bytes += said;
         registered.callbacks.raw_set(registered.functions.len() + 1, callback)?;
         registered.functions.push(function);
         Ok(MultiValue::new())

@@ -22,6 +22,16 @@ pub(crate) struct Running {
     pub(crate) tick: Tick,
 }
 
+impl Running {
+    /// Whether it is to end.
+    pub(crate) fn is_over(&self) -> bool {
+        if let Some(why) = (self.tick)() {
+            self.control.stop(why);
+        }
+        self.control.stopped().is_some()
+    }
+}
+
 /// Has a look made, from time to time, at whether what runs is to end; what looks when it is called.
 /// It notes when a script calls the collector.
 pub(crate) fn begin(
@@ -52,12 +62,7 @@ pub(crate) fn begin(
 
 /// Whether a script is to end.
 fn is_over(running: &RefCell<Option<Running>>) -> bool {
-    let running = running.borrow();
-    let Some(running) = &*running else { return false };
-    if let Some(why) = (running.tick)() {
-        running.control.stop(why);
-    }
-    running.control.stopped().is_some()
+    running.borrow().as_ref().is_some_and(Running::is_over)
 }
 
 /// What ends a script.

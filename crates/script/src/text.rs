@@ -1,6 +1,6 @@
 //! Functions in place of Lua's own, which could hold up a thread for ever, use up its stack or
-//! write beyond Lua's: `string.find`, `match`, `gmatch`, `gsub` and `rep`, and `unpack`. What they
-//! answer and say is Lua 5.1's.
+//! write beyond Lua's: `string.find`, `match`, `gmatch`, `gsub` and `rep`, `table.insert` and
+//! `unpack`. What they answer and say is Lua 5.1's.
 //!
 //! They are C functions in Rust: an error of Lua's leaves them without running what is behind it.
 //! So nothing in them needs to be dropped.
@@ -13,12 +13,15 @@ use std::mem::MaybeUninit;
 use mlua::{Function, Lua, Table, ffi};
 
 use crate::patterns::{Captured, Fault, Matcher, Pace, find_plain, is_plain};
+use crate::watched::LARGE;
 
 type State = *mut ffi::lua_State;
 type Buffer = *mut ffi::luaL_Buffer;
 
 /// Bytes that `string.rep` makes without a look at whether the script is to end.
 const REP_BYTES: usize = 1 << 20;
+/// Elements that `table.insert` moves between two looks.
+const MOVES: usize = 10_000;
 
 /// Puts the functions into Lua's own tables. `look` answers whether the script is to end; if its
 /// argument is true, it ends it.
@@ -36,6 +39,8 @@ pub(crate) fn replace(lua: &Lua, look: &Function) -> mlua::Result<()> {
     }
     // Its old name.
     string.raw_set("gfind", string.raw_get::<Function>("gmatch")?)?;
+    let table: Table = lua.globals().raw_get("table")?;
+    table.raw_set("insert", closure(lua, look, insert)?)?;
     lua.globals().raw_set("unpack", closure(lua, look, unpack)?)
 }
 
@@ -79,6 +84,13 @@ unsafe fn look(state: State, upvalue: c_int, ends: bool) -> bool {
         let is_over = ffi::lua_toboolean(state, -1) != 0;
         ffi::lua_settop(state, -2);
         is_over
+    }
+}
+
+/// Ends the script if it is to end and one of these is long: not all work on them is counted.
+unsafe fn look_if_long<const N: usize>(state: State, upvalue: c_int, texts: [&[u8]; N]) {
+    if texts.iter().any(|text| text.len() > LARGE) {
+        unsafe { look(state, upvalue, true) };
     }
 }
 
@@ -139,6 +151,7 @@ unsafe extern "C-unwind" fn find_captures(state: State) -> c_int {
 unsafe fn find_in(state: State, is_find: bool) -> c_int {
     unsafe {
         let (text, pattern) = (bytes(state, 1), bytes(state, 2));
+        look_if_long(state, 1, [text, pattern]);
         let init = ffi::luaL_optinteger(state, 3, 1) as i64;
         let init = if init < 0 { init.saturating_add(text.len() as i64 + 1) } else { init };
         let from = usize::try_from(init - 1).unwrap_or(0).min(text.len());
@@ -199,6 +212,8 @@ unsafe extern "C-unwind" fn next_match(state: State) -> c_int {
         let text = known_bytes(state, ffi::lua_upvalueindex(1));
         let pattern = known_bytes(state, ffi::lua_upvalueindex(2));
         let from = ffi::lua_tointeger_(state, ffi::lua_upvalueindex(3));
+        // Of the text all work is counted.
+        look_if_long(state, LOOK, [pattern]);
         let mut is_over = || look(state, LOOK, false);
         let mut matcher = Matcher::new(text, pattern, Pace::new(&mut is_over));
         let pushed = match matcher.search(usize::try_from(from).unwrap_or(usize::MAX)) {
@@ -225,6 +240,8 @@ unsafe extern "C-unwind" fn gsub(state: State) -> c_int {
         if !is_right {
             return ffi::luaL_argerror(state, 3, c"string/function/table expected".as_ptr());
         }
+        let replacement: &[u8] = if kind == ffi::LUA_TSTRING { known_bytes(state, 3) } else { &[] };
+        look_if_long(state, 1, [text, pattern, replacement]);
         let anchored = pattern.strip_prefix(b"^");
         let mut buffer = MaybeUninit::<ffi::luaL_Buffer>::uninit();
         let buffer: Buffer = buffer.as_mut_ptr();
@@ -363,6 +380,32 @@ unsafe extern "C-unwind" fn rep(state: State) -> c_int {
         }
         ffi::luaL_pushresult(buffer);
         1
+    }
+}
+
+/// Lua's own moves all there are, up to 2³¹, without a look.
+unsafe extern "C-unwind" fn insert(state: State) -> c_int {
+    unsafe {
+        ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
+        let end = (ffi::lua_objlen(state, 1) as c_int).saturating_add(1);
+        let place = match ffi::lua_gettop(state) {
+            2 => end,
+            3 => ffi::luaL_checkinteger(state, 2) as c_int,
+            _ => return raise(state, c"wrong number of arguments to 'insert'"),
+        };
+        let (mut at, mut moves) = (end.max(place), 0);
+        while at > place {
+            ffi::lua_rawgeti_(state, 1, at - 1);
+            ffi::lua_rawseti_(state, 1, at);
+            at -= 1;
+            moves += 1;
+            if moves == MOVES {
+                moves = 0;
+                look(state, 1, true);
+            }
+        }
+        ffi::lua_rawseti_(state, 1, place);
+        0
     }
 }
 

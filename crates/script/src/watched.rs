@@ -10,8 +10,8 @@ use std::ffi::c_int;
 
 use mlua::{Function, Lua, Table, ffi};
 
-/// Bytes or elements of the first argument from which on a function's work is worth a look.
-const LARGE: usize = 10_000;
+/// Bytes or elements of an argument from which on a function's work is worth a look.
+pub(crate) const LARGE: usize = 10_000;
 
 /// Instead of a number of arguments: the look is made whatever they are.
 const ALWAYS: i64 = -1;
@@ -19,7 +19,17 @@ const ALWAYS: i64 = -1;
 /// Functions that work through their first argument, and with how many arguments they do.
 const FUNCTIONS: [(&str, &[(&str, i64)]); 2] = [
     ("string", &[("format", 1), ("lower", 1), ("reverse", 1), ("sub", 1), ("upper", 1)]),
-    ("table", &[("concat", 1), ("insert", 3), ("maxn", 1), ("remove", 2), ("sort", 1)]),
+    (
+        "table",
+        &[
+            ("concat", 1),
+            ("foreach", ALWAYS),
+            ("foreachi", ALWAYS),
+            ("maxn", ALWAYS),
+            ("remove", 2),
+            ("sort", 1),
+        ],
+    ),
 ];
 
 /// Puts a look in front of Lua's functions that may take long. `look` ends the script if its

@@ -1,7 +1,8 @@
 //! Scripts that mean ill: they end, and nothing of them stays.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use resp::Protocol;
 use script::{Called, Control, Engine, Error, Host, Job, Level, Settings, Stop};
@@ -166,17 +167,23 @@ fn unpack_and_patterns_keep_to_their_stacks() {
     answers(&mut engine, "return 1", ":1");
 }
 
-/// How long it takes until a script has ended that is told to end after 100 ms.
-fn stopped_after(text: &str) -> Duration {
+/// Which look tells a script to end.
+const LAST_LOOK: usize = 10;
+
+/// How often a script is looked at that is told to end by one of the looks.
+fn looks_at(text: &str) -> usize {
     let mut engine = engine();
-    let began = Instant::now();
-    let over = Duration::from_millis(100);
-    let tick = Box::new(move || (began.elapsed() > over).then_some(Stop::Killed));
+    let looks = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&looks);
+    let tick = Box::new(move || {
+        seen.set(seen.get() + 1);
+        (seen.get() >= LAST_LOOK).then_some(Stop::Killed)
+    });
     let done = engine.eval(text.as_bytes(), &mut Echo, Job { tick, ..job("name", &[]) });
     assert_eq!(done, Err(Error::Stopped(Stop::Killed)), "{text}");
-    let after = began.elapsed();
+    let looks = looks.get();
     assert_eq!(eval(&mut engine, "return 1", &[]), Ok(b":1\r\n".to_vec()));
-    after
+    looks
 }
 
 #[test]
@@ -189,6 +196,8 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
         "pcall(string.gsub, ('a'):rep(200), ('.*'):rep(20) .. 'x', '')",
         "string.find(('a'):rep(1000000), ('a'):rep(500000) .. 'b', 1, true)",
         "while true do string.rep('', 2147483647) end",
+        "table.insert({}, -2147483648, 1)",
+        "local t = {} for i = 1, 26 do t = {t, t} end return t",
         "local s = ('x'):rep(1000000) while true do string.reverse(s) end",
         "local t = {} for i = 1, 200000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
         "while true do collectgarbage() end",
@@ -201,9 +210,55 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
            for k = 1, 1000 do pcall(make(n - 1)) end end) end \
          while true do pcall(make(3)) end",
     ] {
-        let after = stopped_after(text);
-        assert!(after < Duration::from_secs(2), "{text}: {after:?}");
+        // It ends soon: not all coroutines, say, run on until they are looked at.
+        let looks = looks_at(text);
+        assert!(looks < 10 * LAST_LOOK, "{text}: {looks}");
     }
+}
+
+#[test]
+fn work_on_long_texts_and_on_any_table_is_looked_at_first() {
+    let mut engine = engine();
+    for call in [
+        "string.find(long, 'b', 1, true)",
+        "string.find('', long)",
+        "string.match(long, 'b')",
+        "string.gmatch('', long)()",
+        "string.gsub('', 'b', long)",
+        "table.maxn({})",
+        "table.foreach({}, type)",
+        "table.foreachi({}, type)",
+    ] {
+        // Few instructions: they are not looked at.
+        let looks = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&looks);
+        let tick = Box::new(move || {
+            seen.set(seen.get() + 1);
+            None::<Stop>
+        });
+        let text = format!("local long = ('a'):rep(10001) {call} return 1");
+        let done = engine.eval(text.as_bytes(), &mut Echo, Job { tick, ..job(call, &[]) });
+        assert_eq!(done, Ok(b":1\r\n".to_vec()), "{call}");
+        assert!(looks.get() > 0, "{call}");
+    }
+}
+
+#[test]
+fn what_is_said_many_times_is_bounded_too() {
+    let mut engine = engine();
+    let many = "local s, t = ('x'):rep(1048576), {} for i = 1, 17 do t[i] = s end ";
+    let refused = "-ERR The arguments of this redis lib call are too large…";
+    for call in ["redis.pcall", "redis.call", "redis.acl_check_cmd"] {
+        answers(&mut engine, &format!("{many}return {call}('COUNT', unpack(t))"), refused);
+    }
+    answers(&mut engine, &format!("{many}redis.log(redis.LOG_NOTICE, unpack(t))"), refused);
+    answers(&mut engine, &format!("{many}return redis.call('COUNT', unpack(t, 1, 9))"), ":9");
+    let text = b"#!lua name=l\nlocal s = ('x'):rep(1048576) for i = 1, 17 do \
+                 redis.register_function{function_name = 'f' .. i, description = s, \
+                 callback = function() end} end";
+    let loaded = engine.load(text, &mut Echo, job("l", &[]));
+    let is_said = |error: &Error| error.to_string().contains("are too long");
+    assert!(loaded.as_ref().is_err_and(is_said), "{:?}", loaded.map(|library| library.name));
 }
 
 #[test]

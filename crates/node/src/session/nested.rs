@@ -15,7 +15,7 @@ use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
 use storage::types::keys;
-use storage::{DEFAULT_NAMESPACE, Scope, Store, budget};
+use storage::{Scope, Store, budget};
 use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
@@ -198,11 +198,8 @@ impl<'a> NestedCx<'a> {
     }
 
     /// Keys of where the session is now, whose name is kept in `place`.
-    fn scope<'p>(&self, place: Option<&'p OnceCell<Arc<[u8]>>>) -> Scope<'p> {
-        let namespace: &[u8] = match place {
-            Some(place) => place.get_or_init(|| Arc::clone(&self.session.namespace)),
-            None => DEFAULT_NAMESPACE,
-        };
+    fn scope<'p>(&self, place: &'p OnceCell<Arc<[u8]>>) -> Scope<'p> {
+        let namespace = place.get_or_init(|| Arc::clone(&self.session.namespace));
         scope_in(namespace, self.config, self.now_ms)
     }
 
@@ -211,26 +208,25 @@ impl<'a> NestedCx<'a> {
         self.touched.clear();
         self.touched_all = false;
         self.events.clear();
-        // Each command that changes the session may lead to another database.
-        let changes = calls.iter().filter(|(c, _)| matches!(c.handler, Handler::Session(_)));
+        // Each command may lead to another database.
+        let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
-            (0..=changes.count()).map(|_| OnceCell::new()).collect();
-        let mut entered = entered.iter();
+            calls.iter().map(|_| OnceCell::new()).collect();
         let mut write = WriteCx {
             txn: self.store.txn(),
             serves: None,
             beyond: self.beyond(),
-            scope: self.scope(entered.next()),
+            scope: self.scope(&first),
             node: self.node,
             config: self.config,
             worker: self.worker,
             touched: Vec::new(),
         };
-        for (command, words) in calls {
+        for ((command, words), place) in calls.iter().zip(&entered) {
             let before = Arc::clone(&self.session.namespace);
             closes |= self.call(&mut write, command, words);
             if self.session.namespace != before {
-                write.scope = self.scope(entered.next());
+                write.scope = self.scope(place);
             }
         }
         if let Some(error) = self.failed.take() {

@@ -178,6 +178,26 @@ fn a_library_that_is_replaced_is_another_one_at_once() {
 }
 
 #[test]
+fn a_call_finds_the_text_that_is_kept_whatever_was_loaded_beforehand() {
+    let mut shell = Shell::new();
+    let code = |answer: u8| {
+        format!("#!lua\tname=lib\nredis.register_function('f',function()return({answer})end)")
+    };
+    assert_eq!(shell.run(&format!("FUNCTION LOAD {}", code(1))), "$3 lib");
+    shell.run("MULTI");
+    // Both are loaded before the first of these runs, and the first one takes nothing.
+    for command in [
+        format!("FUNCTION LOAD {}", code(1)),
+        "FCALL f 0".to_owned(),
+        format!("FUNCTION LOAD REPLACE {}", code(2)),
+        "FCALL f 0".to_owned(),
+    ] {
+        assert_eq!(shell.run(&command), "+QUEUED");
+    }
+    assert_eq!(shell.run("EXEC"), "*4 -ERR Library 'lib' already exists :1 $3 lib :2");
+}
+
+#[test]
 fn what_a_script_reads_may_have_more_elements_than_luas_stack_places() {
     let mut shell = Shell::new();
     let filled = "for i=1,10000 do redis.call('RPUSH','l','v'..i) redis.call('SADD','s',i) end \
@@ -218,16 +238,19 @@ fn a_long_text_is_loaded_without_the_write_gate_and_within_bounds() {
     let text = "f()\t".repeat(9 << 20);
     let refused = "-ERR Error compiling script (new function): not enough memory";
     let loading = beside(shell.beside(), format!("SCRIPT LOAD {text}"));
-    let (began, mut longest) = (std::time::Instant::now(), Duration::ZERO);
+    let (began, mut had) = (std::time::Instant::now(), Vec::new());
     while !loading.is_finished() {
-        let before = std::time::Instant::now();
         drop(shell.node.gate.write());
-        longest = longest.max(before.elapsed());
+        let at = began.elapsed().as_millis();
+        if had.last() != Some(&at) {
+            had.push(at);
+        }
     }
+    let taken = began.elapsed().as_millis();
     assert_eq!(loading.join().unwrap(), refused);
-    // Held all the while, it would be had once, at the end.
-    let taken = began.elapsed();
-    assert!(2 * longest < taken, "{longest:?} of {taken:?}");
+    // Held all the while, it would be had before and at the end alone.
+    let within = taken / 2..taken * 9 / 10;
+    assert!(had.iter().any(|at| within.contains(at)), "{had:?} of {taken}");
     assert_eq!(shell.run(&format!("EVAL {text} 0")), refused);
     assert_eq!(shell.run("SCRIPT LOAD return\t1"), {
         format!("$40 {}", script::sha1_hex(b"return\t1"))
@@ -292,15 +315,29 @@ fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
 fn a_library_that_is_loaded_holds_up_nobody() {
     let mut shell = Shell::new();
     let code = "#!lua\tname=lib\nwhile(true)do\tend";
-    let load = beside(shell.beside(), format!("FUNCTION LOAD {code}"));
-    await_that("a library's code", || shell.node.scripts.any());
-    assert!(shell.node.gate.try_write().is_some(), "the gate is held");
-    assert_eq!(shell.run("SET k v"), "+OK");
-    // Half a second is over, or somebody ends it before.
-    shell.run("FUNCTION KILL");
-    let said = load.join().unwrap();
-    assert!(said.contains("FUNCTION LOAD timeout") || said.contains("FUNCTION KILL"), "{said}");
-    assert_eq!(shell.run("FUNCTION LIST"), "*0");
+    let mut is_had = false;
+    // Half a second may go by unseen: then once more.
+    for _ in 0..20 {
+        let load = beside(shell.beside(), format!("FUNCTION LOAD {code}"));
+        while !load.is_finished() {
+            let gate = shell.node.gate.try_write();
+            // Its code still runs, and does not hold what we hold.
+            is_had |= gate.is_some() && shell.node.scripts.any();
+            drop(gate);
+            if is_had {
+                assert_eq!(shell.run("SET k v"), "+OK");
+                // Half a second is over, or somebody ends it before.
+                shell.run("FUNCTION KILL");
+            }
+        }
+        let said = load.join().unwrap();
+        assert!(said.contains("FUNCTION LOAD timeout") || said.contains("FUNCTION KILL"), "{said}");
+        assert_eq!(shell.run("FUNCTION LIST"), "*0");
+        if is_had {
+            break;
+        }
+    }
+    assert!(is_had, "the gate is held");
 }
 
 #[test]

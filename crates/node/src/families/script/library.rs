@@ -87,7 +87,7 @@ fn said(error: script::Error) -> Error {
     }
 }
 
-/// The functions of a library that is kept.
+/// The functions of a library that is to be kept or shown.
 fn functions_of(
     (node, config): (&Node, &Values),
     name: &str,
@@ -130,8 +130,11 @@ fn call(
     let library = kept::library_of(&write.txn, name)?.ok_or_else(none)?;
     let code = kept::library(&write.txn, &library)?.ok_or_else(none)?;
     let (name, library) = (text(name), text(&library));
-    let functions = functions_of((cx.node, cx.config), &library, &code)?;
-    let function = functions.iter().find(|function| function.name == name).ok_or_else(none)?;
+    // By the engine, which then has it: what was found beforehand may be of another text by now.
+    let found = engine::with(cx.node, cx.config, |engine| {
+        engine.function((&library, &code), &name, &mut Loading, job(&library))
+    })?;
+    let function = found.map_err(said)?.ok_or_else(none)?;
     let (keys, arguments) = run::split(args.rest(), "ERR Bad number of keys provided")?;
     let rules = Rules { flags: Some(function.flags), is_read_only, is_function: true };
     run::run(cx, write, (words, &name, rules), (keys, arguments), |engine, host, job| {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::nested::Call;
-use super::super::table::{self, Handler};
+use super::super::table::{self, Handler, Prepare};
 use super::super::transaction::Queued;
 use super::super::{Command, NestedCx, Session};
 use super::Batch;
@@ -76,9 +76,12 @@ impl Errand {
         let mut batch = Batch::begin(&node, Arc::clone(&self.config), worker, self.now_ms);
         batch.is_aside = true;
         let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
-        prepare(&node, &self.config, &self.lent.session, &words);
+        let prepared = prepare(&node, &self.config, &self.lent.session, &words);
         let mut out = Vec::new();
         let after = batch.run(&mut self.lent.session, &words, &mut out);
+        if let Some(prepare) = prepared {
+            prepare(&node, &self.config, &[]);
+        }
         drop(words);
         batch.close(&self.lent.session, &mut out);
         // Here and not by the connection alone, which may have ended: nobody would publish it
@@ -101,19 +104,19 @@ impl Errand {
     }
 }
 
-/// What takes long and needs nothing held comes first. The gates have been passed already.
-fn prepare(node: &Node, config: &Values, session: &Session, words: &[&[u8]]) {
-    let Some((_, command)) = table::find(&config.renames, words) else { return };
+/// What takes long and needs nothing held comes first. The gates have been passed already. Returns
+/// what was called and forgets again.
+fn prepare(node: &Node, config: &Values, session: &Session, words: &[&[u8]]) -> Option<Prepare> {
+    let (_, command) = table::find(&config.renames, words)?;
     let mut calls: Vec<Call<'_>> = vec![(command, words.iter().copied().collect())];
     if command.flags.has(Flags::RUNS_QUEUE) {
         calls.extend(session.transaction.queue().unwrap_or_default().iter().map(Queued::call));
     }
     calls.retain(|(command, _)| command.prepare.is_some());
-    let prepare = calls.first().and_then(|(command, _)| command.prepare);
+    let prepare = calls.first().and_then(|(command, _)| command.prepare)?;
     let calls: Vec<Words<'_>> = calls.into_iter().map(|(_, words)| words).collect();
-    if let Some(prepare) = prepare {
-        prepare(node, config, &calls);
-    }
+    prepare(node, config, &calls);
+    Some(prepare)
 }
 
 fn error(session: &Session, text: impl std::fmt::Display) -> Vec<u8> {
