@@ -8,7 +8,7 @@
 use super::kind::Type;
 use super::object::{Kind, Object, Tail};
 use super::{CommandError, log, score};
-use crate::{At, Family, Read, Txn, Value};
+use crate::{At, Family, Read, Txn, Value, budget};
 
 mod filter;
 
@@ -247,12 +247,19 @@ pub fn insert(
 /// Wrong type.
 pub fn has(read: &impl Read, at: &At<'_>, items: &[&[u8]]) -> Result<Vec<bool>, CommandError> {
     let Some(object) = find(read, at)? else { return Ok(vec![false; items.len()]) };
-    let filters = object.filters(read)?;
-    let is_there = |item: &&[u8]| {
-        let hash = filter::hash(item);
-        filters.iter().any(|filter| filter::has(filter, hash))
-    };
-    Ok(items.iter().map(is_there).collect())
+    let (filters, mut there) = (object.filters(read)?, Vec::with_capacity(items.len()));
+    for item in items {
+        let (hash, mut is_there) = (filter::hash(item), false);
+        for filter in &filters {
+            budget::step(1)?;
+            is_there = filter::has(filter, hash);
+            if is_there {
+                break;
+            }
+        }
+        there.push(is_there);
+    }
+    Ok(there)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::types::bench::{SCOPE, store};
 
@@ -63,4 +65,17 @@ fn items_are_there_after_the_chain_has_grown() {
     assert_eq!((object.size, object.tail.filters), (added as u64, 5));
     let bytes: usize = object.filters(&store).unwrap().iter().map(|filter| filter.len()).sum();
     assert_eq!(bytes, object.tail.bytes as usize);
+}
+
+#[test]
+fn what_is_looked_for_is_counted() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"b");
+    let mut txn = store.txn();
+    insert(&mut txn, &at, &[b"x"], Some(&Shape::default())).unwrap();
+    txn.commit().unwrap();
+    let few = budget::Budget { steps: 200, time: Duration::from_secs(3600) };
+    let found = |count| budget::within(few, || has(&store, &at, &vec![&b"x"[..]; count]));
+    assert!(found(300).is_none());
+    assert_eq!(found(100).expect("few steps").unwrap(), [true; 100]);
 }

@@ -11,7 +11,7 @@
 use super::kind::Type;
 use super::object::{Kind, Object, Tail};
 use super::{CommandError, log};
-use crate::{At, Family, Read, Snapshot, Txn};
+use crate::{At, Family, Read, Snapshot, Txn, budget};
 
 mod filter;
 mod pages;
@@ -36,6 +36,9 @@ const PAGE_BYTES: u32 = 2048;
 const PAGE_BYTES_MAX: u32 = 1 << 20;
 /// Larger chains keep a filter that could be emptied.
 const COMPACTED_MAX: u64 = 1 << 18;
+/// No chain grows longer: a write looks into each filter for each of its items. RedisBloom ends at
+/// 32, with which filters that nobody reserved would hold some 30,000 items; Kvrocks at 65,535.
+const FILTERS_MAX: u16 = 1_024;
 
 /// How a chain was made, and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +216,7 @@ pub enum Inserted {
     There,
     /// There is no room for it, and the chain does not grow.
     Full,
-    /// There is no room for it, and the chain has no numbers for another filter.
+    /// There is no room for it, and the chain may have no other filter.
     Longest,
 }
 
@@ -306,7 +309,8 @@ fn add(
 ) -> Result<Inserted, CommandError> {
     let size = object.size.saturating_add(1);
     for filter in (0..object.tail.filters).rev() {
-        if pages.put(read, object, &object.tail.slots(filter)?, mark)? {
+        let slots = object.tail.slots(filter)?;
+        if pages.swap_either(read, object, (&slots, mark), (EMPTY, mark.fingerprint))? {
             object.size = size;
             return Ok(Inserted::Added);
         }
@@ -319,10 +323,10 @@ fn add(
     if object.tail.expansion == 0 {
         return Ok(Inserted::Full);
     }
-    let longer = object.tail.filters.checked_add(1);
+    let longer = object.tail.filters.checked_add(1).filter(|longer| *longer <= FILTERS_MAX);
     let next = object.tail.layout(object.tail.filters);
     let (Some(longer), Some(next)) = (longer, next) else { return Ok(Inserted::Longest) };
-    if !pages.put(read, object, &next, mark)? {
+    if !pages.swap_either(read, object, (&next, mark), (EMPTY, mark.fingerprint))? {
         return Err(CommandError::corrupt("a filter that is new is full"));
     }
     (object.size, object.tail.filters) = (size, longer);
@@ -345,7 +349,7 @@ fn move_for(
             return Ok(true);
         }
         bucket = Mark { bucket: u64::from(bucket), fingerprint }.moved().within(slots.buckets);
-        if pages.put_into(read, object, (slots, bucket), fingerprint)? {
+        if pages.swap(read, object, (slots, bucket), (EMPTY, fingerprint))? {
             return Ok(true);
         }
         slot = (slot + 1) % slots.per_bucket.max(1);
@@ -364,6 +368,8 @@ fn count_of(
 ) -> Result<u64, CommandError> {
     let mut count = 0_u64;
     for filter in (0..object.tail.filters).rev() {
+        // Also where its pages are held.
+        budget::step(1)?;
         count += pages.count(read, object, &object.tail.slots(filter)?, mark)?;
         if count >= enough {
             break;
@@ -403,7 +409,8 @@ pub fn delete(txn: &mut Txn<'_>, at: &At<'_>, item: &[u8]) -> Result<bool, Comma
     let Some(mut object) = find(txn, at)? else { return Ok(false) };
     let (mark, mut pages, mut is_found) = (Mark::of(item), Pages::default(), false);
     for filter in (0..object.tail.filters).rev() {
-        is_found = pages.take(txn, &object, &object.tail.slots(filter)?, mark)?;
+        let slots = object.tail.slots(filter)?;
+        is_found = pages.swap_either(txn, &object, (&slots, mark), (mark.fingerprint, EMPTY))?;
         if is_found {
             break;
         }
@@ -465,7 +472,8 @@ fn is_emptied(
             let bucket = first.saturating_add((place / from.per_bucket.max(1)) as u32);
             let (mark, mut is_moved) = (Mark { bucket: u64::from(bucket), fingerprint }, false);
             for filter in 0..from.filter {
-                is_moved = pages.put(read, object, &object.tail.slots(filter)?, mark)?;
+                let slots = object.tail.slots(filter)?;
+                is_moved = pages.swap_either(read, object, (&slots, mark), (EMPTY, fingerprint))?;
                 if is_moved {
                     pages.replace(read, object, (from, bucket, slot), EMPTY)?;
                     break;

@@ -8,7 +8,7 @@ use super::filter::{EMPTY, Mark};
 use super::{Cuckoo, PAGES, Slots};
 use crate::types::CommandError;
 use crate::types::object::Object;
-use crate::{Read, Txn};
+use crate::{Read, Txn, budget};
 
 /// Which filter of a chain, and which page of it.
 type Name = (u16, u32);
@@ -40,6 +40,9 @@ pub(super) struct Pages {
     changes: Vec<Before>,
     /// Bytes of the pages that are to be written.
     changed_bytes: usize,
+    /// Bytes of all pages, and the most that were told of.
+    held_bytes: usize,
+    told_bytes: usize,
 }
 
 fn sub_key((filter, page): Name) -> [u8; 6] {
@@ -94,6 +97,9 @@ impl Pages {
                 }
                 None => vec![EMPTY; length],
             };
+            self.held_bytes = self.held_bytes.saturating_add(length);
+            budget::gather(self.held_bytes.saturating_sub(self.told_bytes))?;
+            self.told_bytes = self.told_bytes.max(self.held_bytes);
             entry.insert(Page { bytes, is_changed: false });
         }
         Ok((name, begin))
@@ -122,30 +128,30 @@ impl Pages {
         Ok(before)
     }
 
-    /// Puts a mark into an empty slot of one bucket; whether there is one.
-    pub(super) fn put_into(
+    /// Puts a fingerprint into a bucket in the place of another one; whether that is there.
+    pub(super) fn swap(
         &mut self,
         read: &impl Read,
         object: &Object<Cuckoo>,
         (slots, bucket): (&Slots, u32),
-        fingerprint: u8,
+        (from, to): (u8, u8),
     ) -> Result<bool, CommandError> {
         let held = self.bucket(read, object, (slots, bucket))?;
-        let Some(slot) = held.iter().position(|slot| *slot == EMPTY) else { return Ok(false) };
-        self.replace(read, object, (slots, bucket, slot), fingerprint)?;
+        let Some(slot) = held.iter().position(|slot| *slot == from) else { return Ok(false) };
+        self.replace(read, object, (slots, bucket, slot), to)?;
         Ok(true)
     }
 
-    /// Puts a mark into an empty slot of one of its buckets; whether there is one.
-    pub(super) fn put(
+    /// The same in the first of the buckets of a mark that has the other one.
+    pub(super) fn swap_either(
         &mut self,
         read: &impl Read,
         object: &Object<Cuckoo>,
-        slots: &Slots,
-        mark: Mark,
+        (slots, mark): (&Slots, Mark),
+        change: (u8, u8),
     ) -> Result<bool, CommandError> {
         for bucket in mark.both(slots.buckets) {
-            if self.put_into(read, object, (slots, bucket), mark.fingerprint)? {
+            if self.swap(read, object, (slots, bucket), change)? {
                 return Ok(true);
             }
         }
@@ -168,24 +174,6 @@ impl Pages {
         Ok(count)
     }
 
-    /// Takes a mark out of a filter; whether it was there.
-    pub(super) fn take(
-        &mut self,
-        read: &impl Read,
-        object: &Object<Cuckoo>,
-        slots: &Slots,
-        mark: Mark,
-    ) -> Result<bool, CommandError> {
-        for bucket in mark.both(slots.buckets) {
-            let held = self.bucket(read, object, (slots, bucket))?;
-            if let Some(slot) = held.iter().position(|slot| *slot == mark.fingerprint) {
-                self.replace(read, object, (slots, bucket, slot), EMPTY)?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Takes back what was changed since [`Pages::settle`].
     pub(super) fn take_back(&mut self) {
         while let Some(before) = self.changes.pop() {
@@ -205,6 +193,7 @@ impl Pages {
         self.changes.clear();
         if self.held.len() > CLEAN_MAX {
             self.held.retain(|_, page| page.is_changed);
+            self.held_bytes = self.changed_bytes;
         }
     }
 

@@ -1,3 +1,7 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use super::*;
 use crate::Store;
 use crate::types::bench::{SCOPE, store};
@@ -185,6 +189,54 @@ fn items_are_counted_as_often_as_they_were_added() {
     let missing =
         insert(&mut store.txn(), &SCOPE.at(b"none"), &[b"x"], Inserting { making: None, ..how });
     assert_eq!(missing.unwrap(), None);
+}
+
+#[test]
+fn a_chain_grows_up_to_its_bound() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"c");
+    let making = Some(Shape { capacity: 2, bucket_size: 1, iterations: 1, expansion: 1 });
+    let how = Inserting { making, ..ALWAYS };
+    // A filter takes an item twice.
+    let same = vec![b"x".to_vec(); 4 * usize::from(FILTERS_MAX)];
+    let filled = |filters: u16, before: u64| {
+        let outcomes = added(&store, &at, &same, how);
+        let more = outcomes.iter().take_while(|one| **one == Inserted::Added).count();
+        let has_ended = outcomes[more..].iter().all(|one| *one == Inserted::Longest);
+        assert!(more < same.len() && has_ended);
+        assert_eq!(find(&store, &at).unwrap().unwrap().tail.filters, filters);
+        let counted = count(&store.snapshot(), &at, b"x").unwrap();
+        assert_eq!(counted, before + more as u64);
+        counted
+    };
+    let counted = filled(FILTERS_MAX, 0);
+    // One that others made may be longer.
+    let mut txn = store.txn();
+    let mut object = find(&txn, &at).unwrap().unwrap();
+    object.tail.filters = FILTERS_MAX + 8;
+    object.write(&mut txn);
+    txn.commit().unwrap();
+    assert!(filled(FILTERS_MAX + 8, counted) > counted);
+}
+
+#[test]
+fn what_is_looked_for_in_pages_that_are_held_is_counted_too() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"c");
+    let how = Inserting { making: Some(Shape::default()), is_new_only: false };
+    added(&store, &at, &[b"x".to_vec()], how);
+    let items = [&b"x"[..]; 300];
+    let few = budget::Budget { steps: 200, time: Duration::from_secs(3600) };
+    assert!(budget::within(few, || has(&store.snapshot(), &at, &items)).is_none());
+    let most = Rc::new(Cell::new(0));
+    let told = Rc::clone(&most);
+    let goes_on = Box::new(move |gathered| {
+        told.set(gathered);
+        true
+    });
+    let found = budget::watched(1, goes_on, || has(&store.snapshot(), &at, &items)).unwrap();
+    assert_eq!(found.unwrap(), [true; 300]);
+    assert_eq!(most.get(), 2048, "its page, once");
 }
 
 #[test]

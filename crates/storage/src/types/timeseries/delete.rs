@@ -70,7 +70,7 @@ pub fn delete(
     holds: Holds<'_>,
 ) -> Result<Option<u64>, CommandError> {
     let Some((mut series, mut leads)) = open(txn, at, None, holds)? else { return Ok(None) };
-    rules::may_delete(txn, &series, (leads.as_slice(), span.0))?;
+    rules::may_delete(txn, &series, (leads.as_slice(), span))?;
     let deleted = series.take_out(txn, span)?;
     if deleted > 0 {
         rules::forget(txn, at, &series, (leads.as_mut_slice(), span))?;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::bucket::{Aggregator, Bucket, Grid};
 use super::chunk::{Duplicates, Sample};
 use super::gathered::Gathered;
-use super::{FAMILY, RULES, TimeSeries, chunk, find};
+use super::{FAMILY, RULES, TimeSeries, chunk, chunks_until, find};
 use crate::types::bounds::SubRange;
 use crate::types::kind::Type;
 use crate::types::object::Object;
@@ -160,20 +160,22 @@ impl Lead {
         let (Some(first), Some(newest)) = (first, last.last()) else { return Ok(news) };
         let grid = self.grid;
         // Samples that were there before the rule are told of as far as their bucket is one of
-        // those that samples come for.
-        if self.is_fresh() && fed.last_at.is_none_or(|at| grid.begin(at) > 0) {
-            let is_behind = |at: &&u64| fed.last_at.is_none_or(|last| **at >= last);
-            let behind = fed.stored.iter().filter(is_behind).min().copied();
-            self.open = behind.or(fed.last_at).map_or(0, |at| grid.begin(at));
+        // those that samples come for, or begins at 0.
+        if self.is_fresh() {
+            if fed.last_at.is_none_or(|at| grid.begin(at) > 0) {
+                let is_behind = |at: &&u64| fed.last_at.is_none_or(|last| **at >= last);
+                let behind = fed.stored.iter().filter(is_behind).min().copied();
+                self.open = behind.or(fed.last_at).map_or(0, |at| grid.begin(at));
+            }
             self.gather(read, source, first.at)?;
         }
         let bound = first.at.max(self.open);
         let late = fed.stored.iter().filter(|at| **at < bound).map(|at| grid.begin(*at));
         let kept_from = source.kept_from(newest.at);
-        for begin in late.collect::<BTreeSet<u64>>() {
+        for begin in late.filter(|begin| *begin >= kept_from).collect::<BTreeSet<u64>>() {
             if begin >= self.open {
                 self.gather(read, source, first.at)?;
-            } else if begin >= kept_from {
+            } else {
                 news.extend(self.whole(read, source, begin)?);
             }
         }
@@ -316,19 +318,39 @@ pub(super) fn feed(
     Ok(())
 }
 
-/// Whether a source may lose the samples from a time on: not where buckets of its rules would be
+/// Whether a source may lose the samples of a time: not where buckets of its rules would be
 /// computed anew of which it has lost samples already.
 pub(super) fn may_delete(
     read: &impl Read,
     source: &Object<TimeSeries>,
-    (leads, from): (&[Lead], u64),
+    (leads, (from, to)): (&[Lead], (u64, u64)),
 ) -> Result<(), CommandError> {
-    let last = source.last_chunk(read)?.and_then(|(_, samples)| samples.last().copied());
-    let kept_from = last.map_or(0, |last| source.kept_from(last.at));
-    if leads.iter().any(|lead| lead.grid.begin(from) < kept_from) {
+    let newest = source.last_chunk(read)?.and_then(|(_, samples)| samples.last().copied());
+    let Some(newest) = newest.filter(|_| !leads.is_empty()) else { return Ok(()) };
+    // Where the newest samples go, the bucket of the last one before them is open again.
+    let before = match (from..=to).contains(&newest.at) {
+        true => last_before(read, source, from)?,
+        false => None,
+    };
+    let (first, kept_from) = (before.unwrap_or(from), source.kept_from(newest.at));
+    if leads.iter().any(|lead| lead.grid.begin(first) < kept_from) {
         return Err(CommandError::BeyondRetention);
     }
     Ok(())
+}
+
+/// The time of the last sample before one.
+fn last_before(
+    read: &impl Read,
+    source: &Object<TimeSeries>,
+    at: u64,
+) -> Result<Option<u64>, CommandError> {
+    let Some(until) = at.checked_sub(1) else { return Ok(None) };
+    let found = source.chunk_in(read, &chunks_until(until), Direction::Reverse)?;
+    let last = found.and_then(|(_, samples)| {
+        samples.into_iter().rfind(|sample| sample.at <= until).map(|sample| sample.at)
+    });
+    Ok(last)
 }
 
 /// Follows a deletion in a source.

@@ -33,11 +33,11 @@ fn delete(txn: &mut Txn<'_>, at: &At<'_>, span: (u64, u64)) -> Result<Option<u64
     super::delete(txn, at, span, &|_: &[u8]| true)
 }
 
-fn sample(at: u64, value: f64) -> Sample {
+pub(super) fn sample(at: u64, value: f64) -> Sample {
     Sample { at, value }
 }
 
-fn all(store: &Store, at: &At<'_>) -> Vec<(u64, f64)> {
+pub(super) fn all(store: &Store, at: &At<'_>) -> Vec<(u64, f64)> {
     let mut found = Vec::new();
     for_each(&store.snapshot(), at, (0, u64::MAX), |sample| {
         found.push((sample.at, sample.value));

@@ -5,26 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::Store;
 use crate::types::bench::{SCOPE, store};
-use crate::types::timeseries::{Adding, Changes, about, add, create, delete, for_each};
+use crate::types::timeseries::tests::{all, sample};
+use crate::types::timeseries::{Adding, Changes, about, add, create, delete};
 
 const ALL: Holds<'static> = &|_: &[u8]| true;
 
 fn says(aggregator: Aggregator, duration: u64, alignment: u64) -> Says {
     Says { aggregator, duration, alignment }
-}
-
-fn sample(at: u64, value: f64) -> Sample {
-    Sample { at, value }
-}
-
-fn all(store: &Store, at: &At<'_>) -> Vec<(u64, f64)> {
-    let mut found = Vec::new();
-    for_each(&store.snapshot(), at, (0, u64::MAX), |sample| {
-        found.push((sample.at, sample.value));
-        Ok(true)
-    })
-    .unwrap();
-    found
 }
 
 fn sized(chunk_size: u64) -> Changes {
@@ -140,14 +127,67 @@ fn a_rule_begins_with_the_samples_that_come_after_it() {
 }
 
 #[test]
-fn what_a_source_may_have_lost_is_not_computed_anew() {
+fn a_rule_takes_all_that_is_in_the_first_bucket() {
     let (_dir, store) = store();
     let [from, to] = [b"s", b"d"].map(|key| SCOPE.at(key));
     let mut txn = store.txn();
-    create(&mut txn, &from, Changes { retention_ms: Some(8), ..sized(2) }).unwrap();
+    create(&mut txn, &from, sized(2)).unwrap();
     create(&mut txn, &to, sized(2)).unwrap();
-    create_rule(&mut txn, (&from, &to), says(Aggregator::Count, 10, 0)).unwrap().unwrap();
+    let before: Vec<Sample> = (0..5).map(|at| sample(at, 1.0)).collect();
+    add(&mut txn, &from, &before, Adding::default(), ALL).unwrap();
+    create_rule(&mut txn, (&from, &to), says(Aggregator::Sum, 10, 0)).unwrap().unwrap();
     txn.commit().unwrap();
+    added(&store, &from, &[sample(10, 1.0)]);
+    assert_eq!(all(&store, &to), [(0, 5.0)]);
+}
+
+/// Two series and a rule that counts the samples of the first one, which keeps them for 8 ms.
+fn forgetful(store: &Store, [from, to]: [&At<'_>; 2], duration: u64) {
+    let mut txn = store.txn();
+    create(&mut txn, from, Changes { retention_ms: Some(8), ..sized(2) }).unwrap();
+    create(&mut txn, to, sized(2)).unwrap();
+    create_rule(&mut txn, (from, to), says(Aggregator::Count, duration, 0)).unwrap().unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn what_is_gathered_stays_where_its_samples_are_gone() {
+    let (_dir, store) = store();
+    let [from, to] = [b"s", b"d"].map(|key| SCOPE.at(key));
+    forgetful(&store, [&from, &to], 1000);
+    for number in 0..50 {
+        added(&store, &from, &[sample(2 * number, 1.0)]);
+    }
+    // Late, in the bucket that is open.
+    added(&store, &from, &[sample(91, 1.0)]);
+    added(&store, &from, &[sample(1000, 1.0)]);
+    assert_eq!(all(&store, &to), [(0, 50.0)]);
+}
+
+#[test]
+fn no_bucket_is_open_again_whose_samples_are_gone() {
+    let (_dir, store) = store();
+    let [from, to] = [b"s", b"d"].map(|key| SCOPE.at(key));
+    forgetful(&store, [&from, &to], 10);
+    for at in 0..26 {
+        added(&store, &from, &[sample(at, 1.0)]);
+    }
+    let mut txn = store.txn();
+    let refused = delete(&mut txn, &from, (20, 25), ALL);
+    assert!(matches!(refused, Err(CommandError::BeyondRetention)));
+    assert_eq!(delete(&mut txn, &from, (30, 40), ALL).unwrap(), Some(0));
+    // A sample of the bucket stays.
+    assert_eq!(delete(&mut txn, &from, (21, 25), ALL).unwrap(), Some(5));
+    txn.commit().unwrap();
+    added(&store, &from, &[sample(30, 1.0)]);
+    assert_eq!(all(&store, &to), [(0, 10.0), (10, 10.0), (20, 1.0)]);
+}
+
+#[test]
+fn what_a_source_may_have_lost_is_not_computed_anew() {
+    let (_dir, store) = store();
+    let [from, to] = [b"s", b"d"].map(|key| SCOPE.at(key));
+    forgetful(&store, [&from, &to], 10);
     for at in 0..15 {
         added(&store, &from, &[sample(at, 1.0)]);
     }
