@@ -169,13 +169,20 @@ fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
 fn held_back(cx: &Context<'_>, held: &Stranger) -> String {
     let local = cx.record.node(&held.node).map_or(held.node.clone(), |at| at.local.to_string());
     let slots = held.slots.as_ref().map_or("slots".to_owned(), |slots| format!("slots {slots}"));
-    let (what, remedy) = match held.is_sealed {
-        true => (
+    let (what, remedy) = match (held.is_sealed, &held.slots) {
+        (true, _) => (
             "reads and writes",
             "they were given away by a swap that is not in this record: see which node has their \
              data (CLUSTERX MOVE SHOW) before this one is restarted",
         ),
-        false => ("writes", "they are let go once the record is as new as the node's topology"),
+        (false, None) => (
+            "writes",
+            "the node does not say which slots they are, so no order lets them go: restart it, or \
+             make another node the master",
+        ),
+        (false, Some(_)) => {
+            ("writes", "they are let go once the record is as new as the node's topology")
+        }
     };
     format!(
         "{what} of {slots} are held back at {local} for move {}, which this record does not know: \

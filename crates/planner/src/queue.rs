@@ -114,6 +114,10 @@ pub struct Moves {
 }
 
 impl Moves {
+    /// The highest number that nodes are believed to know of: no store gave so many, and above it
+    /// there is place for as many again.
+    pub(crate) const KNOWN_MAX: MoveId = MoveId(u64::MAX / 2);
+
     /// There never was one.
     pub fn is_empty(&self) -> bool {
         self.newest == MoveId(0) && self.list.is_empty() && self.done.is_empty()
@@ -182,7 +186,7 @@ impl Moves {
     /// A number that no move of this record ever had. What nodes know of moves is looked at before
     /// one begins.
     fn next(&mut self) -> MoveId {
-        self.newest = MoveId(self.newest.0 + 1);
+        self.newest = MoveId(self.newest.0.saturating_add(1));
         self.newest
     }
 

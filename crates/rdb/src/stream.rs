@@ -177,8 +177,13 @@ mod tests {
     /// A listpack of small numbers.
     fn listpack(numbers: &[u8]) -> Vec<u8> {
         let elements: Vec<u8> = numbers.iter().flat_map(|number| [*number, 1]).collect();
+        framed(numbers.len(), &elements)
+    }
+
+    /// A listpack of so many elements.
+    fn framed(count: usize, elements: &[u8]) -> Vec<u8> {
         let mut bytes = (elements.len() as u32 + 7).to_le_bytes().to_vec();
-        bytes.extend((numbers.len() as u16).to_le_bytes());
+        bytes.extend((count.min(0xffff) as u16).to_le_bytes());
         bytes.extend(elements);
         bytes.push(0xff);
         bytes
@@ -209,5 +214,19 @@ mod tests {
         assert!(few(FIELDS_MAX).is_ok());
         let refused = few(FIELDS_MAX + 1).unwrap_err().to_string();
         assert!(refused.contains(&FIELDS_MAX.to_string()), "{refused}");
+        let is_refused = |node: &[u8]| {
+            let told = read_node(node).unwrap_err().to_string();
+            assert_eq!(told, refused);
+        };
+        // 2^20 + 1, and behind it the length of the element.
+        let many = [0xf2, 1, 0, 0x10, 4];
+        // One living; the entry says itself how many it has, and has none.
+        let own = [&[1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1][..], &many].concat();
+        is_refused(&framed(8, &own));
+        // Or it has as many as the listpack, which names them all.
+        let names = [7, 1].repeat(FIELDS_MAX as usize + 1);
+        let entry = [0, 1, 2, 1, 0, 1, 1, 1];
+        let same = [&[1, 1, 0, 1][..], &many, &names, &entry].concat();
+        is_refused(&framed(usize::MAX, &same));
     }
 }

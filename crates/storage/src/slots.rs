@@ -16,7 +16,7 @@ mod dirty;
 mod import;
 mod keys;
 #[cfg(test)]
-mod long;
+mod long_tests;
 mod named;
 mod raw;
 #[cfg(test)]

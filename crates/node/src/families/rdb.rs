@@ -158,9 +158,13 @@ impl Load<'_> {
         let config = self.node.config.now();
         let (namespace, cluster) = (&*self.request.namespace, config.cluster_enabled);
         let scope = Scope { namespace, cluster, now_ms };
-        let route = self.route(&key.name, &config, &self.node.engine())?;
-        let is_ours = matches!(route, Route::Run | Route::TryAgain);
-        if is_over || is_module || key.db != self.request.db || !is_ours {
+        // Of what is passed over anyway it does not matter whose it is.
+        let is_wanted = !is_over && !is_module && key.db == self.request.db;
+        let is_ours = is_wanted && {
+            let route = self.route(&key.name, &config, &self.node.engine())?;
+            matches!(route, Route::Run | Route::TryAgain)
+        };
+        if !is_ours {
             file.pass(key).map_err(unreadable)?;
             return Ok(false);
         }

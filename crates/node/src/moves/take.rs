@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::replication::slots::copy::{self, FRAME_HEAD_BYTES, Head, encode_place};
 use ::replication::slots::marks::CURSOR_BYTES_MAX;
-use ::replication::slots::{MoveId, Slots, State};
+use ::replication::slots::{Cursor, MoveId, Slots, State};
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -27,6 +27,9 @@ use crate::threads::{block_on, spawn, surviving};
 /// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
 /// anew.
 const PROGRESS_MS: u64 = 2_000;
+/// A copy that could not go on is tried again so long after its last progress: it would be the same
+/// until a person has mended it.
+const LONG_MS: u64 = 5_000;
 /// Longest wait for a connection and its greeting.
 const GREETING: Duration = Duration::from_millis(2_000);
 /// Longest line of a greeting.
@@ -80,7 +83,12 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
             let age_ms = now.saturating_sub(known.progress_ms.load(Ordering::SeqCst));
             let is_over = known.is_over.load(Ordering::SeqCst);
             let is_this = known.source == source && known.slots == *slots;
-            if is_this && !is_over && age_ms < PROGRESS_MS {
+            let waits_ms = match is_over {
+                true if known.is_long.lock().is_some() => LONG_MS,
+                true => 0,
+                false => PROGRESS_MS,
+            };
+            if is_this && age_ms < waits_ms {
                 return;
             }
             known.is_over.store(true, Ordering::SeqCst);
@@ -233,7 +241,8 @@ impl Job {
     fn is_too_long(&self, max: usize) {
         let text = format!(
             "a part of the copy that is longer than the taker takes at once ({max} bytes, \
-             `write_batch_max_bytes`): larger records, or keys with names above 1 MiB that begin alike"
+             `rocksdb.write_options.write_batch_max_bytes`): larger records, or keys with names \
+             above 1 MiB that begin alike"
         );
         *self.take.is_long.lock() = Some(text);
     }
@@ -306,7 +315,9 @@ impl Job {
             self.is_too_long(max);
         }
         let sequence = staged?;
-        if *cursor != head.cursor {
+        // Where the copy is whole it is a part of the log that was too long, and has come.
+        let is_of_log = head.cursor == Cursor::End && !records.is_empty();
+        if *cursor != head.cursor || is_of_log {
             *self.take.is_long.lock() = None;
         }
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);

@@ -5,7 +5,7 @@ use api::moves::{Feed, Frozen, Mark, Order, Said};
 use super::give;
 use super::{
     AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, Context, FREEZE_MS, Floor, ITS_TURN,
-    Move, PAUSED, Phase, Plan, Side, TRIES_MAX,
+    Move, Moves, PAUSED, Phase, Plan, Side, TRIES_MAX,
 };
 use crate::Time;
 
@@ -55,8 +55,13 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     if s.apart_ms(&d) >= CLOCKS_MS {
         return plan.waits(one, "the clocks of both masters, which are a second apart");
     }
-    let mut record = cx.record.next();
     let known = s.answer.newest.max(d.answer.newest);
+    if known > Moves::KNOWN_MAX {
+        let why =
+            "both masters to know of moves only that there were: one says that it knows of move";
+        return plan.waits(one, &format!("{why} {known}"));
+    }
+    let mut record = cx.record.next();
     if one.id <= known {
         let id = record.moves.renumber(one.id, known);
         let why =
@@ -314,13 +319,16 @@ fn undo(cx: &Context<'_>, one: &Move, (why, again): (&str, bool), plan: &mut Pla
     let Some(d) = cx.side(one.to) else { return plan.waits(one, "the taker to answer") };
     let taker = d.said(one.id);
     // Also where nothing was staged: it might yet begin, by an order that is late. It cannot where
-    // the number is another move's, or what it brought is held: nothing of it is staged there.
-    let has_ended = matches!(taker.mark, Some(Mark::Held | Mark::Gone { .. }));
+    // the number is another move's, be it by what is sealed alone, or what it brought is held:
+    // nothing of it is staged there.
+    let is_anothers = taker.mark.is_none() && taker.is_sealed && !d.knows(one);
+    let has_ended = is_anothers || matches!(taker.mark, Some(Mark::Held | Mark::Gone { .. }));
     if !has_ended && (taker.mark.is_none() || d.knows(one)) {
         plan.order(cx, d, one, Order::Drop);
         return plan.waits(one, "the taker to delete what is staged");
     }
-    if !taker.is_committed {
+    // Without a mark there is none that they could lack.
+    if !is_anothers && !taker.is_committed {
         return plan.waits(one, "the taker's replicas");
     }
     let mut record = cx.record.next();

@@ -461,6 +461,21 @@ fn a_move_begins_under_a_number_that_neither_master_knows() {
     assert_eq!(s.plan().swap, None);
 }
 
+/// A node that says so is wrong, and above its number there is none, or soon will be none.
+#[test]
+fn no_number_is_given_above_one_that_no_store_gave() {
+    for (name, known) in [("a", u64::MAX), ("b", u64::MAX), ("b", u64::MAX - 1)] {
+        let mut s = script();
+        s.observed.answers.get_mut(&id(name)).unwrap().newest = MoveId(known);
+        let plan = s.plan();
+        assert_eq!((plan.swap, plan.orders), (None, vec![]));
+        let told = &plan.waits[&MoveId(1)];
+        assert!(told.ends_with(&format!("it knows of move {known}")), "{told}");
+    }
+    let mut moves = Moves { newest: MoveId(u64::MAX), ..Moves::default() };
+    assert_eq!(moves.queue("0-9".parse().unwrap(), GIVER, TAKER), MoveId(u64::MAX));
+}
+
 /// Frozen and whole, of other slots: what was never copied would change hands.
 #[test]
 fn what_a_node_has_of_other_slots_by_the_same_number_counts_for_nothing() {
@@ -481,6 +496,17 @@ fn what_a_node_has_of_other_slots_by_the_same_number_counts_for_nothing() {
     s.says("b", |said| said.slots = "5000-5099".parse().ok());
     s.acts();
     // Nothing of it is staged, and no order to begin would be obeyed.
+    s.check(expect![[r#"
+        store v7: move 1: queued again as 2: a node knows another move by this number
+    "#]]);
+    // The same of what is sealed there, of which no data says anything yet.
+    let mut s = Script::ready();
+    s.says("a", |said| (said.frozen, said.feed) = (None, None));
+    s.says("b", |said| {
+        (said.mark, said.is_sealed, said.is_committed) = (None, true, false);
+        said.slots = "5000-5099".parse().ok();
+    });
+    s.acts();
     s.check(expect![[r#"
         store v7: move 1: queued again as 2: a node knows another move by this number
     "#]]);

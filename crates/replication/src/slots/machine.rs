@@ -291,11 +291,14 @@ fn drop_staged(ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
         None if here.keeps => kept(*id, slots, here.table).map(Act::Put).ok_or(Refusal::Owner),
         None if here.serves_any(slots) => Err(Refusal::Owner),
         None => {
-            // What an earlier number has staged of all of them is nobody's, and goes with it.
+            // What an earlier number has staged of some of them is nobody's, and goes with it; what
+            // was given away and not cleaned yet may be the only copy, and stays.
             let newest = |slot| here.table.newest(slot).map(|mark| &mark.state);
             let is_staged = |slot| matches!(newest(slot), Some(State::Staged { .. }));
+            let is_left = |slot| matches!(newest(slot), Some(State::Gone { is_empty: false }));
+            let empties = slots.iter().any(is_staged) && !slots.iter().any(is_left);
             let mark = Mark { id: *id, slots: slots.clone(), version: 0, state: gone };
-            Ok(if slots.iter().all(is_staged) { Act::Empty(mark) } else { Act::Put(mark) })
+            Ok(if empties { Act::Empty(mark) } else { Act::Put(mark) })
         }
     }
 }
@@ -458,6 +461,18 @@ mod tests {
         let mut d = Node::default();
         d.obeys(&pull).unwrap();
         assert!(matches!(d.obeys(&order(2, 3, Order::Drop)), Ok(Act::Empty(_))));
+        // Also of some of the slots; but nothing is deleted with it that no move has cleaned yet.
+        for is_left in [false, true] {
+            let mut d = Node::default();
+            let wider = |id, of| Ordered { slots: "5-8".parse().unwrap(), ..order(id, 3, of) };
+            d.obeys(&pull).unwrap();
+            if is_left {
+                let (slots, state) = ("8".parse().unwrap(), State::Gone { is_empty: false });
+                d.table.put(Mark { id: MoveId(2), slots, version: 0, state });
+            }
+            let act = d.obeys(&wider(3, Order::Drop)).unwrap();
+            assert_eq!(matches!(act, Act::Empty(_)), !is_left, "{act:?}");
+        }
     }
 
     /// A store of before has given the number again.

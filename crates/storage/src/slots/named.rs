@@ -27,15 +27,26 @@ pub fn named(bytes: &[u8]) -> Result<BTreeSet<u16>, Error> {
                 }
             }
             Record::DeleteRange { family, begin, end } if STAGES.contains(&family) => {
-                slots.extend((0..topology::SLOT_COUNT).filter(|slot| {
-                    let (lower, upper) = bounds(*slot);
-                    begin < &upper[..] && &lower[..] < end
-                }));
+                let from = first_slot(begin)..topology::SLOT_COUNT;
+                slots.extend(from.take_while(|slot| &bounds(*slot).0[..] < end));
             }
             _ => {}
         }
     }
     Ok(slots)
+}
+
+/// The first slot of which a key may lie at the place or behind it; one too many where none does.
+fn first_slot(place: &[u8]) -> u16 {
+    let (mut first, mut end) = (0, topology::SLOT_COUNT);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match &bounds(middle).1[..] <= place {
+            true => first = middle + 1,
+            false => end = middle,
+        }
+    }
+    first
 }
 
 #[cfg(test)]
@@ -56,5 +67,25 @@ mod tests {
         let bytes = writer.finish().to_vec();
         assert_eq!(Vec::from_iter(named(&bytes).unwrap()), [7, 100, 101, 16_383]);
         assert!(named(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_range_names_what_it_goes_through_wherever_it_begins_and_ends() {
+        let of = |begin: &[u8], end: &[u8]| {
+            let mut writer = Writer::new(Vec::new());
+            writer.delete_range(Family::Metadata, begin, end);
+            Vec::from_iter(named(writer.finish()).unwrap())
+        };
+        let (lower, upper) = (|slot| bounds(slot).0, |slot| bounds(slot).1);
+        assert_eq!(of(&lower(7), &upper(7)), [7]);
+        assert_eq!(of(b"", &upper(1)), [0, 1]);
+        // In no slot, behind all that is in 0xff.
+        let at = lower(0x100);
+        let between = &at[..at.len() - 1];
+        assert_eq!(of(between, &upper(0x100)), [0xff, 0x100]);
+        assert_eq!(of(&lower(0xfe), between), [0xfe, 0xff]);
+        assert_eq!(of(&lower(16_382), b"\xff"), [16_382, 16_383]);
+        assert!(of(&upper(16_383), b"\xff").is_empty());
+        assert_eq!(of(b"", b"\xff").len(), usize::from(topology::SLOT_COUNT));
     }
 }

@@ -1,4 +1,6 @@
-//! APPLYBATCH at nodes of a cluster: the slots of its records are as those of a command's keys.
+//! What another master's migration brings to nodes of a cluster: the slots of the records of
+//! APPLYBATCH are as those of a command's keys, a link that another one has taken over from brings
+//! nothing more, and an import that a demotion ends leaves compactions as they were.
 
 use storage::batch::Writer;
 

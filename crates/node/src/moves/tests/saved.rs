@@ -1,4 +1,5 @@
-//! What a backup says of slots while they move, and what writes by itself keeps to.
+//! What a backup says of slots while they move, what writes by itself (RDB LOAD) keeps to, and
+//! parts of a copy that are longer than the taker takes.
 
 use super::*;
 
@@ -59,6 +60,8 @@ fn a_dump_file_is_loaded_where_its_keys_are_served() {
     let said = load(&cluster.d);
     assert!(said.contains("by move 1 its data is not on this node"), "{said}");
     assert!(cluster.d.records() == records, "nothing is put beside what is staged");
+    // What is of another database than is asked for is passed over, wherever its slots are.
+    assert_eq!(cluster.d.ask(&["RDB", "LOAD", "one.rdb", "DB", "1"]), "+OK");
     cluster.d.order(Order::Open { at, version: 2 });
     cluster.finish();
     assert_eq!(load(&cluster.d), "+OK");
@@ -71,30 +74,71 @@ fn a_dump_file_is_loaded_where_its_keys_are_served() {
     assert_eq!(cluster.s.raw(), 0);
 }
 
+/// The taker takes so many bytes at once from here on.
+fn takes(cluster: &Cluster, bytes: usize) {
+    let engine = cluster.d.node().node.engine();
+    engine.store.as_ref().unwrap().set_batch_bytes_max(bytes);
+}
+
+/// What a person is told to mend.
+fn clash(cluster: &Cluster) -> Option<String> {
+    let copying = cluster.d.heartbeat(&[]).copying;
+    copying.into_iter().find_map(|copying| copying.clash)
+}
+
+/// What is told, once something is and the stream has ended; nothing has to be waited for before it
+/// is tried again.
+fn told(cluster: &Cluster) -> String {
+    let mut told = None;
+    wait_until(|| {
+        cluster.d.order(cluster.s.source());
+        told = clash(cluster);
+        if told.is_some() { Ok(()) } else { Err("nothing is told".into()) }
+    });
+    let take = || Arc::clone(&cluster.d.node().node.moves.takes.lock()[&ID]);
+    let ended = take();
+    wait_until(|| match ended.is_over.load(Ordering::SeqCst) {
+        true => Ok(()),
+        false => Err("it goes on".into()),
+    });
+    // As if that were just now.
+    ended.progress_ms.store(u64::MAX, Ordering::SeqCst);
+    cluster.d.order(cluster.s.source());
+    assert!(Arc::ptr_eq(&ended, &take()), "it is tried again at once");
+    ended.progress_ms.store(0, Ordering::SeqCst);
+    told.unwrap()
+}
+
 #[test]
 fn a_part_of_a_copy_that_is_longer_than_the_taker_takes_is_told() {
     let cluster = Cluster::new();
     let key = format!("{{{}}}long", tags(1)[0]);
     assert_eq!(cluster.s.ask(&["SET", &key, &"x".repeat(3 << 20)]), "+OK");
-    let takes = |bytes| {
-        let engine = cluster.d.node().node.engine();
-        engine.store.as_ref().unwrap().set_batch_bytes_max(bytes);
-    };
-    let clash = || {
-        let copying = cluster.d.heartbeat(&[]).copying;
-        copying.into_iter().find_map(|copying| copying.clash)
-    };
-    takes(1 << 20);
-    let mut told = None;
+    takes(&cluster, 1 << 20);
+    let told = told(&cluster);
+    assert!(told.contains("longer than the taker takes at once (2097152 bytes"), "{told}");
+    takes(&cluster, 0);
+    cluster.copy();
+    assert_eq!(clash(&cluster), None);
+    assert_eq!(cluster.s.records(), cluster.d.records());
+}
+
+/// Nothing is handed over while it is told.
+#[test]
+fn what_is_too_long_behind_a_whole_copy_is_told_until_it_has_come() {
+    let cluster = Cluster::new();
+    fill(&mut Client::new(&cluster), &tags(3));
+    cluster.copy();
+    takes(&cluster, 1 << 20);
+    let key = format!("{{{}}}long", tags(1)[0]);
+    assert_eq!(cluster.s.ask(&["SET", &key, &"x".repeat(3 << 20)]), "+OK");
+    let told = told(&cluster);
+    assert!(told.contains("longer than the taker takes at once"), "{told}");
+    takes(&cluster, 0);
     wait_until(|| {
         cluster.d.order(cluster.s.source());
-        told = clash();
-        if told.is_some() { Ok(()) } else { Err("nothing is told".into()) }
+        clash(&cluster).map_or(Ok(()), Err)
     });
-    let told = told.unwrap();
-    assert!(told.contains("longer than the taker takes at once (2097152 bytes"), "{told}");
-    takes(0);
     cluster.copy();
-    assert_eq!(clash(), None);
     assert_eq!(cluster.s.records(), cluster.d.records());
 }

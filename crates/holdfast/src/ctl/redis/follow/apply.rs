@@ -96,10 +96,12 @@ impl Applier {
                 Meaning::Everywhere => {
                     self.flush().await?;
                     self.everywhere(&one.words).await?;
-                    // It may have deleted what was read of a later moment.
-                    let ahead = self.ahead.iter().filter(|(_, ahead)| **ahead > one.end);
-                    let keys = ahead.map(|(key, _)| key.clone()).collect();
-                    self.read_anew(keys).await?;
+                    if is_flush(&one.words) {
+                        // It may have deleted what was read of a later moment.
+                        let ahead = self.ahead.iter().filter(|(_, ahead)| **ahead > one.end);
+                        let keys = ahead.map(|(key, _)| key.clone()).collect();
+                        self.read_anew(keys).await?;
+                    }
                 }
                 Meaning::Stop(why) => bail!("{why}: begin anew, with an empty target"),
             }
@@ -142,5 +144,25 @@ impl Applier {
 
     async fn everywhere(&mut self, words: &[Vec<u8>]) -> Result<()> {
         self.target.everywhere(words).await
+    }
+}
+
+/// It deletes keys: FLUSHALL or FLUSHDB. Libraries of functions are no keys.
+fn is_flush(words: &[Vec<u8>]) -> bool {
+    let names = [&b"flushall"[..], b"flushdb"];
+    words.first().is_some_and(|word| names.iter().any(|name| word.eq_ignore_ascii_case(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_deleted_everywhere_by_flushes_alone() {
+        let of = |text: &str| {
+            is_flush(&text.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>())
+        };
+        assert!(of("FLUSHALL") && of("flushdb ASYNC"));
+        assert!(!of("FUNCTION FLUSH") && !of("FUNCTION LOAD x"));
     }
 }
