@@ -345,8 +345,8 @@ fn ctl_asks_for_what_the_document_has_and_as_it_says() -> Result<()> {
         let line = line.replace("DIR", dir);
         let mut command = Command::new(process::holdfast()?);
         command.args(["ctl", "-H", &url]).args(line.split_whitespace());
-        for name in ["HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE", "HOLDFAST_PASSWORD"] {
-            command.env_remove(name);
+        for name in ["HOLDFAST_TOKEN", "HOLDFAST_PASSWORD"] {
+            command.env_remove(name).env_remove(format!("{name}_FILE"));
         }
         let output = command.output().context("run ctl")?;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -5,7 +5,7 @@
 //! folder is still the one that it is a copy of. Nothing is removed but copies of the same node, by
 //! their names.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use api::time::utc;
-use controller::client::Connection;
+use controller::client::{ClientError, Connection};
 use resp::Value;
 use serde_json::json;
 use web::tls::Tls;
@@ -22,7 +22,7 @@ use super::Context;
 use super::secret::Password;
 use super::table::json as print_json;
 use super::tls::TlsArgs;
-use super::words::endpoint;
+use super::words::{endpoint, value};
 
 /// What a backup is a copy of, in its folder.
 const NAME: &str = "holdfast.backup";
@@ -58,6 +58,7 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, backup: Backup) -> Result<(
     let tls = Arc::new(tls.nodes(backup.nodes_tls)?);
     let password = backup.password.get()?;
     ensure!(backup.to.is_dir(), "--to: {} is no folder", backup.to.display());
+    let _lock = lock(&backup.to)?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for node in &backup.nodes {
         // One that cannot be saved keeps no other from it.
@@ -94,15 +95,16 @@ async fn of_node(
         }
         connection.expect_ok("SAVE", &["SAVE"]).await.context("SAVE")?;
         let told = connection.command(&["CONFIG", "GET", "dir", "backup-dir"]).await?;
-        anyhow::Ok(Some(folder(&told).context("it does not say where its backup is")?))
+        let folder = folder(&told).context("it does not say where its backup is")?;
+        anyhow::Ok(Some((folder, id(&mut connection).await?)))
     };
     let limit = cx.http.limit_or(PATIENCE);
-    let Some(folder) =
+    let Some((folder, id)) =
         tokio::time::timeout(limit, work).await.context("it has not answered in time")??
     else {
         return Ok("a master with replicas, which is left to them".to_owned());
     };
-    let name = copy(&folder, &backup.to)?;
+    let name = copy(&folder, &backup.to, (endpoint.port, id.as_deref()))?;
     let removed = match backup.keep {
         Some(keep) => prune(&backup.to, &name, usize::from(keep))?,
         None => 0,
@@ -111,12 +113,28 @@ async fn of_node(
     Ok(format!("saved as {}{removed}", backup.to.join(name.folder()).display()))
 }
 
+/// Keeps other runs from the folder while it is there. One that cannot be locked is used as it is:
+/// a file system over the network may lock no folders.
+fn lock(to: &Path) -> Result<File> {
+    let folder = File::open(to).with_context(|| format!("--to: open {}", to.display()))?;
+    if matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+        bail!("--to: another `holdfast ctl backup` writes to {}", to.display());
+    }
+    Ok(folder)
+}
+
+/// The id that a node has in its cluster, empty outside one; nothing where it may not be asked.
+async fn id(connection: &mut Connection) -> Result<Option<String>> {
+    match connection.command(&["CLUSTER", "MYID"]).await {
+        Ok(id) => Ok(id.as_str().map(str::to_owned)),
+        Err(ClientError::Node(_)) => Ok(None),
+        Err(error) => Err(error).context("CLUSTER MYID"),
+    }
+}
+
 /// Of INFO replication.
 fn is_left_to_replicas(info: &str) -> bool {
-    let of = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map_or("", str::trim)
-    };
+    let of = |name: &str| value(info, name, ':').unwrap_or_default();
     of("role") == "master" && !matches!(of("connected_slaves"), "" | "0")
 }
 
@@ -136,7 +154,7 @@ fn folder(told: &Value) -> Option<PathBuf> {
 /// What a copy is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Name {
-    /// Beginning of the node's id; `-` outside a cluster.
+    /// Beginning of the node's id; outside a cluster `single` and its port.
     node: String,
     at_ms: u64,
     sequence: u64,
@@ -144,12 +162,11 @@ struct Name {
 
 impl Name {
     /// Of the file in the folder.
-    fn parse(text: &str) -> Option<Self> {
-        let of =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    fn parse(text: &str, port: u16) -> Option<Self> {
+        let of = |name: &str| value(text, name, ' ');
         let node: String = of("node").unwrap_or_default().chars().take(SHORT).collect();
         Some(Self {
-            node: if node.is_empty() { "single".to_owned() } else { node },
+            node: if node.is_empty() { format!("single{port}") } else { node },
             at_ms: of("at_ms")?.parse().ok()?,
             sequence: of("sequence")?.parse().ok()?,
         })
@@ -163,11 +180,12 @@ impl Name {
     }
 }
 
-/// Copies a backup, whole.
+/// Copies a backup, whole, of the node with this port and id.
 ///
 /// # Errors
-/// It cannot be read or written, or another one came in its place; nothing is left of it then.
-fn copy(from: &Path, to: &Path) -> Result<Name> {
+/// It is another node's, cannot be read or written, or another one came in its place; nothing is
+/// left of it then.
+fn copy(from: &Path, to: &Path, (port, id): (u16, Option<&str>)) -> Result<Name> {
     let read = || {
         let path = from.join(NAME);
         fs::read_to_string(&path).with_context(|| {
@@ -178,7 +196,13 @@ fn copy(from: &Path, to: &Path) -> Result<Name> {
         })
     };
     let text = read()?;
-    let name = Name::parse(&text).context("its backup does not say what it is of")?;
+    let name = Name::parse(&text, port).context("its backup does not say what it is of")?;
+    let of = value(&text, "node", ' ').unwrap_or_default();
+    ensure!(
+        of.is_empty() || id.is_none_or(|id| id == of),
+        "the backup in {} is that of node {of}: is this the host of the node?",
+        from.display()
+    );
     let (part, whole) = (to.join(format!("{PART}{}", name.node)), to.join(name.folder()));
     if whole.exists() {
         bail!("{} is there already", whole.display());
@@ -228,16 +252,19 @@ fn remove(folder: &Path) -> Result<()> {
 fn prune(to: &Path, newest: &Name, keep: usize) -> Result<usize> {
     let mut names = Vec::new();
     for entry in fs::read_dir(to).with_context(|| format!("read {}", to.display()))? {
-        let name = entry.with_context(|| format!("read {}", to.display()))?.file_name();
-        names.extend(name.into_string().ok());
+        let entry = entry.with_context(|| format!("read {}", to.display()))?;
+        // What is none of ours stays, whatever it is called.
+        if entry.path().join(NAME).is_file() {
+            names.extend(entry.file_name().into_string().ok());
+        }
     }
     let old = outdated(names, &newest.node, keep);
+    let part = to.join(format!("{PART}{}", newest.node));
     for name in &old {
         let folder = to.join(name);
-        // What is none of ours stays, whatever it is called.
-        if folder.join(NAME).is_file() {
-            remove(&folder)?;
-        }
+        // What is left of it, if this is cut short, has not the name of a whole one.
+        fs::rename(&folder, &part).with_context(|| format!("remove {}", folder.display()))?;
+        remove(&part)?;
     }
     Ok(old.len())
 }
@@ -274,15 +301,15 @@ mod tests {
 
     #[test]
     fn a_copy_is_named_by_time_node_and_sequence() {
-        let name = Name::parse(&text(&"ab".repeat(20), 1_796_000_000_123, 7)).unwrap();
+        let name = Name::parse(&text(&"ab".repeat(20), 1_796_000_000_123, 7), 1).unwrap();
         assert_eq!(name.node, "abababab");
         let folder = name.folder();
         assert!(folder.starts_with("2026") && folder.ends_with("-abababab-7"), "{folder}");
         assert_eq!(outdated(vec![folder.clone()], "abababab", 0), std::slice::from_ref(&folder));
         let later = Name { at_ms: name.at_ms + 1_000, sequence: 1, ..name };
         assert!(later.folder() > folder);
-        assert_eq!(Name::parse(&text("", 1, 7)).unwrap().node, "single");
-        assert_eq!(Name::parse("backup 1\n"), None);
+        assert_eq!(Name::parse(&text("", 1, 7), 6666).unwrap().node, "single6666");
+        assert_eq!(Name::parse("backup 1\n", 1), None);
     }
 
     #[test]
@@ -291,25 +318,48 @@ mod tests {
         let (from, to) = (root.path().join("backup"), root.path().join("to"));
         fs::create_dir(&from).unwrap();
         fs::create_dir(&to).unwrap();
-        fs::create_dir(to.join("20200101T000000-abababab-1")).unwrap();
+        let foreign = ["20200101T000000-abababab-1", "20990101T000000-abababab-1"];
+        for name in foreign {
+            fs::create_dir(to.join(name)).unwrap();
+        }
         fs::create_dir(to.join(format!("{PART}abababab"))).unwrap();
         write(&from.join("000001.sst"), "table");
+        let id = "ab".repeat(20);
         let mut made = Vec::new();
         for round in 0..3 {
-            write(
-                &from.join(NAME),
-                &text(&"ab".repeat(20), 1_796_000_000_000 + round * 1_000, round),
-            );
-            made.push(copy(&from, &to).unwrap());
+            write(&from.join(NAME), &text(&id, 1_796_000_000_000 + round * 1_000, round));
+            made.push(copy(&from, &to, (1, Some(&id))).unwrap());
         }
-        assert!(copy(&from, &to).is_err(), "it is there already");
-        assert_eq!(prune(&to, &made[2], 2).unwrap(), 2);
+        assert!(copy(&from, &to, (1, Some(&id))).is_err(), "it is there already");
+        assert_eq!(prune(&to, &made[2], 2).unwrap(), 1);
         let there = |name: &Name| to.join(name.folder()).is_dir();
         assert_eq!(made.iter().map(there).collect::<Vec<_>>(), [false, true, true]);
-        assert!(to.join("20200101T000000-abababab-1").is_dir(), "it is none of ours");
+        assert!(foreign.iter().all(|name| to.join(name).is_dir()), "they are none of ours");
         assert!(!to.join(format!("{PART}abababab")).exists());
         let table = to.join(made[2].folder()).join("000001.sst");
         assert_eq!(fs::read_to_string(table).unwrap(), "table");
+    }
+
+    #[test]
+    fn a_backup_of_another_node_is_not_copied_and_a_folder_is_for_one_run() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("backup"), root.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        write(&from.join(NAME), &text(&"ab".repeat(20), 1, 1));
+        for id in ["", "cd"] {
+            let error = copy(&from, &to, (1, Some(id))).unwrap_err().to_string();
+            assert!(error.contains("is that of node abab"), "{error}");
+        }
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+        copy(&from, &to, (1, None)).unwrap();
+        // A node that has an id, and no place in a cluster yet.
+        write(&from.join(NAME), &text("", 2, 2));
+        copy(&from, &to, (1, Some("cd"))).unwrap();
+
+        let _held = lock(&to).unwrap();
+        let error = lock(&to).unwrap_err().to_string();
+        assert!(error.contains("another `holdfast ctl backup`"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! TLS on the way to controllers: by what they are known, and what they are shown.
+//! TLS on the way to controllers and nodes: by what they are known, and what they are shown.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 //! process is started; that is the hook's.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use web::tls::Tls;
 use super::secret::Password;
 use super::table::{json as print_json, render, text};
 use super::tls::TlsArgs;
-use super::words::endpoint;
+use super::words::{endpoint, value};
 use super::{Context, Place, well};
 
 /// Longest wait for a node's answer.
@@ -43,13 +43,15 @@ pub(crate) struct Upgrade {
     #[command(flatten)]
     password: Password,
     /// Version that the nodes are to run; that of this program if left out
-    #[arg(long, value_name = "VERSION", default_value = crate::VERSION)]
-    to: String,
-    /// Restart all nodes, also those that run that version: for an option that is read at the start
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+    /// Restart all nodes, also those that run that version: for an option that is read at the
+    /// start; with --to they must come back with that one
     #[arg(long)]
     all: bool,
     /// Command that restarts the node HOLDFAST_NODE (host:port) on HOLDFAST_HOST, run by `sh -c`:
-    /// `ssh "$HOLDFAST_HOST" systemctl restart holdfast-node`
+    /// `ssh "$HOLDFAST_HOST" systemctl restart holdfast-node`. Its input is empty, and its time has
+    /// no limit
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
     /// Do it; without, it says what would be done
@@ -131,10 +133,7 @@ struct Process {
 impl Process {
     /// Of INFO server.
     fn parse(info: &str) -> Option<Self> {
-        let of = |name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.map(|word| word.trim().to_owned())
-        };
+        let of = |name: &str| value(info, name, ':').map(str::to_owned);
         Some(Self { version: of("holdfast_version")?, run_id: of("run_id")? })
     }
 }
@@ -147,6 +146,8 @@ struct Rolling<'a> {
     password: Option<String>,
     tls: Arc<Tls>,
     to: &'a str,
+    /// Whether a node that was restarted must run it.
+    is_checked: bool,
     /// Addresses of those that are restarted whatever they run, and were not yet; `None`: by version.
     left: Option<BTreeSet<String>>,
 }
@@ -157,7 +158,8 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, upgrade: Upgrade) -> Result
         path: cx.cluster(&upgrade.place).await?,
         password: upgrade.password.get()?,
         tls: Arc::new(tls.nodes(upgrade.nodes_tls)?),
-        to: &upgrade.to,
+        to: upgrade.to.as_deref().unwrap_or(crate::VERSION),
+        is_checked: !upgrade.all || upgrade.to.is_some(),
         left: None,
     };
     let status: Status = cx.http.get(&format!("{}/status", rolling.path)).await?;
@@ -187,7 +189,7 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, upgrade: Upgrade) -> Result
         return print_json(&json!({ "steps": done, "done": true }));
     }
     cx.say(&match done {
-        0 => format!("nothing to do: all nodes run {}", upgrade.to),
+        0 => format!("nothing to do: all nodes run {}", rolling.to),
         _ => "all nodes are done, and the cluster is healthy".to_owned(),
     })
 }
@@ -283,7 +285,7 @@ impl Rolling<'_> {
             Step::Restart { addr } | Step::RestartAlone { addr } => {
                 let before =
                     self.process(addr).await.with_context(|| format!("ask node {addr}"))?;
-                let status = command(hook, addr).status().context("run the hook")?;
+                let status = command(hook, addr, self.cx.json).status().context("run the hook")?;
                 ensure!(status.success(), "the hook for {addr} ends with {status}");
                 self.is_back(addr, &before, limit).await?;
                 if let Some(left) = &mut self.left {
@@ -302,7 +304,7 @@ impl Rolling<'_> {
             match seen {
                 Ok(now) if now.run_id != before.run_id => {
                     ensure!(
-                        self.left.is_some() || now.version == self.to,
+                        !self.is_checked || now.version == self.to,
                         "node {addr} was restarted and runs {}, not {}: has its host the package?",
                         now.version,
                         self.to
@@ -321,10 +323,13 @@ impl Rolling<'_> {
     }
 }
 
-/// The hook, for one node.
-fn command(hook: &str, addr: &str) -> Command {
+/// The hook, for one node. Where standard output has JSON, what it says goes elsewhere.
+fn command(hook: &str, addr: &str, is_json: bool) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", hook]);
+    command.args(["-c", hook]).stdin(Stdio::null());
+    if is_json {
+        command.stdout(std::io::stderr());
+    }
     command.env("HOLDFAST_NODE", addr).env("HOLDFAST_HOST", web::tls::host(addr));
     command
 }
@@ -386,7 +391,13 @@ mod tests {
     #[test]
     fn a_hook_is_told_which_node_it_is_for() {
         let hook = "test \"$HOLDFAST_NODE $HOLDFAST_HOST\" = '[::1]:6666 ::1'";
-        assert!(command(hook, "[::1]:6666").status().expect("sh runs").success());
-        assert!(!command("exit 3", "h:1").status().expect("sh runs").success());
+        let is_well = |hook: &str, addr: &str, is_json: bool| {
+            command(hook, addr, is_json).status().expect("sh runs").success()
+        };
+        assert!(is_well(hook, "[::1]:6666", false));
+        assert!(!is_well("exit 3", "h:1", false));
+        assert!(is_well("test \"$(readlink /proc/$$/fd/0)\" = /dev/null", "h:1", false));
+        let same = "test \"$(readlink /proc/$$/fd/1)\" = \"$(readlink /proc/$$/fd/2)\"";
+        assert!(is_well(same, "h:1", true), "its output is among the JSON");
     }
 }

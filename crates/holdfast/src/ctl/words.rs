@@ -62,6 +62,12 @@ pub(super) fn endpoint(address: &str) -> Option<Endpoint> {
     Some(Endpoint { host: web::tls::host(address).to_owned(), port: port.parse().ok()? })
 }
 
+/// The rest of the line of a text that begins with a name and a separator, as those of INFO.
+pub(super) fn value<'a>(text: &'a str, name: &str, separator: char) -> Option<&'a str> {
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(separator)).map(str::trim)
+}
+
 /// What `create` and `import` are told of balancers.
 pub(super) fn balancers(members: &Members) -> Result<Vec<BalancerSpec>> {
     members.balancers.iter().map(|text| balancer_spec(text)).collect()
@@ -137,6 +143,14 @@ mod tests {
         assert_eq!(of("10.0.0.1:6666"), Some(("10.0.0.1".to_owned(), 6666)));
         assert_eq!(of("[::1]:7"), Some(("::1".to_owned(), 7)));
         assert_eq!(of("host"), None);
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_whole_name() {
+        let info = "# Server\r\nrole_before:a\r\nrole:master\r\nrole:b\r\nempty:\r\n";
+        assert_eq!(value(info, "role", ':'), Some("master"));
+        assert_eq!(value(info, "empty", ':'), Some(""));
+        assert_eq!((value(info, "ole", ':'), value(info, "role", ' ')), (None, None));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod nodes;
 mod plan;
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,9 +28,11 @@ use super::table::json as print_json;
 use super::tls::TlsArgs;
 use super::{Context, Place, well};
 
-/// Longest wait until the cluster is well, before the first step and after each: a link to a master
-/// is made anew.
+/// Longest wait until the cluster is well, before the first step and after each.
 const WELL: Duration = Duration::from_secs(30);
+/// For how long it must have been well after a step by which another password is said: a node that
+/// is refused is missed by then.
+const STEADY: Duration = Duration::from_secs(2);
 /// Random bytes of a password that is made.
 const RANDOM: usize = 32;
 
@@ -49,7 +52,7 @@ pub(crate) enum Rotate {
         #[command(flatten)]
         common: Common,
         /// All clients use the new password: take the old one no more
-        #[arg(long)]
+        #[arg(long, conflicts_with = "generate")]
         finish: bool,
     },
 }
@@ -111,7 +114,7 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, rotate: Rotate) -> Result<(
     let peers = Peers { new: if is_peers { new.clone() } else { old.clone() }, old, tls };
     let (writes_files, unwritten) = (!common.no_rewrite, Vec::new());
     let mut rotation = Rotation { cx, path, nodes, peers, password: new, writes_files, unwritten };
-    rotation.well(WELL).await.context("nothing was changed")?;
+    rotation.well(Duration::ZERO).await.context("nothing was changed")?;
     let steps = if is_peers {
         let mut takes = Vec::new();
         for node in &rotation.nodes {
@@ -125,21 +128,19 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, rotate: Rotate) -> Result<(
     if !common.yes {
         return rotation.show(&steps, "would be done");
     }
-    for step in &steps {
-        rotation.carry_out(*step).await.context(AGAIN)?;
-        if !cx.json {
-            cx.say(&rotation.line(step))?;
-        }
+    if is_finish {
+        rotation.is_known_to_nodes().await.context("nothing was changed")?;
     }
+    let done = rotation.carry_out_all(&steps).await;
+    done.with_context(|| rotation.again(&common.new_file))?;
     if cx.json {
         return rotation.show(&steps, "done");
     }
     cx.say(&rotation.last_words(&steps, is_peers, is_finish))
 }
 
-/// What to do about a run that ended.
-const AGAIN: &str =
-    "not all was done, and nobody is refused for that: mend it, then give the same command again";
+/// Where there are no steps.
+const NOTHING: &str = "nothing to do: all nodes take the new password only";
 
 impl Rotation<'_> {
     fn name(&self, step: &Step) -> &str {
@@ -161,7 +162,7 @@ impl Rotation<'_> {
             );
         }
         if steps.is_empty() {
-            return self.cx.say("nothing to do: all nodes take the new password only");
+            return self.cx.say(NOTHING);
         }
         let lines: Vec<String> = steps.iter().map(|step| self.line(step)).collect();
         self.cx.say(&format!(
@@ -170,38 +171,90 @@ impl Rotation<'_> {
         ))
     }
 
+    /// That clients may use the new password at each node already: those that use it are refused
+    /// otherwise.
+    async fn is_known_to_nodes(&self) -> Result<()> {
+        for node in &self.nodes {
+            ensure!(
+                self.peers.is_for_clients(node, &self.password).await?,
+                "node {node} does not take the new password from clients: give the command without \
+                 --finish first, with the same --new-file"
+            );
+        }
+        Ok(())
+    }
+
+    async fn carry_out_all(&mut self, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            self.carry_out(*step).await?;
+            if !self.cx.json {
+                self.cx.say(&self.line(step))?;
+            }
+        }
+        // A former run may have ended between a change and its writing.
+        for node in self.nodes.clone() {
+            self.keep(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Has a node write its file, unless it could not before.
+    async fn keep(&mut self, node: String) -> Result<()> {
+        if self.writes_files && !self.unwritten.iter().any(|(known, _)| *known == node) {
+            let refused = self.peers.keep(&node).await?;
+            self.unwritten.extend(refused.map(|why| (node, why)));
+        }
+        Ok(())
+    }
+
     /// One step, and that it has done what it should.
     async fn carry_out(&mut self, step: Step) -> Result<()> {
+        let steady = match step.what {
+            What::Controller | What::SayNew => STEADY,
+            _ => Duration::ZERO,
+        };
         let Some(node) = step.node.and_then(|at| self.nodes.get(at)).cloned() else {
             let password = Some(self.peers.new.clone());
             let body = ClusterChange { password, ..ClusterChange::default() };
             self.cx.http.call(Method::PATCH, &self.path, Some(&body)).await?;
-            return self.well(WELL).await;
+            return self.well(steady).await;
         };
         let (old, new) = (&self.peers.old, &self.password);
         self.peers.set(&node, &step.what.options(old, new)).await?;
         if let Some(wanted) = step.what.leads_to() {
             let takes = self.peers.takes(&node).await?;
-            ensure!(takes == wanted, "node {node} takes {takes:?}, and should take {wanted:?}");
+            ensure!(
+                takes == wanted,
+                "node {node} takes {takes:?}, and should take {wanted:?}: another rotation is under \
+                 way, and one of them alone may go on"
+            );
         }
-        if self.writes_files && !self.unwritten.iter().any(|(known, _)| *known == node) {
-            let refused = self.peers.keep(&node).await?;
-            self.unwritten.extend(refused.map(|why| (node, why)));
-        }
-        self.well(WELL).await
+        self.keep(node).await?;
+        self.well(steady).await
     }
 
-    /// Waits until the cluster is well.
-    async fn well(&self, limit: Duration) -> Result<()> {
-        well::wait(self.cx, &self.path, well::follows, (Duration::ZERO, limit)).await.map(drop)
+    /// Waits until the cluster has been well for `steady`.
+    async fn well(&self, steady: Duration) -> Result<()> {
+        well::wait(self.cx, &self.path, well::follows, (steady, WELL)).await.map(drop)
+    }
+
+    /// What to do about a run that ended.
+    fn again(&self, file: &Path) -> String {
+        let mut words = format!(
+            "not all was done: mend it, then give the same command again with {}, and only with it: \
+             with another new password nodes may refuse each other",
+            file.display()
+        );
+        for (node, why) in &self.unwritten {
+            words.push_str(&format!("; {node} could not write its file ({why}): write it there"));
+        }
+        words
     }
 
     /// What is left to people.
     fn last_words(&self, steps: &[Step], is_peers: bool, is_finish: bool) -> String {
-        if steps.is_empty() {
-            return "nothing to do: all nodes take the new password only".to_owned();
-        }
         let mut words = match (is_peers, is_finish) {
+            _ if steps.is_empty() => NOTHING,
             (true, _) => "Done: nodes and controller say the new password, and take no other.\n\
                  Put it where the old one stands: files that ctl, backups and scripts read (HOLDFAST_PASSWORD_FILE, \
                  REDISCLI_AUTH), and what nodes are configured from.",
@@ -211,7 +264,7 @@ impl Rotation<'_> {
                  Connections that exist go on; CLIENT KILL TYPE normal ends them, where the old one is known to others.",
         }
         .to_owned();
-        if !self.writes_files {
+        if !self.writes_files && !steps.is_empty() {
             words.push_str(
                 "\nThe nodes' files were not written: write it there before one of them restarts.",
             );
@@ -228,12 +281,7 @@ fn new_password(file: &Path, may_make: bool) -> Result<String> {
     if may_make && !file.exists() {
         let random: [u8; RANDOM] = rand::random();
         let word: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut options = std::fs::OpenOptions::new();
-        let made = options.write(true).create_new(true).mode(0o600).open(file);
-        let written = made.and_then(|mut file| {
-            file.write_all(format!("{word}\n").as_bytes())?;
-            file.sync_all()
-        });
+        let written = write_new(file, &word);
         written.with_context(|| format!("--new-file: write {}", file.display()))?;
         return Ok(word);
     }
@@ -244,11 +292,38 @@ fn new_password(file: &Path, may_make: bool) -> Result<String> {
     }
 }
 
+/// Makes the file, and nothing where it cannot be written whole.
+fn write_new(file: &Path, word: &str) -> std::io::Result<()> {
+    let mut options = File::options();
+    let mut made = options.write(true).create_new(true).mode(0o600).open(file)?;
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let written = made
+        .write_all(format!("{word}\n").as_bytes())
+        .and_then(|()| made.sync_all())
+        .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all());
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(file);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_password_is_not_made_when_clients_must_use_it() {
+        let parse = |flags: &[&str]| {
+            let words = [&["ctl", "clients", "--new-file", "f"], flags].concat();
+            Rotate::augment_subcommands(clap::Command::new("ctl")).try_get_matches_from(words)
+        };
+        assert!(parse(&["--finish"]).is_ok() && parse(&["--generate"]).is_ok());
+        let error = parse(&["--finish", "--generate"]).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
 
     #[test]
     fn a_password_is_made_once_and_for_its_owner_alone() {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use controller::client::{ClientError, Connection};
+use controller::client::{ClientError, Connection, once};
+use resp::Value;
 use web::tls::Tls;
 
 use super::plan::Takes;
@@ -42,6 +43,28 @@ impl Peers {
     async fn is_taken(&self, node: &str, password: &str) -> Result<bool> {
         let asked = self.peer(node, password).await;
         Ok(asked.with_context(|| format!("ask node {node}"))?.is_some())
+    }
+
+    /// Whether a node takes this password from clients, as far as it can be asked: where clients
+    /// come through balancers alone, its own port takes none of theirs.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(super) async fn is_for_clients(&self, node: &str, password: &str) -> Result<bool> {
+        let about = || format!("ask node {node}");
+        let endpoint = endpoint(node).with_context(about)?;
+        match once((&endpoint, &self.tls), Some(password), &[], PATIENCE).await {
+            Ok(()) => return Ok(true),
+            Err(ClientError::Node(text)) if is_refusal(&text) => {}
+            Err(error) => return Err(error).with_context(about),
+        }
+        let Some(mut peer) = self.peer(node, &self.old).await.with_context(about)? else {
+            return Ok(false);
+        };
+        let asked = peer.command(&["CONFIG", "GET", "client-access"]);
+        let told = tokio::time::timeout(PATIENCE, asked).await.with_context(about)?;
+        let Value::Array(words) = told.with_context(about)? else { return Ok(false) };
+        Ok(words.iter().any(|word| word.as_str() == Some("balancer-only")))
     }
 
     /// Tells a node these options, all or none of them.

@@ -131,57 +131,35 @@ mod tests {
         peers(nodes).into_iter().map(|step| (step.what, step.node)).collect()
     }
 
+    /// What follows once two nodes take both.
+    const TAIL: [(What, Option<usize>); 5] = [
+        (Controller, None),
+        (SayNew, Some(0)),
+        (SayNew, Some(1)),
+        (DropOld, Some(0)),
+        (DropOld, Some(1)),
+    ];
+
     #[test]
     fn all_take_before_one_says_and_all_say_before_one_drops() {
-        assert_eq!(
-            shown(&[Old, Old]),
-            [
-                (TakeNew, Some(0)),
-                (TakeNew, Some(1)),
-                (Controller, None),
-                (SayNew, Some(0)),
-                (SayNew, Some(1)),
-                (DropOld, Some(0)),
-                (DropOld, Some(1)),
-            ]
-        );
+        let both = [(TakeNew, Some(0)), (TakeNew, Some(1))];
+        let begun = [(TakeNew, Some(1))];
+        // A node that has the new one already takes the old one while others say it.
+        let early = [(TakeOld, Some(0)), (TakeNew, Some(1))];
+        let heads = [([Old, Old], &both[..]), ([Both, Old], &begun[..]), ([New, Old], &early[..])];
+        for (nodes, head) in heads {
+            assert_eq!(shown(&nodes), [head, &TAIL].concat(), "{nodes:?}");
+        }
     }
 
     #[test]
     fn what_was_interrupted_goes_on_with_what_it_finds() {
-        assert_eq!(
-            shown(&[Both, Old]),
-            [
-                (TakeNew, Some(1)),
-                (Controller, None),
-                (SayNew, Some(0)),
-                (SayNew, Some(1)),
-                (DropOld, Some(0)),
-                (DropOld, Some(1)),
-            ]
-        );
-        // The last step has begun: whoever is past it takes the old one no more.
+        // The last step has begun: a node that is past it takes the old one no more.
         assert_eq!(
             shown(&[New, Both]),
             [(Controller, None), (SayNew, Some(1)), (DropOld, Some(1))]
         );
         assert!(shown(&[New, New]).is_empty());
-    }
-
-    #[test]
-    fn a_node_that_has_the_new_one_already_takes_the_old_one_while_others_say_it() {
-        assert_eq!(
-            shown(&[New, Old]),
-            [
-                (TakeOld, Some(0)),
-                (TakeNew, Some(1)),
-                (Controller, None),
-                (SayNew, Some(0)),
-                (SayNew, Some(1)),
-                (DropOld, Some(0)),
-                (DropOld, Some(1)),
-            ]
-        );
     }
 
     /// Plays every run that ends after any number of steps, and is made again: nobody ever says
