@@ -356,15 +356,16 @@ impl Connection {
     }
 
     /// Lets go of the bytes of commands that have run. A client that is always one waiting command
-    /// ahead is read from without end, and not by [`Self::read`].
+    /// ahead is read from without end, and not by [`Self::read`]. What is left is moved only when it
+    /// is no more than what goes: it may be as much as a client may send ahead.
     fn forget_served(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
             if self.buffer.capacity() > KEEP_BYTES {
-                self.buffer = Vec::new();
+                sending::give_back(std::mem::take(&mut self.buffer));
             }
-        } else if self.start > READ_BYTES {
+        } else if self.start > READ_BYTES && self.start >= self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
         }

@@ -75,7 +75,8 @@ impl Connection {
     }
 }
 
-fn give_back(buffer: Vec<u8>) {
+/// Lets go of an empty buffer.
+pub(super) fn give_back(buffer: Vec<u8>) {
     if buffer.capacity() > LARGE_BYTES {
         drop(tokio::task::spawn_blocking(move || drop(buffer)));
     }

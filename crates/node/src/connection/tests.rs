@@ -255,6 +255,24 @@ fn a_client_that_is_always_one_waiting_command_ahead_does_not_grow() {
     });
 }
 
+#[tokio::test]
+async fn what_has_run_is_let_go_of_once_it_is_half_of_the_buffer() {
+    let folder = tempfile::tempdir().unwrap();
+    let seat = Seat { node: node(folder.path(), |_| {}), worker: 0, peers: None };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut connection = Connection::new(seat, stream, vec![0; 10 * READ_BYTES]);
+    connection.start = 2 * READ_BYTES;
+    connection.forget_served();
+    assert_eq!((connection.start, connection.buffer.len()), (2 * READ_BYTES, 10 * READ_BYTES));
+    connection.start = 6 * READ_BYTES;
+    connection.forget_served();
+    assert_eq!((connection.start, connection.buffer.len()), (0, 4 * READ_BYTES));
+    connection.start = 4 * READ_BYTES;
+    connection.forget_served();
+    assert_eq!((connection.start, connection.buffer.capacity()), (0, 0));
+}
+
 /// More than a record holds, and more than sockets do: else the end behind it would not be seen.
 #[test]
 fn what_is_waited_for_is_not_given_to_one_that_is_gone_however_much_it_had_sent() {

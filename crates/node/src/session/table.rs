@@ -40,7 +40,9 @@ pub type BlockingReadHandler =
 pub type Settle = fn(&ReadCx<'_>, &[&[u8]]) -> Option<Vec<Vec<u8>>>;
 
 /// What calls of a thread for scripts do before anything is held for them. What it finds, their
-/// handlers find.
+/// handlers find; it is called once more, without calls, to forget that when they are done.
+///
+/// There is one: it is handed all calls that are prepared, whichever commands they are of.
 pub type Prepare = fn(&Node, &Values, &[Words<'_>]);
 
 /// What a command found that waits if it finds nothing.

@@ -51,9 +51,20 @@ fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     let pairs = pairs(args.rest())?;
     // Certificates are files: a disk that hangs must not hold up the other clients of this worker,
     // nor must the change of somebody else that waits for one.
-    let may_wait = pairs.iter().any(|(name, _)| is_of_tls(name)) || cx.node.config.is_changing();
-    if cx.exec.is_none() && may_wait {
-        return Ok(set_aside(cx, &pairs));
+    let is_tls = pairs.iter().any(|(name, _)| is_of_tls(name));
+    let may_wait = is_tls || cx.node.config.is_changing();
+    match (may_wait, cx.exec.is_some(), is_tls) {
+        (false, ..) => {}
+        (true, false, _) => return Ok(set_aside(cx, &pairs)),
+        // EXEC holds what others wait for.
+        (true, true, true) => {
+            return Err(Error::text("ERR CONFIG SET of tls-* reads files, which EXEC does not"));
+        }
+        (true, true, false) => {
+            return Err(Error::text(
+                "ERR CONFIG SET would wait for another change of options, which EXEC does not",
+            ));
+        }
     }
     change_options(cx.node, &pairs, &cx.session.client.address.to_string())?;
     Ok(reply.ok().into())
@@ -305,6 +316,29 @@ fn rewrite(cx: &SessionCx<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What waits there holds up everybody.
+    #[test]
+    fn inside_exec_nothing_is_set_that_may_wait() {
+        let mut shell = crate::shell::Shell::new();
+        let node = shell.node();
+        let mut exec = |command: &str| {
+            assert_eq!(shell.run("MULTI"), "+OK");
+            assert_eq!(shell.run(command), "+QUEUED");
+            shell.run("EXEC")
+        };
+        let said = exec("CONFIG SET timeout 6 TLS-cert-file none.pem");
+        assert!(said.starts_with("*1 -ERR CONFIG SET of tls-* reads files"), "{said}");
+        let mut meanwhile = String::new();
+        let set = node.config.set_if(&[], |_| {
+            meanwhile = exec("CONFIG SET timeout 7");
+            Ok(())
+        });
+        set.unwrap();
+        assert!(meanwhile.starts_with("*1 -ERR CONFIG SET would wait"), "{meanwhile}");
+        assert_eq!(exec("CONFIG SET timeout 8"), "*1 +OK");
+        assert_eq!(node.config.now().timeout, 8);
+    }
 
     #[test]
     fn pairs_are_whole_and_named_once() {
