@@ -87,8 +87,17 @@ fn a_library_of_the_same_name_stops_the_move_until_somebody_mends_it() {
     cluster.await_clash(Some("the library `mine` at the taker"));
     assert_ne!(cluster.s.say().feed, Some(Feed::Close));
     assert_eq!(cluster.d.ask(&["FCALL", "hi", "0"]), "other", "nothing is replaced");
-    assert_eq!(cluster.d.ask(&["FUNCTION", "DELETE", "mine"]), "+OK");
-    assert_eq!(cluster.d.ask(&["FUNCTION", "LOAD", THIRD]), "third");
+    // At once: between the two the giver's might come.
+    let mut stream = cluster.d.node().connect();
+    let mut say = |words: &[&str]| {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        stream.write_all(&wire::request(&words)).unwrap();
+        answer(&mut stream)
+    };
+    assert_eq!(say(&["MULTI"]), "+OK");
+    assert_eq!(say(&["FUNCTION", "DELETE", "mine"]), "+QUEUED");
+    assert_eq!(say(&["FUNCTION", "LOAD", THIRD]), "+QUEUED");
+    assert_eq!(say(&["EXEC"]), "+OK third");
     cluster.await_clash(Some("the function `hi` at the taker"));
     assert_eq!(cluster.d.ask(&["FUNCTION", "DELETE", "third"]), "+OK");
     cluster.await_clash(None);

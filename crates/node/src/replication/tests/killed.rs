@@ -18,6 +18,11 @@ fn a_checkpoint_is_let_go_when_the_connection_that_copies_it_is_killed() {
     stream.read_exact(&mut [0]).unwrap();
     let is_idle = || master.node.replication.shelf.lock().expire(u64::MAX).is_some();
     assert!(!is_idle(), "it is being copied, a megabyte a second");
+    // The connection that asked for names is gone, and its master may not have noticed.
+    wait_until(|| match master.ask(&["CLIENT", "LIST", "TYPE", "replica"]).lines().count() {
+        1 => Ok(()),
+        count => Err(format!("{count} replicas")),
+    });
     assert_eq!(master.ask(&["CLIENT", "KILL", "TYPE", "replica"]), ":1");
     wait_until(|| if is_idle() { Ok(()) } else { Err("it is still held".into()) });
 }
