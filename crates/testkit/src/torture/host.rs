@@ -13,8 +13,10 @@ use crate::process::{self, Process};
 /// What runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `holdfast controller`
-    Controller,
+    /// `holdfast controller`, by number.
+    Controller(usize),
+    /// A member of their etcd, by number.
+    Member(usize),
     /// `holdfast node`, by number.
     Node(usize),
     /// HAProxy or `holdfast balancer`, by number.
