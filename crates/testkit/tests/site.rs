@@ -1,0 +1,236 @@
+//! Sites for real users, built as the pages say it: the blocks of commands in `README.md` and
+//! `docs/operating.md` are given to a shell, word for word, and hosts are namespaces of network and
+//! files. Real etcd, real HAProxy; `ssh`, `scp`, `apt-get` and `systemctl` are stood in for, the last
+//! by what the unit files say.
+//!
+//! Needs root; where it may not make namespaces it says so, and fails in CI.
+
+#[path = "site/doors.rs"]
+mod doors;
+#[path = "site/host.rs"]
+mod host;
+#[path = "site/page.rs"]
+mod page;
+#[path = "site/shell.rs"]
+mod shell;
+#[path = "site/units.rs"]
+mod units;
+#[path = "site/writer.rs"]
+mod writer;
+
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value as Json;
+use testkit::netns::Namespace;
+use testkit::wait;
+
+use host::Site;
+use writer::Writer;
+
+const HEADING: &str = "Put it in front of real users";
+const PACKAGE: &str = "holdfast_0.1.0_amd64.deb";
+/// Far more than a cluster takes to be healthy again.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A dozen processes on each of them: one site at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+const LARGE: &[(&str, [u8; 4])] = &[
+    ("c1", [10, 0, 7, 1]),
+    ("c2", [10, 0, 7, 2]),
+    ("c3", [10, 0, 7, 3]),
+    ("lb1", [10, 0, 8, 1]),
+    ("lb2", [10, 0, 8, 2]),
+    ("n1", [10, 0, 0, 1]),
+    ("n2", [10, 0, 0, 2]),
+    ("n3", [10, 0, 0, 3]),
+    ("n4", [10, 0, 0, 4]),
+];
+const SMALL: &[(&str, [u8; 4])] = &[
+    ("c1", [10, 0, 7, 1]),
+    ("lb1", [10, 0, 8, 1]),
+    ("lb2", [10, 0, 8, 2]),
+    ("n1", [10, 0, 0, 1]),
+    ("n2", [10, 0, 0, 2]),
+];
+
+/// Whether this machine lets a test have hosts of its own. Where it does not, a run says so.
+fn has_namespaces() -> Result<bool> {
+    let probe = Namespace::named(format!("hfs{}-probe", std::process::id()));
+    match probe {
+        Ok(_) => Ok(true),
+        Err(error) if std::env::var_os("CI").is_some() => Err(error),
+        Err(error) => {
+            writeln!(std::io::stderr(), "\nNOT TESTED: the pages' sites: {error:#}\n")?;
+            Ok(false)
+        }
+    }
+}
+
+/// Every block of commands in the section is one that is followed, and has a name of its own.
+#[test]
+fn no_block_of_the_section_is_passed_over() -> Result<()> {
+    let readme = page::read("README.md")?;
+    let section = page::section(&readme, HEADING)?;
+    let names: Vec<String> =
+        page::blocks(section, "site").into_iter().map(|(name, _)| name).collect();
+    let fences = section.lines().filter(|line| line.trim_start().starts_with("```sh")).count();
+    ensure!(names.len() == fences, "{fences} blocks, of which followed: {names:?}");
+    let wanted = [
+        "package",
+        "secrets",
+        "etcd",
+        "nodes",
+        "balancers",
+        "controllers",
+        "operator",
+        "cluster",
+        "client",
+    ];
+    ensure!(names == wanted, "{names:?}");
+    Ok(())
+}
+
+/// All blocks of the README in their order, some of them replaced.
+fn script(replaced: &[(&str, String)]) -> Result<String> {
+    let readme = page::read("README.md")?;
+    let mut script = String::new();
+    for (name, text) in page::blocks(page::section(&readme, HEADING)?, "site") {
+        let other = replaced.iter().find(|(known, _)| *known == name);
+        script += &format!("echo '== {name}'\n{}", other.map_or(text, |(_, other)| other.clone()));
+    }
+    Ok(script)
+}
+
+/// Hosts as the page begins: the package lies where the operator is.
+fn bare(hosts: &[(&str, [u8; 4])]) -> Result<Site> {
+    let site = Site::lay_out(hosts)?;
+    let package = site.host(host::OPERATOR)?.place.path("/srv").join(PACKAGE);
+    std::fs::write(package, "").context("lay out the package")?;
+    Ok(site)
+}
+
+fn is_healthy(site: &mut Site) -> Result<()> {
+    wait::until("a healthy cluster", PATIENCE, || site.ctl("status").map(drop))
+}
+
+/// What a command of `ctl` says for programs.
+fn json(site: &mut Site, words: &str) -> Result<Json> {
+    // It ends with more than 0 while a host is away.
+    let said = site.ctl(&format!("--json {words} || true"))?;
+    let begin = said.find('{').with_context(|| said.clone())?;
+    let mut values = serde_json::Deserializer::from_str(&said[begin..]).into_iter();
+    values.next().with_context(|| said.clone())?.with_context(|| said.clone())
+}
+
+/// The hosts of the controller that leads, and of the master of the first shard.
+fn chiefs(site: &mut Site) -> Result<(String, String)> {
+    let store = json(site, "store status")?;
+    let leader = site.at(store["leader"].as_str().with_context(|| store.to_string())?)?;
+    let status = json(site, "status")?;
+    let nodes = status["shards"][0]["nodes"].as_array().context("its nodes")?;
+    let master = nodes.iter().find(|node| node["role"] == "master").context("a master")?;
+    let master = site.at(master["addr"].as_str().context("its address")?)?;
+    Ok((leader, master))
+}
+
+/// Clients of both shards write, the hosts of the leading controller and of a master lose their
+/// power, clients go on, the hosts come back, and what was acknowledged is there.
+fn outlives_hosts(site: &mut Site) -> Result<()> {
+    let slot = |site: &mut Site, tag: &str| -> Result<u32> {
+        let cli = "redis-cli -h 10.0.9.1 -p 6379 --tls --cacert ca.pem --cert client.pem --key client.key";
+        let script = format!(
+            "cd site; export REDISCLI_AUTH=$(cat client.secret)\n{cli} CLUSTER KEYSLOT {tag}\n"
+        );
+        site.operate(&script)?.trim().parse().context("a slot")
+    };
+    let (first, second) = ("b", "a");
+    ensure!(slot(site, first)? < 8192 && slot(site, second)? >= 8192, "shards of the tags");
+    let (leader, master) = chiefs(site)?;
+    let place = site.host(host::OPERATOR)?.place.clone();
+    let writers = [Writer::start(&place, first)?, Writer::start(&place, second)?];
+    writers.iter().try_for_each(|writer| writer.goes_on(20))?;
+    for name in [&leader, &master] {
+        let index = site.index(name)?;
+        site.hosts[index].crash()?;
+    }
+    writers.iter().try_for_each(|writer| writer.goes_on(20)).context("after the loss of hosts")?;
+    let (other, heir) = chiefs(site)?;
+    ensure!(other != leader && heir != master, "{other} and {heir} lead, as before");
+    for name in [&leader, &master] {
+        site.host(name)?.boot()?;
+    }
+    site.operate(&format!(
+        "ssh root@{leader} 'systemctl start --no-block etcd && systemctl start holdfast-controller'\n\
+         ssh root@{master} systemctl start holdfast-node\n"
+    ))?;
+    is_healthy(site)?;
+    writers.iter().try_for_each(|writer| writer.goes_on(20)).context("after their return")?;
+    for writer in writers {
+        writer.check(site)?;
+    }
+    Ok(())
+}
+
+/// The site of the README: built, its doors tried, and robbed of hosts.
+fn stands(replaced: &[(&str, String)], doors: usize) -> Result<()> {
+    let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has_namespaces()? {
+        return Ok(());
+    }
+    let mut site = bare(LARGE)?;
+    let built = |site: &mut Site| -> Result<()> {
+        let said = site.operate(&script(replaced)?)?;
+        let (_, client) = said.split_once("== client\n").context("the last block")?;
+        ensure!(client.lines().collect::<Vec<_>>() == ["OK", "world"], "{client}");
+        let found = doors::all_ask(site)?;
+        ensure!(found == doors, "{found} doors in place of {doors}");
+        outlives_hosts(site)
+    };
+    match built(&mut site) {
+        Ok(()) => Ok(()),
+        Err(error) => bail!("{error:#}\n{}", site.logs()),
+    }
+}
+
+/// Two doors at each node, three where a controller is, and at each balancer its own and those that
+/// clients dial.
+#[test]
+fn the_site_of_the_readme_is_closed_and_outlives_the_hosts_of_its_leader_and_of_a_master()
+-> Result<()> {
+    stands(&[], 4 * 2 + 3 * 3 + 2 * 5)
+}
+
+#[test]
+fn the_same_site_with_haproxy_is_closed_and_outlives_the_same() -> Result<()> {
+    let page = page::read("docs/operating.md")?;
+    let blocks = page::blocks(page::section(&page, "HAProxy for a site with TLS")?, "site");
+    let replaced = [
+        ("balancers", page::block(&blocks, "haproxy")?),
+        ("cluster", page::block(&blocks, "haproxy-cluster")?),
+    ];
+    stands(&replaced, 4 * 2 + 3 * 3 + 2 * 4)
+}
+
+#[test]
+fn the_small_site_is_what_its_page_says() -> Result<()> {
+    let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has_namespaces()? {
+        return Ok(());
+    }
+    let page = page::read("docs/operating.md")?;
+    let small = page::block(&page::blocks(page::section(&page, "A small site")?, "small"), "site")?;
+    let mut site = bare(SMALL)?;
+    // What the page takes from the README.
+    let package = format!(
+        "for host in c1 lb1 lb2 n1 n2; do\n\
+         scp {PACKAGE} root@$host:/tmp/; ssh root@$host apt-get install -y /tmp/{PACKAGE}\n\
+         done\n"
+    );
+    let said = site.operate(&format!("{package}{small}"));
+    let said = said.map_err(|error| anyhow::anyhow!("{error:#}\n{}", site.logs()))?;
+    ensure!(said.lines().last() == Some("OK"), "{said}");
+    Ok(())
+}
