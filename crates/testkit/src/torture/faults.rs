@@ -61,6 +61,8 @@ pub enum Kind {
     StandbyKill,
     /// A controller that stands by is stopped.
     StandbyStop,
+    /// The leading controller is told to end: it makes the lead vacant.
+    ControllerEnd,
     /// A master and the leading controller are killed at one moment.
     BothKill,
     /// The leading controller and etcd, or most of its members, do not hear each other, in both ways
@@ -119,7 +121,8 @@ impl Kind {
     ];
 
     /// Those of controllers that keep their records in an etcd.
-    const OF_ETCD: [Self; 11] = [
+    const OF_ETCD: [Self; 12] = [
+        Self::ControllerEnd,
         Self::BothKill,
         Self::CutEtcd,
         Self::CutNodes,
@@ -182,6 +185,7 @@ impl Kind {
             Self::Switchover => "switchover",
             Self::StandbyKill => "standby-kill",
             Self::StandbyStop => "standby-stop",
+            Self::ControllerEnd => "controller-end",
             Self::BothKill => "both-kill",
             Self::CutEtcd => "cut-etcd",
             Self::CutNodes => "cut-nodes",

@@ -86,6 +86,12 @@ impl Host {
         process.kill()
     }
 
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.is_down = true;
+        self.process.take().map_or(Ok(()), |process| process.terminate().map(drop))
+    }
+
     /// SIGSTOP.
     pub fn stop(&mut self) -> Result<()> {
         self.is_stopped = true;

@@ -216,6 +216,7 @@ impl<'a> Nemesis<'a> {
                 self.site.hosts[index].stop()?;
                 self.undo.push((end, Undo::GoOn(index)));
             }
+            Action::End(target) => self.end(*target, end)?,
             Action::Freeze => self.freeze(end)?,
             Action::Quota => self.use_up_quota(end),
             Action::LinkDown(target) => {

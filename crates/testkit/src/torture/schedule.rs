@@ -69,6 +69,8 @@ pub enum Target {
 pub enum Action {
     /// SIGKILL; started again at the end.
     Kill(Target),
+    /// SIGTERM; started again at the end.
+    End(Target),
     /// SIGSTOP; SIGCONT at the end.
     Stop(Target),
     /// The same of all members of etcd.
@@ -398,6 +400,7 @@ impl fmt::Display for Action {
         };
         match self {
             Self::Kill(target) => write!(f, "kill the {target}"),
+            Self::End(target) => write!(f, "end the {target}"),
             Self::Stop(target) => write!(f, "stop the {target}"),
             Self::Freeze => f.write_str("stop all members of etcd"),
             Self::Quota => f.write_str("use up the quota of etcd"),

@@ -23,8 +23,8 @@ use crate::{netns, wait};
 const POLL: Duration = Duration::from_millis(80);
 const PATIENCE: Duration = Duration::from_millis(500);
 const BACK_OFF: Duration = Duration::from_millis(40);
-/// A term that a process has shown for so long is on its disk, ns. It gets there within 50 ms; a busy
-/// disk may take longer.
+/// The term of a heartbeat that a process took so long ago is on its disk, ns. It gets there within
+/// 50 ms; a busy disk may take longer.
 const KEPT_NS: u64 = 3_000_000_000;
 
 /// What a node said for some time.
@@ -38,6 +38,8 @@ pub struct Said {
     pub process: String,
     /// Highest term of a controller that it knows.
     pub term: u64,
+    /// Term of the newest heartbeat for its shard that it took; 0: none yet.
+    pub heard: u64,
     /// The epoch of which that process holds a grant; 0: none.
     pub epoch: u64,
 }
@@ -129,7 +131,8 @@ fn read(text: &str, at: u64) -> Option<Said> {
     let number = |name: &str| word(name)?.parse::<u64>().ok();
     let process = word("nonce")?.to_owned();
     let (term, epoch) = (number("term")?, number("granted_epoch")?);
-    Some(Said { from: at, to: at, process, term, epoch })
+    let heard = number("heard_term").unwrap_or(0);
+    Some(Said { from: at, to: at, process, term, heard, epoch })
 }
 
 fn add(said: &mut Vec<Said>, now: Said) {
@@ -140,7 +143,8 @@ fn add(said: &mut Vec<Said>, now: Said) {
 }
 
 fn is_same(one: &Said, other: &Said) -> bool {
-    (&one.process, one.term, one.epoch) == (&other.process, other.term, other.epoch)
+    let of = |said: &Said| (said.term, said.heard, said.epoch);
+    one.process == other.process && of(one) == of(other)
 }
 
 /// Whether terms must outlive their process: not where disks of nodes take nothing for a while, or
@@ -184,33 +188,30 @@ pub fn judge(told: &[Told], keeps_terms: bool) -> Vec<Finding> {
 
 /// The first term that fell.
 fn fallen(told: &Told, keeps_terms: bool) -> Option<Finding> {
-    // The highest term that must not be forgotten, and where this process first showed its own.
+    // What must not be forgotten by a restart.
     let mut kept = 0;
-    let mut shown: Option<&Said> = None;
+    // What the process has heard, and since when, ns.
+    let mut heard = (0, 0);
+    let mut before: Option<&Said> = None;
     for said in &told.said {
-        let of_same = shown.filter(|before| before.process == said.process);
-        let least = match (of_same, shown) {
-            (Some(before), _) => before.term,
-            (None, Some(_)) if keeps_terms => kept,
-            _ => 0,
+        let of_same = before.filter(|before| before.process == said.process);
+        let least = match of_same {
+            Some(before) => before.term,
+            None if keeps_terms => kept,
+            None => 0,
         };
         if said.term < least {
-            let text = format!(
-                "{}: term {} at {} s, after {least}",
-                told.name,
-                said.term,
-                seconds(said.from)
-            );
+            let (name, term) = (&told.name, said.term);
+            let text = format!("{name}: term {term} at {} s, after {least}", seconds(said.from));
             return Some(finding("term fell", text));
         }
-        let is_higher = of_same.is_none_or(|before| before.term < said.term);
-        if is_higher {
-            shown = Some(said);
+        if of_same.is_none() || said.heard > heard.0 {
+            heard = (said.heard, said.from);
         }
-        let since = shown.map_or(said.from, |first| first.from);
-        if said.to.saturating_sub(since) >= KEPT_NS {
-            kept = kept.max(said.term);
+        if said.to.saturating_sub(heard.1) >= KEPT_NS {
+            kept = kept.max(heard.0);
         }
+        before = Some(said);
     }
     None
 }
@@ -226,7 +227,8 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn said(process: &str, from: u64, to: u64, term: u64, epoch: u64) -> Said {
-        Said { from: from * S, to: to * S, process: process.to_owned(), term, epoch }
+        let process = process.to_owned();
+        Said { from: from * S, to: to * S, process, term, heard: term, epoch }
     }
 
     fn node(name: &str, said: &[Said]) -> Told {
@@ -240,15 +242,18 @@ mod tests {
     #[test]
     fn an_answer_is_read_and_one_that_lasts_is_one() {
         let text = "role:master\r\nnonce:ab\r\ngranted_epoch:3\r\nhistory_epoch:4\r\nterm:7\r\n\
-                    heard_ms:20\r\nheard_term:7\r\n";
+                    heard_ms:20\r\nheard_term:6\r\n";
         let mut all = Vec::new();
         for at in [5, 6] {
             add(&mut all, read(text, at).unwrap());
         }
-        let expected = Said { from: 5, to: 6, process: "ab".to_owned(), term: 7, epoch: 3 };
+        let process = "ab".to_owned();
+        let expected = Said { from: 5, to: 6, process, term: 7, heard: 6, epoch: 3 };
         assert_eq!(all, [expected]);
-        add(&mut all, read(&text.replace("term:7", "term:8"), 7).unwrap());
+        add(&mut all, read(&text.replace("heard_term:6", "heard_term:7"), 7).unwrap());
         assert_eq!(all.len(), 2);
+        let unheard = text.replace("heard_ms:20\r\nheard_term:6\r\n", "");
+        assert_eq!(read(&unheard, 8).unwrap().heard, 0);
         assert_eq!(read("ERR unknown", 1), None);
     }
 
@@ -265,6 +270,9 @@ mod tests {
         assert!(kinds(&[node("n0", &late)], false).is_empty(), "its disk took nothing");
         let kept = [said("a", 0, 4, 2, 0), said("a", 5, 6, 3, 0), said("b", 7, 8, 2, 0)];
         assert!(kinds(&[node("n0", &kept)], true).is_empty());
+        // One that says hello, or a command, has a term that is kept by nobody.
+        let hello = [Said { heard: 1, ..said("a", 0, 9, 4, 0) }, said("b", 10, 11, 1, 0)];
+        assert!(kinds(&[node("n0", &hello)], true).is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::torture::etcd::Etcd;
 use crate::torture::host::{Host, Role};
 use crate::torture::http::Caller;
 use crate::torture::rest;
+use crate::torture::schedule::Target;
 use crate::torture::timeline::Timeline;
 use crate::wait;
 
@@ -49,6 +50,19 @@ impl Nemesis<'_> {
             matches!(host.role, Role::Controller(_)) && Some(*index) != leading
         });
         others.map(|(index, _)| index).nth(number)
+    }
+
+    /// As an operator does; one that is stopped would not hear it.
+    pub(super) fn end(&mut self, target: Target, end: u64) -> Result<()> {
+        let Some(index) = self.host_of(target) else { return Ok(()) };
+        if !self.site.hosts[index].goes_on() {
+            self.say("not ended, for it does not go on:", index);
+            return Ok(());
+        }
+        self.say("end", index);
+        self.site.hosts[index].terminate()?;
+        self.undo.push((end, Undo::Start(index)));
+        Ok(())
     }
 
     /// All members of etcd that are not stopped already.

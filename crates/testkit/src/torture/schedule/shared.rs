@@ -11,6 +11,7 @@ impl Draw {
         let (for_ms, action) = match kind {
             Kind::StandbyKill => (away, Action::Kill(self.standby())),
             Kind::StandbyStop => (away, Action::Stop(self.standby())),
+            Kind::ControllerEnd => (away, Action::End(Target::Controller)),
             Kind::BothKill => return self.both(at_ms),
             Kind::CutEtcd => (away, self.cut_etcd()),
             // One that hears no node gives the lead up after 3 s.
@@ -131,6 +132,7 @@ mod tests {
         for word in [
             "kill the controller\n",
             "stop the controller\n",
+            "end the controller\n",
             "stop the controller that stands by (1)",
             "kill the controller that stands by (0)",
             "kill the member that leads etcd",
