@@ -170,8 +170,8 @@ fn serve(mut stream: TcpStream, answer: &str) -> std::io::Result<()> {
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = |line: &str| line.strip_prefix("content-length:")?.trim().parse().ok();
-    let length: Option<usize> = head.lines().find_map(length);
+    let length = |line: &str| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok();
+    let length = head.lines().find_map(length);
     body.len() >= length.unwrap_or(0)
 }
 
@@ -223,7 +223,8 @@ fn a_status_of_a_controller_that_leads_no_more_does_not_count() -> Result<()> {
         let control = Control::new(vec![leads.door.clone()], Some(etcd));
         control.once(PATIENCE, rest::Client::status)
     };
-    ensure!(status(&still)?["term"] == 1);
+    let told = status(&still)?;
+    ensure!(told["term"] == 1, "{told}");
     let error = format!("{:#}", status(&no_more).expect_err("another one leads"));
     ensure!(error.contains("term 2"), "{error}");
     Ok(())

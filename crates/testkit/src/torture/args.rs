@@ -235,7 +235,7 @@ impl Options {
     fn set_faults(&mut self, value: &str) -> Result<()> {
         let known = self.known();
         let kind = |name: &str| kind(name, &known);
-        let (mut faults, mut without) = (Vec::new(), Vec::new());
+        let (mut faults, mut without): (Vec<Kind>, Vec<Kind>) = (Vec::new(), Vec::new());
         for word in value.split(',') {
             match word {
                 "all" => faults.extend(&known),
