@@ -19,13 +19,16 @@ mod units;
 mod writer;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value as Json;
-use testkit::netns::Namespace;
+use testkit::netns::{self, Namespace};
 use testkit::wait;
+use testkit::wire::{Connection, Reply};
 
 use host::Site;
 use writer::Writer;
@@ -50,6 +53,8 @@ const LARGE: &[(&str, [u8; 4])] = &[
 ];
 const SMALL: &[(&str, [u8; 4])] = &[
     ("c1", [10, 0, 7, 1]),
+    ("c2", [10, 0, 7, 2]),
+    ("c3", [10, 0, 7, 3]),
     ("lb1", [10, 0, 8, 1]),
     ("lb2", [10, 0, 8, 2]),
     ("n1", [10, 0, 0, 1]),
@@ -214,23 +219,78 @@ fn the_same_site_with_haproxy_is_closed_and_outlives_the_same() -> Result<()> {
     stands(&replaced, 4 * 2 + 3 * 3 + 2 * 4)
 }
 
+/// Counts up over one connection without a rest; no answer may be an error, and none be missing.
+fn counts(space: &str, password: &str, stop: &AtomicBool) -> Result<i64> {
+    netns::enter(space)?;
+    let mut connection = Connection::open(SocketAddr::from(([10, 0, 9, 1], 6379)))?;
+    let said = connection.call(&["AUTH", password])?;
+    ensure!(said == Reply::Simple(b"OK".to_vec()), "AUTH: {said:?}");
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        count += 1;
+        let said = connection.call(&["INCR", "counter"])?;
+        ensure!(said == Reply::Integer(count), "{said:?} in place of {count}");
+    }
+    Ok(count)
+}
+
+/// A controller that was left behind is started once more, as a host that is switched on again would
+/// do it: it ends by itself, and says why.
+fn is_refused(site: &mut Site, host: &str, config: &str) -> Result<()> {
+    let said = site.operate(&format!(
+        "if ssh root@{host} runuser -u holdfast -- timeout 60 holdfast controller -c {config}; \
+         then echo it ended well; else echo it ended with $?; fi\n"
+    ))?;
+    // 124: it would have gone on.
+    let goes_on = said.contains("it ended well") || said.contains("it ended with 124");
+    let is_told = said.contains("was given up for");
+    ensure!(is_told && !goes_on, "{host} on {config}: {said}");
+    Ok(())
+}
+
+/// From the file to an etcd and back, with the host of each old store switched on again.
+fn moves(site: &mut Site, [there, back]: &[String; 2]) -> Result<()> {
+    let here = "cd site; export HOLDFAST_TOKEN_FILE=$PWD/controller.token\n";
+    site.operate(&format!("{here}{there}"))?;
+    // Its new controller leaves it the port.
+    site.operate("ssh root@c1 systemctl stop holdfast-controller\n")?;
+    is_refused(site, "c1", "/etc/holdfast/file.toml")?;
+    site.operate("ssh root@c1 systemctl start holdfast-controller\n")?;
+    site.operate(&format!("{here}{back}"))?;
+    is_refused(site, "c2", "/etc/holdfast/controller.toml")
+}
+
 #[test]
-fn the_small_site_is_what_its_page_says() -> Result<()> {
+fn the_small_site_is_what_its_page_says_and_moves_to_three_controllers_and_back() -> Result<()> {
     let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !has_namespaces()? {
         return Ok(());
     }
     let page = page::read("docs/operating.md")?;
-    let small = page::block(&page::blocks(page::section(&page, "A small site")?, "small"), "site")?;
+    let blocks = page::blocks(page::section(&page, "A small site")?, "small");
+    let small = page::block(&blocks, "site")?;
+    let moved = [page::block(&blocks, "move")?, page::block(&blocks, "back")?];
     let mut site = bare(SMALL)?;
     // What the page takes from the README.
     let package = format!(
-        "for host in c1 lb1 lb2 n1 n2; do\n\
+        "for host in c1 c2 c3 lb1 lb2 n1 n2; do\n\
          scp {PACKAGE} root@$host:/tmp/; ssh root@$host apt-get install -y /tmp/{PACKAGE}\n\
          done\n"
     );
     let said = site.operate(&format!("{package}{small}"));
-    let said = said.map_err(|error| anyhow::anyhow!("{error:#}\n{}", site.logs()))?;
+    let said = said.map_err(|error| anyhow!("{error:#}\n{}", site.logs()))?;
     ensure!(said.lines().last() == Some("OK"), "{said}");
+    let place = site.host(host::OPERATOR)?.place.clone();
+    let password = std::fs::read_to_string(place.path("/srv/site/client.secret"))?;
+    let stop = AtomicBool::new(false);
+    let (told, count) = std::thread::scope(|scope| {
+        let client = scope.spawn(|| counts(&place.space, password.trim(), &stop));
+        let told = moves(&mut site, &moved);
+        stop.store(true, Ordering::Relaxed);
+        (told, client.join().unwrap_or_else(|_| Err(anyhow!("the client panicked"))))
+    });
+    let count = count.and_then(|count| told.map(|()| count));
+    let count = count.map_err(|error| anyhow!("{error:#}\n{}", site.logs()))?;
+    ensure!(count > 100, "{count} writes");
     Ok(())
 }

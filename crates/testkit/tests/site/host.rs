@@ -26,11 +26,11 @@ pub(crate) const OPERATOR: &str = "op";
 /// What names of namespaces begin with.
 const STEM: &str = "hfs";
 const PATH: &str = "/opt/site:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Programs, devices and processes are this machine's, all else is the host's.
+/// Programs, devices, processes and how users are changed are this machine's, all else is the host's.
 const ENTER: &str = "set -e
 root=$1 binary=$2
 shift 2
-for folder in usr dev proc etc/alternatives; do
+for folder in usr dev proc etc/alternatives etc/pam.d etc/security; do
     mount --rbind \"/$folder\" \"$root/$folder\"
 done
 mount --bind \"$binary\" \"$root/opt/site/holdfast\"
@@ -236,8 +236,7 @@ fn tail(text: &str, lines: usize) -> String {
 
 /// A root with users, names, and what stands in for other machines.
 fn furnish(root: &Path, hosts: &[(&str, [u8; 4])]) -> Result<()> {
-    let folders =
-        "dev etc/alternatives etc/default etc/ssl opt/site proc run/n srv tmp usr var/lib var/log";
+    let folders = "dev etc/alternatives etc/default etc/pam.d etc/security etc/ssl opt/site proc run/n srv tmp usr var/lib var/log";
     for folder in folders.split(' ') {
         std::fs::create_dir_all(root.join(folder)).context("create a folder")?;
     }

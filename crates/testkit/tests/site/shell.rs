@@ -156,7 +156,7 @@ impl Site {
             match (*verb, flags.contains(&"--now")) {
                 ("enable", false) => {}
                 ("enable", true) | ("start", _) => self.start(at, unit, waits)?,
-                ("stop", _) => self.stop(at, unit)?,
+                ("stop", _) | ("disable", true) => self.stop(at, unit)?,
                 ("restart", _) => {
                     self.stop(at, unit)?;
                     self.start(at, unit, waits)?;
@@ -171,15 +171,16 @@ impl Site {
         if let Some(to) = unit.strip_prefix("holdfast-forward@") {
             return self.forward(at, to);
         }
-        let host = self.hosts.get(at).context("find a host")?;
-        if host.services.contains_key(unit) {
-            return Ok(());
+        let place = self.hosts.get(at).context("find a host")?.place.clone();
+        let log = self.log(&format!("{}-{unit}", place.name))?;
+        let services = &mut self.hosts.get_mut(at).context("find a host")?.services;
+        if !services.contains_key(unit) {
+            services.insert(unit.to_owned(), Service::start(&place, unit, &log)?);
         }
-        let log = self.log(&format!("{}-{unit}", host.place.name))?;
-        let service = Service::start(&host.place, unit, waits, &log)?;
-        let host = self.hosts.get_mut(at).context("find a host")?;
-        host.services.insert(unit.to_owned(), service);
-        Ok(())
+        match services.get_mut(unit) {
+            Some(service) if waits => service.await_ready(),
+            _ => Ok(()),
+        }
     }
 
     fn stop(&mut self, at: usize, unit: &str) -> Result<()> {

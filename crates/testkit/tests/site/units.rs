@@ -21,12 +21,15 @@ const START_PATIENCE: Duration = Duration::from_secs(90);
 /// A running unit; its processes end with it.
 #[derive(Debug)]
 pub(crate) struct Service {
+    name: String,
     process: Option<Process>,
+    /// Where it says that it serves, until it was waited for.
+    notify: Option<UnixDatagram>,
 }
 
 impl Service {
-    /// Starts a unit. One that says when it serves is waited for, unless `waits` is false.
-    pub(crate) fn start(place: &Place, name: &str, waits: bool, log: &Path) -> Result<Self> {
+    /// Starts a unit.
+    pub(crate) fn start(place: &Place, name: &str, log: &Path) -> Result<Self> {
         let unit = Unit::read(name, &place.name)?;
         unit.make_folders(place)?;
         let environment = unit.environment(place)?;
@@ -45,14 +48,15 @@ impl Service {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))?;
         socket.set_nonblocking(true)?;
         command.env("NOTIFY_SOCKET", &notify).process_group(0);
-        let mut service = Self { process: Some(Process::start_command(command, log)?) };
-        if waits && unit.values("Type").any(|kind| kind == "notify") {
-            service.await_ready(name, &socket)?;
-        }
-        Ok(service)
+        let process = Some(Process::start_command(command, log)?);
+        let is_told = unit.values("Type").any(|kind| kind == "notify");
+        Ok(Self { name: name.to_owned(), process, notify: is_told.then_some(socket) })
     }
 
-    fn await_ready(&mut self, name: &str, socket: &UnixDatagram) -> Result<()> {
+    /// Waits until it has said that it serves, if it says so.
+    pub(crate) fn await_ready(&mut self) -> Result<()> {
+        let Some(socket) = self.notify.take() else { return Ok(()) };
+        let name = &self.name;
         let process = self.process.as_mut().context("a process")?;
         let mut heard = String::new();
         let ended = wait::until(&format!("{name} serves"), START_PATIENCE, || {
@@ -173,7 +177,9 @@ impl Unit {
         environment: &BTreeMap<String, String>,
     ) -> Result<Command> {
         let (user, _) = self.user()?;
-        let files = self.values("LimitNOFILE").last().unwrap_or("1024");
+        let files: u64 = self.values("LimitNOFILE").last().unwrap_or("1024").parse()?;
+        // A container may have less to give.
+        let files = files.min(process::raise_open_files()?);
         let (files, to, of) = (
             format!("--nofile={files}:{files}"),
             format!("--reuid={user}"),
