@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -262,4 +264,22 @@ fn an_etcd_is_used_up_and_has_room_again() -> Result<()> {
     });
     let logs = || members.iter().map(Process::log).collect::<Vec<_>>().join("\n--\n");
     done.with_context(logs)
+}
+
+/// `scripts/without` takes a rule out of a copy of the source by each of them.
+#[test]
+fn each_rule_can_be_taken_out_of_the_source_as_it_is() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("tests/without")).context("look for patches")? {
+        let patch = entry.context("look for patches")?.path();
+        let mut command = Command::new("git");
+        command.args(["apply", "--check"]).arg(&patch).current_dir(&root);
+        let output = command.output().context("run git")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {said}", patch.display());
+        count += 1;
+    }
+    ensure!(count > 3, "{count} patches");
+    Ok(())
 }
