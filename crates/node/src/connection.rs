@@ -112,8 +112,8 @@ pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut pl
             }
         };
     let decided = match &moved {
-        // A balancer that speaks for itself may say PING and nothing else, and has no certificate. That
-        // the node answers is to be seen also where clients speak TLS alone.
+        // A balancer that speaks for itself may say PING and nothing else, and has no certificate.
+        // That the node answers is to be seen also where clients speak TLS alone.
         _ if matches!(via, Via::Check { .. }) => Ok(()),
         // A session that was elsewhere goes on in clear where it was in the middle of a command.
         Some(moved) if !moved.unread.is_empty() => connection.stream.stay_clear(),

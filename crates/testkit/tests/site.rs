@@ -1,7 +1,7 @@
 //! Sites for real users, built as the pages say it: the blocks of commands in `README.md` and
 //! `docs/operating.md` are given to a shell, word for word, and hosts are namespaces of network and
-//! files. Real etcd, real HAProxy; `ssh`, `scp`, `apt-get` and `systemctl` are stood in for, the last
-//! by what the unit files say.
+//! files. Real etcd, real HAProxy; `ssh`, `scp`, `apt-get` and `systemctl` are stood in for, the
+//! last by what the unit files say.
 //!
 //! Needs root; where it may not make namespaces it says so, and fails in CI.
 
@@ -145,9 +145,10 @@ fn chiefs(site: &mut Site) -> Result<(String, String)> {
 /// power, clients go on, the hosts come back, and what was acknowledged is there.
 fn outlives_hosts(site: &mut Site) -> Result<()> {
     let slot = |site: &mut Site, tag: &str| -> Result<u32> {
-        let cli = "redis-cli -h 10.0.9.1 -p 6379 --tls --cacert ca.pem --cert client.pem --key client.key";
         let script = format!(
-            "cd site; export REDISCLI_AUTH=$(cat client.secret)\n{cli} CLUSTER KEYSLOT {tag}\n"
+            "cd site; export REDISCLI_AUTH=$(cat client.secret)\n\
+             {} -h 10.0.9.1 CLUSTER KEYSLOT {tag}\n",
+            writer::CLI
         );
         site.operate(&script)?.trim().parse().context("a slot")
     };
@@ -234,8 +235,8 @@ fn counts(space: &str, password: &str, stop: &AtomicBool) -> Result<i64> {
     Ok(count)
 }
 
-/// A controller that was left behind is started once more, as a host that is switched on again would
-/// do it: it ends by itself, and says why.
+/// A controller that was left behind is started once more, as a host that is switched on again
+/// would do it: it ends by itself, and says why.
 fn is_refused(site: &mut Site, host: &str, config: &str) -> Result<()> {
     let said = site.operate(&format!(
         "if ssh root@{host} runuser -u holdfast -- timeout 60 holdfast controller -c {config}; \

@@ -310,7 +310,7 @@ fn from_a_balancer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Without a port in clear there is no answer in clear, but for balancers that ask whether it lives.
+/// Without a port in clear there is no answer in clear, but for balancers that ask if it lives.
 #[test]
 fn a_node_may_have_a_port_of_tls_alone_and_its_balancers_still_see_that_it_answers() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -26,7 +26,8 @@ pub(crate) const OPERATOR: &str = "op";
 /// What names of namespaces begin with.
 const STEM: &str = "hfs";
 const PATH: &str = "/opt/site:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Programs, devices, processes and how users are changed are this machine's, all else is the host's.
+/// Programs, devices, processes and how users are changed are this machine's, all else is the
+/// host's.
 const ENTER: &str = "set -e
 root=$1 binary=$2
 shift 2
@@ -129,7 +130,7 @@ impl Site {
             hosts: Vec::new(),
             forwards: Vec::new(),
             story: String::new(),
-            wire: wire,
+            wire,
             folder: None,
         };
         for (name, address) in &all {
@@ -218,8 +219,8 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.hosts.iter_mut().for_each(|host| host.services.clear());
         self.forwards.clear();
-        // Folders of this machine are mounted below, in namespaces that have ended; were one of them
-        // seen here, removing the folder would remove what is in it.
+        // Folders of this machine are mounted below, in namespaces that have ended; were one of
+        // them seen here, removing the folder would remove what is in it.
         let Some(folder) = self.folder.take() else { return };
         let here = folder.path().display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_else(|_| here.clone());
@@ -236,7 +237,8 @@ fn tail(text: &str, lines: usize) -> String {
 
 /// A root with users, names, and what stands in for other machines.
 fn furnish(root: &Path, hosts: &[(&str, [u8; 4])]) -> Result<()> {
-    let folders = "dev etc/alternatives etc/default etc/pam.d etc/security etc/ssl opt/site proc run/n srv tmp usr var/lib var/log";
+    let folders = "dev etc/alternatives etc/default etc/pam.d etc/security etc/ssl opt/site proc \
+                   run/n srv tmp usr var/lib var/log";
     for folder in folders.split(' ') {
         std::fs::create_dir_all(root.join(folder)).context("create a folder")?;
     }

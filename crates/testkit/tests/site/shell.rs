@@ -1,6 +1,7 @@
 //! The operator's shell, and what stands in for other machines: `ssh` and `scp` lead to hosts of
 //! the test, `apt-get` lays out what a package would, `systemctl` starts units.
 
+use std::collections::btree_map::Entry;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -33,7 +34,8 @@ impl Drop for Killed {
 }
 
 impl Site {
-    /// Gives commands to one shell of the operator's; what they said, if all of them did as they should.
+    /// Gives commands to one shell of the operator's; what they said, if the last of them did what
+    /// it should.
     pub(crate) fn operate(&mut self, script: &str) -> Result<String> {
         let operator = self.index(OPERATOR)?;
         let (code, said) = self.converse(operator, script)?;
@@ -174,13 +176,11 @@ impl Site {
         let place = self.hosts.get(at).context("find a host")?.place.clone();
         let log = self.log(&format!("{}-{unit}", place.name))?;
         let services = &mut self.hosts.get_mut(at).context("find a host")?.services;
-        if !services.contains_key(unit) {
-            services.insert(unit.to_owned(), Service::start(&place, unit, &log)?);
-        }
-        match services.get_mut(unit) {
-            Some(service) if waits => service.await_ready(),
-            _ => Ok(()),
-        }
+        let service = match services.entry(unit.to_owned()) {
+            Entry::Occupied(running) => running.into_mut(),
+            Entry::Vacant(none) => none.insert(Service::start(&place, unit, &log)?),
+        };
+        if waits { service.await_ready() } else { Ok(()) }
     }
 
     fn stop(&mut self, at: usize, unit: &str) -> Result<()> {

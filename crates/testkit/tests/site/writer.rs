@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Keys that are read at once.
 const CHUNK: usize = 500;
 /// redis-cli with what it needs; the place is where certificates are.
-const CLI: &str = "redis-cli -c -p 6379 --tls --cacert ca.pem --cert client.pem --key client.key";
+pub(crate) const CLI: &str =
+    "redis-cli -c -p 6379 --tls --cacert ca.pem --cert client.pem --key client.key";
 
 /// One of them; it ends with its handle.
 #[derive(Debug)]
