@@ -73,6 +73,8 @@ impl Host {
         let mut command = space.command(&self.program.to_string_lossy());
         // A group of its own: workers of HAProxy die with it, and Ctrl-C at the terminal is ours.
         command.args(&self.arguments).process_group(0);
+        // A member of etcd would ask itself by way of a proxy that this machine may have.
+        command.env("NO_PROXY", "*").env("no_proxy", "*");
         self.process = Some(Process::start_command(command, &self.log_path())?);
         (self.is_down, self.is_stopped) = (false, false);
         Ok(())
