@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is spoken behind a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Redis' protocol, with a password.
-    Redis,
+    /// Redis' protocol, and the file of the password that is taken there.
+    Redis(&'static str),
     /// HTTP: a page, and whether it takes a token.
     Http(&'static str, bool),
     /// etcd's among its members, who look at each other's addresses too.
@@ -28,7 +28,8 @@ enum Kind {
 /// What the pages know of ports; one that they do not know is no door that was meant to be there.
 fn kind(port: u16) -> Option<Kind> {
     Some(match port {
-        6379 | 6666 => Kind::Redis,
+        6379 => Kind::Redis("client.secret"),
+        6666 => Kind::Redis("peer.secret"),
         9379 => Kind::Http("/api/v1/namespaces", true),
         9400 => Kind::Http("/api/v1/state", true),
         9666 => Kind::Http("/metrics", false),
@@ -40,9 +41,9 @@ fn kind(port: u16) -> Option<Kind> {
 
 /// Where a host listens for others.
 fn listening(host: &Host) -> Result<BTreeSet<SocketAddrV4>> {
-    let table = |name: &str| -> Result<String> {
-        let output = host.place.command(&["cat", name]).output().context("read a table")?;
-        ensure!(output.status.success(), "{name}: {}", output.status);
+    let table = |script: &str| -> Result<String> {
+        let output = host.place.command(&["sh", "-c", script]).output().context("read a table")?;
+        ensure!(output.status.success(), "{script}: {}", output.status);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let listeners = |text: &str| -> Vec<String> {
@@ -50,11 +51,12 @@ fn listening(host: &Host) -> Result<BTreeSet<SocketAddrV4>> {
         let open = rows.filter(|row| row.get(3) == Some(&"0A"));
         open.filter_map(|row| row.get(1).map(|at| (*at).to_owned())).collect()
     };
-    let others = listeners(&table("/proc/net/tcp6")?);
+    // Where the kernel knows no IPv6 there is no such table.
+    let others = listeners(&table("[ ! -e /proc/net/tcp6 ] || cat /proc/net/tcp6")?);
     ensure!(others.is_empty(), "{} listens at {others:?}", host.place.name);
     // Each once, however many sockets share it.
     let mut found = BTreeSet::new();
-    for at in listeners(&table("/proc/net/tcp")?) {
+    for at in listeners(&table("cat /proc/net/tcp")?) {
         let (ip, port) = at.split_once(':').context("an address")?;
         let ip = Ipv4Addr::from(u32::from_str_radix(ip, 16)?.swap_bytes());
         let port = u16::from_str_radix(port, 16)?;
@@ -122,12 +124,12 @@ impl Visitor<'_> {
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    fn redis(&self, door: SocketAddrV4) -> Result<()> {
-        let said = self.cli(door, false, Some(&self.secret("client.secret")?))?;
+    fn redis(&self, door: SocketAddrV4, secret: &str) -> Result<()> {
+        let said = self.cli(door, false, Some(&self.secret(secret)?))?;
         ensure!(!said.contains("PONG") && !said.contains("NOAUTH"), "no certificate: {said}");
         let said = self.cli(door, true, None)?;
         ensure!(said.contains("NOAUTH"), "no password: {said}");
-        let said = self.cli(door, true, Some(&self.secret("client.secret")?))?;
+        let said = self.cli(door, true, Some(&self.secret(secret)?))?;
         ensure!(said.contains("PONG"), "with both: {said}");
         Ok(())
     }
@@ -173,7 +175,7 @@ impl Visitor<'_> {
     fn try_door(&self, door: SocketAddrV4) -> Result<()> {
         self.is_deaf_in_clear(door)?;
         match kind(door.port()).context("nobody knows what this port is for")? {
-            Kind::Redis => self.redis(door),
+            Kind::Redis(secret) => self.redis(door, secret),
             Kind::Http(page, takes_token) => self.http(door, page, takes_token),
             Kind::Members => match self.get(&format!("https://{door}/version"), false, None) {
                 Ok(status) => bail!("no certificate: {status}"),
