@@ -16,8 +16,8 @@ use testkit::{process, wait};
 use common::{PATIENCE, key_at};
 
 const SHARDS: u16 = 2;
-/// Of each shard.
-const CLIENTS: usize = 4;
+/// Of each shard; the last of them comes anew for each write.
+const CLIENTS: usize = 5;
 /// These tests ask whether, and not how fast: one that waits longer has been forgotten.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two connections of one client.
@@ -30,6 +30,7 @@ struct Client {
     shard: usize,
     address: SocketAddr,
     key: String,
+    comes_anew: bool,
     writes: AtomicU64,
     /// Connections that ended after they had served.
     cuts: AtomicU64,
@@ -61,6 +62,10 @@ impl Client {
                         (sent, acknowledged) = (value, value);
                         has_served = true;
                         self.writes.fetch_add(1, Ordering::Relaxed);
+                        if self.comes_anew {
+                            wait::pause(AGAIN);
+                            break;
+                        }
                     }
                     Ok(other) => bail!("{other:?} after {acknowledged}"),
                     Err(error) if !may_be_cut => {
@@ -82,7 +87,7 @@ impl Client {
     }
 }
 
-/// Waits until each client has written more.
+/// Waits until each client has written more: so it has waited for nothing in vain.
 fn all_go_on(clients: &[Client]) -> Result<()> {
     let before: Vec<u64> = clients.iter().map(Client::writes).collect();
     wait::until("every client goes on", PATIENCE, || {
@@ -169,6 +174,7 @@ fn under_load(balancer: &'static str, may_be_cut: bool) -> Result<String> {
             shard,
             address,
             key: format!("{{{tag}}}:{number}"),
+            comes_anew: number + 1 == CLIENTS,
             writes: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
         }));
