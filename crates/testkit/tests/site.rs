@@ -3,7 +3,7 @@
 //! files. Real etcd, real HAProxy; `ssh`, `scp`, `apt-get` and `systemctl` are stood in for, the
 //! last by what the unit files say.
 //!
-//! Needs root; where it may not make namespaces it says so, and fails in CI.
+//! Needs root, and fails where it may not make namespaces.
 
 #[path = "site/doors.rs"]
 mod doors;
@@ -18,7 +18,6 @@ mod units;
 #[path = "site/writer.rs"]
 mod writer;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -26,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value as Json;
-use testkit::netns::{self, Namespace};
+use testkit::netns;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
@@ -60,19 +59,6 @@ const SMALL: &[(&str, [u8; 4])] = &[
     ("n1", [10, 0, 0, 1]),
     ("n2", [10, 0, 0, 2]),
 ];
-
-/// Whether this machine lets a test have hosts of its own. Where it does not, a run says so.
-fn has_namespaces() -> Result<bool> {
-    let probe = Namespace::named(format!("hfs{}-probe", std::process::id()));
-    match probe {
-        Ok(_) => Ok(true),
-        Err(error) if std::env::var_os("CI").is_some() => Err(error),
-        Err(error) => {
-            writeln!(std::io::stderr(), "\nNOT TESTED: the pages' sites: {error:#}\n")?;
-            Ok(false)
-        }
-    }
-}
 
 /// Every block of commands in the section is one that is followed, and has a name of its own.
 #[test]
@@ -183,9 +169,6 @@ fn outlives_hosts(site: &mut Site) -> Result<()> {
 /// The site of the README: built, its doors tried, and robbed of hosts.
 fn stands(replaced: &[(&str, String)], doors: usize) -> Result<()> {
     let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if !has_namespaces()? {
-        return Ok(());
-    }
     let mut site = bare(LARGE)?;
     let built = |site: &mut Site| -> Result<()> {
         let said = site.operate(&script(replaced)?)?;
@@ -264,9 +247,6 @@ fn moves(site: &mut Site, [there, back]: &[String; 2]) -> Result<()> {
 #[test]
 fn the_small_site_is_what_its_page_says_and_moves_to_three_controllers_and_back() -> Result<()> {
     let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if !has_namespaces()? {
-        return Ok(());
-    }
     let page = page::read("docs/operating.md")?;
     let blocks = page::blocks(page::section(&page, "A small site")?, "small");
     let small = page::block(&blocks, "site")?;
