@@ -201,7 +201,7 @@ fn controllers_are_asked_in_turn_and_what_may_be_done_already_is_asked_once() ->
 
     let asked = control();
     for again in 1..=2 {
-        // Whoever answered is asked first the next time.
+        // The one that answered is asked first the next time.
         let told = asked.once(PATIENCE, |client| client.get("/x"))?;
         ensure!(told["term"] == 1, "{told}");
         await_counts(servers, [1, 1, again])?;

@@ -30,7 +30,7 @@ const MEGABYTES_MAX: usize = 64;
 /// How etcd says that its quota is used up, by a put that it refuses.
 const NO_SPACE: &str = "database space exceeded";
 
-/// Who leads, as the store says.
+/// The lead, as the store says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Claim {
     /// Rises with each claim.
@@ -57,7 +57,7 @@ impl Etcd {
         Self { doors, first: Arc::default() }
     }
 
-    /// Who leads the controllers, by a quorum; `None` before anybody did.
+    /// The newest claim to lead the controllers, by a quorum; `None` before there was one.
     ///
     /// # Errors
     /// No member answers with a quorum, or what it says is no claim.

@@ -51,7 +51,8 @@ pub struct Failure {
     pub why: anyhow::Error,
 }
 
-/// Speaks JSON by HTTP; belongs to the thread that made it, and takes that from namespace to namespace.
+/// Speaks JSON by HTTP; belongs to the thread that made it, and takes that from namespace to
+/// namespace.
 #[derive(Debug)]
 pub struct Caller {
     runtime: tokio::runtime::Runtime,

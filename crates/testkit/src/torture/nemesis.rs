@@ -390,7 +390,7 @@ impl<'a> Nemesis<'a> {
         self.timeline.note(format!("{what} {}", self.site.hosts[index].name));
     }
 
-    /// Who plays a role now, as far as the controllers told.
+    /// The host that plays a role now, as far as the controllers told.
     fn host_of(&self, target: Target) -> Option<usize> {
         let by_role = |role: Role| self.site.hosts.iter().position(|host| host.role == role);
         match target {

@@ -30,7 +30,7 @@ pub struct Run<'a> {
     pub keys: &'a [Key],
     /// What is wrong.
     pub findings: &'a [Finding],
-    /// Who led, where controllers share a store.
+    /// The claims to lead, where controllers share a store.
     pub claims: &'a [Seen],
     /// What happened, rendered.
     pub timeline: &'a str,

@@ -37,7 +37,8 @@ use crate::wait;
 const CLIENTS: u32 = 8;
 /// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy machine.
 const HEAL_PATIENCE: Duration = Duration::from_secs(20);
-/// The same where members of etcd have to find each other first, and then controllers one that leads.
+/// The same where members of etcd have to find each other first, and then controllers the one that
+/// leads.
 const SHARED_HEAL_PATIENCE: Duration = Duration::from_secs(40);
 /// How long moves may take to be over once everything works again, of which several may wait.
 const MOVES_PATIENCE: Duration = Duration::from_secs(60);

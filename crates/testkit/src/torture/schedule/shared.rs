@@ -6,7 +6,7 @@ use super::{Action, Draw, Fault, MEMBERS, Target};
 use crate::torture::faults::Kind;
 
 impl Draw {
-    /// Adds one; returns when it is over. `away` is how long what is killed or stopped stays away, ms.
+    /// Adds one; returns when it is over. `away` is how long what is killed or stopped stays so, ms.
     pub(super) fn of_shared(&mut self, kind: Kind, at_ms: u64, away: u64) -> u64 {
         let (for_ms, action) = match kind {
             Kind::StandbyKill => (away, Action::Kill(self.standby())),
