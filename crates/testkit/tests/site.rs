@@ -139,7 +139,8 @@ fn outlives_hosts(site: &mut Site) -> Result<()> {
         site.operate(&script)?.trim().parse().context("a slot")
     };
     let (first, second) = ("b", "a");
-    ensure!(slot(site, first)? < 8192 && slot(site, second)? >= 8192, "shards of the tags");
+    let (low, high) = (slot(site, first)?, slot(site, second)?);
+    ensure!(low < 8192 && high >= 8192, "slots {low} and {high} are to be of both shards");
     let (leader, master) = chiefs(site)?;
     let place = site.host(host::OPERATOR)?.place.clone();
     let writers = [Writer::start(&place, first)?, Writer::start(&place, second)?];

@@ -18,7 +18,8 @@ pub(crate) fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
 
 /// Marked blocks, in the order of the page: what is marked by `<!-- KIND: NAME -->`.
 pub(crate) fn blocks(text: &str, kind: &str) -> Vec<(String, String)> {
-    let marked = text.split(&format!("<!-- {kind}: ")).skip(1).filter_map(|rest| {
+    let begin = format!("<!-- {kind}: ");
+    let marked = text.split(&begin).skip(1).filter_map(|rest| {
         let (name, rest) = rest.split_once(" -->\n```sh\n")?;
         let (block, _) = rest.split_once("\n```\n")?;
         Some((name.to_owned(), format!("{block}\n")))
