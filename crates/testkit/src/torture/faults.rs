@@ -72,8 +72,14 @@ pub enum Kind {
     CutNodes,
     /// The same of the leading controller and those that stand by.
     CutControllers,
+    /// The leading controller, a master and the load balancers are cut off from all others: whichever
+    /// controller leads next reaches neither that master nor a balancer, and clients still find it.
+    /// Nothing but its lease can fence it, and who has the lead no more must not grant it another.
+    Split,
     /// A member of etcd is killed.
     MemberKill,
+    /// A member of etcd is stopped, and what was asked of it may be done when it goes on.
+    MemberStop,
     /// The member that leads etcd is killed.
     RaftKill,
     /// The member that leads etcd is stopped.
@@ -121,12 +127,13 @@ impl Kind {
     ];
 
     /// Those of controllers that keep their records in an etcd.
-    const OF_ETCD: [Self; 12] = [
+    const OF_ETCD: [Self; 13] = [
         Self::ControllerEnd,
         Self::BothKill,
         Self::CutEtcd,
         Self::CutNodes,
         Self::MemberKill,
+        Self::MemberStop,
         Self::RaftKill,
         Self::RaftStop,
         Self::EtcdAway,
@@ -137,7 +144,8 @@ impl Kind {
     ];
 
     /// Those of several controllers.
-    const OF_SEVERAL: [Self; 3] = [Self::StandbyKill, Self::StandbyStop, Self::CutControllers];
+    const OF_SEVERAL: [Self; 4] =
+        [Self::StandbyKill, Self::StandbyStop, Self::CutControllers, Self::Split];
 
     /// All that a site of so many controllers on such a store can have, in one order.
     pub fn of(controllers: usize, store: Store) -> Vec<Self> {
@@ -190,7 +198,9 @@ impl Kind {
             Self::CutEtcd => "cut-etcd",
             Self::CutNodes => "cut-nodes",
             Self::CutControllers => "cut-controllers",
+            Self::Split => "split",
             Self::MemberKill => "member-kill",
+            Self::MemberStop => "member-stop",
             Self::RaftKill => "raft-kill",
             Self::RaftStop => "raft-stop",
             Self::EtcdAway => "etcd-away",

@@ -2,7 +2,7 @@
 
 use rand::Rng as _;
 
-use super::{Action, Draw, Fault, MEMBERS, Target};
+use super::{Action, BALANCERS, Draw, Fault, MEMBERS, Target};
 use crate::torture::faults::Kind;
 
 impl Draw {
@@ -20,7 +20,9 @@ impl Draw {
                 let standbys = (0..self.controllers - 1).map(Target::Standby).collect();
                 (away, self.apart(standbys))
             }
+            Kind::Split => (self.rng.random_range(3_000..5_500), self.split()),
             Kind::MemberKill => (away, Action::Kill(self.member())),
+            Kind::MemberStop => (away, Action::Stop(self.member())),
             Kind::RaftKill => (away, Action::Kill(Target::Raft)),
             Kind::RaftStop => (away, Action::Stop(Target::Raft)),
             Kind::EtcdAway => return self.etcd_away(at_ms, away),
@@ -64,6 +66,15 @@ impl Draw {
     fn cut_nodes(&mut self) -> Action {
         let nodes = self.everyone().into_iter().filter(|target| target.is_node());
         self.apart(nodes.collect())
+    }
+
+    fn split(&mut self) -> Action {
+        let mut here = vec![Target::Controller, self.master()];
+        here.extend((0..BALANCERS).map(Target::Balancer));
+        let all = self.everyone().into_iter();
+        let there = all.filter(|target| !here.contains(target)).collect();
+        let blackhole = self.rng.random_bool(0.3);
+        Action::Cut { from: here, to: there, both: true, blackhole }
     }
 
     /// The leading controller and these.
@@ -137,12 +148,15 @@ mod tests {
             "kill the controller that stands by (0)",
             "kill the member that leads etcd",
             "stop the member that leads etcd",
+            "stop the member 2 of etcd",
             "stop all members of etcd",
             "the disk of the member that leads etcd hangs",
             "use up the quota",
             "[controller] <x> [member 0 of etcd, member 1 of etcd, member 2 of etcd]",
             "[controller] <x> [controller that stands by (0), controller that stands by (1)]",
             "[controller] x> [master of shard 0, replica 0 of shard 0",
+            "[controller, master of shard 0, balancer 0, balancer 1] <x> [controller that stands by (0), \
+             controller that stands by (1), replica 0 of shard 0",
         ] {
             assert!(text.contains(word), "{word}");
         }
