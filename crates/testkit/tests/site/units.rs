@@ -185,7 +185,9 @@ impl Unit {
             format!("--reuid={user}"),
             format!("--regid={user}"),
         );
-        let mut words = vec!["prlimit", &files, "--", "setpriv", &to, &of, "--init-groups", "--"];
+        // Each host has processors of its own: what else this machine does comes second.
+        let mut words = vec!["nice", "-n", "-10", "prlimit", &files, "--"];
+        words.extend(["setpriv", &to, &of, "--init-groups", "--"]);
         for word in line.split_whitespace() {
             match word.strip_prefix('$') {
                 None => words.push(word),
