@@ -218,17 +218,21 @@ fn a_status_of_a_controller_that_leads_no_more_does_not_count() -> Result<()> {
     let [a, b, c, ..] = network.places.as_slice() else { bail!("there are four places") };
     let leads = Server::start(a, PORT, 200, r#"{"data":{"term":1}}"#)?;
     // {"term":1} and {"term":2}
-    let still = Server::start(b, PORT, 200, r#"{"kvs":[{"value":"eyJ0ZXJtIjoxfQ=="}]}"#)?;
-    let no_more = Server::start(c, PORT, 200, r#"{"kvs":[{"value":"eyJ0ZXJtIjoyfQ=="}]}"#)?;
-    let status = |etcd: &Server| {
+    let still = Server::start(b, etcd::PORT, 200, r#"{"kvs":[{"value":"eyJ0ZXJtIjoxfQ=="}]}"#)?;
+    let no_more = Server::start(c, etcd::PORT, 200, r#"{"kvs":[{"value":"eyJ0ZXJtIjoyfQ=="}]}"#)?;
+    let status = |controllers: &[&Server], etcd: &Server| {
         let etcd = Etcd::new(vec![etcd.door.clone()]);
-        let control = Control::new(vec![leads.door.clone()], Some(etcd));
-        control.once(PATIENCE, rest::Client::status)
+        let doors = controllers.iter().map(|one| one.door.clone()).collect();
+        Control::new(doors, Some(etcd)).once(PATIENCE, rest::Client::status)
     };
-    let told = status(&still)?;
+    let told = status(&[&leads], &still)?;
     ensure!(told["term"] == 1, "{told}");
-    let error = format!("{:#}", status(&no_more).expect_err("another one leads"));
+    let error = format!("{:#}", status(&[&leads], &no_more).expect_err("another one leads"));
     ensure!(error.contains("term 2"), "{error}");
+    // It goes on to answer: the next one is asked.
+    let next = Server::start(b, PORT, 200, r#"{"data":{"term":2}}"#)?;
+    let told = status(&[&leads, &next], &no_more)?;
+    ensure!(told["term"] == 2, "{told}");
     Ok(())
 }
 

@@ -103,7 +103,7 @@ impl Mover {
     fn begin(&mut self, client: &rest::Client, errand: &Errand, now: u64) -> Result<String> {
         let block = block(self.slots.get(errand.home).context("find a shard")?, errand.block);
         let (first, _) = block.first().context("find a block")?;
-        let owners = owners(&client.get(&format!("{CLUSTER}/status"))?)?;
+        let owners = owners(&client.status()?)?;
         let from = owner(&owners, *first).context("find who has a block")?;
         let to = (from + errand.by) % owners.len();
         let text: Vec<String> = block.iter().map(|(a, b)| format!("{a}-{b}")).collect();

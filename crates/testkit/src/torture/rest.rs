@@ -6,10 +6,10 @@
 //! on to tell what was so before, until it has looked.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use reqwest::Method;
 use serde_json::Value as Json;
 
@@ -49,6 +49,12 @@ impl Control {
     /// The etcd that they share.
     pub fn etcd(&self) -> Option<&Etcd> {
         self.etcd.as_ref()
+    }
+
+    /// Another one is asked first.
+    fn turn(&self) {
+        let next = (self.first.load(Ordering::Relaxed) + 1) % self.doors.len().max(1);
+        self.first.store(next, Ordering::Relaxed);
     }
 
     /// Each of them alone.
@@ -105,13 +111,22 @@ impl Client {
     /// # Errors
     /// Nobody tells it, or it is not certain that whoever did led.
     pub fn status(&self) -> Result<Json> {
-        let status = self.get(&format!("{CLUSTER}/status"))?;
-        if let Some(etcd) = &self.control.etcd {
+        let path = format!("{CLUSTER}/status");
+        let Some(etcd) = &self.control.etcd else { return self.get(&path) };
+        let mut last = anyhow!("there is no controller");
+        for _ in &self.control.doors {
+            let status = self.get(&path)?;
             let told = status.get("term").and_then(Json::as_u64);
             let claim = etcd.claim(&self.caller)?.context("nobody ever led")?;
-            ensure!(told == Some(claim.term), "{told:?} led, and now term {} does", claim.term);
+            if told == Some(claim.term) {
+                return Ok(status);
+            }
+            last =
+                anyhow!("the controller of term {told:?} answers, and term {} leads", claim.term);
+            // It may be cut off, and go on to answer: another one is asked first from now on.
+            self.control.turn();
         }
-        Ok(status)
+        Err(last)
     }
 
     fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Json> {
