@@ -113,6 +113,12 @@ fn is_whole(cluster: &Cluster) -> Result<()> {
 
 /// SIGTERM for these nodes; returns when each of them runs anew, and all shards are whole.
 fn restart(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
+    // Masters wait for one that takes over: on a busy machine longer than they would by default.
+    for node in nodes {
+        let mut peer = cluster.peer(node)?;
+        let reply = peer.call(&["CONFIG", "SET", "handover-timeout-ms", "600000"])?;
+        ensure!(reply.text() == "OK", "{reply:?}");
+    }
     for node in nodes {
         process::signal(node.running()?, libc::SIGTERM)?;
     }
@@ -152,14 +158,7 @@ fn story(cluster: &Cluster, clients: &[Client]) -> Result<()> {
         let (shard, is_master) = (now.shard, now.role == "master");
         costs(cluster, clients, &[now], |client| u64::from(is_master && client.shard == shard))?;
     }
-    // Masters wait for a replica that is back: on a busy machine longer than they would by default.
-    let nodes = cluster.state()?.nodes;
-    for node in &nodes {
-        let mut peer = cluster.peer(node)?;
-        let reply = peer.call(&["CONFIG", "SET", "handover-timeout-ms", "600000"])?;
-        ensure!(reply.text() == "OK", "{reply:?}");
-    }
-    costs(cluster, clients, &nodes, |_| 1)
+    costs(cluster, clients, &cluster.state()?.nodes, |_| 1)
 }
 
 /// What it came to, for people.
