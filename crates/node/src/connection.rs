@@ -111,6 +111,11 @@ pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut pl
                 return;
             }
         };
+    if let Via::Check { .. } = via {
+        // It may say PING and nothing else, and that the node answers is to be seen also where
+        // clients speak TLS alone, by balancers without a certificate.
+        connection.stream.may_be_clear();
+    }
     // A session that was elsewhere goes on in clear where it was in the middle of a command.
     let decided = match &moved {
         Some(moved) if !moved.unread.is_empty() => connection.stream.stay_clear(),

@@ -123,7 +123,7 @@ fn server(node: &Node, lines: &mut Lines) {
     lines.add("arch_bits", usize::BITS);
     lines.add("process_id", std::process::id());
     lines.add("run_id", &node.run_id);
-    lines.add("tcp_port", config.port);
+    lines.add("tcp_port", config.told_port());
     lines.add("server_time_usec", clock::unix_us());
     lines.add("uptime_in_seconds", uptime_s);
     lines.add("uptime_in_days", uptime_s / 86_400);

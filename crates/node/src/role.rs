@@ -324,11 +324,11 @@ fn keeps_slots(node: &Node, engine: &Engine, generation: u64) -> Option<&'static
 }
 
 /// Whether a local endpoint of a topology is one of this process' listeners, as Kvrocks tells: the
-/// port, and a host that is one of the `bind` words, or any interface address where a wildcard is
-/// bound.
+/// port, or that of TLS, and a host that is one of the `bind` words, or any interface address where
+/// a wildcard is bound.
 pub fn identifies(node: &Node, endpoint: &Endpoint) -> bool {
     let config = node.config.now();
-    if endpoint.port != config.port {
+    if endpoint.port == 0 || ![config.port, config.tls_port].contains(&endpoint.port) {
         return false;
     }
     let binds = &config.bind.0;

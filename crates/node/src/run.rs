@@ -139,7 +139,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     tasks.spawn(grants::drive::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
-        port = config.port,
+        port = config.told_port(),
         dir = %node.dir.display(),
         cluster = config.cluster_enabled,
         version = node.cluster.load().version(),
@@ -165,8 +165,11 @@ fn find_room(dir: &Path) -> std::io::Result<()> {
 
 /// Where clients, peers and controllers come in.
 fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
-    let ports = listener::listen(&values.bind.0, values.port, values.tcp_backlog)?;
-    let mut all: Vec<Listener> = ports.into_iter().map(Listener::Tcp).collect();
+    let mut all = Vec::new();
+    if values.port > 0 {
+        let ports = listener::listen(&values.bind.0, values.port, values.tcp_backlog)?;
+        all.extend(ports.into_iter().map(Listener::Tcp));
+    }
     if values.tls_port > 0 {
         let ports = listener::listen(&values.bind.0, values.tls_port, values.tcp_backlog)?;
         all.extend(ports.into_iter().map(Listener::Tls));

@@ -198,6 +198,11 @@ impl Stream {
         Self { must_be_secure: true, ..socket.into() }
     }
 
+    /// Whatever the port is for, this one chooses how it speaks.
+    pub fn may_be_clear(&mut self) {
+        self.must_be_secure = false;
+    }
+
     /// Where an accepted connection arrived. It sends without delay from here on; one that cannot
     /// works, only slower.
     pub fn accepted(&self) -> Option<std::net::SocketAddr> {

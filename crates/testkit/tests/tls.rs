@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use testkit::cluster::{Cluster, Node, Options};
-use testkit::process::{self, Server};
+use testkit::process::{self, Process, Server};
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
@@ -284,6 +284,86 @@ fn links_between_nodes_show_no_key_no_value_and_no_password() -> Result<()> {
         Ok(())
     })?;
     ensure!(at_doubting.call(&["DBSIZE"])? == Reply::Integer(0));
+    Ok(())
+}
+
+/// What comes first of a header of version 2; command, family, length and addresses follow.
+const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What is answered to bytes that come from a balancer's address.
+fn from_a_balancer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0)))?;
+        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await
+    });
+    let mut stream = connected.context("reach the node")?.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(bytes)?;
+    let mut answer = [0; 512];
+    match stream.read(&mut answer) {
+        Ok(read) => Ok(answer[..read].to_vec()),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Without a port in clear there is no answer in clear, but for balancers that ask if it lives.
+#[test]
+fn a_node_may_have_a_port_of_tls_alone_and_its_balancers_still_see_that_it_answers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ca = Ca::new(folder.path(), "ca")?;
+    for name in ["node", "client"] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let (port, dir) = (process::free_port()?, folder.path().join("data"));
+    std::fs::create_dir(&dir)?;
+    let config = folder.path().join("node.conf");
+    let lines = format!(
+        "bind {HERE}\nport 0\ndir {}\nrequirepass hush\nbalancer-sources 127.0.0.2/32\n{}",
+        dir.display(),
+        ca.lines("node")
+    );
+    std::fs::write(&config, &lines)?;
+    let mut check = Command::new(process::holdfast()?);
+    let output = check.args(["node", "--check", "-c"]).arg(&config).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let is_told = text.contains("line 2: option `port`") && text.contains("set tls-port");
+    ensure!(!output.status.success() && is_told, "{text}");
+    std::fs::write(&config, format!("{lines}tls-port {port}\n"))?;
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["node", "-c"]).arg(&config);
+    let node = Process::start_command(command, &folder.path().join("log"))?;
+    let cli = |words: &[&str]| {
+        let mut cli = ca.cli((HERE, port), Some("client"));
+        said(cli.args(["--no-auth-warning", "-a", "hush"]).args(words))
+    };
+    wait::until("it serves", PATIENCE, || {
+        let answer = cli(&["PING"])?;
+        ensure!(answer == "PONG", "{answer}: {}", node.log());
+        Ok(())
+    })?;
+    let info = cli(&["INFO", "server"])?;
+    ensure!(info.contains(&format!("tcp_port:{port}\r\n")), "{info}");
+    // LOCAL, and the only word that it may say.
+    let local = [HEADER, b"\x20\0\0\0"].concat();
+    let asked = |command: &[u8]| from_a_balancer(port, &[local.as_slice(), command].concat());
+    ensure!(asked(b"PING\r\n")? == b"+PONG\r\n");
+    let refused = asked(b"GET key\r\n")?;
+    ensure!(refused.starts_with(b"-NOPERM"), "{}", String::from_utf8_lossy(&refused));
+    // PROXY, of a client in clear; and such a client without a balancer.
+    let client = [HEADER, &[0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0, 5, 0, 6]].concat();
+    let behind = from_a_balancer(port, &[client.as_slice(), b"PING\r\n"].concat())?;
+    ensure!(!behind.starts_with(b"+") && !behind.starts_with(b"-"), "{behind:?}");
+    let mut plain = TcpStream::connect((HERE, port))?;
+    plain.set_read_timeout(Some(PATIENCE))?;
+    plain.write_all(b"PING\r\n")?;
+    let mut answer = Vec::new();
+    // A reset is as good as an end.
+    let _ = plain.read_to_end(&mut answer);
+    ensure!(!answer.starts_with(b"+") && !answer.starts_with(b"-"), "{answer:?}");
     Ok(())
 }
 

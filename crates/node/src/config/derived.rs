@@ -49,6 +49,11 @@ impl Values {
         [self.masterauth.as_str(), &self.peer_auth].into_iter().find(|secret| !secret.is_empty())
     }
 
+    /// The port by which others are told to come: where there is none for both kinds, that of TLS.
+    pub fn told_port(&self) -> u16 {
+        if self.port == 0 { self.tls_port } else { self.port }
+    }
+
     /// Looks for combinations that cannot work.
     ///
     /// # Errors
@@ -56,6 +61,9 @@ impl Values {
     pub fn check_together(&self) -> Result<(), (&'static str, &'static str)> {
         if self.bind.0.is_empty() {
             return Err(("bind", "at least one address is needed"));
+        }
+        if self.told_port() == 0 {
+            return Err(("port", "0 is for a node whose clients all speak TLS: set tls-port"));
         }
         if self.client_access == ClientAccess::BalancerOnly {
             if self.balancer_sources.0.is_empty() {

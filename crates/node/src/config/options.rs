@@ -137,8 +137,8 @@ const MAX: i32 = i32::MAX;
 options! {
     /// Addresses to listen on, separated by blanks.
     "bind" bind: Hosts = Hosts(vec!["127.0.0.1".into()]), Restart;
-    /// Port for clients, peers and controllers.
-    "port" port: u16 = 6666, [1, 65535], Restart;
+    /// Port for clients, peers and controllers; 0: none, beside a tls-port.
+    "port" port: u16 = 6666, Restart;
     /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their clients count as direct
     /// ones from this host.
     "unixsocket" unixsocket: SocketPath = SocketPath::default(), Restart;
@@ -460,8 +460,8 @@ mod tests {
         assert_eq!(values.set("PORT", "7000"), Ok(()));
         assert_eq!(values.get("port").as_deref(), Some("7000"));
         assert_eq!(
-            values.set("port", "0"),
-            Err(SetError::Value("argument must be between 1 and 65535".into()))
+            values.set("workers", "1000"),
+            Err(SetError::Value("argument must be between 1 and 256".into()))
         );
         assert_eq!(values.set("nonsense", "1"), Err(SetError::Unknown));
         let modes = "invalid enum option, acceptable values are 'disabled', 'log-only', 'block-write', 'block-all'";

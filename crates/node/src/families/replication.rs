@@ -188,7 +188,9 @@ fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Re
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Error::Syntax);
         let port = text(port)?.parse().map_err(|_| Error::err("port should be number"))?;
         let from = Endpoint { host: text(host)?.to_owned(), port };
-        if identifies(cx.node, &from) || (from.host == "localhost" && from.port == cx.config.port) {
+        if identifies(cx.node, &from)
+            || (from.host == "localhost" && from.port == cx.config.told_port())
+        {
             return Err(Error::err("can't replicate itself"));
         }
         let replicas = cx.node.replication.replicas();

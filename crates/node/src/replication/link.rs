@@ -363,7 +363,7 @@ pub(super) fn options(values: &Values) -> Options {
     let announced = values.replica_announce_port;
     Options {
         password: values.link_secret().map(|secret| secret.as_bytes().to_vec()),
-        announce_port: if announced == 0 { values.port } else { announced },
+        announce_port: if announced == 0 { values.told_port() } else { announced },
         announce_ip: Some(values.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
         // Under grants a master without an epoch of its own will get one, or another node will:
         // data that is ahead of it may hold what was acknowledged.

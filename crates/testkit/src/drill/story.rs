@@ -149,7 +149,7 @@ impl Drill<'_> {
     /// Places of the other side of a partition.
     fn others(&self, row: Row) -> Vec<usize> {
         let is_other = |role: Role| match row {
-            Row::PartitionController => role == Role::Controller,
+            Row::PartitionController => matches!(role, Role::Controller(_)),
             _ => matches!(role, Role::Balancer(_)),
         };
         let hosts = self.site.hosts.iter().filter(|host| is_other(host.role));
@@ -187,9 +187,7 @@ impl Drill<'_> {
 
     /// Id of the master, as the controller knows it.
     fn master(&self) -> Result<String> {
-        let status = rest::once(self.site.control(), ASK_PATIENCE, |client| {
-            client.get(&format!("{}/status", rest::CLUSTER))
-        })?;
+        let status = self.site.control().once(ASK_PATIENCE, rest::Client::status)?;
         let nodes = status.pointer("/shards/0/nodes").and_then(Json::as_array);
         let is_master = |node: &&Json| node.get("role").and_then(Json::as_str) == Some("master");
         let master = nodes.and_then(|nodes| nodes.iter().find(is_master));

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::faults::Kind;
 use super::keys;
-use super::schedule::{Kind, Style};
+use super::schedule::Style;
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
                     FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] KEYS=<kind,…>|all[,-kind…] \
-                    CLIENTS=busy|quiet LEASE=ms MOVES=on|off SECONDS=n KEEP=yes DIR=folder";
+                    CLIENTS=busy|quiet LEASE=ms MOVES=on|off CONTROLLERS=1..5 STORE=embedded|etcd SECONDS=n \
+                    KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,25 @@ impl Balancer {
         match self {
             Self::Builtin => "builtin",
             Self::Haproxy => "haproxy",
+        }
+    }
+}
+
+/// What controllers keep their records in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// A file of the only one.
+    Embedded,
+    /// Three members of an etcd, each on a host of its own.
+    Etcd,
+}
+
+impl Store {
+    /// Its name in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd",
         }
     }
 }
@@ -90,6 +111,10 @@ pub struct Options {
     pub lease_ms: Option<u64>,
     /// Whether slots go from shard to shard meanwhile.
     pub moves: bool,
+    /// 1..=5; several share a store.
+    pub controllers: usize,
+    /// What they keep their records in.
+    pub store: Store,
     /// For how long faults are begun, s.
     pub seconds: u64,
     /// Whether folders of runs without findings stay, data included.
@@ -112,6 +137,8 @@ impl Default for Options {
             quiet: None,
             lease_ms: None,
             moves: false,
+            controllers: 1,
+            store: Store::Embedded,
             seconds: 14,
             keep: false,
             dir: None,
@@ -123,12 +150,29 @@ impl Options {
     /// Reads arguments; each is optional.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
-        for argument in arguments {
-            options.set(&argument).with_context(|| format!("`{argument}`; accepted: {HELP}"))?;
-        }
+        // Which faults there are is said by what there is to be hit.
+        let is_of_site =
+            |word: &String| ["CONTROLLERS=", "STORE="].iter().any(|name| word.starts_with(name));
+        let (site, others): (Vec<String>, Vec<String>) =
+            arguments.into_iter().partition(is_of_site);
+        let set = |options: &mut Self, words: &[String]| {
+            words.iter().try_for_each(|word| {
+                options.set(word).with_context(|| format!("`{word}`; accepted: {HELP}"))
+            })
+        };
+        set(&mut options, &site)?;
+        let is_shared = options.store == Store::Etcd;
+        ensure!(is_shared || options.controllers == 1, "several controllers need STORE=etcd");
+        options.faults = options.known();
+        set(&mut options, &others)?;
         let is_single = options.shape.is_some_and(|shape| shape.shards == 1);
         ensure!(!(options.moves && is_single), "MOVES=on needs two shards or more");
         Ok(options)
+    }
+
+    /// The faults that such a site can have.
+    pub fn known(&self) -> Vec<Kind> {
+        Kind::of(self.controllers, self.store)
     }
 
     fn set(&mut self, argument: &str) -> Result<()> {
@@ -166,6 +210,17 @@ impl Options {
                     _ => bail!("neither on nor off"),
                 }
             }
+            "CONTROLLERS" => {
+                self.controllers = value.parse().context("not a number")?;
+                ensure!((1..=5).contains(&self.controllers), "1 to 5 controllers");
+            }
+            "STORE" => {
+                self.store = match value {
+                    "embedded" => Store::Embedded,
+                    "etcd" => Store::Etcd,
+                    _ => bail!("no such store"),
+                }
+            }
             "SHAPE" => self.shape = Some(shape(value)?),
             "FAULTS" => self.set_faults(value)?,
             "KEYS" => self.set_keys(value)?,
@@ -178,10 +233,12 @@ impl Options {
     }
 
     fn set_faults(&mut self, value: &str) -> Result<()> {
-        let (mut faults, mut without) = (Vec::new(), Vec::new());
+        let known = self.known();
+        let kind = |name: &str| kind(name, &known);
+        let (mut faults, mut without): (Vec<Kind>, Vec<Kind>) = (Vec::new(), Vec::new());
         for word in value.split(',') {
             match word {
-                "all" => faults.extend(Kind::ALL),
+                "all" => faults.extend(&known),
                 "none" => {}
                 "alone" => self.style = Some(Style::Alone),
                 "mixed" => self.style = Some(Style::Mixed),
@@ -192,11 +249,11 @@ impl Options {
             }
         }
         if faults.is_empty() && !value.contains("none") {
-            faults.extend(Kind::ALL);
+            faults.extend(&known);
         }
         // In one order however they are written: schedules draw from it.
         let is_wanted = |kind: &Kind| faults.contains(kind) && !without.contains(kind);
-        self.faults = Kind::ALL.into_iter().filter(is_wanted).collect();
+        self.faults = known.iter().copied().filter(is_wanted).collect();
         Ok(())
     }
 
@@ -226,10 +283,13 @@ fn key_kind(name: &str) -> Result<keys::Kind> {
     })
 }
 
-fn kind(name: &str) -> Result<Kind> {
-    Kind::parse(name).with_context(|| {
-        let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        format!("no fault `{name}`; there are: {}", known.join(" "))
+/// One of those that the site can have.
+fn kind(name: &str, known: &[Kind]) -> Result<Kind> {
+    let kind = Kind::parse(name);
+    kind.filter(|kind| known.contains(kind)).with_context(|| {
+        let names: Vec<&str> = known.iter().map(|kind| kind.as_str()).collect();
+        let why = if kind.is_some() { "at this STORE and these CONTROLLERS " } else { "" };
+        format!("{why}no fault `{name}`; there are: {}", names.join(" "))
     })
 }
 
@@ -273,7 +333,22 @@ mod tests {
         assert_eq!(parse("KEYS=all").unwrap().keys, keys::Kind::ALL);
         assert_eq!(parse("KEYS=set,queue").unwrap().keys, [keys::Kind::Queue, keys::Kind::Set]);
         assert_eq!(parse("KEYS=-lock").unwrap().keys.len(), keys::Kind::ALL.len() - 1);
+        let three = parse("FAULTS=raft-kill,kill CONTROLLERS=3 STORE=etcd").unwrap();
+        assert_eq!((three.controllers, three.store), (3, Store::Etcd));
+        assert_eq!(three.faults, [Kind::Kill, Kind::RaftKill]);
+        let all = parse("CONTROLLERS=3 STORE=etcd").unwrap();
+        assert_eq!(all.faults, Kind::of(3, Store::Etcd));
+        let most = parse("FAULTS=-etcd-full STORE=etcd CONTROLLERS=3").unwrap().faults;
+        assert!(most.len() == all.faults.len() - 1 && !most.contains(&Kind::EtcdFull));
+        assert_eq!(parse("STORE=etcd").unwrap().faults, Kind::of(1, Store::Etcd));
+        for wrong in ["CONTROLLERS=3", "CONTROLLERS=3 STORE=embedded", "FAULTS=raft-kill"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse("FAULTS=store-full STORE=etcd").is_err());
         for bad in [
+            "CONTROLLERS=0",
+            "CONTROLLERS=6",
+            "STORE=paper",
             "RUNS",
             "KEYS=rain",
             "KEYS=set,-set",

@@ -13,8 +13,10 @@ use crate::process::{self, Process};
 /// What runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `holdfast controller`
-    Controller,
+    /// `holdfast controller`, by number.
+    Controller(usize),
+    /// A member of their etcd, by number.
+    Member(usize),
     /// `holdfast node`, by number.
     Node(usize),
     /// HAProxy or `holdfast balancer`, by number.
@@ -71,6 +73,8 @@ impl Host {
         let mut command = space.command(&self.program.to_string_lossy());
         // A group of its own: workers of HAProxy die with it, and Ctrl-C at the terminal is ours.
         command.args(&self.arguments).process_group(0);
+        // A member of etcd would ask itself by way of a proxy that this machine may have.
+        command.env("NO_PROXY", "*").env("no_proxy", "*");
         self.process = Some(Process::start_command(command, &self.log_path())?);
         (self.is_down, self.is_stopped) = (false, false);
         Ok(())
@@ -82,6 +86,12 @@ impl Host {
         let Some(process) = self.process.take() else { return Ok(()) };
         process::signal_group(process.pid(), libc::SIGKILL)?;
         process.kill()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.is_down = true;
+        self.process.take().map_or(Ok(()), |process| process.terminate().map(drop))
     }
 
     /// SIGSTOP.

@@ -12,9 +12,9 @@ use serde_json::{Value as Json, json};
 
 use super::errands::{Errand, Then, block};
 use super::keys::{Key, Kind, Ranges, range, slot};
-use super::rest::{self, CLUSTER};
+use super::rest::{self, CLUSTER, Control};
 use super::timeline::Timeline;
-use crate::{netns, wait};
+use crate::wait;
 
 const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,20 +35,22 @@ pub struct Movers {
 }
 
 impl Movers {
-    /// Asks the controller in this namespace; `slots` are those that each shard began with.
-    pub fn start(space: &str, errands: &[Errand], slots: &[Ranges], timeline: &Timeline) -> Self {
+    /// Asks these controllers; `slots` are those that each shard began with.
+    pub fn start(
+        control: &Control,
+        errands: &[Errand],
+        slots: &[Ranges],
+        timeline: &Timeline,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (space, stopped) = (space.to_owned(), Arc::clone(&stop));
+        let (control, stopped) = (control.clone(), Arc::clone(&stop));
         let deeds = (0..).zip(errands).map(|(number, errand)| {
             let at = timeline.clock().now() / 1_000_000 + errand.at_ms;
             ((at, number), Deed::Begin(*errand))
         });
         let mover =
             Mover { timeline: timeline.clone(), slots: slots.to_vec(), due: deeds.collect() };
-        let thread = std::thread::spawn(move || {
-            netns::enter(&space)?;
-            mover.run(&stopped)
-        });
+        let thread = std::thread::spawn(move || mover.run(&control, &stopped));
         Self { stop, thread }
     }
 
@@ -67,8 +69,8 @@ struct Mover {
 }
 
 impl Mover {
-    fn run(mut self, stop: &AtomicBool) -> Result<()> {
-        let client = rest::Client::new(PATIENCE)?;
+    fn run(mut self, control: &Control, stop: &AtomicBool) -> Result<()> {
+        let client = rest::Client::new(control, PATIENCE)?;
         while !stop.load(Ordering::Relaxed) {
             let now = self.timeline.clock().now() / 1_000_000;
             while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
@@ -101,7 +103,7 @@ impl Mover {
     fn begin(&mut self, client: &rest::Client, errand: &Errand, now: u64) -> Result<String> {
         let block = block(self.slots.get(errand.home).context("find a shard")?, errand.block);
         let (first, _) = block.first().context("find a block")?;
-        let owners = owners(&client.get(&format!("{CLUSTER}/status"))?)?;
+        let owners = owners(&client.status()?)?;
         let from = owner(&owners, *first).context("find who has a block")?;
         let to = (from + errand.by) % owners.len();
         let text: Vec<String> = block.iter().map(|(a, b)| format!("{a}-{b}")).collect();
@@ -177,8 +179,8 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Resumes what is paused; what all came to, once no move is queued or under way.
-pub fn end(control: &str) -> Result<Outcome> {
-    rest::once(control, PATIENCE, |client| {
+pub fn end(control: &Control) -> Result<Outcome> {
+    control.once(PATIENCE, |client| {
         let answer = client.get(&format!("{CLUSTER}/moves"))?;
         let list = answer.get("moves").and_then(Json::as_array).context("find the moves")?;
         for one in list.iter().filter(|one| one["paused"] == true) {

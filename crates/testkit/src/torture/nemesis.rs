@@ -1,13 +1,18 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
+mod disks;
+mod shared;
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
+use self::shared::Quota;
 use super::args::Balancer;
 use super::host::Role;
+use super::leaders::Leads;
 use super::limits::{self, Crowd};
 use super::movers;
 use super::observer::Reigns;
@@ -41,6 +46,7 @@ enum Undo {
     Thaw(usize),
     Disperse(usize),
     Give(usize, u32),
+    Room,
 }
 
 /// The one who does it.
@@ -48,6 +54,7 @@ enum Undo {
 pub struct Nemesis<'a> {
     site: &'a mut Site,
     reigns: Reigns,
+    leads: Leads,
     timeline: &'a Timeline,
     /// When, ms since the start of the timeline.
     undo: Vec<(u64, Undo)>,
@@ -61,16 +68,23 @@ pub struct Nemesis<'a> {
     cramped: BTreeSet<usize>,
     /// By process: until when it may end because it had no descriptors, ms.
     starved: HashMap<usize, u64>,
+    /// Etcd is full, or was.
+    quota: Option<Quota>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
 
 impl<'a> Nemesis<'a> {
-    /// For a site whose record is watched.
-    pub fn new(site: &'a mut Site, reigns: Reigns, timeline: &'a Timeline) -> Self {
+    /// For a site whose record, and whose leaders, are watched.
+    pub fn new(
+        site: &'a mut Site,
+        (reigns, leads): (Reigns, Leads),
+        timeline: &'a Timeline,
+    ) -> Self {
         Self {
             site,
             reigns,
+            leads,
             timeline,
             undo: Vec::new(),
             freed: HashMap::new(),
@@ -78,6 +92,7 @@ impl<'a> Nemesis<'a> {
             crowds: HashMap::new(),
             cramped: BTreeSet::new(),
             starved: HashMap::new(),
+            quota: None,
             surprises: Vec::new(),
         }
     }
@@ -121,6 +136,7 @@ impl<'a> Nemesis<'a> {
             self.site.hosts[index].go_on()?;
             self.site.hosts[index].start(&self.site.network)?;
         }
+        self.await_room();
         self.timeline.note("healed");
         Ok(())
     }
@@ -200,6 +216,9 @@ impl<'a> Nemesis<'a> {
                 self.site.hosts[index].stop()?;
                 self.undo.push((end, Undo::GoOn(index)));
             }
+            Action::End(target) => self.end(*target, end)?,
+            Action::Freeze => self.freeze(end)?,
+            Action::Quota => self.use_up_quota(end),
             Action::LinkDown(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
                 self.say("interface down:", index);
@@ -210,34 +229,11 @@ impl<'a> Nemesis<'a> {
                 self.cut(from, to, *both, *blackhole, end)?;
             }
             Action::Reload(number) => self.reload(*number)?,
-            Action::Fill(target) => {
-                let Some(index) = self.host_of(*target) else { return Ok(()) };
-                if self.frozen.contains_key(&index) {
-                    // We would wait, too.
-                    self.say("not filled, for it hangs: the disk of", index);
-                    return Ok(());
-                }
-                self.say("fill the disk of", index);
-                disk::fill(&self.site.hosts[index].dir)?;
-                self.undo.push((end, Undo::Free(index)));
-            }
-            Action::Hang(target) => {
-                let Some(index) = self.host_of(*target) else { return Ok(()) };
-                let dir = self.site.hosts[index].dir.clone();
-                if disk::filling(&dir).exists() || self.frozen.contains_key(&index) {
-                    self.say("not frozen, for it is full or hangs: the disk of", index);
-                    return Ok(());
-                }
-                self.say("freeze the disk of", index);
-                self.frozen.insert(index, Frozen::new(&dir)?);
-                self.undo.push((end, Undo::Thaw(index)));
-            }
+            Action::Fill(target) => self.fill(*target, end)?,
+            Action::Hang(target) => self.hang(*target, end)?,
             Action::Crowd(target) => self.crowd(*target, end),
             Action::Descriptors(target) => self.starve(*target, end)?,
-            Action::Lose(target) => {
-                let Some(index) = self.host_of(*target) else { return Ok(()) };
-                return self.lose(index, end);
-            }
+            Action::Lose(target) => self.lose(*target, end)?,
             Action::Switchover(shard) => self.switchover(*shard),
         }
         Ok(())
@@ -270,56 +266,6 @@ impl<'a> Nemesis<'a> {
         self.starved.insert(index, end + STARVED_UNTIL_MS);
         self.undo.push((end, Undo::Give(index, pid)));
         Ok(())
-    }
-
-    /// What only one disk had is gone with it, and nobody promises more: a disk is lost only while another member of the set has
-    /// what the master could have acknowledged. Whatever that was is known once the process stands still.
-    fn lose(&mut self, index: usize, end: u64) -> Result<()> {
-        let host = &mut self.site.hosts[index];
-        let is_busy = disk::filling(&host.dir).exists() || self.frozen.contains_key(&index);
-        if is_busy || host.is_stopped() || !host.runs() {
-            self.say("not lost, for it has another fault: the disk of", index);
-            return Ok(());
-        }
-        host.stop()?;
-        if !self.is_held_elsewhere(index) {
-            self.site.hosts[index].go_on()?;
-            self.say("not lost, for nobody else may have what is on it: the disk of", index);
-            return Ok(());
-        }
-        self.say("lose the disk of", index);
-        let host = &mut self.site.hosts[index];
-        host.kill()?;
-        for name in ["db", "db.deposed"] {
-            let path = host.dir.join(name);
-            match std::fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        self.undo.push((end, Undo::Start(index)));
-        self.undo_due(self.now_ms())
-    }
-
-    /// By the store, as it is after the host's process stands still: sets change only by that process' own requests, and it
-    /// acknowledged nothing without a member that the store still holds.
-    fn is_held_elsewhere(&self, index: usize) -> bool {
-        let asked = rest::once(self.site.control(), REST_PATIENCE, |client| {
-            client.get(&format!("{}/status", rest::CLUSTER))
-        });
-        let Ok(status) = asked else { return false };
-        let host_of = |id: &str| self.site.member(id).map(|member| member.host);
-        let ids = |value: &Json| -> Vec<String> {
-            let all = value.as_array().into_iter().flatten();
-            all.filter_map(|id| id.as_str().map(str::to_owned)).collect()
-        };
-        let shards = status["shards"].as_array().cloned().unwrap_or_default();
-        shards.iter().map(|shard| ids(&shard["in_sync"])).any(|members| {
-            let hosts: Vec<_> = members.iter().filter_map(|id| host_of(id)).collect();
-            hosts.contains(&index) && hosts.iter().any(|other| *other != index)
-        })
     }
 
     fn cut(
@@ -377,11 +323,11 @@ impl<'a> Nemesis<'a> {
 
     /// Whether it succeeds is not the point: it may meet any other fault.
     fn switchover(&mut self, shard: usize) {
-        let (control, timeline) = (self.site.control().to_owned(), self.timeline.clone());
+        let (control, timeline) = (self.site.control().clone(), self.timeline.clone());
         // On a thread of its own: it may take seconds, and other faults are due.
         std::thread::spawn(move || {
             let path = format!("{}/shards/{shard}/failover", rest::CLUSTER);
-            let done = rest::once(&control, REST_PATIENCE, |client| client.post(&path, &json!({})));
+            let done = control.once(REST_PATIENCE, |client| client.post(&path, &json!({})));
             timeline.note(match done {
                 Ok(answer) => format!("switchover of shard {shard}: {answer}"),
                 Err(error) => format!("switchover of shard {shard} failed: {error:#}"),
@@ -428,6 +374,7 @@ impl<'a> Nemesis<'a> {
                     self.say("descriptors for", index);
                     limits::give_descriptors(pid)?;
                 }
+                Undo::Room => self.wants_room(),
                 Undo::Free(index) => {
                     self.say("free the disk of", index);
                     // It may have been freed by another fault's end.
@@ -443,16 +390,26 @@ impl<'a> Nemesis<'a> {
         self.timeline.note(format!("{what} {}", self.site.hosts[index].name));
     }
 
-    /// Who plays a role now, as far as the controller told.
+    /// The host that plays a role now, as far as the controllers told.
     fn host_of(&self, target: Target) -> Option<usize> {
         let by_role = |role: Role| self.site.hosts.iter().position(|host| host.role == role);
+        match target {
+            Target::Controller => self.leading(),
+            Target::Standby(number) => self.standing_by(number),
+            Target::Member(number) => by_role(Role::Member(number)),
+            Target::Raft => by_role(Role::Member(self.leads.lock().raft.unwrap_or(0))),
+            Target::Balancer(number) => by_role(Role::Balancer(number)),
+            Target::Master(_) | Target::Replica(..) => self.node_of(target),
+        }
+    }
+
+    fn node_of(&self, target: Target) -> Option<usize> {
         let reigns = self.reigns.lock();
         let last = reigns.last()?;
         let id = match target {
-            Target::Controller => return by_role(Role::Controller),
-            Target::Balancer(number) => return by_role(Role::Balancer(number)),
             Target::Master(shard) => last.masters.get(shard)?,
             Target::Replica(shard, number) => last.replicas.get(shard)?.get(number)?,
+            _ => return None,
         };
         self.site.member(id).map(|member| member.host)
     }

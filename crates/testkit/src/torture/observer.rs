@@ -1,4 +1,4 @@
-//! Watches the controller's record while a run goes on: who is master of what under which version.
+//! Watches the controllers' record while a run goes on: who is master of what under which version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +11,9 @@ use serde_json::Value as Json;
 
 use super::keys::{Key, Kind, Ranges, range, slot};
 use super::movers::{owner, owners};
-use super::rest;
+use super::rest::{self, Control};
 use super::timeline::Timeline;
-use crate::{netns, wait};
+use crate::wait;
 
 const POLL: Duration = Duration::from_millis(30);
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -64,15 +64,14 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Asks the controller in this namespace until told to stop.
-    pub fn start(space: &str, timeline: &Timeline) -> Self {
+    /// Asks the controllers until told to stop.
+    pub fn start(control: &Control, timeline: &Timeline) -> Self {
         let (reigns, stop) = (Reigns::default(), Arc::new(AtomicBool::new(false)));
         let thread = {
             let (reigns, stop) = (Arc::clone(&reigns), Arc::clone(&stop));
-            let (space, timeline) = (space.to_owned(), timeline.clone());
+            let (control, timeline) = (control.clone(), timeline.clone());
             std::thread::spawn(move || {
-                netns::enter(&space)?;
-                let client = rest::Client::new(PATIENCE)?;
+                let client = rest::Client::new(&control, PATIENCE)?;
                 let mut sets = String::new();
                 while !stop.load(Ordering::Relaxed) {
                     look(&client, &reigns, &mut sets, &timeline);
@@ -98,8 +97,9 @@ impl Observer {
 
 fn look(client: &rest::Client, reigns: &Reigns, sets: &mut String, timeline: &Timeline) {
     let sent = timeline.clock().now();
-    // A controller that is away is no news here; that it was sent away is in the timeline.
-    let Ok(status) = client.get(&format!("{}/status", rest::CLUSTER)) else { return };
+    // A controller that is away is no news here; that it was sent away is in the timeline. One that
+    // does not lead any more tells what was so: it does not count.
+    let Ok(status) = client.status() else { return };
     let received = timeline.clock().now();
     let now = in_sync(&status);
     if *sets != now {

@@ -7,10 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::args::{Mode, Options};
+use super::args::{Mode, Options, Store};
+use super::faults::Kind;
 use super::history::Record;
 use super::keys::{self, Key};
-use super::schedule::{Kind, Plan};
+use super::leaders::{self, Seen};
+use super::schedule::Plan;
 use super::verdict::Finding;
 
 const HEADER: &str = "when\tcommit\tseed\tmode\tbalancer\tshape\tstyle\toperations\tunknown\tseconds\tanomalies\toutcome\n";
@@ -28,6 +30,8 @@ pub struct Run<'a> {
     pub keys: &'a [Key],
     /// What is wrong.
     pub findings: &'a [Finding],
+    /// The claims to lead, where controllers share a store.
+    pub claims: &'a [Seen],
     /// What happened, rendered.
     pub timeline: &'a str,
     /// How long it took, s.
@@ -74,10 +78,7 @@ pub fn add_result(folder: &Path, run: &Run<'_>) -> Result<()> {
         plan.seed,
         run.options.mode.as_str(),
         plan.balancer.as_str(),
-        match run.options.moves {
-            true => format!("{}+moves", plan.shape),
-            false => plan.shape.to_string(),
-        },
+        shape(plan, run.options),
         plan.style.as_str(),
         run.records.len(),
         unknown(run.records),
@@ -86,6 +87,16 @@ pub fn add_result(folder: &Path, run: &Run<'_>) -> Result<()> {
     );
     let text = if is_new { format!("{HEADER}{line}") } else { line };
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+/// Shards and nodes, and what is beside them: `3x2+moves+3xetcd`.
+fn shape(plan: &Plan, options: &Options) -> String {
+    let moves = if options.moves { "+moves" } else { "" };
+    let control = match plan.store {
+        Store::Embedded => String::new(),
+        Store::Etcd => format!("+{}xetcd", plan.controllers),
+    };
+    format!("{}{moves}{control}", plan.shape)
 }
 
 /// Operations of which nobody knows whether they took effect.
@@ -128,7 +139,8 @@ fn chosen(all: &[&str], some: &[&str]) -> String {
 /// The arguments that replay a run.
 pub fn replay(plan: &Plan, options: &Options) -> String {
     let style = plan.style.as_str();
-    let faults = chosen(&Kind::ALL.map(Kind::as_str), &names(&options.faults, Kind::as_str));
+    let known = names(&options.known(), Kind::as_str);
+    let faults = chosen(&known, &names(&options.faults, Kind::as_str));
     let keys =
         chosen(&keys::Kind::ALL.map(keys::Kind::as_str), &names(&options.keys, keys::Kind::as_str));
     let mode = match options.mode {
@@ -137,8 +149,12 @@ pub fn replay(plan: &Plan, options: &Options) -> String {
     };
     let clients = if plan.is_quiet { "quiet" } else { "busy" };
     let moves = if options.moves { " MOVES=on" } else { "" };
+    let control = match plan.store {
+        Store::Embedded => String::new(),
+        Store::Etcd => format!(" CONTROLLERS={} STORE=etcd", plan.controllers),
+    };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}{moves}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}{moves}{control}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,
@@ -159,6 +175,9 @@ pub fn write(dir: &Path, run: &Run<'_>) -> Result<()> {
     }
     for errand in &run.plan.errands {
         text += &format!("  {errand:?}\n");
+    }
+    if !run.claims.is_empty() {
+        text += &format!("\nleaders:\n{}", leaders::lines(run.claims));
     }
     for finding in run.findings {
         text += &format!("\n{}: {}\n", finding.kind, finding.text);

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value as Json;
 
-use super::args::Options;
+use super::args::{Options, Store};
 use super::client::{Client, Shared};
 use super::finale;
 use super::history::Record;
 use super::host::Host;
 use super::keys;
+use super::leaders::{self, Leaders, Leads};
 use super::movers::{self, Movers};
 use super::nemesis::Nemesis;
 use super::network;
@@ -26,6 +27,7 @@ use super::rest;
 use super::schedule::{Plan, Target};
 use super::site::{self, Site};
 use super::subscribers::{self, Heard, Subscribers};
+use super::terms::{self, Witnesses};
 use super::timeline::{Clock, Timeline};
 use super::verdict::{self, Finding};
 use crate::netns;
@@ -35,6 +37,9 @@ use crate::wait;
 const CLIENTS: u32 = 8;
 /// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy machine.
 const HEAL_PATIENCE: Duration = Duration::from_secs(20);
+/// The same where members of etcd have to find each other first, and then controllers the one that
+/// leads.
+const SHARED_HEAL_PATIENCE: Duration = Duration::from_secs(40);
 /// How long moves may take to be over once everything works again, of which several may wait.
 const MOVES_PATIENCE: Duration = Duration::from_secs(60);
 /// Clients go on for that long after everything is healthy.
@@ -103,6 +108,7 @@ struct Done {
     last: usize,
     keys: Vec<keys::Key>,
     reigns: Vec<Reign>,
+    claims: Vec<leaders::Seen>,
     heard: Vec<Heard>,
     findings: Vec<Finding>,
     moves: movers::Outcome,
@@ -136,6 +142,7 @@ fn one(
     let mut findings = done.findings;
     findings.extend(verdict::judge(&done.records, done.last, &done.keys, &done.reigns));
     findings.extend(subscribers::judge(&done.records, &done.heard, &done.keys, &done.reigns));
+    findings.extend(leaders::judge(&done.claims));
     let seconds = began.elapsed().as_secs();
     let rendered = timeline.render();
     let run = report::Run {
@@ -144,6 +151,7 @@ fn one(
         records: &done.records,
         keys: &done.keys,
         findings: &findings,
+        claims: &done.claims,
         timeline: &rendered,
         seconds,
     };
@@ -159,8 +167,12 @@ fn one(
         true => format!("{}, ", done.moves),
         false => String::new(),
     };
+    let leaders = match plan.store {
+        Store::Embedded => String::new(),
+        Store::Etcd => format!("{} leaders, ", leaders::count(&done.claims)),
+    };
     let told = format!(
-        "{} faults, {} operations, {} without an answer, {} versions, {moves}{seconds} s: {}",
+        "{} faults, {} operations, {} without an answer, {} versions, {leaders}{moves}{seconds} s: {}",
         plan.faults.len(),
         done.records.len(),
         report::unknown(&done.records),
@@ -178,27 +190,14 @@ fn carry_out(
     timeline: &Timeline,
 ) -> Result<Done> {
     let mut site = Site::start(dir, plan, options.mode).context("start the cluster")?;
-    timeline.note("cluster is up");
-    for member in &site.members {
-        timeline.note(format!(
-            "{} is {} of shard {}",
-            site.name_of(&member.id),
-            member.id.get(..6).unwrap_or_default(),
-            member.shard
-        ));
-    }
+    introduce(&site, timeline);
     let keys = Arc::new(keys::keys(&site.slots, &options.keys)?);
     let masters: Vec<SocketAddr> =
         (0..site.slots.len()).map(|shard| site.announced(shard, 0)).collect::<Result<_>>()?;
     let space = site.network.clients.name().to_owned();
     netns::inside(&space, || prepare::prepare(&keys, &masters)).context("make keys ready")?;
     let shared = shared(plan, &keys, &masters, timeline.clock());
-    let observer = Observer::start(site.control(), timeline);
-    let reigns = Arc::clone(&observer.reigns);
-    wait::until("the observer knows the masters", START_PATIENCE, || {
-        let known = reigns.lock().len();
-        if known > 0 { Ok(()) } else { Err("nothing") }
-    })?;
+    let watchers = Watchers::start(&site, timeline)?;
     let subscribers = Subscribers::start(&space, &keys, &masters, timeline.clock());
     let clients = start_clients(&space, plan.seed, &shared);
 
@@ -213,7 +212,8 @@ fn carry_out(
         timeline,
         least_ms: options.seconds * 1_000,
     };
-    let wounded = wound(plan, scene, &mut site, &reigns, stop);
+    let known = (&watchers.observer.reigns, &watchers.leaders.leads);
+    let wounded = wound(plan, scene, &mut site, known, stop);
     shared.stop.store(true, Ordering::Relaxed);
     let mut records = Vec::new();
     for client in clients {
@@ -223,7 +223,11 @@ fn carry_out(
     let Wounded { mut findings, moves } = wounded.context("carry out the faults")?;
     records.sort_by_key(|record| record.invoked);
     let last = records.len();
-    let owners = site.owners().context("ask for the owners of slots")?;
+    let owners = match site.owners() {
+        // That nobody tells is part of what was found.
+        Err(_) if !findings.is_empty() => site.slots.clone(),
+        owners => owners.context("ask for the owners of slots")?,
+    };
     let placed = movers::at_home(&keys, &owners);
     match netns::inside(&space, || finale::read_all(&placed, &masters, timeline.clock())) {
         Ok(reads) => {
@@ -237,9 +241,48 @@ fn carry_out(
     }
     add_events(&site, timeline);
     let state = site.state();
-    let reigns = observer.finish()?;
+    findings.extend(terms::judge(&watchers.witnesses.finish()?, terms::keeps_terms(plan)));
+    let (reigns, claims) = (watchers.observer.finish()?, watchers.leaders.finish()?);
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
-    Ok(Done { records, last, keys: keys.to_vec(), reigns, heard, findings, moves, state })
+    let keys = keys.to_vec();
+    Ok(Done { records, last, keys, reigns, claims, heard, findings, moves, state })
+}
+
+/// Says who is who.
+fn introduce(site: &Site, timeline: &Timeline) {
+    timeline.note("cluster is up");
+    for door in site.control().doors() {
+        timeline.note(format!("{} is the controller at {}", door.name, door.address));
+    }
+    for member in &site.members {
+        timeline.note(format!(
+            "{} is {} of shard {}",
+            site.name_of(&member.id),
+            member.id.get(..6).unwrap_or_default(),
+            member.shard
+        ));
+    }
+}
+
+/// All who look on while a run goes on.
+struct Watchers {
+    observer: Observer,
+    leaders: Leaders,
+    witnesses: Witnesses,
+}
+
+impl Watchers {
+    /// Waits until the masters are known.
+    fn start(site: &Site, timeline: &Timeline) -> Result<Self> {
+        let observer = Observer::start(site.control(), timeline);
+        let leaders = Leaders::start(site.control(), timeline);
+        let witnesses = Witnesses::start(site, timeline.clock());
+        wait::until("the observer knows the masters", START_PATIENCE, || {
+            let known = observer.reigns.lock().len();
+            if known > 0 { Ok(()) } else { Err("nothing") }
+        })?;
+        Ok(Self { observer, leaders, witnesses })
+    }
 }
 
 /// What the clients of a run share.
@@ -272,18 +315,23 @@ fn wound(
     plan: &Plan,
     scene: Scene<'_>,
     site: &mut Site,
-    reigns: &Reigns,
+    (reigns, leads): (&Reigns, &Leads),
     stop: &Arc<AtomicBool>,
 ) -> Result<Wounded> {
     let timeline = scene.timeline;
-    let mut nemesis = Nemesis::new(site, Arc::clone(reigns), timeline);
+    let patience = match plan.store {
+        Store::Embedded => HEAL_PATIENCE,
+        Store::Etcd => SHARED_HEAL_PATIENCE,
+    };
+    let known = (Arc::clone(reigns), Arc::clone(leads));
+    let mut nemesis = Nemesis::new(site, known, timeline);
     let faults = nemesis.run(&plan.faults, scene.least_ms, || stop.load(Ordering::Relaxed));
     // Also after a failure: clients and processes are about to be asked to end.
     nemesis.heal()?;
     faults?;
     scene.movers.map_or(Ok(()), Movers::finish)?;
     let (mut findings, mut moves) = (Vec::new(), movers::Outcome::default());
-    let usable = nemesis.await_health(HEAL_PATIENCE).and_then(|()| {
+    let usable = nemesis.await_health(patience).and_then(|()| {
         if !plan.errands.is_empty() {
             moves = nemesis.await_moves(MOVES_PATIENCE)?;
             timeline.note(moves.to_string());
@@ -349,7 +397,7 @@ fn divergence(site: &Site, keys: &[keys::Key], reads: &[Record]) -> Result<Vec<F
 
 /// The controller's own story, in its own order at the end: its times are of the wall clock.
 fn add_events(site: &Site, timeline: &Timeline) {
-    let events = rest::once(site.control(), EVENTS_PATIENCE, |client| {
+    let events = site.control().once(EVENTS_PATIENCE, |client| {
         client.get(&format!("{}/events?limit=10000", rest::CLUSTER))
     });
     let wall = std::time::SystemTime::now()

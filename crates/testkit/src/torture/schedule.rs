@@ -2,17 +2,22 @@
 //!
 //! Pure. Targets are roles (`the master of shard 0`) that are looked up when the fault begins.
 
+mod shared;
+
 use std::fmt;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::args::{Balancer, Options, Shape};
+use super::args::{Balancer, Options, Shape, Store};
 use super::errands::{self, Errand};
+use super::faults::Kind;
 
 /// Instances of the load balancer.
 pub const BALANCERS: usize = 2;
+/// Members of an etcd.
+pub const MEMBERS: usize = 3;
 /// Told apart from the seed of the schedule.
 const SIDE_SEED: u64 = 0x7369_6465_0000_0000;
 /// As a cluster has it by default.
@@ -20,129 +25,6 @@ const LEASE_MS: u64 = 1_000;
 const LONG_LEASE_MS: u64 = 3_000;
 /// Faults begin this long after the clients.
 pub(super) const QUIET_MS: u64 = 800;
-
-/// A kind of fault, as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A master is killed and stays away for a while.
-    Kill,
-    /// A master is killed and started again at once.
-    KillRestart,
-    /// A replica is killed and stays away for a while.
-    ReplicaKill,
-    /// A replica is killed and started again at once.
-    ReplicaKillRestart,
-    /// A master is stopped for less than a lease.
-    StopShort,
-    /// A master is stopped for several leases.
-    StopLong,
-    /// A replica is stopped.
-    ReplicaStop,
-    /// The network interface of a node goes down.
-    LinkDown,
-    /// Two sets of hosts do not hear each other.
-    Partition,
-    /// One set of hosts does not hear the other.
-    OneWay,
-    /// The controller is killed.
-    ControllerKill,
-    /// The controller is stopped.
-    ControllerStop,
-    /// A master is lost, and the controller too while it is busy with that.
-    FailoverController,
-    /// The controller reaches no load balancer, and a master is stopped for several leases, or cut off from all but its
-    /// clients: nothing but its lease can fence it.
-    Blind,
-    /// A load balancer instance is killed.
-    BalancerKill,
-    /// A load balancer instance is reloaded (HAProxy) or restarted (built-in).
-    BalancerReload,
-    /// The disk of a master is full.
-    DiskFull,
-    /// The disk of a node takes nothing, and says nothing.
-    DiskHang,
-    /// The disk of the controller takes nothing, and says nothing: its store answers late.
-    StoreHang,
-    /// The disk of the controller is full.
-    StoreFull,
-    /// Clients hold every place of a node, and come again at once when they are refused.
-    Crowd,
-    /// The process of a node may open nothing more.
-    Descriptors,
-    /// A master is killed, its data is gone, and it is started again at once.
-    DiskLost,
-    /// The same, and it stays away for a while.
-    DiskLostLate,
-    /// Not a fault: an operator asks for another master.
-    Switchover,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 25] = [
-        Self::Kill,
-        Self::KillRestart,
-        Self::ReplicaKill,
-        Self::ReplicaKillRestart,
-        Self::StopShort,
-        Self::StopLong,
-        Self::ReplicaStop,
-        Self::LinkDown,
-        Self::Partition,
-        Self::OneWay,
-        Self::ControllerKill,
-        Self::ControllerStop,
-        Self::FailoverController,
-        Self::Blind,
-        Self::BalancerKill,
-        Self::BalancerReload,
-        Self::DiskFull,
-        Self::DiskHang,
-        Self::StoreHang,
-        Self::StoreFull,
-        Self::Crowd,
-        Self::Descriptors,
-        Self::DiskLost,
-        Self::DiskLostLate,
-        Self::Switchover,
-    ];
-
-    /// Its name in arguments.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::KillRestart => "kill-restart",
-            Self::ReplicaKill => "replica-kill",
-            Self::ReplicaKillRestart => "replica-kill-restart",
-            Self::StopShort => "stop-short",
-            Self::StopLong => "stop-long",
-            Self::ReplicaStop => "replica-stop",
-            Self::LinkDown => "link-down",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way",
-            Self::ControllerKill => "controller-kill",
-            Self::ControllerStop => "controller-stop",
-            Self::FailoverController => "failover-controller",
-            Self::Blind => "blind",
-            Self::BalancerKill => "balancer-kill",
-            Self::BalancerReload => "balancer-reload",
-            Self::DiskFull => "disk-full",
-            Self::DiskHang => "disk-hang",
-            Self::StoreHang => "store-hang",
-            Self::StoreFull => "store-full",
-            Self::Crowd => "crowd",
-            Self::Descriptors => "descriptors",
-            Self::DiskLost => "disk-lost",
-            Self::DiskLostLate => "disk-lost-late",
-            Self::Switchover => "switchover",
-        }
-    }
-
-    /// By name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
 
 /// How faults follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +48,14 @@ impl Style {
 /// Who is hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// The controller.
+    /// The controller; of several, whichever leads by then.
     Controller,
+    /// One of those that stand by then.
+    Standby(usize),
+    /// A member of etcd.
+    Member(usize),
+    /// Whichever member leads etcd by then.
+    Raft,
     /// A load balancer instance.
     Balancer(usize),
     /// Whoever is master of a shard by then.
@@ -181,8 +69,14 @@ pub enum Target {
 pub enum Action {
     /// SIGKILL; started again at the end.
     Kill(Target),
+    /// SIGTERM; started again at the end.
+    End(Target),
     /// SIGSTOP; SIGCONT at the end.
     Stop(Target),
+    /// The same of all members of etcd.
+    Freeze,
+    /// The quota of etcd is used up; it has room again at the end.
+    Quota,
     /// The interface goes down; up at the end.
     LinkDown(Target),
     /// Packets of the first set do not reach the second.
@@ -232,6 +126,10 @@ pub struct Plan {
     pub balancer: Balancer,
     /// Shards and nodes.
     pub shape: Shape,
+    /// How many controllers.
+    pub controllers: usize,
+    /// What they keep their records in.
+    pub store: Store,
     /// How faults follow each other.
     pub style: Style,
     /// Size of a memtable, MiB: small ones put the tail into table files before it can be cut off.
@@ -262,7 +160,8 @@ impl Plan {
         let shape = if wide { Shape { shards: 3, nodes: 2 } } else { narrow };
         let shape = options.shape.unwrap_or(shape);
         let style = options.style.unwrap_or(if mixed { Style::Mixed } else { Style::Alone });
-        let mut draw = Draw { rng, shape, faults: Vec::new() };
+        let (controllers, store) = (options.controllers, options.store);
+        let mut draw = Draw { rng, shape, controllers, store, faults: Vec::new() };
         draw.all(options, style);
         let (errands, cuts) = errands::draw(seed, shape, options);
         draw.faults.extend(cuts);
@@ -270,7 +169,7 @@ impl Plan {
         // Of numbers of its own, so that seeds keep their schedules.
         let mut side = StdRng::seed_from_u64(seed ^ SIDE_SEED);
         let (quiet, long) = (side.random_ratio(1, 3), side.random_ratio(1, 3));
-        let is_fill = |action: &Action| matches!(action, Action::Fill(target) if *target != Target::Controller);
+        let is_fill = |action: &Action| matches!(action, Action::Fill(target) if target.is_node());
         let fills = draw.faults.iter().any(|fault| is_fill(&fault.action));
         // A log that is never followed by the next one opens no file.
         let starves =
@@ -279,6 +178,8 @@ impl Plan {
             seed,
             balancer: options.balancer.unwrap_or(drawn),
             shape,
+            controllers,
+            store,
             style,
             // RocksDB reserves as much WAL as a memtable: a large one would not notice a full disk.
             memtable_mb: if small || fills || starves { 1 } else { 64 },
@@ -295,15 +196,34 @@ impl Plan {
         self.faults.iter().any(|fault| matches!(fault.action, Action::Hang(target) if of(target)))
     }
 
+    /// Whether etcd is filled.
+    pub fn uses_up_quota(&self) -> bool {
+        self.faults.iter().any(|fault| fault.action == Action::Quota)
+    }
+
     /// Whether disks of these targets are filled.
     pub fn fills_disks(&self, of: impl Fn(Target) -> bool) -> bool {
         self.faults.iter().any(|fault| matches!(fault.action, Action::Fill(target) if of(target)))
     }
 }
 
+impl Target {
+    /// Of the cluster, and not of what leads it or stands before it.
+    pub fn is_node(self) -> bool {
+        matches!(self, Self::Master(_) | Self::Replica(..))
+    }
+
+    /// Of an etcd.
+    pub fn is_member(self) -> bool {
+        matches!(self, Self::Member(_) | Self::Raft)
+    }
+}
+
 struct Draw {
     rng: StdRng,
     shape: Shape,
+    controllers: usize,
+    store: Store,
     faults: Vec<Fault>,
 }
 
@@ -349,6 +269,7 @@ impl Draw {
             Kind::DiskLost => (0, Action::Lose(self.master())),
             Kind::DiskLostLate => (away, Action::Lose(self.master())),
             Kind::Switchover => (0, Action::Switchover(self.shard())),
+            _ => return self.of_shared(kind, at_ms, away),
         };
         self.faults.push(Fault { at_ms, for_ms, action });
         at_ms + for_ms
@@ -375,7 +296,7 @@ impl Draw {
 
     fn blind(&mut self, at_ms: u64) -> u64 {
         let shard = self.shard();
-        let (master, controller) = (Target::Master(shard), Target::Controller);
+        let (master, controllers) = (Target::Master(shard), self.all_controllers());
         let balancers = (0..BALANCERS).map(Target::Balancer).collect();
         let cut = |from, to| Action::Cut { from, to, both: true, blackhole: false };
         let for_ms = self.rng.random_range(3_000..5_500);
@@ -383,12 +304,12 @@ impl Draw {
             Action::Stop(master)
         } else {
             let others = (0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number));
-            cut(vec![master], others.chain([controller]).collect())
+            cut(vec![master], others.chain(controllers.iter().copied()).collect())
         };
         self.faults.push(Fault { at_ms, for_ms, action });
         // Longer, so that the master finds its clients when it comes back.
         let blind_ms = for_ms + self.rng.random_range(300..1_500);
-        let action = cut(vec![controller], balancers);
+        let action = cut(controllers, balancers);
         self.faults.push(Fault { at_ms, for_ms: blind_ms, action });
         at_ms + blind_ms
     }
@@ -425,11 +346,14 @@ impl Draw {
     }
 
     fn everyone(&self) -> Vec<Target> {
-        let mut all = vec![Target::Controller];
+        let mut all = self.all_controllers();
         all.extend((0..BALANCERS).map(Target::Balancer));
         for shard in 0..self.shape.shards {
             all.push(Target::Master(shard));
             all.extend((0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number)));
+        }
+        if self.store == Store::Etcd {
+            all.extend((0..MEMBERS).map(Target::Member));
         }
         all
     }
@@ -459,6 +383,9 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller => f.write_str("controller"),
+            Self::Standby(number) => write!(f, "controller that stands by ({number})"),
+            Self::Member(number) => write!(f, "member {number} of etcd"),
+            Self::Raft => f.write_str("member that leads etcd"),
             Self::Balancer(number) => write!(f, "balancer {number}"),
             Self::Master(shard) => write!(f, "master of shard {shard}"),
             Self::Replica(shard, number) => write!(f, "replica {number} of shard {shard}"),
@@ -473,7 +400,10 @@ impl fmt::Display for Action {
         };
         match self {
             Self::Kill(target) => write!(f, "kill the {target}"),
+            Self::End(target) => write!(f, "end the {target}"),
             Self::Stop(target) => write!(f, "stop the {target}"),
+            Self::Freeze => f.write_str("stop all members of etcd"),
+            Self::Quota => f.write_str("use up the quota of etcd"),
             Self::LinkDown(target) => write!(f, "interface down at the {target}"),
             Self::Cut { from, to, both, blackhole } => {
                 let way = if *both { "<x>" } else { "x>" };
@@ -516,9 +446,6 @@ mod tests {
 
     #[test]
     fn every_kind_happens_and_only_what_is_asked_for() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
-        }
         let options = Options { faults: vec![Kind::ReplicaKillRestart], ..Options::default() };
         for fault in Plan::new(5, &options).faults {
             assert!(matches!(fault.action, Action::Kill(Target::Replica(..))), "{fault}");

@@ -1,4 +1,4 @@
-//! The cluster of a run: configuration files, processes, and its creation through the controller.
+//! The cluster of a run: configuration files, processes, and its creation through a controller.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,13 +9,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
-use super::args::{Balancer, Mode};
+use super::args::{Balancer, Mode, Store};
+use super::etcd::{self, Etcd};
+use super::health::obstacle;
 use super::host::{Host, Role};
+use super::http::{Caller, Door, apart};
 use super::keys::Ranges;
 use super::movers;
 use super::network::{ANNOUNCED, Network, Wish};
-use super::rest;
-use super::schedule::{BALANCERS, Plan, Target};
+use super::rest::{self, Control};
+use super::schedule::{BALANCERS, MEMBERS, Plan, Target};
 use crate::disk;
 use crate::process::{START_PATIENCE, holdfast};
 use crate::wait;
@@ -25,7 +28,8 @@ use crate::wire::Connection;
 pub const STEM: &str = "hft";
 /// Name under which small disks are mounted.
 pub const DISK: &str = "holdfast-torture";
-const SECRET: &str = "torture";
+/// `peer-auth` of the nodes.
+pub const SECRET: &str = "torture";
 const NODE_PORT: u16 = 6666;
 const FIRST_ANNOUNCED: u16 = 6379;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -62,6 +66,7 @@ pub struct Site {
     pub balancer: Balancer,
     /// Nodes in each shard.
     nodes_per_shard: usize,
+    control: Control,
     disks: Vec<PathBuf>,
 }
 
@@ -80,10 +85,7 @@ impl Site {
     }
 
     fn lay_out(dir: &Path, plan: &Plan) -> Result<Self> {
-        let node_count = plan.shape.shards * plan.shape.nodes;
-        let mut roles = vec![("ctl".to_owned(), Role::Controller)];
-        roles.extend((0..BALANCERS).map(|number| (format!("lb{number}"), Role::Balancer(number))));
-        roles.extend((0..node_count).map(|number| (format!("n{number}"), Role::Node(number))));
+        let roles = roles(plan);
         let wishes: Vec<Wish> = roles
             .iter()
             .map(|(name, role)| Wish {
@@ -99,17 +101,22 @@ impl Site {
             slots: Vec::new(),
             balancer: plan.balancer,
             nodes_per_shard: plan.shape.nodes,
+            control: Control::new(Vec::new(), None),
             disks: Vec::new(),
         };
         for (place, (name, role)) in roles.iter().enumerate() {
             let dir = dir.join(name);
             std::fs::create_dir_all(&dir).context("create a host's folder")?;
-            let is_controller = matches!(role, Role::Controller);
-            let has_disk = is_controller || matches!(role, Role::Node(_));
-            let is_hit = |target| has_disk && (target == Target::Controller) == is_controller;
+            let is_node = matches!(role, Role::Node(_));
+            let is_hit = |target: Target| match role {
+                Role::Controller(_) => target == Target::Controller,
+                Role::Member(_) => target.is_member(),
+                Role::Node(_) => target.is_node(),
+                Role::Balancer(_) => false,
+            };
             let (hangs, fills) = (plan.hangs_disks(is_hit), plan.fills_disks(is_hit));
             if hangs || fills {
-                match (plan.errands.is_empty() || is_controller, hangs) {
+                match (plan.errands.is_empty() || !is_node, hangs) {
                     (false, _) => disk::mount_ext4(&dir, GUESTS_DISK_MB)?,
                     (true, true) => disk::mount_ext4(&dir, LARGE_DISK_MB)?,
                     (true, false) => disk::mount(&dir, DISK_MB, DISK)?,
@@ -119,7 +126,35 @@ impl Site {
             let address = site.network.places[place].address;
             site.hosts.push(Host::new(name, *role, place, address, dir));
         }
+        site.control = site.ways(plan.store);
         Ok(site)
+    }
+
+    /// Where controllers and members of etcd are asked.
+    fn ways(&self, store: Store) -> Control {
+        let doors = |port: u16, token, is_meant: fn(Role) -> bool| -> Vec<Door> {
+            let door = |host: &Host| {
+                let space = self.network.places.get(host.place)?.space.name().to_owned();
+                let address = format!("{}:{port}", host.address);
+                Some(Door { name: host.name.clone(), space, address, token })
+            };
+            self.hosts.iter().filter(|host| is_meant(host.role)).filter_map(door).collect()
+        };
+        let token = (store == Store::Etcd).then_some(rest::TOKEN);
+        let mut controllers = doors(rest::PORT, token, |role| matches!(role, Role::Controller(_)));
+        if store == Store::Embedded {
+            for door in &mut controllers {
+                rest::LISTEN.clone_into(&mut door.address);
+            }
+            return Control::new(controllers, None);
+        }
+        let members = doors(etcd::PORT, None, |role| matches!(role, Role::Member(_)));
+        Control::new(controllers, Some(Etcd::new(members)))
+    }
+
+    fn addresses(&self, is_meant: fn(Role) -> bool) -> Vec<std::net::Ipv4Addr> {
+        let hosts = self.hosts.iter().filter(|host| is_meant(host.role));
+        hosts.map(|host| host.address).collect()
     }
 
     fn configure(&mut self, index: usize, plan: &Plan) -> Result<()> {
@@ -132,16 +167,15 @@ impl Site {
         };
         let (program, arguments) = match role {
             Role::Node(_) => ours("node", "node.conf", self.node_conf(address, &dir, plan))?,
-            Role::Controller => ours(
-                "controller",
-                "controller.toml",
-                format!(
-                    "listen = \"{}\"\ndata = {:?}\nheartbeat_ms = 200\nmisses = 4\nlease_ms = {}\n",
-                    rest::LISTEN,
-                    dir.join("controller.redb"),
-                    plan.lease_ms
-                ),
-            )?,
+            Role::Controller(_) => {
+                ours("controller", "controller.toml", self.controller_conf(address, &dir, plan))?
+            }
+            Role::Member(number) => {
+                let members = self.addresses(|role| matches!(role, Role::Member(_)));
+                let may_be_filled = plan.uses_up_quota();
+                let arguments = etcd::arguments((number, members.as_slice()), &dir, may_be_filled);
+                ("etcd".into(), arguments)
+            }
             Role::Balancer(number) if plan.balancer == Balancer::Builtin => ours(
                 "balancer",
                 "balancer.toml",
@@ -162,6 +196,23 @@ impl Site {
         let host = self.hosts.get_mut(index).context("find a host")?;
         (host.program, host.arguments) = (program, arguments);
         Ok(())
+    }
+
+    fn controller_conf(&self, address: std::net::Ipv4Addr, dir: &Path, plan: &Plan) -> String {
+        let how = format!("heartbeat_ms = 200\nmisses = 4\nlease_ms = {}\n", plan.lease_ms);
+        if plan.store == Store::Embedded {
+            let data = dir.join("controller.redb");
+            return format!("listen = \"{}\"\ndata = {data:?}\n{how}", rest::LISTEN);
+        }
+        let members = self.addresses(|role| matches!(role, Role::Member(_)));
+        let members: Vec<String> =
+            members.iter().map(|member| format!("http://{member}:{}", etcd::PORT)).collect();
+        format!(
+            "listen = \"{address}:{}\"\ntoken = \"{}\"\nstore = \"etcd\"\n\
+             etcd_endpoints = {members:?}\n{how}",
+            rest::PORT,
+            rest::TOKEN
+        )
     }
 
     fn node_conf(&self, address: std::net::Ipv4Addr, dir: &Path, plan: &Plan) -> String {
@@ -225,25 +276,28 @@ impl Site {
         Some((space, SocketAddr::new(host.address.into(), NODE_PORT)))
     }
 
-    /// The controller's namespace.
-    pub fn control(&self) -> &str {
-        let is_controller = |host: &&Host| host.role == Role::Controller;
-        let place = self.hosts.iter().find(is_controller).map_or(0, |host| host.place);
-        self.network.places.get(place).map_or("", |place| place.space.name())
+    /// Its controllers.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     fn create(&mut self, plan: &Plan, mode: Mode) -> Result<()> {
         let body = self.cluster_spec(plan, mode);
-        let control = self.control().to_owned();
-        wait::until("the controller creates the namespace", START_PATIENCE, || {
+        // What was made without an answer is found to be there.
+        let made = |client: &rest::Client, path: &str, body: &Json| match client.post(path, body) {
+            Err(error) if !format!("{error:#}").contains("HTTP 409") => Err(error),
+            _ => Ok(()),
+        };
+        wait::until("a controller creates the namespace", START_PATIENCE, || {
             let space = json!({"namespace": "torture"});
-            rest::once(&control, ANSWER_PATIENCE, |client| client.post("/namespaces", &space))
+            self.control.once(ANSWER_PATIENCE, |client| made(client, "/namespaces", &space))
         })?;
-        let told = rest::once(&control, START_PATIENCE, |client| {
-            client.post("/namespaces/torture/clusters", &body)?;
-            client.get(rest::CLUSTER)
-        })
-        .context("create the cluster")?;
+        let told = wait::until("a controller creates the cluster", START_PATIENCE, || {
+            self.control.once(START_PATIENCE, |client| {
+                made(client, "/namespaces/torture/clusters", &body)?;
+                client.get(rest::CLUSTER)
+            })
+        })?;
         self.check_mode(&told, mode)?;
         self.read_members(&told)
     }
@@ -316,30 +370,36 @@ impl Site {
         Ok(())
     }
 
-    /// The slots of each shard now, as the controller tells.
+    /// The slots of each shard now, as the controllers tell.
     pub fn owners(&self) -> Result<Vec<Ranges>> {
-        let status = rest::once(self.control(), ANSWER_PATIENCE, |client| {
-            client.get(&format!("{}/status", rest::CLUSTER))
-        });
-        movers::owners(&status?)
+        wait::until("a controller that leads tells of slots", ANSWER_PATIENCE, || {
+            let status = self.control.once(ANSWER_PATIENCE, rest::Client::status);
+            status.and_then(|status| movers::owners(&status)).map_err(|error| format!("{error:#}"))
+        })
     }
 
-    /// Fine if the controller calls the cluster healthy and every replica follows; else what is in the way.
+    /// Fine if the controller that leads calls the cluster healthy, every replica follows, and each
+    /// other controller and each member of etcd does its part; else what is in the way.
     pub fn health(&self) -> Result<(), String> {
-        let status = rest::once(self.control(), ANSWER_PATIENCE, |client| {
-            client.get(&format!("{}/status", rest::CLUSTER))
-        });
-        match obstacle(&status.map_err(|error| format!("{error:#}"))?) {
-            Some(obstacle) => Err(obstacle),
-            None => Ok(()),
+        let status = self.control.once(ANSWER_PATIENCE, rest::Client::status);
+        if let Some(obstacle) = obstacle(&status.map_err(|error| format!("{error:#}"))?) {
+            return Err(obstacle);
         }
+        let Some(etcd) = self.control.etcd() else { return Ok(()) };
+        let of_each = || -> Result<()> {
+            for one in self.control.each() {
+                one.once(ANSWER_PATIENCE, |client| client.get(rest::CLUSTER))?;
+            }
+            apart(|| etcd.answers(&Caller::new(ANSWER_PATIENCE)?))
+        };
+        of_each().map_err(|error| format!("{error:#}"))
     }
 
     /// What the controller and every node say of themselves, for reports.
     pub fn state(&self) -> String {
-        let status = rest::once(self.control(), ANSWER_PATIENCE, |client| {
-            client.get(&format!("{}/status", rest::CLUSTER))
-        });
+        let status = self
+            .control
+            .once(ANSWER_PATIENCE, |client| client.get(&format!("{}/status", rest::CLUSTER)));
         let pretty = status.and_then(|status| Ok(serde_json::to_string_pretty(&status)?));
         let mut text = format!("{}\n", pretty.unwrap_or_else(|error| format!("{error:#}")));
         for (index, host) in self.hosts.iter().enumerate() {
@@ -388,46 +448,25 @@ impl Drop for Site {
     }
 }
 
+/// Names and roles of all hosts, in the order in which they are started.
+fn roles(plan: &Plan) -> Vec<(String, Role)> {
+    let mut roles = Vec::new();
+    if plan.store == Store::Etcd {
+        roles.extend((0..MEMBERS).map(|number| (format!("etcd{number}"), Role::Member(number))));
+    }
+    roles.extend((0..plan.controllers).map(|number| {
+        let name = if plan.controllers == 1 { "ctl".to_owned() } else { format!("ctl{number}") };
+        (name, Role::Controller(number))
+    }));
+    roles.extend((0..BALANCERS).map(|number| (format!("lb{number}"), Role::Balancer(number))));
+    let nodes = plan.shape.shards * plan.shape.nodes;
+    roles.extend((0..nodes).map(|number| (format!("n{number}"), Role::Node(number))));
+    roles
+}
+
 /// As `up` numbers them: masters come first.
 fn announced_port(plan: &Plan, node: usize) -> u16 {
     let (shard, number) = (node / plan.shape.nodes, node % plan.shape.nodes);
     // At most 8 shards of 5 nodes.
     FIRST_ANNOUNCED + u16::try_from(number * plan.shape.shards + shard).unwrap_or_default()
-}
-
-/// What keeps a status from being healthy.
-fn obstacle(status: &Json) -> Option<String> {
-    let is_healthy = status.get("healthy").and_then(Json::as_bool).unwrap_or(false);
-    let Some(shards) = status.get("shards").and_then(Json::as_array) else {
-        return Some("the status has no shards".to_owned());
-    };
-    let nodes = shards
-        .iter()
-        .flat_map(|shard| shard.get("nodes").and_then(Json::as_array).into_iter().flatten());
-    for node in nodes {
-        let text = |path: &str| node.pointer(path).and_then(Json::as_str).unwrap_or("?");
-        let is_replica = text("/role") == "slave";
-        let follows = text("/answer/link_status") == "up" && text("/answer/resync") == "none";
-        if text("/health") != "up" || (is_replica && !follows) {
-            let address = text("/addr");
-            let (health, link) = (text("/health"), text("/answer/link_status"));
-            let (resync, error) = (text("/answer/resync"), text("/error"));
-            return Some(format!(
-                "{address}: {health}, link {link}, resync {resync}, error {error}"
-            ));
-        }
-    }
-    if is_healthy {
-        return None;
-    }
-    let states: Vec<String> = shards
-        .iter()
-        .map(|shard| {
-            let text = |name: &str| shard.get(name).and_then(Json::as_str).unwrap_or("?");
-            let set = shard.get("in_sync").map(|set| format!(" in-sync set {set}"));
-            format!("{} ({}){}", text("state"), text("detail"), set.unwrap_or_default())
-        })
-        .collect();
-    let balancers = status.get("balancers").map(ToString::to_string).unwrap_or_default();
-    Some(format!("shards: {}; balancers: {balancers}", states.join(", ")))
 }

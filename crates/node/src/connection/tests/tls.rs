@@ -258,3 +258,37 @@ async fn what_reads_certificates_is_done_aside() {
     assert_eq!(other.unwrap().await, b"+OK\r\n");
     assert_eq!(node.config.now().timeout, 7);
 }
+
+/// A balancer that asks whether the node answers has no certificate, or speaks TLS as clients do.
+#[test]
+fn a_balancers_check_is_answered_at_a_port_of_tls_alone_in_clear_and_over_tls() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| files.of_node(values));
+    let config = Arc::new(files.client());
+    for is_over_tls in [false, true] {
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            let seat = Seat { node: Arc::clone(&node), worker: 0, peers: None };
+            let place = node.clients.places.enter(1_000, 8);
+            let serving = serve(seat, Stream::of_tls_port(accepted), peer, place);
+            let asking = async {
+                stream.write_all(&proxy::encode_local()).await.unwrap();
+                let mut said = [0; 7];
+                if is_over_tls {
+                    let connector = TlsConnector::from(Arc::clone(&config));
+                    let mut tls = connector.connect(here(), stream).await.unwrap();
+                    tls.write_all(b"PING\r\n").await.unwrap();
+                    tls.read_exact(&mut said).await.unwrap();
+                } else {
+                    stream.write_all(b"PING\r\n").await.unwrap();
+                    stream.read_exact(&mut said).await.unwrap();
+                }
+                assert_eq!(&said, b"+PONG\r\n", "over TLS: {is_over_tls}");
+            };
+            let both = async { tokio::join!(serving, asking) };
+            tokio::time::timeout(PATIENCE, both).await.expect("an end");
+        });
+    }
+}

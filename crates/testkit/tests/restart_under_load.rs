@@ -1,0 +1,214 @@
+//! Nodes are restarted as `systemctl restart` does it, one after the other and all at once, while
+//! clients write through load balancers: no error behind the built-in one, behind HAProxy no more
+//! than one cut of a connection for each master that goes, and every acknowledged write is there.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use testkit::cluster::{Cluster, Node, Options};
+use testkit::wire::{Connection, Reply};
+use testkit::{process, wait};
+
+use common::{PATIENCE, key_at};
+
+const SHARDS: u16 = 2;
+/// Of each shard; the last of them comes anew for each write.
+const CLIENTS: usize = 5;
+/// These tests ask whether, and not how fast: one that waits longer has been forgotten.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two connections of one client.
+const AGAIN: Duration = Duration::from_millis(10);
+/// So many writes of each client show that it goes on.
+const MORE: u64 = 50;
+
+/// One that counts up under a key of its own.
+struct Client {
+    shard: usize,
+    address: SocketAddr,
+    key: String,
+    comes_anew: bool,
+    writes: AtomicU64,
+    /// Connections that ended after they had served.
+    cuts: AtomicU64,
+}
+
+impl Client {
+    /// Counts until it is told to stop; where connections may be cut it makes new ones.
+    fn run(&self, stop: &AtomicBool, may_be_cut: bool) -> Result<()> {
+        let (mut sent, mut acknowledged) = (0_i64, 0_i64);
+        while !stop.load(Ordering::Relaxed) {
+            let mut connection = match Connection::open(self.address) {
+                Ok(connection) => connection,
+                // Nobody serves while the master changes.
+                Err(_) if may_be_cut => {
+                    wait::pause(AGAIN);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            connection.set_patience(CLIENT_PATIENCE)?;
+            let mut has_served = false;
+            while !stop.load(Ordering::Relaxed) {
+                sent += 1;
+                match connection.call(&["INCR", &self.key]) {
+                    Ok(Reply::Integer(value)) => {
+                        // What was sent and not answered may have been done; what was answered is.
+                        let may_be = acknowledged + 1..=sent;
+                        ensure!(may_be.contains(&value), "{value} after {acknowledged}");
+                        (sent, acknowledged) = (value, value);
+                        has_served = true;
+                        self.writes.fetch_add(1, Ordering::Relaxed);
+                        if self.comes_anew {
+                            wait::pause(AGAIN);
+                            break;
+                        }
+                    }
+                    Ok(other) => bail!("{other:?} after {acknowledged}"),
+                    Err(error) if !may_be_cut => {
+                        return Err(error).with_context(|| format!("after {acknowledged}"));
+                    }
+                    Err(_) => {
+                        self.cuts.fetch_add(u64::from(has_served), Ordering::Relaxed);
+                        wait::pause(AGAIN);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits until each client has written more: so it has waited for nothing in vain.
+fn all_go_on(clients: &[Client]) -> Result<()> {
+    let before: Vec<u64> = clients.iter().map(Client::writes).collect();
+    wait::until("every client goes on", PATIENCE, || {
+        let more = clients.iter().zip(&before).map(|(client, before)| client.writes() - before);
+        let more: Vec<u64> = more.collect();
+        if more.iter().all(|more| *more >= MORE) { Ok(()) } else { Err(more) }
+    })
+}
+
+/// Waits until every shard has its replica in the set.
+fn is_whole(cluster: &Cluster) -> Result<()> {
+    wait::until("every shard is whole", 2 * PATIENCE, || {
+        for shard in 0..usize::from(SHARDS) {
+            let (master, replica) = (cluster.master(shard)?, cluster.replica(shard)?);
+            let info = cluster.peer(&master)?.call(&["INFO", "holdfast"])?.text();
+            let line = info.lines().find(|line| line.starts_with("in_sync_nodes:"));
+            ensure!(line.is_some_and(|line| line.contains(&replica.id)), "shard {shard}: {info}");
+        }
+        Ok(())
+    })
+    .with_context(|| cluster.logs())
+}
+
+/// SIGTERM for these nodes; returns when each of them runs anew, and all shards are whole.
+fn restart(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
+    // Masters wait for one that takes over: on a busy machine longer than they would by default.
+    for node in nodes {
+        let mut peer = cluster.peer(node)?;
+        let reply = peer.call(&["CONFIG", "SET", "handover-timeout-ms", "600000"])?;
+        ensure!(reply.text() == "OK", "{reply:?}");
+    }
+    for node in nodes {
+        process::signal(node.running()?, libc::SIGTERM)?;
+    }
+    cluster.await_that("they run anew", 4 * PATIENCE, |state| {
+        nodes.iter().all(|old| {
+            let now = state.nodes.iter().find(|now| now.id == old.id);
+            now.is_some_and(|now| now.pid.is_some() && now.pid != old.pid)
+        })
+    })?;
+    is_whole(cluster)
+}
+
+/// Restarts nodes and counts what it costs each client: not more cuts than `bound` says.
+fn costs(
+    cluster: &Cluster,
+    clients: &[Client],
+    nodes: &[Node],
+    bound: impl Fn(&Client) -> u64,
+) -> Result<()> {
+    let cuts = || clients.iter().map(|client| client.cuts.load(Ordering::Relaxed));
+    let before: Vec<u64> = cuts().collect();
+    restart(cluster, nodes)?;
+    all_go_on(clients)?;
+    for ((client, now), before) in clients.iter().zip(cuts()).zip(before) {
+        let (cuts, bound) = (now - before, bound(client));
+        ensure!(cuts <= bound, "{}: {cuts} cuts, {bound} at most\n{}", client.key, cluster.logs());
+    }
+    Ok(())
+}
+
+fn story(cluster: &Cluster, clients: &[Client]) -> Result<()> {
+    all_go_on(clients)?;
+    for node in cluster.state()?.nodes {
+        // As it is now: a restart before may have changed roles and processes.
+        let nodes = cluster.state()?.nodes;
+        let now = nodes.into_iter().find(|now| now.id == node.id).context("it is gone")?;
+        let (shard, is_master) = (now.shard, now.role == "master");
+        costs(cluster, clients, &[now], |client| u64::from(is_master && client.shard == shard))?;
+    }
+    costs(cluster, clients, &cluster.state()?.nodes, |_| 1)
+}
+
+/// What it came to, for people.
+fn under_load(balancer: &'static str, may_be_cut: bool) -> Result<String> {
+    let cluster = Cluster::start(Options { shards: SHARDS, balancer, ..Options::default() })?;
+    is_whole(&cluster)?;
+    let mut clients = Vec::new();
+    for shard in 0..usize::from(SHARDS) {
+        let address = cluster.master(shard)?.announced()?;
+        let tag = key_at(address)?;
+        clients.extend((0..CLIENTS).map(|number| Client {
+            shard,
+            address,
+            key: format!("{{{tag}}}:{number}"),
+            comes_anew: number + 1 == CLIENTS,
+            writes: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+        }));
+    }
+    let stop = &AtomicBool::new(false);
+    let (told, ends) = std::thread::scope(|scope| {
+        let start = |client| scope.spawn(move || Client::run(client, stop, may_be_cut));
+        let threads: Vec<_> = clients.iter().map(start).collect();
+        let told = story(&cluster, &clients);
+        stop.store(true, Ordering::Relaxed);
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a client panicked")))
+        };
+        (told, threads.into_iter().map(join).collect::<Vec<_>>())
+    });
+    // What a client saw says more than that it did not go on.
+    for (client, end) in clients.iter().zip(ends) {
+        end.with_context(|| format!("{} of shard {}", client.key, client.shard))
+            .with_context(|| cluster.logs())?;
+    }
+    told.with_context(|| cluster.logs())?;
+    let count = |of: fn(&Client) -> &AtomicU64| -> u64 {
+        clients.iter().map(|client| of(client).load(Ordering::Relaxed)).sum()
+    };
+    Ok(format!("{} writes, {} cuts", count(|of| &of.writes), count(|of| &of.cuts)))
+}
+
+#[test]
+fn nodes_restarted_in_turn_and_together_cost_no_client_an_error() -> Result<()> {
+    println!("{}", under_load("builtin", false)?);
+    Ok(())
+}
+
+#[test]
+fn behind_haproxy_they_cost_each_client_one_connection_and_no_write() -> Result<()> {
+    println!("{}", under_load("haproxy", true)?);
+    Ok(())
+}
