@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::command::row::Row;
 use crate::inbox::{Inbox, Limit};
 use crate::listener;
+use crate::memory::held::Held;
 use places::{Place, Places};
 use subscriptions::Subscriptions;
 
@@ -90,6 +91,15 @@ pub struct Client {
     pub pushed_bytes: AtomicUsize,
     /// Memory that these take; 0 where there are none.
     pub reply_memory: AtomicUsize,
+    /// Bytes of these that wait for the in-sync set.
+    pub held_bytes: AtomicUsize,
+    /// What is counted of it where `maxmemory` bounds what connections hold, pushes left out.
+    pub charged: AtomicUsize,
+    /// A reply to it was larger than its share where connections held all that they may: it waits
+    /// until they do not.
+    pub asks_much: AtomicBool,
+    /// Rises when its client has taken a part of what is sent to it.
+    pub taken: AtomicU64,
     /// What its session is like.
     pub shown: Shown,
     /// Whether it authenticated as a peer: a node or a controller.
@@ -106,6 +116,7 @@ pub struct Client {
     pub is_monitor: AtomicBool,
     /// Pushes that wait for it.
     pub inbox: Inbox,
+    memory: Arc<Held>,
     is_killed: AtomicBool,
     /// Told when it is to end, or has pushes to send.
     call: Notify,
@@ -204,10 +215,16 @@ impl Client {
         // A reply that somebody asked for who is told of changes besides is no push, however long.
         let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
         let unsent = unsent.load(Ordering::Relaxed);
-        if self.inbox.put(push, unsent, limit, now_ms) {
+        let own = self.charged.load(Ordering::Relaxed).saturating_add(self.inbox.len());
+        let has_room = self.memory.takes(push.len(), own);
+        if has_room && self.inbox.put(push, unsent, limit, now_ms) {
             self.call.notify_one();
         } else if !self.is_killed() {
-            tracing::warn!(conn = self.id, address = %self.address, "a client does not read what it subscribes to: it is cut off at client-output-buffer-limit");
+            let at = if has_room { "client-output-buffer-limit" } else { "maxmemory" };
+            tracing::warn!(conn = self.id, address = %self.address, at, "a client does not read what it subscribes to: it is cut off");
+            if !has_room {
+                self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+            }
             self.kill();
         }
     }
@@ -339,6 +356,7 @@ pub struct Clients {
     pub file: OnceLock<Arc<str>>,
     /// Who may be connected.
     pub places: Arc<Places>,
+    memory: Arc<Held>,
 }
 
 /// Bits of the number of a connection that are counted, and those above that are drawn. More would
@@ -352,6 +370,12 @@ impl Clients {
     pub fn numbered(drawn: u64) -> Self {
         let high = drawn % (1 << DRAWN_BITS);
         Self { next_id: AtomicU64::new(high << COUNTED_BITS), ..Self::default() }
+    }
+
+    /// What connections hold is counted there.
+    #[must_use]
+    pub fn within(self, memory: Arc<Held>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Registers a connection.
@@ -377,6 +401,10 @@ impl Clients {
             reply_bytes: AtomicUsize::new(0),
             pushed_bytes: AtomicUsize::new(0),
             reply_memory: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            charged: AtomicUsize::new(0),
+            asks_much: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),
@@ -385,7 +413,8 @@ impl Clients {
             subscriptions: Mutex::default(),
             is_subscriber: AtomicBool::new(false),
             is_monitor: AtomicBool::new(false),
-            inbox: Inbox::default(),
+            inbox: Inbox::counted(Arc::clone(&self.memory.pushes)),
+            memory: Arc::clone(&self.memory),
             call: Notify::new(),
             place: Mutex::default(),
             is_visitor: AtomicBool::new(false),

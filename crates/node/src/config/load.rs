@@ -578,6 +578,7 @@ mod tests {
         for (line, why) in [
             ("bind", "option `bind`: at least one address is needed"),
             ("client-access balancer-only", "option `client-access`: balancer-only needs"),
+            ("maxmemory 255mb", "option `maxmemory`: at least 256mb are needed"),
             ("requirepass-also x", "option `requirepass-also`: without requirepass"),
             ("peer-auth-also x", "option `peer-auth-also`: it is a second secret"),
             ("namespace.a t", "option `namespace.a`: namespaces need requirepass"),
