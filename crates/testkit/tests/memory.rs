@@ -62,7 +62,9 @@ fn pipeline(address: SocketAddr, number: usize) -> Result<()> {
     let value = vec![b'p'; PIPED_BYTES];
     for place in 0..DEPTH {
         let key = format!("piped{number}:{place}");
-        requests.write_all(&encode(&[b"SET".as_slice(), key.as_bytes(), &value])).context("send a write")?;
+        requests
+            .write_all(&encode(&[b"SET".as_slice(), key.as_bytes(), &value]))
+            .context("send a write")?;
     }
     for place in 0..DEPTH {
         let said = replies.receive()?;

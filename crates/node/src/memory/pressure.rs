@@ -1,4 +1,4 @@
-//! Whom memory is taken from, and when: decisions, without effect.
+//! From which connections memory is taken, and when: decisions, without effect.
 //!
 //! In this order: those that hold more than their share wait; then connections are closed that hold
 //! more than their share and make no progress, the slowest readers first. E.g. of a thousand
@@ -44,7 +44,7 @@ pub fn patience_ms(used: usize, limit: usize) -> Option<Patience> {
     }
 }
 
-/// Who is closed: as many as bring `used` bytes below three quarters of `limit`, none that holds no
+/// The connections that are closed: as many as bring `used` bytes below three quarters of `limit`, none that holds no
 /// more than its share.
 pub fn choose(mut holders: Vec<Holder>, used: usize, limit: usize, share: usize) -> Vec<u64> {
     let Some(patience) = patience_ms(used, limit) else { return Vec::new() };
