@@ -445,7 +445,7 @@ fn background(values: &Values) -> Options {
         max_subcompactions: values.rocksdb_max_subcompactions,
         disable_auto_compactions: values.rocksdb_disable_auto_compactions,
         delayed_write_rate: values.rocksdb_delayed_write_rate.unsigned_abs(),
-        compaction_readahead_size: size(u64::from(values.rocksdb_compaction_readahead_size)),
+        compaction_readahead_size: size(values.parts().readahead),
         max_compaction_bytes: values.rocksdb_max_compaction_bytes.unsigned_abs(),
         periodic_compaction_seconds: values.rocksdb_periodic_compaction_seconds,
         ttl: values.rocksdb_ttl,

@@ -67,6 +67,7 @@ impl Values {
             argument: self.proto_max_bulk_len.0,
             query: self.client_query_buffer_limit.0,
             batch: u64::from(self.rocksdb_write_batch_max_bytes),
+            readahead: u64::from(self.rocksdb_compaction_readahead_size),
             steps: u64::from(self.long_read_steps),
             connections: u64::from(self.maxclients),
         }

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::sending::SENT_AT_ONCE;
 use super::{Connection, End, KEEP_BYTES, READ_BYTES, REPLY_BYTES};
 use crate::config::Values;
 use crate::memory::held::Level;
@@ -39,6 +40,12 @@ impl Connection {
             true => config.parts().query,
             false => config.client_query_buffer_limit.0,
         }
+    }
+
+    /// Bytes that are sent before the other connections of the worker have a turn. Where memory is
+    /// bounded they tell a slow reader from one that reads nothing, and are fewer.
+    pub(super) fn sent_at_once(&self) -> usize {
+        if self.node.memory.is_bounded() { SENT_AT_ONCE / 8 } else { SENT_AT_ONCE }
     }
 
     /// How large buffers are kept while they are empty, of what came and of replies. Where memory

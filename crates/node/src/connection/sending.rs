@@ -10,8 +10,8 @@ use crate::clients::Kind;
 use crate::session::{Auth, Session};
 use crate::stats::WorkerStats;
 
-/// Sent before the other connections of the worker have a turn.
-const SENT_AT_ONCE: usize = 256 * 1024;
+/// Sent before the other connections of the worker have a turn, where memory is not bounded.
+pub(super) const SENT_AT_ONCE: usize = 256 * 1024;
 /// Giving back a larger buffer takes so long that another thread does it.
 const LARGE_BYTES: usize = 16 << 20;
 
@@ -32,7 +32,7 @@ impl Connection {
             // An answer that came later is counted before it is waited for.
             self.show_buffers(session);
         }
-        let mut parts = self.out.chunks(SENT_AT_ONCE).peekable();
+        let mut parts = self.out.chunks(self.sent_at_once()).peekable();
         while let Some(part) = parts.next() {
             tokio::select! {
                 biased;

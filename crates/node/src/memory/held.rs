@@ -62,8 +62,6 @@ pub struct Held {
     pub pushes: Arc<AtomicUsize>,
     /// The process takes more than `maxmemory`.
     is_over: AtomicBool,
-    /// Bytes it takes, at the last look.
-    used: AtomicU64,
     /// Writes that were refused for that.
     pub refused: AtomicU64,
     /// Connections that were closed for what they hold.
@@ -117,20 +115,14 @@ impl Held {
             || own.saturating_add(push) <= self.share()
     }
 
-    /// Notes what the process takes, and whether that is too much.
-    pub fn note(&self, used: u64, is_over: bool) {
-        self.used.store(used, Ordering::Relaxed);
+    /// Notes whether the process takes more than `maxmemory`.
+    pub fn set_over(&self, is_over: bool) {
         self.is_over.store(is_over, Ordering::Relaxed);
     }
 
     /// Whether the process takes more than `maxmemory`.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that it takes, at the last look; 0 where nothing is bounded.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
     }
 }
 

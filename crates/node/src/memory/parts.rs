@@ -46,6 +46,8 @@ pub struct Asked {
     pub query: u64,
     /// One batch; 0: as large as replicas take.
     pub batch: u64,
+    /// What a compaction reads ahead, of each table.
+    pub readahead: u64,
     /// Steps of a read on its worker.
     pub steps: u64,
     /// Connections of clients.
@@ -81,6 +83,8 @@ pub struct Parts {
     pub query: u64,
     /// One batch; 0: as large as replicas take.
     pub batch: u64,
+    /// What a compaction reads ahead, of each table.
+    pub readahead: u64,
     /// Steps of a read on its worker.
     pub steps: u64,
     /// Connections of clients.
@@ -120,6 +124,8 @@ impl Parts {
             argument: limit(asked.argument, clients / 4),
             query: limit(asked.query, clients / 2),
             batch: limit(asked.batch, unit),
+            // A compaction reads dozens of tables.
+            readahead: asked.readahead.min(unit / 32),
             steps: limit(asked.steps, (clients / 8 / STEP).max(STEPS_LEAST)),
             // Idle, they take no more than half of the part.
             connections: asked.connections.min(clients / 2 / CONNECTION),
@@ -141,6 +147,7 @@ impl Parts {
             argument: asked.argument,
             query: asked.query,
             batch: asked.batch,
+            readahead: asked.readahead,
             steps: asked.steps,
             connections: asked.connections,
         }
@@ -166,6 +173,7 @@ mod tests {
         argument: 512 * MIB,
         query: 1024 * MIB,
         batch: 0,
+        readahead: 2 * MIB,
         steps: 20_000,
         connections: 10_240,
     };
@@ -195,6 +203,7 @@ mod tests {
             argument: 48 * MIB,
             query: 96 * MIB,
             batch: 64 * MIB,
+            readahead: 2 * MIB,
             steps: 6144,
             connections: 3510,
         };

@@ -30,7 +30,7 @@ fn above_the_total_nothing_is_written_and_what_frees_or_reads_goes_on() {
     let mut shell = bounded();
     let node = shell.node();
     assert_eq!(shell.run("SET a 1"), "+OK");
-    node.memory.note(TOTAL + 1, true);
+    node.memory.set_over(true);
     for refused in ["SET a 2", "HSET h f v", "APPEND a x", "LPUSH l x"] {
         assert_eq!(shell.run(refused), OOM, "{refused}");
     }
@@ -40,13 +40,13 @@ fn above_the_total_nothing_is_written_and_what_frees_or_reads_goes_on() {
     // As Redis: nothing is queued either, and what was queued before does not run.
     assert_eq!((shell.run("MULTI"), shell.run("GET a")), ("+OK".into(), OOM.into()));
     assert!(shell.run("EXEC").starts_with("-EXECABORT"));
-    node.memory.note(TOTAL - 1, false);
+    node.memory.set_over(false);
     assert_eq!((shell.run("MULTI"), shell.run("SET a 1")), ("+OK".into(), "+QUEUED".into()));
-    node.memory.note(TOTAL + 1, true);
+    node.memory.set_over(true);
     let told = shell.run("EXEC");
     assert!(told.starts_with("-EXECABORT") && told.contains("OOM command not allowed"), "{told}");
     assert!(shell.run("EVAL return(redis.call('set','a','1')) 0").contains("OOM"));
-    node.memory.note(0, false);
+    node.memory.set_over(false);
     assert_eq!(shell.run("SET a 2"), "+OK");
 }
 
@@ -54,7 +54,7 @@ fn above_the_total_nothing_is_written_and_what_frees_or_reads_goes_on() {
 fn peers_are_refused_nothing() {
     let shell = bounded();
     let node = shell.node();
-    node.memory.note(TOTAL + 1, true);
+    node.memory.set_over(true);
     fill(&node);
     let mut peer = session(&node);
     peer.auth = Auth::Peer;

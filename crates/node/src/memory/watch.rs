@@ -143,7 +143,7 @@ impl Watch {
         let resident = process::resident_bytes();
         let used = process::heap().map_or(resident, |heap| heap.allocated);
         let is_over = pressure::is_over(memory.is_over(), used, total);
-        memory.note(used, is_over);
+        memory.set_over(is_over);
         if is_over && let Some(count) = self.over.count() {
             tracing::warn!(count, used, total, "more than maxmemory is in use: writes are refused");
         }

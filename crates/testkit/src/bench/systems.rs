@@ -2,7 +2,7 @@
 //! controller, all of them up for the whole run.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
