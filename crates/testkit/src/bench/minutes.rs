@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// For so many minutes.
-    pub minutes: u32,
+    /// For so long.
+    pub lasts: Duration,
     /// By so many connections.
     pub connections: u64,
     /// Requests in flight of each.
@@ -52,13 +52,13 @@ pub struct Sample {
 pub fn run(system: &Running, load: &Load) -> Result<Vec<Sample>> {
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let address = system.address;
-    let ends = Duration::from_secs(u64::from(load.minutes) * 60);
     std::thread::scope(|threads| -> Result<_> {
         let (stop, count) = (&stop, &count);
         let writers: Vec<_> = (0..load.connections)
             .map(|seed| threads.spawn(move || write(address, load, seed, (stop, count))))
             .collect();
-        let samples = sample(system, ends, count, || writers.iter().any(|one| one.is_finished()));
+        let samples =
+            sample(system, load.lasts, count, || writers.iter().any(|one| one.is_finished()));
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
             let Ok(done) = writer.join() else { bail!("a writer panicked") };
@@ -96,13 +96,13 @@ fn write(
 
 fn sample(
     system: &Running,
-    ends: Duration,
+    lasts: Duration,
     count: &AtomicU64,
     is_broken: impl Fn() -> bool,
 ) -> Result<Vec<Sample>> {
     let (began, mut samples) = (Instant::now(), Vec::new());
     let (mut before, mut last) = (0, began);
-    while began.elapsed() < ends && !is_broken() {
+    while began.elapsed() < lasts && !is_broken() {
         pause(SAMPLE);
         let (now, written) = (Instant::now(), count.load(Ordering::Relaxed));
         let seconds = now.duration_since(last).as_secs_f64();

@@ -2,6 +2,8 @@
 //!
 //! Each shape has a server of its own, so that the memory of one is not another's.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::systems::{Running, System};
@@ -66,26 +68,37 @@ pub struct Weight {
     pub disk_at_rest: f64,
 }
 
-/// Writes so many keys of a shape to a server that is started for them.
+/// How it is weighed.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Keys of each shape.
+    pub keys: u64,
+    /// After the data was written anew: until the log and old files are let go of.
+    pub rest: Duration,
+}
+
+/// Options of a node that lets go of its log soon: by default it keeps it for replicas, for hours.
+pub const SHORT_LOG: &[&str] =
+    &["--rocksdb.wal_ttl_seconds", "1", "--rocksdb.wal_size_limit_mb", "1"];
+
+/// Writes keys of a shape to a server that is started for them.
 ///
 /// # Errors
 /// It does not start, or refuses a write.
-pub fn weigh(system: System, shape: Shape, keys: u64) -> Result<(Running, Weight)> {
+pub fn weigh(system: System, shape: Shape, load: Load) -> Result<(Running, Weight)> {
     let running = system.start()?;
     let empty = running.resident_bytes()?;
-    fill(&running, shape, keys)?;
-    let each = |bytes: u64| bytes as f64 / keys.max(1) as f64;
-    let memory =
-        |running: &Running| Ok::<_, anyhow::Error>(running.resident_bytes()?.saturating_sub(empty));
-    let (filled, disk) = (memory(&running)?, running.disk_bytes()?);
+    fill(&running, shape, load.keys)?;
+    let each = |bytes: u64| bytes as f64 / load.keys.max(1) as f64;
+    let memory = || Ok::<_, anyhow::Error>(running.resident_bytes()?.saturating_sub(empty));
+    let (filled, disk) = (memory()?, running.disk_bytes()?);
     running.compact()?;
     running.connect()?.call(&["MEMORY", "PURGE"])?;
-    // Files that were written anew are removed a moment later.
-    wait::pause(std::time::Duration::from_secs(2));
+    wait::pause(load.rest);
     let weight = Weight {
         memory: each(filled),
         disk: each(disk),
-        memory_at_rest: each(memory(&running)?),
+        memory_at_rest: each(memory()?),
         disk_at_rest: each(running.disk_bytes()?),
     };
     Ok((running, weight))
@@ -109,8 +122,8 @@ fn fill(running: &Running, shape: Shape, keys: u64) -> Result<()> {
 
 /// What stands above the lines of the table.
 pub const HEAD: &str = "Bytes per key. Memory is what the process has beyond that of the empty server: of a node \
-    mostly caches and memtables, which have a size and do not grow with the data. The disk has the log as well until it \
-    is let go of.\n\n\
+    mostly caches and memtables, which have a size and do not grow with the data. The disk has the log as well; at rest \
+    the node has let go of it, which by default takes hours.\n\n\
     | key | given | system | memory | disk | memory at rest | disk at rest |\n|---|---|---|---|---|---|---|\n";
 
 /// A line of the table.

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use testkit::bench::compaction::Compacting;
@@ -235,18 +236,19 @@ fn load_balancers(options: &Options) -> Result<()> {
 }
 
 fn bytes_per_key(options: &Options) -> Result<()> {
-    let load_before = machine_load();
-    let mut page = other_page(options, ("bytes", "Bytes per key"), &load_before);
-    page.push_str(&format!("{} keys of each shape. {}", options.keys, weight::HEAD));
+    let (load_before, mut lines) = (machine_load(), String::new());
+    let load = weight::Load { keys: options.keys, rest: Duration::from_secs(15) };
     for shape in weight::SHAPES {
-        let systems = [System::holdfast("holdfast", &[])?, System::redis()];
+        let systems = [System::holdfast("holdfast", weight::SHORT_LOG)?, System::redis()];
         for system in systems.into_iter().chain(System::kvrocks()) {
-            let (running, weight) = weight::weigh(system, shape, options.keys)?;
+            let (running, weight) = weight::weigh(system, shape, load)?;
             let line = weight::line(shape, &running.system.name, &weight);
             eprint!("{line}");
-            page.push_str(&line);
+            lines.push_str(&line);
         }
     }
+    let mut page = other_page(options, ("bytes", "Bytes per key"), &load_before);
+    page.push_str(&format!("{} keys of each shape. {}{lines}", options.keys, weight::HEAD));
     tell(options, "bytes", &page)
 }
 
@@ -255,7 +257,7 @@ fn writes_for_minutes(options: &Options) -> Result<()> {
     /// Points of a line; a picture shows no more.
     const POINTS: usize = 560;
     let load = minutes::Load {
-        minutes: options.minutes,
+        lasts: Duration::from_secs(u64::from(options.minutes) * 60),
         connections: 8,
         in_flight: 16,
         keys: 10_000_000,
@@ -285,7 +287,7 @@ fn writes_for_minutes(options: &Options) -> Result<()> {
         "SET of {} bytes for {} minutes, {} connections with {} in flight, {} numbers of keys. \
          Pictures: minutes.svg, minutes-memory.svg.\n\n{}{lines}",
         load.value_bytes,
-        load.minutes,
+        options.minutes,
         load.connections,
         load.in_flight,
         load.keys,
