@@ -116,6 +116,9 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
         "workers" => of(FEW, &|_| {}),
         "1k" => of(FEW, &|row| row.value_bytes = 1 << 10),
         "10k" => of(FEW, &|row| row.value_bytes = 10 << 10),
+        "64k" => [1, 50, 1_000]
+            .map(|clients| Row { clients, value_bytes: 64 << 10, ..Row::base("GET of one key", 1) })
+            .to_vec(),
         "64" => FEW.iter().map(|name| Row::base(name, 64)).collect(),
         "1000" => of(FEW, &|row| row.clients = 1_000),
         // What fetches much at once: by one command, and by many that are sent together.
@@ -141,7 +144,7 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
 
 /// Names of the axes.
 pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica, \
-    batches, compacting, insync";
+    64k, batches, compacting, insync";
 
 #[cfg(test)]
 mod tests {
