@@ -1,6 +1,7 @@
 //! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a
 //! master is deposed, and how many there may be ([`places`]).
 
+mod last;
 mod line;
 pub mod places;
 pub mod subscriptions;
@@ -8,7 +9,7 @@ pub mod subscriptions;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -16,10 +17,10 @@ use parking_lot::Mutex;
 use resp::Protocol;
 use tokio::sync::Notify;
 
-use crate::command::row::Row;
 use crate::inbox::{Inbox, Limit};
 use crate::listener;
 use crate::memory::held::Held;
+pub use last::LastCommand;
 use places::{Place, Places};
 use subscriptions::Subscriptions;
 
@@ -124,24 +125,6 @@ pub struct Client {
     place: Mutex<Option<Place>>,
     /// There is no place for it unless it is a peer.
     is_visitor: AtomicBool,
-}
-
-/// The last command of a connection, which others look at while it runs.
-#[derive(Debug, Default)]
-pub struct LastCommand(AtomicPtr<Row>);
-
-impl LastCommand {
-    /// It is this one from now on.
-    pub fn set(&self, row: &'static Row) {
-        self.0.store(std::ptr::from_ref(row).cast_mut(), Ordering::Relaxed);
-    }
-
-    /// The command; `None` before the first.
-    #[expect(unsafe_code, reason = "nothing in std keeps a reference in an atomic")]
-    pub fn get(&self) -> Option<&'static Row> {
-        // SAFETY: the pointer is null, or it was made of a `&'static Row`, which nothing changes.
-        unsafe { self.0.load(Ordering::Relaxed).as_ref() }
-    }
 }
 
 /// What a client says of itself.

@@ -44,8 +44,8 @@ pub fn patience_ms(used: usize, limit: usize) -> Option<Patience> {
     }
 }
 
-/// The connections that are closed: as many as bring `used` bytes below three quarters of `limit`, none that holds no
-/// more than its share.
+/// The connections that are closed: as many as bring `used` bytes below three quarters of `limit`,
+/// none that holds no more than its share.
 pub fn choose(mut holders: Vec<Holder>, used: usize, limit: usize, share: usize) -> Vec<u64> {
     let Some(patience) = patience_ms(used, limit) else { return Vec::new() };
     // A client that does not read is at fault; one that sends much, or whose replies wait for
