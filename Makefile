@@ -58,9 +58,9 @@ big: build ## ten million elements in one key of each type: memory, and what oth
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin big
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/big" $(foreach name,ELEMENTS TYPES WORST,$(if $($(name)),$(name)=$($(name))))
 
-bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=quick (or base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica, open, all) ROUNDS= OUT=
+bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=quick (or base, more, workers, 1k, 10k, 64k, 64, 1000, ttl, cold, replica, batches, compacting, insync, open, publish, handover, balancer, bytes, minutes, all) ROUNDS= OUT= MINUTES= KEYS=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin bench
-	@$(ENV) exec "$$CARGO_TARGET_DIR/release/bench" $(foreach name,AXIS ROUNDS OUT GUARD,$(if $($(name)),$(name)=$($(name))))
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/bench" $(foreach name,AXIS ROUNDS OUT GUARD MINUTES KEYS,$(if $($(name)),$(name)=$($(name))))
 
 fleet: bootstrap ## what thousands of nodes cost a controller, and hundreds of masters lost at once: CLUSTERS= SHARDS= NODES= LOST=1,100 SECONDS=
 	@$(ENV) $(foreach name,CLUSTERS SHARDS NODES LOST SECONDS,$(if $($(name)),$(name)=$($(name)))) \

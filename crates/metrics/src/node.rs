@@ -11,6 +11,10 @@ rows! {
     PROCESS_RESIDENT_BYTES Gauge "holdfast_node_process_resident_bytes" "Physical memory of the process.";
     HEAP_ALLOCATED_BYTES Gauge "holdfast_node_heap_allocated_bytes" "Memory handed out by the allocator.";
     HEAP_RESIDENT_BYTES Gauge "holdfast_node_heap_resident_bytes" "Physical memory of the allocator.";
+    MEMORY_MAX_BYTES Gauge "holdfast_node_memory_max_bytes" "What `maxmemory` allows; 0: no bound.";
+    MEMORY_LIMIT_BYTES Gauge "holdfast_node_memory_limit_bytes" ["part"] "What a part may take; 0: no bound.";
+    MEMORY_USED_BYTES Gauge "holdfast_node_memory_used_bytes" ["part"] "What a part takes.";
+    MEMORY_REFUSED Counter "holdfast_node_memory_refused_total" "Writes refused because of `maxmemory`.";
     DISK_CAPACITY_BYTES Gauge "holdfast_node_disk_capacity_bytes" "Size of the file system of the data.";
     DISK_USED_BYTES Gauge "holdfast_node_disk_used_bytes" "Used part of it, by anybody.";
 
@@ -18,6 +22,7 @@ rows! {
     CLIENTS_PAUSED Gauge "holdfast_node_clients_paused" "1 while CLIENT PAUSE is in force.";
     CLIENTS_ACCEPTED Counter "holdfast_node_clients_accepted_total" "Connections accepted.";
     CLIENTS_REJECTED Counter "holdfast_node_clients_rejected_total" "Connections refused because of maxclients.";
+    CLIENTS_EVICTED Counter "holdfast_node_clients_evicted_total" "Connections closed because of `maxmemory`.";
     LONG_READS Counter "holdfast_node_long_reads_total" "Reads that took too many steps for their worker.";
     CLIENTS_MOVED_IN Counter "holdfast_node_clients_moved_in_total"
         "Sessions that a balancer moved here from another node.";

@@ -1,6 +1,7 @@
 //! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a
 //! master is deposed, and how many there may be ([`places`]).
 
+mod last;
 mod line;
 pub mod places;
 pub mod subscriptions;
@@ -8,7 +9,7 @@ pub mod subscriptions;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -16,9 +17,10 @@ use parking_lot::Mutex;
 use resp::Protocol;
 use tokio::sync::Notify;
 
-use crate::command::row::Row;
 use crate::inbox::{Inbox, Limit};
 use crate::listener;
+use crate::memory::held::Held;
+pub use last::LastCommand;
 use places::{Place, Places};
 use subscriptions::Subscriptions;
 
@@ -90,6 +92,15 @@ pub struct Client {
     pub pushed_bytes: AtomicUsize,
     /// Memory that these take; 0 where there are none.
     pub reply_memory: AtomicUsize,
+    /// Bytes of these that wait for the in-sync set.
+    pub held_bytes: AtomicUsize,
+    /// What is counted of it where `maxmemory` bounds what connections hold, pushes left out.
+    pub charged: AtomicUsize,
+    /// A reply to it was larger than its share where connections held all that they may: it waits
+    /// until they do not.
+    pub asks_much: AtomicBool,
+    /// Rises when its client has taken a part of what is sent to it.
+    pub taken: AtomicU64,
     /// What its session is like.
     pub shown: Shown,
     /// Whether it authenticated as a peer: a node or a controller.
@@ -106,6 +117,7 @@ pub struct Client {
     pub is_monitor: AtomicBool,
     /// Pushes that wait for it.
     pub inbox: Inbox,
+    memory: Arc<Held>,
     is_killed: AtomicBool,
     /// Told when it is to end, or has pushes to send.
     call: Notify,
@@ -113,24 +125,6 @@ pub struct Client {
     place: Mutex<Option<Place>>,
     /// There is no place for it unless it is a peer.
     is_visitor: AtomicBool,
-}
-
-/// The last command of a connection, which others look at while it runs.
-#[derive(Debug, Default)]
-pub struct LastCommand(AtomicPtr<Row>);
-
-impl LastCommand {
-    /// It is this one from now on.
-    pub fn set(&self, row: &'static Row) {
-        self.0.store(std::ptr::from_ref(row).cast_mut(), Ordering::Relaxed);
-    }
-
-    /// The command; `None` before the first.
-    #[expect(unsafe_code, reason = "nothing in std keeps a reference in an atomic")]
-    pub fn get(&self) -> Option<&'static Row> {
-        // SAFETY: the pointer is null, or it was made of a `&'static Row`, which nothing changes.
-        unsafe { self.0.load(Ordering::Relaxed).as_ref() }
-    }
 }
 
 /// What a client says of itself.
@@ -204,10 +198,16 @@ impl Client {
         // A reply that somebody asked for who is told of changes besides is no push, however long.
         let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
         let unsent = unsent.load(Ordering::Relaxed);
-        if self.inbox.put(push, unsent, limit, now_ms) {
+        let own = self.charged.load(Ordering::Relaxed).saturating_add(self.inbox.len());
+        let has_room = self.memory.takes(push.len(), own);
+        if has_room && self.inbox.put(push, unsent, limit, now_ms) {
             self.call.notify_one();
         } else if !self.is_killed() {
-            tracing::warn!(conn = self.id, address = %self.address, "a client does not read what it subscribes to: it is cut off at client-output-buffer-limit");
+            let at = if has_room { "client-output-buffer-limit" } else { "maxmemory" };
+            tracing::warn!(conn = self.id, address = %self.address, at, "a client does not read what it subscribes to: it is cut off");
+            if !has_room {
+                self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+            }
             self.kill();
         }
     }
@@ -339,6 +339,7 @@ pub struct Clients {
     pub file: OnceLock<Arc<str>>,
     /// Who may be connected.
     pub places: Arc<Places>,
+    memory: Arc<Held>,
 }
 
 /// Bits of the number of a connection that are counted, and those above that are drawn. More would
@@ -352,6 +353,12 @@ impl Clients {
     pub fn numbered(drawn: u64) -> Self {
         let high = drawn % (1 << DRAWN_BITS);
         Self { next_id: AtomicU64::new(high << COUNTED_BITS), ..Self::default() }
+    }
+
+    /// What connections hold is counted there.
+    #[must_use]
+    pub fn within(self, memory: Arc<Held>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Registers a connection.
@@ -377,6 +384,10 @@ impl Clients {
             reply_bytes: AtomicUsize::new(0),
             pushed_bytes: AtomicUsize::new(0),
             reply_memory: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            charged: AtomicUsize::new(0),
+            asks_much: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),
@@ -385,7 +396,8 @@ impl Clients {
             subscriptions: Mutex::default(),
             is_subscriber: AtomicBool::new(false),
             is_monitor: AtomicBool::new(false),
-            inbox: Inbox::default(),
+            inbox: Inbox::counted(Arc::clone(&self.memory.pushes)),
+            memory: Arc::clone(&self.memory),
             call: Notify::new(),
             place: Mutex::default(),
             is_visitor: AtomicBool::new(false),

@@ -14,6 +14,7 @@ mod known;
 mod late;
 mod moving;
 mod peers;
+mod room;
 mod sending;
 mod time_left;
 mod turn;
@@ -33,6 +34,7 @@ use crate::clients::places::Place;
 use crate::clients::{Client, Via};
 use crate::clock;
 use crate::command::Words;
+use crate::memory::held::Charge;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran};
 use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
@@ -166,12 +168,16 @@ struct Connection {
     keeps_pushes: bool,
     /// It is not known yet whether the client speaks TLS, and what that tells of it.
     is_new: bool,
+    /// What it holds, as the node counts.
+    charge: Charge,
 }
 
 impl Connection {
     fn new(at: Seat, stream: impl Into<Stream>, buffer: Vec<u8>) -> Self {
         let Seat { node, worker, peers } = at;
+        let charge = Charge::new(&node.memory);
         Self {
+            charge,
             node,
             worker,
             peers,
@@ -305,11 +311,11 @@ impl Connection {
         batch: &mut Batch<'_>,
         since: Instant,
     ) -> (Stop, Begun) {
-        let bulk_max = usize::try_from(batch.config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
+        let (bulk_max, replies_max) = self.bounds(&batch.config);
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
         let mut begun = Begun { at: since, commands: 0 };
         let stop = loop {
-            if self.out.len() > REPLY_BYTES {
+            if self.out.len() > replies_max {
                 break Stop::More;
             }
             if batch.age() > TURN {
@@ -367,7 +373,7 @@ impl Connection {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
-            if self.buffer.capacity() > KEEP_BYTES {
+            if self.buffer.capacity() > self.keeps().0 {
                 sending::give_back(std::mem::take(&mut self.buffer));
             }
         } else if self.start > READ_BYTES && self.start >= self.buffer.len() / 2 {
@@ -382,8 +388,7 @@ impl Connection {
     /// It is more than a client may send ahead.
     fn unserved(&self) -> Result<usize, End> {
         let unserved = self.buffer.len() - self.start;
-        let limit = self.node.config.now().client_query_buffer_limit.0;
-        if u64::try_from(unserved).unwrap_or(u64::MAX) > limit {
+        if u64::try_from(unserved).unwrap_or(u64::MAX) > self.query_max() {
             return Err(End::Refused("client-query-buffer-limit exceeded".into()));
         }
         Ok(unserved)
@@ -391,6 +396,7 @@ impl Connection {
 
     async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
         self.forget_served();
+        self.wait_for_room(session).await?;
         let pending = self.unserved()?;
         self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
         let read = match self.read_while_waiting(session).await? {

@@ -4,10 +4,14 @@
 //! A client that does not read is cut off at a limit, as by Redis: what waits for it is memory that
 //! nobody else gets.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+
+/// A larger buffer is given back when it is empty.
+const KEEP_BYTES: usize = 64 << 10;
 
 /// How much may wait for a client of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,9 +32,23 @@ pub struct Inbox {
     length: AtomicUsize,
     /// Since when it is above the soft limit, ms of the caller's clock; 0: it is not.
     above_since_ms: AtomicU64,
+    /// Bytes in it and its like.
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.get_mut().len(), Ordering::Relaxed);
+    }
 }
 
 impl Inbox {
+    /// An empty one, whose bytes count in `all` as long as they are in it.
+    pub fn counted(all: Arc<AtomicUsize>) -> Self {
+        let (bytes, length) = (Mutex::default(), AtomicUsize::new(0));
+        Self { bytes, length, above_since_ms: AtomicU64::new(0), all }
+    }
+
     /// Puts a push in, as RESP. False if the client is to be cut off: `unsent` bytes and those here
     /// are too many. Nothing is put in then.
     #[must_use]
@@ -40,6 +58,7 @@ impl Inbox {
             return false;
         }
         bytes.extend_from_slice(push);
+        self.all.fetch_add(push.len(), Ordering::Relaxed);
         self.length.store(bytes.len(), Ordering::Release);
         true
     }
@@ -79,7 +98,11 @@ impl Inbox {
             return;
         }
         let mut bytes = self.bytes.lock();
+        self.all.fetch_sub(bytes.len(), Ordering::Relaxed);
         out.append(&mut bytes);
+        if bytes.capacity() > KEEP_BYTES {
+            *bytes = Vec::new();
+        }
         self.length.store(0, Ordering::Release);
         self.above_since_ms.store(0, Ordering::Relaxed);
     }
@@ -98,6 +121,19 @@ mod tests {
         let mut out = b"reply".to_vec();
         inbox.take(&mut out);
         assert_eq!((out.as_slice(), inbox.is_empty()), (&b"replyab"[..], true));
+    }
+
+    #[test]
+    fn its_bytes_count_with_those_of_others_until_they_are_taken_or_gone() {
+        let all = Arc::new(AtomicUsize::new(7));
+        let (one, other) = (Inbox::counted(Arc::clone(&all)), Inbox::counted(Arc::clone(&all)));
+        assert!(one.put(b"abc", 0, LIMIT, 1) && other.put(b"de", 0, LIMIT, 1));
+        assert!(!one.put(&[0; 99], 0, LIMIT, 1));
+        assert_eq!(all.load(Ordering::Relaxed), 12);
+        one.take(&mut Vec::new());
+        assert_eq!(all.load(Ordering::Relaxed), 9);
+        drop((one, other));
+        assert_eq!(all.load(Ordering::Relaxed), 7);
     }
 
     #[test]

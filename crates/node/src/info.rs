@@ -15,6 +15,7 @@ use storage::{Counters, Stats};
 use crate::clients::{Client, PauseKind};
 use crate::clock;
 use crate::command::Table;
+use crate::memory::shown::{self, Part};
 use crate::node::Node;
 use crate::strangers::Fault;
 use crate::version::{REDIS_VERSION, VERSION};
@@ -134,7 +135,7 @@ fn server(node: &Node, lines: &mut Lines) {
 fn clients(node: &Node, lines: &mut Lines) {
     let replicas = node.replication.replicas().len();
     lines.title("Clients");
-    lines.add("maxclients", node.config.now().maxclients);
+    lines.add("maxclients", node.config.now().parts().connections);
     lines.add("connected_clients", node.clients.len().saturating_sub(replicas));
     lines.add("monitor_clients", node.monitors.watching());
     let is_blocked = |client: &Arc<Client>| client.shown.is_blocked.load(Ordering::Relaxed);
@@ -171,13 +172,26 @@ fn memory(node: &Node, lines: &mut Lines) {
     }
     lines.bytes("total_system_memory", crate::machine::memory_mib() << 20);
     lines.add("huge_pages", crate::machine::huge_pages().as_deref().unwrap_or("none"));
-    let config = node.config.now();
-    for (name, mib) in [
-        ("write_buffer_size", config.rocksdb_write_buffer_size),
-        ("block_cache_size", config.block_cache_mib()),
-        ("value_cache_size", config.value_cache_size),
+    memory_parts(node, lines);
+}
+
+/// What `maxmemory` leaves each part, and what the part takes; a limit of 0 is none.
+fn memory_parts(node: &Node, lines: &mut Lines) {
+    let parts = node.config.now().parts();
+    for (name, bytes) in [
+        ("write_buffer_size", parts.write_buffer),
+        ("block_cache_size", parts.block_cache),
+        ("value_cache_size", parts.values),
     ] {
-        lines.add(name, u64::from(mib) << 20);
+        lines.add(name, bytes);
+    }
+    lines.bytes("maxmemory", parts.total);
+    lines.add("maxmemory_policy", "noeviction");
+    lines.add("maxmemory_refused_writes", node.memory.refused.load(Ordering::Relaxed));
+    lines.add("mem_clients_normal", node.memory.bytes());
+    for Part { name, limit, used } in shown::parts(node) {
+        lines.add(&format!("mem_{name}_limit"), limit);
+        lines.add(&format!("mem_{name}_used"), used);
     }
 }
 
@@ -219,6 +233,7 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("instantaneous_input_kbps", kbps(&stats.bytes_in_per_second));
     lines.add("instantaneous_output_kbps", kbps(&stats.bytes_out_per_second));
     lines.add("rejected_connections", now(&stats.rejected_connections));
+    lines.add("evicted_clients", now(&node.memory.evicted));
     lines.add("sync_full", now(&stats.sync_full));
     lines.add("sync_partial_ok", now(&stats.sync_partial_ok));
     lines.add("sync_partial_err", now(&stats.sync_partial_err));

@@ -30,6 +30,7 @@ pub mod locks;
 pub mod log;
 pub mod long_reads;
 pub mod machine;
+pub mod memory;
 pub mod migration;
 pub mod monitor;
 pub mod moves;

@@ -22,6 +22,7 @@ use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::long_reads::LongReads;
+use crate::memory::held::Held;
 use crate::monitor::Monitors;
 use crate::namespaces::Namespaces;
 use crate::pubsub::Pubsub;
@@ -48,6 +49,8 @@ pub struct Node {
     pub changing: tokio::sync::Mutex<()>,
     /// Lease, grant, in-sync set, promises.
     pub grants: Grants,
+    /// What connections hold, where `maxmemory` bounds it.
+    pub memory: Arc<Held>,
     /// Connections.
     pub clients: Clients,
     /// What it may have open, and for whom.
@@ -165,6 +168,9 @@ impl Node {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
         let long_reads = LongReads::new(&config.now());
+        let memory = Arc::<Held>::default();
+        let bound = usize::try_from(config.now().parts().clients).unwrap_or(usize::MAX);
+        memory.bound(bound, 0);
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         let namespaces = Namespaces::new(config.now().namespaces.clone());
@@ -175,7 +181,8 @@ impl Node {
             gate: RwLock::new(Engine { store: Some(store), role, generation: 0 }),
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
-            clients: Clients::numbered(rand::random()),
+            clients: Clients::numbered(rand::random()).within(Arc::clone(&memory)),
+            memory,
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),

@@ -23,7 +23,8 @@ use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
 use crate::{
-    admin, backup, cron, disk, families, grants, handover, replication, role, version, worker,
+    admin, backup, cron, disk, families, grants, handover, memory, replication, role, version,
+    worker,
 };
 
 /// Exit code for a command line that is not understood.
@@ -136,6 +137,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
+    tasks.spawn(memory::watch::run(Arc::clone(&node)));
     tasks.spawn(grants::drive::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
@@ -395,12 +397,15 @@ pub(crate) fn starting_options(values: &Values) -> Options {
 
 /// What the engine is opened with.
 pub fn storage_options(values: &Values) -> Options {
+    let parts = values.parts();
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
-        batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
-        block_cache_size: size(mib(values.block_cache_mib())),
-        hot_bytes: size(mib(values.value_cache_size)),
+        batch_bytes_max: size(parts.batch),
+        block_cache_size: size(parts.block_cache),
+        hot_bytes: size(parts.values),
+        memtable_bytes: size(parts.memtables),
+        feed_ring_bytes: size(parts.feed),
         hyper_clock_cache: values.rocksdb_block_cache_type == CacheType::Hcc,
         cache_index_and_filter_blocks: values.rocksdb_cache_index_and_filter_blocks,
         partition_filters: values.rocksdb_partition_filters,
@@ -415,12 +420,12 @@ pub fn storage_options(values: &Values) -> Options {
         compression_level: values.rocksdb_compression_level,
         compression_start_level: size(u64::from(values.rocksdb_compression_start_level)),
         max_open_files: values.rocksdb_max_open_files,
-        write_buffer_size: size(mib(values.rocksdb_write_buffer_size)),
+        write_buffer_size: size(parts.write_buffer),
         max_write_buffer_number: int(values.rocksdb_max_write_buffer_number),
         min_write_buffer_number_to_merge: int(values.rocksdb_min_write_buffer_number_to_merge),
         wal_ttl_seconds: u64::from(values.rocksdb_wal_ttl_seconds),
         wal_size_limit_mb: u64::from(values.rocksdb_wal_size_limit_mb),
-        max_total_wal_size: mib(values.rocksdb_max_total_wal_size),
+        max_total_wal_size: parts.log,
         stats_dump_period_sec: values.rocksdb_stats_dump_period_sec,
         dump_malloc_stats: values.rocksdb_dump_malloc_stats,
         avoid_unnecessary_blocking_io: values.rocksdb_avoid_unnecessary_blocking_io,
@@ -443,7 +448,7 @@ fn background(values: &Values) -> Options {
         max_subcompactions: values.rocksdb_max_subcompactions,
         disable_auto_compactions: values.rocksdb_disable_auto_compactions,
         delayed_write_rate: values.rocksdb_delayed_write_rate.unsigned_abs(),
-        compaction_readahead_size: size(u64::from(values.rocksdb_compaction_readahead_size)),
+        compaction_readahead_size: size(values.parts().readahead),
         max_compaction_bytes: values.rocksdb_max_compaction_bytes.unsigned_abs(),
         periodic_compaction_seconds: values.rocksdb_periodic_compaction_seconds,
         ttl: values.rocksdb_ttl,

@@ -164,7 +164,8 @@ pub async fn accept(
             refusing.tell(&node, stream, "the descriptors left are the node's own");
             continue;
         }
-        let clients_max = usize::try_from(node.config.now().maxclients).unwrap_or(usize::MAX);
+        let clients_max =
+            usize::try_from(node.config.now().parts().connections).unwrap_or(usize::MAX);
         let place = node.clients.places.enter(clients_max, node.descriptors.visitors());
         if let Some(worker) = workers.get(turn % workers.len().max(1)) {
             // Fails only when the worker has ended, that is at shutdown.

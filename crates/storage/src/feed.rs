@@ -49,7 +49,7 @@ pub(crate) struct Ring {
     readers: AtomicUsize,
     /// Batches being written, which are about to be pushed.
     writing: AtomicUsize,
-    limit_bytes: usize,
+    limit_bytes: AtomicUsize,
     held: Mutex<Held>,
 }
 
@@ -73,9 +73,20 @@ impl Ring {
         Self {
             readers: AtomicUsize::new(0),
             writing: AtomicUsize::new(0),
-            limit_bytes,
+            limit_bytes: AtomicUsize::new(limit_bytes),
             held: Mutex::default(),
         }
+    }
+
+    /// Holds no more than so many bytes from here on.
+    pub(crate) fn resize(&self, bytes: usize) {
+        self.limit_bytes.store(bytes, Ordering::Relaxed);
+        self.held.lock().shrink(bytes);
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.held.lock().bytes
     }
 
     /// Called before a batch is written; `None` without readers.
@@ -116,6 +127,14 @@ impl Ring {
 }
 
 impl Held {
+    /// Lets go of the oldest batches until the others are no more bytes than that.
+    fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            let Some(oldest) = self.batches.pop_front() else { break };
+            self.bytes -= oldest.data.len();
+        }
+    }
+
     fn from(&self, next: u64, published: u64, max_bytes: usize) -> Vec<FeedBatch> {
         let Ok(start) = self.batches.binary_search_by_key(&next, |held| held.sequence) else {
             return Vec::new();
@@ -144,10 +163,7 @@ impl Feeding<'_> {
         let newer = held.batches.iter().rev().take_while(|held| held.sequence > sequence).count();
         let place = held.batches.len() - newer;
         held.batches.insert(place, batch);
-        while held.bytes > self.ring.limit_bytes {
-            let Some(oldest) = held.batches.pop_front() else { break };
-            held.bytes -= oldest.data.len();
-        }
+        held.shrink(self.ring.limit_bytes.load(Ordering::Relaxed));
     }
 }
 

@@ -20,7 +20,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Family;
 use crate::batch::{self, Record};
 
-/// Bytes of a stripe: some twenty entries of a hundred bytes, found by running over their hashes.
+/// Bytes of a stripe, at most: some twenty entries of a hundred bytes, found by running over their
+/// hashes.
 const STRIPE_BYTES: usize = 4096;
 /// Longest key and value together that is kept.
 const ENTRY_BYTES_MAX: usize = 2048;
@@ -31,6 +32,8 @@ const ENTRY_OVERHEAD: usize = 48;
 pub(crate) struct Hot {
     /// Empty: nothing is kept.
     stripes: Box<[Mutex<Stripe>]>,
+    /// Bytes of a stripe for now: fewer where the whole was made smaller.
+    stripe_bytes: AtomicUsize,
     /// Batches being written that remove a range.
     removing: AtomicUsize,
     /// Rises when such a batch is written: all that was kept before is void.
@@ -102,9 +105,34 @@ impl Hot {
         };
         Self {
             stripes: (0..count).map(|_| Mutex::default()).collect(),
+            stripe_bytes: AtomicUsize::new(STRIPE_BYTES),
             removing: AtomicUsize::new(0),
             ranges: AtomicU64::new(0),
         }
+    }
+
+    /// Keeps up to about so many bytes from here on, and no more than it was made for. What is kept
+    /// is forgotten where it becomes smaller.
+    pub(crate) fn resize(&self, bytes: usize) {
+        let Some(each) = bytes.checked_div(self.stripes.len()) else { return };
+        let each = each.min(STRIPE_BYTES);
+        if self.stripe_bytes.swap(each, Ordering::Relaxed) > each {
+            self.clear();
+        }
+    }
+
+    /// Bytes that are kept, about: told by some of the stripes.
+    pub(crate) fn bytes(&self) -> usize {
+        /// Of more stripes only so many are looked at.
+        const LOOKED_AT: usize = 1024;
+        let step = (self.stripes.len() / LOOKED_AT).max(1);
+        let some: usize = self.stripes.iter().step_by(step).map(|one| one.lock().bytes).sum();
+        some.saturating_mul(step)
+    }
+
+    /// Bytes that a stripe may hold; 0 for nothing.
+    fn room(&self) -> usize {
+        self.stripe_bytes.load(Ordering::Relaxed)
     }
 
     fn stripe(&self, hash: u64) -> Option<&Mutex<Stripe>> {
@@ -152,7 +180,7 @@ impl Hot {
         let Some(data) = joined(key, value) else { return };
         let mut stripe = stripe.lock();
         if self.is_of(&stripe, ticket) && stripe.entry(ticket.hash, key).is_none() {
-            stripe.add(ticket.hash, key.len(), data);
+            stripe.add(ticket.hash, key.len(), data, self.room());
         }
     }
 
@@ -208,11 +236,11 @@ impl Writing<'_, '_> {
     pub(crate) fn written(&mut self) {
         self.is_written = true;
         // One key cannot be seen apart from others.
-        let unmarks = self.touched.len() == 1;
+        let (unmarks, room) = (self.touched.len() == 1, self.hot.room());
         for touched in &mut self.touched {
             if let Some(stripe) = self.hot.stripe(touched.hash) {
                 let mut stripe = stripe.lock();
-                stripe.change(touched.hash, touched.key, touched.data.take());
+                stripe.change(touched.hash, touched.key, touched.data.take(), room);
                 stripe.marks -= u32::from(unmarks);
             }
         }
@@ -232,7 +260,7 @@ impl Drop for Writing<'_, '_> {
                 let mut stripe = stripe.lock();
                 if !self.is_written {
                     // RocksDB refused; whatever it did, what it says next is true.
-                    stripe.change(touched.hash, touched.key, None);
+                    stripe.change(touched.hash, touched.key, None, 0);
                 }
                 stripe.marks -= 1;
             }
@@ -267,12 +295,12 @@ impl Stripe {
     }
 
     /// A new value for a key, or none.
-    fn change(&mut self, hash: u64, key: &[u8], data: Option<Arc<[u8]>>) {
+    fn change(&mut self, hash: u64, key: &[u8], data: Option<Arc<[u8]>>, room: usize) {
         if let Some(position) = self.position(hash, key) {
             self.remove(position);
         }
         if let Some(data) = data {
-            self.add(hash, key.len(), data);
+            self.add(hash, key.len(), data, room);
         }
     }
 
@@ -281,11 +309,14 @@ impl Stripe {
         self.bytes = self.bytes.saturating_sub(entry.bytes());
     }
 
-    fn add(&mut self, hash: u64, key_len: usize, data: Arc<[u8]>) {
+    fn add(&mut self, hash: u64, key_len: usize, data: Arc<[u8]>, room: usize) {
         let Ok(key_len) = u16::try_from(key_len) else { return };
         let entry = Entry { hash: hash as u32, key_len, is_used: false, data };
+        if entry.bytes() > room {
+            return;
+        }
         self.bytes += entry.bytes();
-        while self.bytes > STRIPE_BYTES && !self.entries.is_empty() {
+        while self.bytes > room && !self.entries.is_empty() {
             self.evict();
         }
         self.entries.push(entry);

@@ -53,5 +53,5 @@ pub use read::{Cursor, Direction, Read, Value};
 pub use scope::{At, Name, Scope};
 pub use snapshot::{Moment, Snapshot};
 pub use stats::{Counters, Stats};
-pub use store::{Cause, CloseError, CloseWatch, FailureHook, Store, peek};
+pub use store::{Cause, CloseError, CloseWatch, FailureHook, Memory, Sizes, Store, peek};
 pub use txn::{Suspended, Txn};

@@ -54,6 +54,9 @@ pub struct Options {
     pub max_open_files: i32,
     /// Bytes of one memtable.
     pub write_buffer_size: usize,
+    /// Bytes of all memtables together, about: with more, the oldest is flushed; 0 for no such
+    /// bound.
+    pub memtable_bytes: usize,
     /// Memtables of one family before writes stall.
     pub max_write_buffer_number: i32,
     /// Memtables merged into one flush.
@@ -145,6 +148,7 @@ impl Default for Options {
             compress_wal: false,
             max_open_files: 8096,
             write_buffer_size: 64 * MIB,
+            memtable_bytes: 0,
             max_write_buffer_number: 4,
             min_write_buffer_number_to_merge: 2,
             target_file_size_base: 128 << 20,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
 use crate::filters::{Filters, Keeping};
@@ -29,6 +29,7 @@ use waits::{LogWaits, Step};
 pub use close::{CloseError, CloseWatch};
 pub use epochs::peek;
 pub use failure::{Cause, FailureHook};
+pub use sizes::{Memory, Sizes};
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]
@@ -42,6 +43,10 @@ pub(crate) struct Inner {
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
+    memtables: WriteBufferManager,
+    /// Those in force; of memtables and log, while the log is held, those that will be. Held while
+    /// they change.
+    sizes: Mutex<Sizes>,
     pub(crate) filters: Filters,
     pub(crate) ring: Ring,
     pub(crate) hot: Hot,
@@ -104,11 +109,14 @@ impl Store {
         let failure = Arc::<Failure>::default();
         failure::listen(&mut db_options, &failure);
         let meters = Meters::attach(&mut db_options);
+        let memtables = sizes::count_memtables(&mut db_options);
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
         if options.hold_tail {
             engine::hold_logs(&db, &options, dir)?;
+        } else {
+            sizes::bound_memtables(&memtables, options.memtable_bytes);
         }
         if is_copy {
             view::raise_floor(dir, db.latest_sequence_number())?;
@@ -128,6 +136,8 @@ impl Store {
         let inner = Inner {
             db,
             cache,
+            memtables,
+            sizes: Mutex::new(options.sizes()),
             ring: Ring::new(options.feed_ring_bytes),
             hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
@@ -410,6 +420,7 @@ mod close;
 mod epochs;
 mod failure;
 pub(crate) mod reads;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::command::Table;
 use crate::gate::Engine;
 use crate::info::process;
+use crate::memory::shown;
 use crate::node::Node;
 use crate::stats::CommandTotal;
 use crate::stats::latency::BOUNDS_US;
@@ -86,10 +87,20 @@ fn process_metrics(node: &Node, out: &mut Page) {
         out.value(&rows::HEAP_ALLOCATED_BYTES, heap.allocated);
         out.value(&rows::HEAP_RESIDENT_BYTES, heap.resident);
     }
+    memory_metrics(node, out);
     if let Some(disk) = process::disk(&node.dir) {
         out.value(&rows::DISK_CAPACITY_BYTES, disk.capacity);
         out.value(&rows::DISK_USED_BYTES, disk.used);
     }
+}
+
+/// The parts that lie behind the write gate are left out where it cannot be had.
+fn memory_metrics(node: &Node, out: &mut Page) {
+    let parts = shown::parts(node);
+    out.value(&rows::MEMORY_MAX_BYTES, node.config.now().maxmemory.0);
+    out.family(&rows::MEMORY_LIMIT_BYTES, parts.iter().map(|part| (part.name, part.limit)));
+    out.family(&rows::MEMORY_USED_BYTES, parts.iter().map(|part| (part.name, part.used)));
+    out.value(&rows::MEMORY_REFUSED, node.memory.refused.load(Ordering::Relaxed));
 }
 
 fn client_metrics(node: &Node, out: &mut Page) {
@@ -101,6 +112,7 @@ fn client_metrics(node: &Node, out: &mut Page) {
     let accepted = stats.sum(|worker| &worker.connections);
     out.value(&rows::CLIENTS_ACCEPTED, accepted);
     out.value(&rows::CLIENTS_REJECTED, now(&stats.rejected_connections));
+    out.value(&rows::CLIENTS_EVICTED, now(&node.memory.evicted));
     out.value(&rows::LONG_READS, node.long_reads.count());
     out.value(&rows::CLIENTS_MOVED_IN, now(&stats.moved_in));
     out.head(&rows::CLIENTS_PROXY_REFUSED);

@@ -1,9 +1,16 @@
 //! What follows from several options together, and which of them cannot work together.
 
+use std::sync::LazyLock;
+
 use api::heartbeat::ClientAccess;
 
 use super::options::Values;
 use crate::inbox::Limit;
+use crate::memory::parts::{Asked, LEAST, Parts};
+use crate::scripts::THREADS_MAX;
+
+/// Bytes of batches for replicas, which no option changes.
+const FEED: u64 = 64 << 20;
 
 impl Values {
     /// Passwords that make a connection a client's; none where it needs none.
@@ -39,6 +46,33 @@ impl Values {
         }
     }
 
+    /// What each part of the node's memory has.
+    pub fn parts(&self) -> Parts {
+        /// As the machine alone decides.
+        static USUAL: LazyLock<Asked> = LazyLock::new(|| Values::default().asked());
+        Parts::divide(self.maxmemory.0, &self.asked(), &USUAL)
+    }
+
+    fn asked(&self) -> Asked {
+        let mib = |count: u32| u64::from(count) << 20;
+        Asked {
+            block_cache: mib(self.block_cache_mib()),
+            values: mib(self.value_cache_size),
+            write_buffer: mib(self.rocksdb_write_buffer_size),
+            log: mib(self.rocksdb_max_total_wal_size),
+            feed: FEED,
+            long_reads: self.long_read_memory.0,
+            script: self.script_memory_max.0,
+            script_threads: THREADS_MAX as u64,
+            argument: self.proto_max_bulk_len.0,
+            query: self.client_query_buffer_limit.0,
+            batch: u64::from(self.rocksdb_write_batch_max_bytes),
+            readahead: u64::from(self.rocksdb_compaction_readahead_size),
+            steps: u64::from(self.long_read_steps),
+            connections: u64::from(self.maxclients),
+        }
+    }
+
     /// How much may wait for a client that subscribes.
     pub fn subscriber_limit(&self) -> Limit {
         self.client_output_buffer_limit.pubsub
@@ -64,6 +98,9 @@ impl Values {
         }
         if self.told_port() == 0 {
             return Err(("port", "0 is for a node whose clients all speak TLS: set tls-port"));
+        }
+        if self.maxmemory.0 > 0 && self.maxmemory.0 < LEAST {
+            return Err(("maxmemory", "at least 256mb are needed, or 0 for no bound"));
         }
         if self.client_access == ClientAccess::BalancerOnly {
             if self.balancer_sources.0.is_empty() {

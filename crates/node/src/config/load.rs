@@ -65,6 +65,13 @@ impl Loaded {
             let why = "users stand in this file or in that of `aclfile`, not in both";
             return Err(self.refuse(file::USER, why));
         }
+        let (asked_mib, has_mib) = (self.values.maxmemory.0 >> 20, crate::machine::memory_mib());
+        if let Some(place) = self.places.get(MAXMEMORY).filter(|_| asked_mib > has_mib) {
+            let text = format!(
+                "{place}: option `{MAXMEMORY}` allows more than the {has_mib} MiB that there are"
+            );
+            self.warnings.push(text);
+        }
         for (name, needed, is_missing) in NEEDING {
             if let Some(place) = self.places.get(*name).filter(|_| is_missing(&self.values)) {
                 let text = format!("{place}: option `{name}` has no effect without `{needed}`");
@@ -76,6 +83,7 @@ impl Loaded {
 }
 
 const ACLFILE: &str = "aclfile";
+const MAXMEMORY: &str = "maxmemory";
 
 /// An option, one without which it says nothing, and whether that is missing.
 type Needing = (&'static str, &'static str, fn(&Values) -> bool);
@@ -578,6 +586,7 @@ mod tests {
         for (line, why) in [
             ("bind", "option `bind`: at least one address is needed"),
             ("client-access balancer-only", "option `client-access`: balancer-only needs"),
+            ("maxmemory 255mb", "option `maxmemory`: at least 256mb are needed"),
             ("requirepass-also x", "option `requirepass-also`: without requirepass"),
             ("peer-auth-also x", "option `peer-auth-also`: it is a second secret"),
             ("namespace.a t", "option `namespace.a`: namespaces need requirepass"),
@@ -591,6 +600,17 @@ mod tests {
         }
         let error = load(&arguments(&["--peer-auth-also", "x"])).unwrap_err();
         assert!(error.is_usage() && error.to_string().starts_with("command line: "), "{error}");
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_told() {
+        let told = |line: &str| loaded(line, &[]).unwrap().warnings;
+        let warnings = told("# first\nmaxmemory 1p\n");
+        assert!(
+            warnings[0].contains("line 2: option `maxmemory` allows more than"),
+            "{warnings:?}"
+        );
+        assert!(told("maxmemory 256mb\n").is_empty() && told("maxmemory 0\n").is_empty());
     }
 
     #[test]

@@ -237,6 +237,11 @@ options! {
     "proto-max-bulk-len" proto_max_bulk_len: Size = Size(512 << 20), [1 << 20, i64::MAX], Live;
     /// Most bytes one connection may have sent without having been served.
     "client-query-buffer-limit" client_query_buffer_limit: Size = Size(1 << 30), [1 << 20, i64::MAX], Live;
+    /// Memory that this node may take, divided among caches, memtables, connections and the rest.
+    /// Connections that hold much wait before it is exceeded, the slowest readers are closed, and
+    /// writes are refused above it; no data is evicted. 0: each part has a size of its own, and the
+    /// whole has no bound; else at least 256mb.
+    "maxmemory" maxmemory: Size = Size(0), [0, i64::MAX], Live;
     /// How much may wait for a client that does not read, per kind of client (`normal`, `slave`, `pubsub`): bytes at which
     /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
     /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.

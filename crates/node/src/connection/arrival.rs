@@ -31,7 +31,8 @@ impl Connection {
             place.show_peer();
         }
         let is_client = matches!(greeting.via, Via::Balancer { .. });
-        let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
+        let clients_max =
+            usize::try_from(self.node.config.now().parts().connections).unwrap_or(usize::MAX);
         if is_client && !place.become_client(clients_max) {
             // The client of a session that was elsewhere asked nothing just now: any word would be taken for another answer.
             let is_session = greeting.moved.is_some();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::Event;
-use super::{Connection, End, REPLY_BYTES};
+use super::{Connection, End};
 use crate::grants::drive;
 use crate::grants::state::Ticket;
 use crate::session::Session;
@@ -80,8 +80,8 @@ impl Held {
         self.pushed
     }
 
-    fn is_full(&self) -> bool {
-        self.bytes > REPLY_BYTES || self.groups.len() >= GROUPS_MAX
+    fn is_full(&self, replies_max: usize) -> bool {
+        self.bytes > replies_max || self.groups.len() >= GROUPS_MAX
     }
 
     /// What the oldest one waits for; 0 if for nothing.
@@ -149,7 +149,7 @@ impl Connection {
 
     /// Waits until there is room for the replies of further commands.
     pub(super) async fn make_room(&mut self, session: &Session) -> Result<(), End> {
-        while self.held.is_full() {
+        while self.held.is_full(self.replies_max()) {
             self.release_next(session).await?;
         }
         Ok(())

@@ -8,9 +8,10 @@ use tokio::io::AsyncWriteExt as _;
 use super::{Connection, End, KEEP_BYTES};
 use crate::clients::Kind;
 use crate::session::{Auth, Session};
+use crate::stats::WorkerStats;
 
-/// Sent before the other connections of the worker have a turn.
-const SENT_AT_ONCE: usize = 256 * 1024;
+/// Sent before the other connections of the worker have a turn, where memory is not bounded.
+pub(super) const SENT_AT_ONCE: usize = 256 * 1024;
 /// Giving back a larger buffer takes so long that another thread does it.
 const LARGE_BYTES: usize = 16 << 20;
 
@@ -27,13 +28,18 @@ impl Connection {
         if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
             return Err(End::Refused("client-output-buffer-limit exceeded".into()));
         }
-        let mut parts = self.out.chunks(SENT_AT_ONCE).peekable();
+        if self.out.len() > KEEP_BYTES {
+            // An answer that came later is counted before it is waited for.
+            self.show_buffers(session);
+        }
+        let mut parts = self.out.chunks(self.sent_at_once()).peekable();
         while let Some(part) = parts.next() {
             tokio::select! {
                 biased;
                 sent = self.stream.write_all(part) => sent?,
                 () = session.client.killed() => return Err(End::Killed),
             }
+            WorkerStats::add(&session.client.taken, 1);
             if parts.peek().is_some() {
                 tokio::task::yield_now().await;
             }
@@ -41,10 +47,10 @@ impl Connection {
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
         self.note_latency(session);
-        self.show_buffers(session);
-        if self.out.capacity() > KEEP_BYTES * 4 {
+        if self.out.capacity() > self.keeps().1 {
             give_back(std::mem::take(&mut self.out));
         }
+        self.show_buffers(session);
         Ok(())
     }
 
@@ -63,7 +69,7 @@ impl Connection {
     }
 
     /// Writes down for CLIENT LIST what is kept of what came, and what was not sent.
-    pub(super) fn show_buffers(&self, session: &Session) {
+    pub(super) fn show_buffers(&mut self, session: &Session) {
         let client = &session.client;
         client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
         let (waiting, held) = (self.out.len(), self.held.bytes());
@@ -72,6 +78,8 @@ impl Connection {
         // An empty buffer is kept for the next reply.
         let memory = if waiting > 0 { self.out.capacity() } else { 0 };
         client.reply_memory.store(memory + held, Ordering::Relaxed);
+        client.held_bytes.store(held, Ordering::Relaxed);
+        self.count_memory(session, held);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::threads::surviving;
 
 mod greeting;
 mod long_reads;
+mod memory;
 mod moved;
 mod places;
 mod pushes;

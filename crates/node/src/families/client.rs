@@ -57,7 +57,8 @@ fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     Ok(reply.verbatim(&line).into())
 }
 
-/// NO-EVICT and NO-TOUCH: there is nothing here that they could change.
+/// NO-EVICT and NO-TOUCH change nothing here: a key has no age, and under `maxmemory` connections
+/// are closed by what they hold and whether they read, whatever they say of themselves.
 fn switch(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     match args.word().as_deref() {
         Some(b"ON" | b"OFF") => Ok(reply.ok().into()),

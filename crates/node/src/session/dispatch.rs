@@ -7,6 +7,7 @@
 
 mod aside;
 mod ran;
+mod read;
 mod settled;
 mod shared;
 mod unknown;
@@ -24,16 +25,15 @@ use std::time::{Duration, Instant};
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use smallvec::SmallVec;
-use storage::{Store, Txn, budget};
+use storage::Store;
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
-use super::long::{self, Job};
 use super::nested::{Call, tell_monitors};
 use super::pipeline::Pending;
-use super::table::{self, Handler, ReadHandler};
+use super::table::{self, Handler};
 use super::transaction::Queued;
-use super::{After, Command, ReadCx, ReplyMode, Session, SessionCx, Tells};
+use super::{After, Command, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::{Pause, PauseKind, Via};
 use crate::clock;
 use crate::command::texts::LOADING;
@@ -214,6 +214,7 @@ impl<'n> Batch<'n> {
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
             Ok(after) => {
+                session.is_asking |= was_asking && matches!(after, After::Again(_));
                 match &after {
                     After::Wrote(_) => (self.has_data, self.has_written) = (true, true),
                     After::Later(_, tells) => self.later = *tells,
@@ -392,52 +393,6 @@ impl<'n> Batch<'n> {
     fn store(&self) -> Result<&Store, Error> {
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         store.ok_or_else(|| Error::text(LOADING))
-    }
-
-    fn run_read(
-        &self,
-        session: &Session,
-        command: &'static Command,
-        handler: ReadHandler,
-        words: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<After, Error> {
-        let (txn, mark) = (self.store()?.txn(), out.len());
-        let cx = self.read_cx(session, &txn);
-        let mut read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
-        if self.is_aside {
-            return read().map(After::Next);
-        }
-        match budget::within(long::budget(&self.config), read) {
-            Some(replied) => replied.map(After::Next),
-            None => Ok(self.run_elsewhere(session, (command, words), (mark, out))),
-        }
-    }
-
-    /// Leaves a read that has used up what its worker has for it to another thread. What it has
-    /// written is taken back.
-    fn run_elsewhere(
-        &self,
-        session: &Session,
-        call: (&'static Command, &[&[u8]]),
-        (mark, out): (usize, &mut Vec<u8>),
-    ) -> After {
-        out.truncate(mark);
-        let job =
-            Job::new((self.node, &self.config), session, call, (self.now_ms, self.generation));
-        After::Long(long::answer(job))
-    }
-
-    /// What a read sees that came just now.
-    fn read_cx<'c>(&'c self, session: &'c Session, txn: &'c Txn<'c>) -> ReadCx<'c> {
-        ReadCx {
-            txn,
-            serves: None,
-            scope: session.scope(&self.config, self.now_ms),
-            node: self.node,
-            config: &self.config,
-            worker: self.worker,
-        }
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {

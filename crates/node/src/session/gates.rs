@@ -7,6 +7,7 @@
 
 mod channels;
 mod moves;
+mod room;
 mod script;
 
 use std::borrow::Cow;
@@ -20,6 +21,8 @@ use topology::{Cluster, Route, RouteRequest, key_slot};
 pub use channels::leave_foreign_channels;
 pub use moves::{all_may_change, route_write};
 use moves::{frozen, hold, is_opened_by, may_run, moves};
+use room::{database_size, memory, memory_to_queue};
+pub use room::{is_bound_in_memory, until_there_is_room};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
@@ -127,6 +130,7 @@ const RUNNING: &[Gate] = &[
     read_only_replica,
     stale_replica,
     database_size,
+    memory,
     lease,
     in_sync,
 ];
@@ -138,7 +142,8 @@ pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
 
 /// The gates of a command that is only being queued.
 pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
-    ALWAYS.iter().try_for_each(|gate| gate(check))
+    ALWAYS.iter().try_for_each(|gate| gate(check))?;
+    memory_to_queue(check)
 }
 
 /// All gates of a transaction. Every gate sees all commands before the next one sees any: what they
@@ -423,17 +428,6 @@ fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
     } else {
         Ok(())
     }
-}
-
-fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
-    let limit = u64::from(check.config.max_db_size) << 30;
-    if limit > 0
-        && check.command.may_grow()
-        && check.node.used_bytes.load(std::sync::atomic::Ordering::Relaxed) > limit
-    {
-        return error("ERR write command not allowed when reached max-db-size.");
-    }
-    Ok(())
 }
 
 fn lease(check: &Check<'_>) -> Result<(), Refusal> {

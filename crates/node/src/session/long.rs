@@ -44,7 +44,12 @@ const CHANGED: &str = "the role or the data of this node changed while the comma
 
 /// What a read may take of its worker.
 pub(super) fn budget(config: &Values) -> Budget {
-    Budget { steps: config.long_read_steps.into(), time: TIME }
+    // What is found on a worker is bounded by its steps.
+    let steps = match config.maxmemory.0 {
+        0 => config.long_read_steps.into(),
+        _ => config.parts().steps,
+    };
+    Budget { steps, time: TIME }
 }
 
 /// A read that is to be run by another thread.

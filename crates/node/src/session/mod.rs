@@ -426,7 +426,7 @@ impl Session {
             self.client.become_peer();
         } else {
             self.asks_as_peer = false;
-            let clients_max = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
+            let clients_max = usize::try_from(config.parts().connections).unwrap_or(usize::MAX);
             self.client.leave_peers(clients_max, node.descriptors.visitors());
         }
     }

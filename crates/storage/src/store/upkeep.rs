@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use rocksdb::wal::WalFileType;
 
+use super::sizes;
 use crate::{Error, Family, Store, cache, engine};
 
 impl Store {
@@ -48,10 +49,14 @@ impl Store {
     /// I/O errors.
     pub fn settle(&self) -> Result<(), Error> {
         let inner = &*self.inner;
+        if !self.is_holding() {
+            return Ok(());
+        }
+        let sizes = inner.sizes.lock();
         if !inner.is_holding.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let bytes = inner.options.write_buffer_size.to_string();
+        let bytes = sizes.write_buffer.to_string();
         let options = [
             ("write_buffer_size", bytes.as_str()),
             (
@@ -59,13 +64,9 @@ impl Store {
                 if inner.options.disable_auto_compactions { "true" } else { "false" },
             ),
         ];
-        for family in Family::ALL {
-            inner
-                .db
-                .set_options_cf(self.cf(family)?, &options)
-                .map_err(|error| Error::engine("set options of a family", error))?;
-        }
-        engine::set_log_size(&inner.db, inner.options.max_total_wal_size)
+        self.set_families(&options)?;
+        sizes::bound_memtables(&inner.memtables, sizes.memtables);
+        engine::set_log_size(&inner.db, sizes.log)
     }
 
     /// Writes all memtables to tables, and waits for that. What is in tables cannot be cut off any

@@ -2,6 +2,7 @@
 //! much of a core the load itself took.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -20,6 +21,8 @@ pub struct Measured {
     pub rate: f64,
     /// Of the server, µs per request.
     pub cpu_us: f64,
+    /// Of the load balancers in front of it, µs per request; 0 without.
+    pub balancer_us: f64,
     /// Half of the requests took no longer, ms.
     pub p50_ms: f64,
     /// All but one in a hundred took no longer, ms.
@@ -29,15 +32,20 @@ pub struct Measured {
 }
 
 /// Lays what a row reads, unless it lies there.
-pub fn prepare(system: &Running, row: &Row, laid: &mut BTreeSet<(u16, &str, usize)>) -> Result<()> {
-    let what = if row.name == "MGET" { "GET" } else { row.name };
-    if !laid.insert((system.port, what, row.value_bytes)) {
+pub fn prepare(
+    system: &Running,
+    row: &Row,
+    laid: &mut BTreeSet<(SocketAddr, &str, usize)>,
+) -> Result<()> {
+    let what = if row.name.starts_with("MGET") { "GET" } else { row.name };
+    if !laid.insert((system.address, what, row.value_bytes)) {
         return Ok(());
     }
     let value = "x".repeat(row.value_bytes);
     let (words, count): (Vec<&str>, u64) = match what {
         // Nearly two thirds of the numbers get a key.
-        "GET" => (vec!["SET", "key:__rand_int__", &value], KEYS / small(row)),
+        "GET" => (vec!["SET", "key:__rand_int__", &value], numbers(row)),
+        "GET of one key" => (vec!["SET", "one", &value], 1),
         "HGET" => (vec!["HSET", "myhash", "element:__rand_int__", &value], KEYS / 4 / small(row)),
         "HGETALL" => (vec!["HSET", "small", "a", &value, "b", &value, "c", &value, "d", &value], 1),
         "LRANGE" => (vec!["LPUSH", "mylist", &value], 1_000),
@@ -47,7 +55,12 @@ pub fn prepare(system: &Running, row: &Row, laid: &mut BTreeSet<(u16, &str, usiz
         _ => return Ok(()),
     };
     let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-    benchmark(system, &words, (50, 64), count.max(50)).map(drop)
+    benchmark(system, &words, (50, 64), (count.max(50), numbers(row))).map(drop)
+}
+
+/// Keys that the requests of a row name: of large values fewer, so that what is read was laid.
+fn numbers(row: &Row) -> u64 {
+    KEYS / small(row)
 }
 
 /// Large values are fewer.
@@ -58,31 +71,35 @@ fn small(row: &Row) -> u64 {
 /// Runs a row once.
 pub fn run(system: &Running, row: &Row) -> Result<Measured> {
     let count = row.requests(1.0);
-    benchmark(system, &row.words(), (row.clients, row.in_flight), count)
+    benchmark(system, &row.words(), (row.clients, row.in_flight), (count, numbers(row)))
 }
 
 fn benchmark(
     system: &Running,
     words: &[String],
     (clients, in_flight): (u32, u32),
-    count: u64,
+    (count, numbers): (u64, u64),
 ) -> Result<Measured> {
     let mut command = Command::new("redis-benchmark");
-    command.args(["-p", &system.port.to_string(), "-n", &count.to_string(), "--csv"]);
+    let (host, port) = (system.address.ip().to_string(), system.address.port().to_string());
+    command.args(["-h", &host, "-p", &port, "-n", &count.to_string(), "--csv"]);
     command.args(["-c", &clients.to_string(), "-P", &in_flight.to_string()]);
-    command.args(["-r", &KEYS.to_string()]).args(words).stdin(Stdio::null());
+    command.args(["-r", &numbers.to_string()]).args(words).stdin(Stdio::null());
+    let balancer_before = system.balancer_cpu_seconds()?;
     let (before, load_before, began) = (system.cpu_seconds()?, of_children()?, Instant::now());
     let output = command.output().context("run redis-benchmark")?;
     let (seconds, load) = (began.elapsed().as_secs_f64(), of_children()? - load_before);
     let cpu = system.cpu_seconds()? - before;
+    let balancer = system.balancer_cpu_seconds()? - balancer_before;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(numbers) = result(&text).filter(|_| output.status.success()) else {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("redis-benchmark of {} said: {text}{said}", system.system.name);
     };
     let [rate, p50_ms, p99_ms] = numbers;
-    let cpu_us = cpu * 1e6 / count as f64;
-    Ok(Measured { rate, cpu_us, p50_ms, p99_ms, load_cores: load / seconds })
+    let per_request = |seconds: f64| seconds * 1e6 / count as f64;
+    let (cpu_us, balancer_us) = (per_request(cpu), per_request(balancer));
+    Ok(Measured { rate, cpu_us, balancer_us, p50_ms, p99_ms, load_cores: load / seconds })
 }
 
 /// Rate, p50 and p99: the last line, of which the first word is the command and may hold commas.
@@ -113,6 +130,12 @@ fn of_children() -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_was_laid_whatever_its_size() {
+        let of = |value_bytes| numbers(&Row { value_bytes, ..Row::base("GET", 1) });
+        assert_eq!((of(100), of(1 << 10), of(64 << 10)), (KEYS, KEYS / 4, KEYS / 256));
+    }
 
     #[test]
     fn the_result_is_the_last_line() {

@@ -5,17 +5,26 @@
 //! processor time of a server per operation, say more. Nothing here decides whether a figure is
 //! good, except [`guard`].
 
+pub mod balancers;
+pub mod compaction;
 pub mod guard;
+pub mod handover;
 pub mod load;
+pub mod minutes;
 pub mod open;
 pub mod plot;
+pub mod publish;
 pub mod report;
 pub mod rows;
 pub mod systems;
+pub mod usage;
+pub mod weight;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
 
 use load::Measured;
 use rows::Row;
@@ -37,21 +46,54 @@ pub fn measure(systems: &[Running], rows: &[Row], rounds: usize) -> Result<Vec<C
         for system in systems {
             load::prepare(system, row, &mut laid)?;
         }
-        let mut of = vec![Vec::with_capacity(rounds); systems.len()];
-        for round in 0..rounds {
-            for turn in 0..systems.len() {
-                let index = (turn + round) % systems.len();
-                let (Some(system), Some(found)) = (systems.get(index), of.get_mut(index)) else {
-                    continue;
-                };
-                found.push(load::run(system, row)?);
-            }
-        }
+        let of = in_turn(systems, rounds, |system| load::run(system, row))?;
         let cell = Cell { row: row.clone(), of };
         eprintln!("{:>3}/{} {}", done + 1, rows.len(), report::line(systems, &cell));
         cells.push(cell);
     }
     Ok(cells)
+}
+
+/// Measures so many rounds, the systems in turn; of each system, in their order, what each round
+/// came to.
+///
+/// # Errors
+/// Those of `run`.
+pub fn in_turn<T>(
+    systems: &[Running],
+    rounds: usize,
+    mut run: impl FnMut(&Running) -> Result<T>,
+) -> Result<Vec<Vec<T>>> {
+    let mut of: Vec<Vec<T>> = systems.iter().map(|_| Vec::with_capacity(rounds)).collect();
+    for round in 0..rounds {
+        for turn in 0..systems.len() {
+            let index = (turn + round) % systems.len();
+            if let (Some(system), Some(found)) = (systems.get(index), of.get_mut(index)) {
+                found.push(run(system)?);
+            }
+        }
+    }
+    Ok(of)
+}
+
+/// A histogram of times up to a minute, in µs.
+///
+/// # Errors
+/// None that can happen.
+pub fn histogram() -> Result<Histogram<u64>> {
+    /// Longer than this is counted as this, µs.
+    const LONGEST_US: u64 = 60_000_000;
+    Histogram::new_with_bounds(1, LONGEST_US, 3).context("make a histogram")
+}
+
+/// Adds a time to one.
+pub fn record(histogram: &mut Histogram<u64>, time: Duration) {
+    histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+}
+
+/// Of several rounds the middle of one of their times, ms.
+pub fn middle_ms<'h>(rounds: impl Iterator<Item = &'h Histogram<u64>>, quantile: f64) -> f64 {
+    spread(rounds.map(|one| one.value_at_quantile(quantile) as f64 / 1e3)).0
 }
 
 /// The middle of some numbers, the least and the greatest; zeros if there are none.

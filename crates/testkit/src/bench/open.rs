@@ -3,7 +3,7 @@
 //! was due meanwhile; the closed loop of redis-benchmark sends nothing while it waits.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,11 +14,10 @@ use rand::rngs::StdRng;
 
 use super::load::KEYS;
 use super::systems::Running;
+use super::{histogram, middle_ms, record};
 use crate::wait::pause;
 use crate::wire::{Connection, Reply, encode};
 
-/// Longer than this is counted as this, µs.
-const LONGEST_US: u64 = 60_000_000;
 /// A request is answered within this, or the run fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 const VALUE: [u8; 100] = [b'x'; 100];
@@ -66,7 +65,7 @@ impl Load {
 /// # Errors
 /// When an answer is an error, or does not come.
 pub fn run(system: &Running, load: &Load) -> Result<Found> {
-    let address = SocketAddr::from(([127, 0, 0, 1], system.port));
+    let address = system.address;
     let (mut senders, mut receivers) = (Vec::new(), Vec::new());
     for _ in 0..load.connections.max(1) {
         let (receiver, sender) = Connection::open_within(address, PATIENCE, PATIENCE)?.halves()?;
@@ -91,10 +90,6 @@ pub fn run(system: &Running, load: &Load) -> Result<Found> {
     })?;
     let cpu = system.cpu_seconds()? - before;
     Ok(Found { latency_us, cpu_us: cpu * 1e6 / load.requests().max(1) as f64 })
-}
-
-fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, LONGEST_US, 3).context("make a histogram")
 }
 
 fn send(senders: &mut [TcpStream], load: &Load, began: Instant) -> Result<()> {
@@ -130,8 +125,7 @@ fn receive(
             Reply::Error(text) => bail!("an answer was {}", String::from_utf8_lossy(&text)),
             _ => {
                 let taken = began.elapsed().saturating_sub(load.due(request));
-                found
-                    .saturating_record(u64::try_from(taken.as_micros()).unwrap_or(u64::MAX).max(1));
+                record(&mut found, taken);
             }
         }
     }
@@ -146,10 +140,7 @@ pub fn page(systems: &[Running], found: &[(Load, Vec<Vec<Found>>)]) -> String {
     );
     for (load, of) in found {
         for (running, rounds) in systems.iter().zip(of) {
-            let at = |quantile: f64| {
-                let values = rounds.iter().map(|one| one.latency_us.value_at_quantile(quantile));
-                super::spread(values.map(|us| us as f64 / 1e3)).0
-            };
+            let at = |quantile| middle_ms(rounds.iter().map(|one| &one.latency_us), quantile);
             let cpu_us = super::spread(rounds.iter().map(|one| one.cpu_us)).0;
             page.push_str(&format!(
                 "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {cpu_us:.1} |\n",

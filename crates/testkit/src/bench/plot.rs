@@ -1,4 +1,4 @@
-//! The same as bars, a picture per figure.
+//! Figures as pictures: bars of ratios, and lines over time.
 
 use std::fmt::Write as _;
 
@@ -44,6 +44,57 @@ pub fn bars(title: &str, rows: &[(String, f64, f64, f64)]) -> String {
     svg
 }
 
+const LINE_HEIGHT: f64 = 320.0;
+const LEFT: f64 = 90.0;
+const TOP: f64 = 40.0;
+const COLOURS: [&str; 4] = ["#4878a8", "#c03030", "#50a050", "#8050a0"];
+
+/// Lines over time, in seconds; both axes begin at 0.
+pub fn lines(title: &str, series: &[(String, Vec<(f64, f64)>)]) -> String {
+    let points = || series.iter().flat_map(|(_, points)| points);
+    let most = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(1.0, f64::max);
+    let (longest, highest) = (most(|point| point.0), most(|point| point.1));
+    let x = |seconds: f64| LEFT + seconds / longest * WIDTH;
+    let y = |value: f64| TOP + LINE_HEIGHT - value / highest * LINE_HEIGHT;
+    let (width, height) = (LEFT + WIDTH + 40.0, TOP + LINE_HEIGHT + 40.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"8\" y=\"18\" font-size=\"14\">{}</text>\n",
+        escaped(title)
+    );
+    for part in 0..=4 {
+        let share = f64::from(part) / 4.0;
+        let (value, minutes) = (highest * share, longest * share / 60.0);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{2:.1}\" y2=\"{2:.1}\" stroke=\"#dddddd\"/>\
+             <text x=\"8\" y=\"{2:.1}\">{value:.0}</text>\
+             <text x=\"{1:.1}\" y=\"{3:.0}\">{minutes:.1} min</text>",
+            LEFT + WIDTH,
+            x(longest * share),
+            y(value),
+            height - 18.0,
+        );
+    }
+    for (index, (name, points)) in series.iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let places: Vec<String> =
+            points.iter().map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value))).collect();
+        let _ = writeln!(
+            svg,
+            "<polyline fill=\"none\" stroke=\"{colour}\" points=\"{}\"/>\
+             <text x=\"{:.0}\" y=\"34\" fill=\"{colour}\">{}</text>",
+            places.join(" "),
+            LEFT + 140.0 * index as f64,
+            escaped(name),
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -58,5 +109,20 @@ mod tests {
         assert_eq!(svg.matches("<rect").count(), 2);
         assert!(svg.contains("a &lt; b") && svg.contains("x &amp; y"));
         assert!(svg.trim_end().ends_with("</svg>"));
+    }
+
+    #[test]
+    fn a_line_for_each_series_within_the_picture() {
+        let series = [
+            ("a".to_owned(), vec![(0.0, 0.0), (60.0, 200.0)]),
+            ("b & c".to_owned(), vec![(30.0, 100.0)]),
+        ];
+        let svg = lines("writes < s", &series);
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        // From the corner below to the one above.
+        assert!(svg.contains("points=\"90.0,360.0 650.0,40.0\""), "{svg}");
+        assert!(svg.contains("points=\"370.0,200.0\"") && svg.contains("b &amp; c"), "{svg}");
+        assert!(svg.contains("writes &lt; s") && svg.contains(">1.0 min<"), "{svg}");
+        assert!(lines("nothing", &[]).ends_with("</svg>\n"));
     }
 }

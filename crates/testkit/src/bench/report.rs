@@ -137,6 +137,7 @@ mod tests {
             rates.map(|rate| Measured {
                 rate,
                 cpu_us: 1.0,
+                balancer_us: 0.0,
                 p50_ms: 1.0,
                 p99_ms: 1.0,
                 load_cores: 0.5,

@@ -27,11 +27,14 @@ impl Row {
             "MGET" | "MSET" | "HGETALL" | "LRANGE" | "ZRANGE" | "ZUNIONSTORE" => {
                 (40_000.0, 20_000.0)
             }
+            "MGET of 100" => (20_000.0, 10_000.0),
+            "MGET of 1000" => (4_000.0, 2_000.0),
             _ => (300_000.0, 50_000.0),
         };
         let count = if self.in_flight > 1 { at_once } else { one_at_a_time };
         let per_size = (1_000.0 / self.value_bytes as f64).min(1.0);
-        (count * scale * per_size).max(10_000.0) as u64
+        // Of what takes long, no more than it says.
+        (count * scale * per_size).max(count.min(10_000.0)) as u64
     }
 
     /// The command, as redis-benchmark takes it: `__rand_int__` is another number in each request.
@@ -39,10 +42,13 @@ impl Row {
         let value = "x".repeat(self.value_bytes);
         let text = match self.name {
             "GET" => "GET key:__rand_int__".to_owned(),
+            "GET of one key" => "GET one".to_owned(),
             "SET" => format!("SET key:__rand_int__ {value}"),
             "SET with a TTL" => format!("SET key:__rand_int__ {value} EX 3600"),
             "INCR" => "INCR counter:__rand_int__".to_owned(),
             "MGET" => format!("MGET{}", " key:__rand_int__".repeat(10)),
+            "MGET of 100" => format!("MGET{}", " key:__rand_int__".repeat(100)),
+            "MGET of 1000" => format!("MGET{}", " key:__rand_int__".repeat(1_000)),
             "MSET" => format!("MSET{}", format!(" key:__rand_int__ {value}").repeat(10)),
             "HSET" => format!("HSET myhash element:__rand_int__ {value}"),
             "HGET" => "HGET myhash element:__rand_int__".to_owned(),
@@ -110,8 +116,24 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
         "workers" => of(FEW, &|_| {}),
         "1k" => of(FEW, &|row| row.value_bytes = 1 << 10),
         "10k" => of(FEW, &|row| row.value_bytes = 10 << 10),
+        "64k" => [1, 50, 1_000]
+            .map(|clients| Row { clients, value_bytes: 64 << 10, ..Row::base("GET of one key", 1) })
+            .to_vec(),
         "64" => FEW.iter().map(|name| Row::base(name, 64)).collect(),
         "1000" => of(FEW, &|row| row.clients = 1_000),
+        // What fetches much at once: by one command, and by many that are sent together.
+        "batches" => {
+            let mut rows = vec![
+                Row::base("MGET of 100", 1),
+                Row::base("MGET of 100", 16),
+                Row::base("MGET of 1000", 1),
+            ];
+            rows.extend(["GET", "SET"].map(|name| Row::base(name, 256)));
+            rows.extend(["GET", "SET"].map(|name| Row::base(name, 1_000)));
+            rows
+        }
+        "compacting" => of(&["GET", "SET", "HGET", "HSET"], &|row| row.value_bytes = 1 << 10),
+        "insync" => of(FEW, &|_| {}),
         "ttl" => of(&["SET with a TTL", "GET"], &|_| {}),
         // The rows are the same, the systems are others.
         "cold" => of(&["GET", "SET", "HGET", "HSET"], &|row| row.value_bytes = 1 << 10),
@@ -121,7 +143,8 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
 }
 
 /// Names of the axes.
-pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica";
+pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica, \
+    64k, batches, compacting, insync";
 
 #[cfg(test)]
 mod tests {
@@ -138,5 +161,15 @@ mod tests {
         }
         assert!(of_axis("nonsense").is_err());
         assert_eq!(Row::base("MSET", 1).words().len(), 21);
+        assert_eq!(Row::base("MGET of 1000", 1).words().len(), 1_001);
+    }
+
+    #[test]
+    fn there_are_enough_requests_and_no_more_than_it_takes() {
+        let requests = |name, in_flight| Row::base(name, in_flight).requests(1.0);
+        assert_eq!((requests("GET", 1), requests("GET", 16)), (50_000, 300_000));
+        assert_eq!((requests("MGET of 1000", 1), requests("MGET of 100", 16)), (2_000, 20_000));
+        let large = Row { value_bytes: 64 << 10, ..Row::base("GET", 1) };
+        assert_eq!(large.requests(1.0), 10_000);
     }
 }

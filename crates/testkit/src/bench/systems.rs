@@ -1,14 +1,20 @@
-//! The servers that are measured: started here, each alone in a folder, all of them up for the
-//! whole run.
+//! The servers that are measured: started here, each alone in a folder or as a cluster with its
+//! controller, all of them up for the whole run.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::{compaction, usage};
+use crate::cluster::{Cluster, Options};
 use crate::process::{Process, START_PATIENCE, free_port, holdfast};
 use crate::wait;
 use crate::wire::Connection;
+
+const COMPACTION_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A kind of server, and how it is started.
 #[derive(Debug, Clone)]
@@ -23,11 +29,13 @@ pub struct System {
     has_replica: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Kind {
     Holdfast,
     Redis,
     Kvrocks,
+    /// One shard, with a controller.
+    Cluster(Options),
 }
 
 /// One that runs.
@@ -37,11 +45,21 @@ pub struct Running {
     pub system: System,
     /// As it says itself.
     pub version: String,
-    /// Where it listens.
-    pub port: u16,
-    process: Process,
-    _folder: tempfile::TempDir,
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    /// The process that serves commands.
+    pid: u32,
+    /// Load balancers in front of it.
+    balancers: Vec<u32>,
+    body: Body,
     _replica: Option<Box<Running>>,
+}
+
+/// What ends with it.
+#[derive(Debug)]
+enum Body {
+    Alone { _process: Process, folder: tempfile::TempDir },
+    Cluster { _cluster: Cluster },
 }
 
 impl System {
@@ -76,6 +94,25 @@ impl System {
         Some(Self { name, program, options: Vec::new(), kind, has_replica: false })
     }
 
+    /// One shard of a cluster, with a controller: so many replicas, these load balancers (`none`,
+    /// `builtin`, `haproxy`), this commit mode (`in-sync`, `async`).
+    pub fn cluster(
+        name: &str,
+        replicas: u16,
+        balancer: &'static str,
+        commit_mode: &'static str,
+    ) -> Result<Self> {
+        let commit_mode = Some(commit_mode);
+        let options = Options { shards: 1, replicas, balancer, restart: false, commit_mode };
+        Ok(Self {
+            name: name.to_owned(),
+            program: holdfast()?,
+            options: Vec::new(),
+            kind: Kind::Cluster(options),
+            has_replica: false,
+        })
+    }
+
     /// The same with a second one of its kind that follows it.
     #[must_use]
     pub fn with_replica(self) -> Self {
@@ -84,6 +121,12 @@ impl System {
 
     /// What stands behind the program's name.
     pub fn described(&self) -> String {
+        if let Kind::Cluster(Options { replicas, balancer, commit_mode, .. }) = self.kind {
+            let mode = commit_mode.unwrap_or("default");
+            return format!(
+                "a cluster of one shard: {replicas} replicas, {mode}, load balancer {balancer}"
+            );
+        }
         let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
         let options = options.join(" ").replace("--save  ", "--save '' ");
         let options = if options.is_empty() { "defaults".into() } else { options };
@@ -92,14 +135,28 @@ impl System {
 
     /// Starts it, and its replica, and waits until they answer.
     pub fn start(self) -> Result<Running> {
-        let replica = self.has_replica.then(|| Self { has_replica: false, ..self.clone() });
+        if let Kind::Cluster(options) = self.kind {
+            return self.start_cluster(options);
+        }
+        let second = self.has_replica.then(|| Self { has_replica: false, ..self.clone() });
         let mut running = self.start_alone()?;
-        if let Some(replica) = replica {
-            let replica = replica.start_alone()?;
-            replica.follow(running.port)?;
-            running._replica = Some(Box::new(replica));
+        if let Some(second) = second {
+            let second = second.start_alone()?;
+            second.follow(running.address)?;
+            running._replica = Some(Box::new(second));
         }
         Ok(running)
+    }
+
+    fn start_cluster(self, options: Options) -> Result<Running> {
+        let cluster = Cluster::start(options)?;
+        let master = cluster.master(0)?;
+        let (address, pid) = (master.announced()?, master.running()?);
+        let balancers = cluster.state()?.balancers.iter().filter_map(|one| one.pid).collect();
+        let info = answered(address, || Ok(()))?;
+        let version = version(&info, self.kind);
+        let body = Body::Cluster { _cluster: cluster };
+        Ok(Running { system: self, version, address, pid, balancers, body, _replica: None })
     }
 
     fn start_alone(self) -> Result<Running> {
@@ -122,26 +179,34 @@ impl System {
                 std::fs::write(&file, text).context("write kvrocks.conf")?;
                 command.arg("-c").arg(file);
             }
+            Kind::Cluster(_) => bail!("a cluster is not started alone"),
         }
         let mut process = Process::start_command(command, &folder.path().join("log"))?;
-        let info = wait::until("a server answers INFO", START_PATIENCE, || {
-            if let Some(status) = process.ended()? {
-                bail!("it ended with {status}: {}", process.log());
-            }
-            let reply =
-                Connection::open(([127, 0, 0, 1], port).into())?.call(&["INFO", "server"])?;
-            Ok(reply.text())
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let info = answered(address, || match process.ended()? {
+            Some(status) => bail!("it ended with {status}: {}", process.log()),
+            None => Ok(()),
         })?;
-        let version = version(&info, self.kind);
-        Ok(Running { system: self, version, port, process, _folder: folder, _replica: None })
+        let (version, pid) = (version(&info, self.kind), process.pid());
+        let body = Body::Alone { _process: process, folder };
+        let balancers = Vec::new();
+        Ok(Running { system: self, version, address, pid, balancers, body, _replica: None })
     }
+}
+
+/// What a server that has just been started says of itself, once it does.
+fn answered(address: SocketAddr, mut is_there: impl FnMut() -> Result<()>) -> Result<String> {
+    wait::until("a server answers INFO", START_PATIENCE, || {
+        is_there()?;
+        Ok::<_, anyhow::Error>(Connection::open(address)?.call(&["INFO", "server"])?.text())
+    })
 }
 
 impl Running {
     /// Becomes a replica of another one, and waits until it has what that has.
-    fn follow(&self, master: u16) -> Result<()> {
-        let mut connection = Connection::open(([127, 0, 0, 1], self.port).into())?;
-        let reply = connection.call(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
+    fn follow(&self, master: SocketAddr) -> Result<()> {
+        let mut connection = self.connect()?;
+        let reply = connection.call(&["REPLICAOF", "127.0.0.1", &master.port().to_string()])?;
         if reply.error_code().is_some() {
             bail!("REPLICAOF was answered with {}", reply.text());
         }
@@ -151,23 +216,63 @@ impl Running {
         })
     }
 
-    /// Processor time of all its threads so far, in seconds.
+    /// A connection.
+    pub fn connect(&self) -> Result<Connection> {
+        Connection::open(self.address)
+    }
+
+    /// Processor time of all threads of the server so far, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.process.pid());
-        let stat = std::fs::read_to_string(Path::new(&path)).context("read what a server used")?;
-        // The name before the numbers may hold blanks.
-        let numbers = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 =
-            numbers.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-        // What the kernel counts for programs in is 1/100 s on every Linux there is.
-        Ok(ticks as f64 / 100.0)
+        usage::cpu_seconds(self.pid)
+    }
+
+    /// The same of the load balancers in front of it, their children included; 0 without.
+    pub fn balancer_cpu_seconds(&self) -> Result<f64> {
+        self.balancers.iter().map(|pid| usage::cpu_seconds_of_all(*pid)).sum()
+    }
+
+    /// Bytes of the server in physical memory.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        usage::resident_bytes(self.pid)
+    }
+
+    /// Bytes that its data takes on the disk.
+    ///
+    /// # Errors
+    /// A cluster's is not looked at.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        match &self.body {
+            Body::Alone { folder, .. } => usage::disk_bytes(folder.path()),
+            Body::Cluster { .. } => bail!("the data of a cluster is not looked at"),
+        }
+    }
+
+    /// Whether it is redis-server, which the others are compared with.
+    pub fn is_redis(&self) -> bool {
+        matches!(self.system.kind, Kind::Redis)
+    }
+
+    /// Has it write its data anew, by COMPACT or BGREWRITEAOF, and waits until that is done.
+    ///
+    /// # Errors
+    /// It does not end within a few minutes.
+    pub fn compact(&self) -> Result<()> {
+        let (mut connection, is_redis) = (self.connect()?, self.is_redis());
+        wait::until("it begins to write its data anew", COMPACTION_PATIENCE, || {
+            let has_begun = compaction::step(&mut connection, is_redis)?;
+            if has_begun { Ok(()) } else { bail!("it is busy") }
+        })?;
+        wait::until("the data is written anew", COMPACTION_PATIENCE, || {
+            let is_busy = compaction::is_busy(&mut connection, is_redis)?;
+            if is_busy { bail!("it is at it") } else { Ok(()) }
+        })
     }
 }
 
 /// The version as INFO says it.
 fn version(info: &str, kind: Kind) -> String {
     let names: &[&str] = match kind {
-        Kind::Holdfast => &["holdfast_version:", "redis_version:"],
+        Kind::Holdfast | Kind::Cluster(_) => &["holdfast_version:", "redis_version:"],
         Kind::Redis => &["redis_version:"],
         Kind::Kvrocks => &["kvrocks_version:", "version:"],
     };

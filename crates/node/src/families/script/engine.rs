@@ -21,7 +21,7 @@ fn number(version: &str) -> u32 {
 
 /// Most bytes that a Lua state may use.
 pub(super) fn memory_max(config: &Values) -> usize {
-    usize::try_from(config.script_memory_max.0).unwrap_or(usize::MAX)
+    usize::try_from(config.parts().script).unwrap_or(usize::MAX)
 }
 
 /// Lends the Lua state of this thread, which is made if there is none. A panic costs the state:

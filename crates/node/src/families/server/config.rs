@@ -270,11 +270,14 @@ pub(crate) fn is_of_tls(name: &str) -> bool {
 
 /// Hands options to those who do not look them up themselves.
 fn take_up(node: &Node, after: &Values) {
+    let parts = after.parts();
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     if let Some(store) = &node.engine().store {
-        store.set_batch_bytes_max(
-            usize::try_from(after.rocksdb_write_batch_max_bytes).unwrap_or(usize::MAX),
-        );
+        store.set_batch_bytes_max(size(parts.batch));
     }
+    // The database takes its new sizes within a second (`memory::watch`).
+    node.memory.bound(size(parts.clients), node.clients.len());
+    node.long_reads.resize(parts.long_reads);
     // It may be a password that the link waits for.
     node.replication.look_again();
 }

@@ -1,0 +1,78 @@
+//! Connections of a node whose memory is short.
+
+use super::*;
+
+/// A part of a MiB for a hundred connections, of which so many bytes are in use.
+fn in_use(node: &Node, bytes: usize) {
+    node.memory.bound(1 << 20, 100);
+    node.memory.pushes.store(bytes, Ordering::Relaxed);
+}
+
+const TIGHT: usize = 800 << 10;
+
+#[test]
+fn one_that_holds_more_than_its_share_reads_no_more_while_memory_is_tight() {
+    served(|node, mut stream| async move {
+        in_use(&node, TIGHT);
+        let value = vec![b'x'; 400_000];
+        say(&mut stream, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$400000\r\n").await;
+        stream.write_all(&value[..200_000]).await.unwrap();
+        let charged = || node.clients.list().first().map(|c| c.charged.load(Ordering::Relaxed));
+        until(|| charged().is_some_and(|bytes| bytes > node.memory.share())).await;
+        stream.write_all(&value[200_000..]).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+        let mut answer = [0; 5];
+        let early =
+            tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
+        assert!(early.is_err(), "it was read: {early:?}");
+        in_use(&node, 0);
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"+OK\r\n");
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+    });
+}
+
+#[test]
+fn one_that_holds_little_goes_on_and_gives_its_buffers_back() {
+    served(|node, mut stream| async move {
+        in_use(&node, TIGHT);
+        say(&mut stream, b"SET k v\r\nGET k\r\nGET k\r\n").await;
+        let mut answers = [0; 19];
+        stream.read_exact(&mut answers).await.unwrap();
+        assert_eq!(&answers, b"+OK\r\n$1\r\nv\r\n$1\r\nv\r\n");
+        let idle = usize::try_from(crate::memory::parts::CONNECTION).unwrap();
+        until(|| {
+            let client = node.clients.list().remove(0);
+            let bytes = client.charged.load(Ordering::Relaxed);
+            bytes > 0 && bytes <= idle
+        })
+        .await;
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+        until(|| node.memory.bytes() == TIGHT).await;
+    });
+}
+
+/// A reply that nobody reads is counted, whoever made it, until its client is gone.
+#[test]
+fn a_reply_that_is_not_read_counts_and_its_client_may_be_closed() {
+    served(|node, mut stream| async move {
+        // More than the sockets' buffers take.
+        let value = vec![b'x'; 48 << 20];
+        say(&mut stream, format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len()).as_bytes())
+            .await;
+        stream.write_all(&value).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.unwrap();
+        in_use(&node, 0);
+        stream.write_all(b"GET k\r\n").await.unwrap();
+        let client = node.clients.list().remove(0);
+        until(|| client.reply_memory.load(Ordering::Relaxed) >= value.len()).await;
+        assert!(node.memory.bytes() >= value.len());
+        client.kill();
+        until(|| node.clients.is_empty()).await;
+        assert_eq!(node.memory.bytes(), 0);
+    });
+}

@@ -1,0 +1,232 @@
+//! What connections hold, counted while it changes, and whether that is too much.
+//!
+//! A connection counts its buffers when they change by some KiB, with one addition; nobody walks
+//! through connections to know the sum. Where `maxmemory` bounds nothing, nothing is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::parts::CONNECTION;
+
+/// Changes of a connection that are no more than this are not counted.
+const STEP: usize = 4096;
+/// State of a connection beside its buffers.
+const STATE: usize = 8 << 10;
+
+/// How much of their part connections hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// There is room.
+    Free,
+    /// Three quarters: those that hold more than their share wait.
+    Tight,
+    /// All of it: whatever may take more than a share waits.
+    Full,
+}
+
+impl Level {
+    /// Of so many bytes of a part; a part of 0 is not bounded.
+    pub fn of(used: usize, limit: usize) -> Self {
+        if limit == 0 || used < soft(limit) {
+            Self::Free
+        } else if used < limit {
+            Self::Tight
+        } else {
+            Self::Full
+        }
+    }
+}
+
+/// From here on those that hold much wait.
+pub fn soft(limit: usize) -> usize {
+    limit / 4 * 3
+}
+
+/// What each of `count` connections may hold however little is left: half of the part is theirs in
+/// equal shares.
+pub fn share(limit: usize, count: usize) -> usize {
+    let least = usize::try_from(CONNECTION).unwrap_or(usize::MAX);
+    (limit / 2).checked_div(count).unwrap_or(limit / 2).max(least)
+}
+
+/// What connections hold together.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Bytes of their part; 0: no bound.
+    limit: AtomicUsize,
+    /// Of each connection, at the last look.
+    share: AtomicUsize,
+    /// Buffers and queues.
+    buffers: AtomicUsize,
+    /// Pushes on their way to connections: counted whether or not anything is bounded.
+    pub pushes: Arc<AtomicUsize>,
+    /// The process takes more than `maxmemory`.
+    is_over: AtomicBool,
+    /// Writes that were refused for that.
+    pub refused: AtomicU64,
+    /// Connections that were closed for what they hold.
+    pub evicted: AtomicU64,
+}
+
+impl Held {
+    /// Bounds what connections hold; 0: not. So many there are just now.
+    pub fn bound(&self, limit: usize, connections: usize) {
+        self.share.store(share(limit, connections), Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+        if limit == 0 {
+            self.is_over.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the part; 0: no bound.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything is bounded.
+    pub fn is_bounded(&self) -> bool {
+        self.limit() > 0
+    }
+
+    /// Bytes that each connection may hold at any time.
+    pub fn share(&self) -> usize {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that connections hold.
+    pub fn bytes(&self) -> usize {
+        let (buffers, pushes) = (&self.buffers, &self.pushes);
+        buffers.load(Ordering::Relaxed).saturating_add(pushes.load(Ordering::Relaxed))
+    }
+
+    /// Whether that is much.
+    pub fn level(&self) -> Level {
+        match self.limit() {
+            0 => Level::Free,
+            limit => Level::of(self.bytes(), limit),
+        }
+    }
+
+    /// Whether a push of so many bytes may be kept for a connection that holds `own` already.
+    pub fn takes(&self, push: usize, own: usize) -> bool {
+        let limit = self.limit();
+        limit == 0
+            || self.bytes().saturating_add(push) <= limit
+            || own.saturating_add(push) <= self.share()
+    }
+
+    /// Notes whether the process takes more than `maxmemory`.
+    pub fn set_over(&self, is_over: bool) {
+        self.is_over.store(is_over, Ordering::Relaxed);
+    }
+
+    /// Whether the process takes more than `maxmemory`.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// What one connection holds; given back when it is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    held: Arc<Held>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Of a connection that has just come.
+    pub fn new(held: &Arc<Held>) -> Self {
+        Self { held: Arc::clone(held), bytes: 0 }
+    }
+
+    /// Its buffers take so many bytes from here on; `None` for one whose memory is not its client's
+    /// to answer for, such as a peer's.
+    pub fn set(&mut self, buffers: Option<usize>) {
+        let wanted = match buffers {
+            Some(bytes) if self.held.is_bounded() => bytes.saturating_add(STATE),
+            _ => 0,
+        };
+        // What is not counted at all any more, or for the first time, is more than a step.
+        if wanted.abs_diff(self.bytes) < STEP {
+            return;
+        }
+        let all = &self.held.buffers;
+        if wanted > self.bytes {
+            all.fetch_add(wanted - self.bytes, Ordering::Relaxed);
+        } else {
+            all.fetch_sub(self.bytes - wanted, Ordering::Relaxed);
+        }
+        self.bytes = wanted;
+    }
+
+    /// Bytes that are counted of it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.held.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_holds_is_counted_until_it_is_gone() {
+        let held = Arc::<Held>::default();
+        held.bound(1 << 20, 2);
+        let mut one = Charge::new(&held);
+        one.set(Some(100_000));
+        assert_eq!((held.bytes(), one.bytes()), (100_000 + STATE, 100_000 + STATE));
+        one.set(Some(101_000));
+        assert_eq!(held.bytes(), 100_000 + STATE, "a small change is not counted");
+        let mut other = Charge::new(&held);
+        other.set(Some(50_000));
+        one.set(Some(0));
+        assert_eq!(held.bytes(), 50_000 + 2 * STATE);
+        other.set(None);
+        assert_eq!((held.bytes(), other.bytes()), (STATE, 0));
+        drop(one);
+        assert_eq!(held.bytes(), 0);
+    }
+
+    #[test]
+    fn nothing_is_counted_where_nothing_is_bounded() {
+        let held = Arc::<Held>::default();
+        let mut charge = Charge::new(&held);
+        charge.set(Some(1 << 30));
+        assert_eq!((held.bytes(), held.level()), (0, Level::Free));
+        held.bound(1 << 20, 1);
+        charge.set(Some(1 << 30));
+        assert_eq!(held.level(), Level::Full);
+        held.bound(0, 1);
+        charge.set(Some(1 << 30));
+        assert_eq!(held.bytes(), 0, "what was counted is given back");
+    }
+
+    #[test]
+    fn levels_are_three_quarters_and_all() {
+        let of = |used| Level::of(used, 400);
+        assert_eq!([of(0), of(299)], [Level::Free; 2]);
+        assert_eq!([of(300), of(399)], [Level::Tight; 2]);
+        assert_eq!([of(400), of(9_000)], [Level::Full; 2]);
+        assert_eq!(Level::of(usize::MAX, 0), Level::Free);
+    }
+
+    #[test]
+    fn a_push_has_room_in_the_part_or_in_the_share() {
+        let held = Held::default();
+        assert!(held.takes(usize::MAX, usize::MAX), "without a bound");
+        held.bound(1 << 20, 8);
+        assert_eq!(held.share(), 64 << 10);
+        held.pushes.store(1 << 20, Ordering::Relaxed);
+        assert!(held.takes(1000, 0), "full, and within its share");
+        assert!(!held.takes(1000, 64 << 10));
+        held.pushes.store(100, Ordering::Relaxed);
+        assert!(held.takes(1000, 64 << 10));
+    }
+}

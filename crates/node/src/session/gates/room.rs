@@ -1,0 +1,90 @@
+//! Room on the disk and in memory.
+
+use std::sync::atomic::Ordering;
+
+use super::{Check, Refusal, error};
+use crate::clients::{Kind, Pause, PauseKind};
+use crate::clock;
+use crate::command::Flags;
+use crate::memory::held::Level;
+use crate::session::{Auth, Session};
+
+/// Redis' text.
+const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+/// How long a command waits at most before it looks again whether there is memory.
+const LOOK_NS: u64 = 30_000_000;
+
+/// A database above `max-db-size` does not grow.
+pub(super) fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
+    let limit = u64::from(check.config.max_db_size) << 30;
+    if limit > 0
+        && check.command.may_grow()
+        && check.node.used_bytes.load(Ordering::Relaxed) > limit
+    {
+        return error("ERR write command not allowed when reached max-db-size.");
+    }
+    Ok(())
+}
+
+/// Above `maxmemory` nothing is written. Where connections hold all of their part, one that holds
+/// more than its share waits, and what may take any amount does.
+pub(super) fn memory(check: &Check<'_>) -> Result<(), Refusal> {
+    if !concerns(check) {
+        return Ok(());
+    }
+    let (memory, command) = (&check.node.memory, check.command);
+    if memory.is_over() && command.may_grow() {
+        return refused(check);
+    }
+    let takes_any = command.flags.has(Flags::RUNS_QUEUE) || command.flags.has(Flags::SCRIPT);
+    if memory.level() == Level::Full
+        && (takes_any || command.is_data() && takes_much(check.session, memory.share()))
+    {
+        return Err(wait());
+    }
+    Ok(())
+}
+
+/// As Redis: above `maxmemory` nothing is queued either, be it a read.
+pub(super) fn memory_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
+    if !concerns(check) {
+        return Ok(());
+    }
+    let memory = &check.node.memory;
+    if memory.is_over() {
+        return refused(check);
+    }
+    if memory.level() == Level::Full && takes_much(check.session, memory.share()) {
+        return Err(wait());
+    }
+    Ok(())
+}
+
+/// Where memory is bounded, for clients; peers and replicas go on.
+fn concerns(check: &Check<'_>) -> bool {
+    check.node.memory.is_bounded() && is_bound_in_memory(check.session)
+}
+
+/// Whether what it holds is bounded where memory is: a client's, not a peer's.
+pub fn is_bound_in_memory(session: &Session) -> bool {
+    session.auth != Auth::Peer && session.client.kind() != Kind::Replica
+}
+
+fn takes_much(session: &Session, share: usize) -> bool {
+    let client = &session.client;
+    client.charged.load(Ordering::Relaxed) > share || client.asks_much.load(Ordering::Relaxed)
+}
+
+fn refused(check: &Check<'_>) -> Result<(), Refusal> {
+    check.node.memory.refused.fetch_add(1, Ordering::Relaxed);
+    error(OOM)
+}
+
+fn wait() -> Refusal {
+    Refusal::Wait(until_there_is_room())
+}
+
+/// Until the slowest readers have read, or are closed.
+pub fn until_there_is_room() -> Pause {
+    Pause { kind: PauseKind::Write, until_ns: clock::boottime_ns() + LOOK_NS }
+}
