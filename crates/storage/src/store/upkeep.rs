@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rocksdb::wal::WalFileType;
 
-use crate::{Error, Family, Store, cache, engine};
+use crate::{Error, Store, cache, engine};
 
 impl Store {
     /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
@@ -48,6 +48,11 @@ impl Store {
     /// I/O errors.
     pub fn settle(&self) -> Result<(), Error> {
         let inner = &*self.inner;
+        if !self.is_holding() {
+            return Ok(());
+        }
+        // One that is made meanwhile would keep the options of before.
+        let _late = self.hold_late();
         if !inner.is_holding.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -59,10 +64,10 @@ impl Store {
                 if inner.options.disable_auto_compactions { "true" } else { "false" },
             ),
         ];
-        for family in Family::ALL {
+        for family in self.families() {
             inner
                 .db
-                .set_options_cf(self.cf(family)?, &options)
+                .set_options_cf(&self.cf(family)?, &options)
                 .map_err(|error| Error::engine("set options of a family", error))?;
         }
         engine::set_log_size(&inner.db, inner.options.max_total_wal_size)
@@ -78,10 +83,10 @@ impl Store {
         if self.is_holding() {
             return Err(Error::Unsettled);
         }
-        for family in Family::ALL {
+        for family in self.families() {
             self.inner
                 .db
-                .flush_cf(self.cf(family)?)
+                .flush_cf(&self.cf(family)?)
                 .map_err(|error| Error::engine("flush memtables", error))?;
         }
         Ok(())
