@@ -426,11 +426,7 @@ fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
-    let limit = u64::from(check.config.max_db_size) << 30;
-    if limit > 0
-        && check.command.may_grow()
-        && check.node.used_bytes.load(std::sync::atomic::Ordering::Relaxed) > limit
-    {
+    if check.command.may_grow() && check.node.has_reached_its_size(check.config) {
         return error("ERR write command not allowed when reached max-db-size.");
     }
     Ok(())
