@@ -173,6 +173,8 @@ fn unquoted(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn filter(conditions: &[&str]) -> Result<Filter, NoFilter> {
@@ -240,5 +242,15 @@ mod tests {
             assert_eq!(filter(nothing), Err(NoFilter::NoMatcher), "{nothing:?}");
         }
         assert_eq!(filter(&["floor=()"]).unwrap().required().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_condition_panics(text in "[ab=!()',\"\\PC]{0,20}") {
+            let mut filter = Filter::default();
+            if filter.add(text.as_bytes()).is_ok() {
+                let _ = filter.admits(&[(b"a".to_vec(), b"b".to_vec())]);
+            }
+        }
     }
 }
