@@ -9,7 +9,8 @@ fn main() {
     let crate_dir = std::env::var("DEP_ROCKSDB_CARGO_MANIFEST_DIR").unwrap_or_default();
     let rocksdb = std::path::Path::new(&crate_dir).join("rocksdb");
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++20").file("memtable/rep.cc").file("native/cache.cc");
+    build.cpp(true).std("c++20");
+    build.file("memtable/rep.cc").file("native/cache.cc").file("native/family.cc");
     build.flag("-isystem").flag(rocksdb.join("include")).flag("-isystem").flag(&rocksdb);
     // What a class of RocksDB's is derived from must be compiled as RocksDB was.
     for flag in ["-fno-rtti", "-fno-builtin-memcmp", "-include", "cstdint"] {

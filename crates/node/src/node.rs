@@ -16,7 +16,7 @@ use topology::{Cluster, Topology};
 use crate::backup::state::Backups;
 use crate::clients::Clients;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Values};
 use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
@@ -107,6 +107,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// DEBUG DBSIZE-LIMIT: it is to be taken for more than `max-db-size`.
+    pub counts_as_full: AtomicBool,
     /// RDB LOAD.
     pub loads: crate::rdb_load::Loads,
     /// Of the disk that the data folder is on, at the last look.
@@ -212,6 +214,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            counts_as_full: AtomicBool::new(false),
             loads: crate::rdb_load::Loads::default(),
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
@@ -257,6 +260,13 @@ impl Node {
     /// Whether the node serves under leases: then a missing one counts as expired.
     pub fn is_lease_blocking(mode: LeaseMode) -> bool {
         matches!(mode, LeaseMode::BlockWrite | LeaseMode::BlockAll)
+    }
+
+    /// Whether the database is larger than it may be, and what may grow is refused.
+    pub fn has_reached_its_size(&self, config: &Values) -> bool {
+        let limit = u64::from(config.max_db_size) << 30;
+        let is_larger = limit > 0 && self.used_bytes.load(Ordering::Relaxed) > limit;
+        is_larger || self.counts_as_full.load(Ordering::Relaxed)
     }
 
     /// Whether a data command may run, or its answer may leave, as far as the lease goes. Replicas

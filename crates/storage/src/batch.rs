@@ -82,6 +82,18 @@ pub enum Record<'a> {
     LogData(&'a [u8]),
 }
 
+impl Record<'_> {
+    /// Where it is; log data is nowhere.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Put { family, .. }
+            | Self::Delete { family, .. }
+            | Self::DeleteRange { family, .. } => Some(*family),
+            Self::LogData(_) => None,
+        }
+    }
+}
+
 /// Header of a batch: (sequence, count).
 pub fn header(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     let (Some(sequence), Some(count)) =
@@ -221,6 +233,8 @@ impl Mark {
 pub struct Writer {
     bytes: Vec<u8>,
     count: u32,
+    /// A record was of a family that is made late; it may have been taken back since.
+    has_named_late: bool,
 }
 
 impl Writer {
@@ -228,7 +242,13 @@ impl Writer {
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { bytes: buffer, count: 0 }
+        Self { bytes: buffer, count: 0, has_named_late: false }
+    }
+
+    /// Whether a record is of a family that is made late ([`Family::is_late`]).
+    pub fn names_late(&self) -> bool {
+        let is_late = |record: Record<'_>| record.family().is_some_and(Family::is_late);
+        self.has_named_late && self.records_from(0).map_while(Result::ok).any(is_late)
     }
 
     /// Records so far, log data not counted.
@@ -311,7 +331,10 @@ impl Writer {
         match family {
             Family::Default => self.bytes.push(plain),
             // Ids are below 128, so the varint is one byte.
-            _ => self.bytes.extend_from_slice(&[with_family, family.id()]),
+            _ => {
+                self.has_named_late |= family.is_late();
+                self.bytes.extend_from_slice(&[with_family, family.id()]);
+            }
         }
     }
 
@@ -358,7 +381,9 @@ mod tests {
         assert_eq!(parse(&wrong_count), Err(BatchError::WrongCount { header: 2, found: 1 }));
         let mut wrong_family = good.clone();
         wrong_family[13] = 7;
-        assert_eq!(parse(&wrong_family), Err(BatchError::UnknownFamily(7)));
+        assert_eq!(parse(&wrong_family), Ok((0, 1)), "it may be made late");
+        wrong_family[13] = 8;
+        assert_eq!(parse(&wrong_family), Err(BatchError::UnknownFamily(8)));
         let mut merge = good.clone();
         merge[12] = 2;
         assert_eq!(parse(&merge), Err(BatchError::UnknownTag(2)));
@@ -374,6 +399,21 @@ mod tests {
         assert_eq!(range(b"a", b"b"), Ok((0, 2)));
         assert_eq!(range(b"a", b"a"), Ok((0, 2)));
         assert_eq!(range(b"b", b"a"), Err(BatchError::ReversedRange));
+    }
+
+    #[test]
+    fn a_late_family_is_named_until_its_records_are_taken_back() {
+        let mut writer = Writer::new(Vec::new());
+        writer.put(Family::Metadata, &[b"k"], &[b"v"]);
+        assert!(!writer.names_late());
+        let mark = writer.mark();
+        writer.delete(Family::Index, b"k");
+        assert!(writer.names_late());
+        writer.rollback(mark);
+        assert!(!writer.names_late());
+        writer.delete_range(Family::Index, b"a", b"b");
+        assert!(writer.names_late());
+        assert_eq!(parse(&writer.finish().clone()), Ok((0, 2)));
     }
 
     proptest! {

@@ -48,7 +48,7 @@ pub fn of(bytes: &[u8], cluster: bool) -> impl Iterator<Item = Change<'_>> {
     batch::records(bytes).map_while(Result::ok).filter_map(move |record| {
         let (family, key, value) = match record {
             Record::LogData(_) => return None,
-            Record::DeleteRange { family: Family::Propagate, .. } => return None,
+            Record::DeleteRange { family: Family::Propagate | Family::Index, .. } => return None,
             Record::DeleteRange { family: Family::Metadata, begin, end } => {
                 return Some(Change::Range { namespace: namespace_of_range(begin, end) });
             }
@@ -80,7 +80,8 @@ pub fn of(bytes: &[u8], cluster: bool) -> impl Iterator<Item = Change<'_>> {
                 Some(if is_group { Change::Group(name) } else { Change::Part(name) })
             }
             Family::Propagate if key == NAMESPACES => value.map(Change::Namespaces),
-            Family::Propagate | Family::Pubsub | Family::Search => None,
+            // What leads to keys changes none.
+            Family::Propagate | Family::Pubsub | Family::Search | Family::Index => None,
         }
     })
 }
@@ -133,7 +134,7 @@ pub(crate) fn outcomes(
                     let (namespace, _) = split_namespace(prefix)?;
                     Some(Name { namespace, key })
                 }),
-            Family::Propagate | Family::Pubsub | Family::Search => None,
+            Family::Propagate | Family::Pubsub | Family::Search | Family::Index => None,
         };
         let Some(id) = name.map(|name| name.id()) else { continue };
         match found.iter_mut().find(|(known, _)| **known == *id) {

@@ -143,12 +143,13 @@ pub(crate) fn descriptors(
     cache: &Cache,
     filters: &Filters,
 ) -> Result<Vec<ColumnFamilyDescriptor>, Error> {
-    let mut names: Vec<String> = Family::ALL.iter().map(|f| f.name().to_owned()).collect();
+    let mut names: Vec<String> = Family::FIRST.iter().map(|f| f.name().to_owned()).collect();
     if dir.join("CURRENT").exists() {
-        // Families of later versions must be opened too, though nothing here touches them.
+        // One that was made late must be opened too, and those of later versions, though nothing
+        // here touches these.
         let on_disk = DB::list_cf(database, dir)
             .map_err(|error| Error::engine("list column families", error))?;
-        names.extend(on_disk.into_iter().filter(|n| Family::ALL.iter().all(|f| f.name() != n)));
+        names.extend(on_disk.into_iter().filter(|n| Family::FIRST.iter().all(|f| f.name() != n)));
     }
     let with_options = |name: String| {
         let known = Family::ALL.into_iter().find(|f| f.name() == name);
@@ -188,6 +189,7 @@ pub(crate) fn family(
             cf.set_compaction_filter_factory(filters.factory(FilterKind::Propagate));
         }
         Family::Search => {}
+        Family::Index => cf.set_compaction_filter_factory(filters.factory(FilterKind::Index)),
     }
     cf
 }

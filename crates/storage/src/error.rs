@@ -151,7 +151,20 @@ impl Error {
     /// Wraps an error of RocksDB. `action` is verb and object, lower case.
     pub(crate) fn engine(action: &'static str, error: rocksdb::Error) -> Self {
         let kind = error.kind();
-        let message = error.into_string();
+        Self::of_kind(action, kind, error.into_string())
+    }
+
+    /// Wraps what RocksDB says without the binding: a text that begins with its kind.
+    pub(crate) fn engine_text(action: &'static str, message: String) -> Self {
+        let kind = match message.split(':').next() {
+            Some("IO error") => rocksdb::ErrorKind::IOError,
+            Some("Corruption") => rocksdb::ErrorKind::Corruption,
+            _ => rocksdb::ErrorKind::Unknown,
+        };
+        Self::of_kind(action, kind, message)
+    }
+
+    fn of_kind(action: &'static str, kind: rocksdb::ErrorKind, message: String) -> Self {
         match kind {
             rocksdb::ErrorKind::IOError if message.contains("No space left") => {
                 Self::NoSpace { action }

@@ -1,4 +1,7 @@
 //! Column families. Their ids are part of every write batch, hence of the WAL and of the replication stream.
+//!
+//! A database has the first seven of them from its beginning. The eighth is made when something is
+//! first put into it: a Kvrocks from before September 2025 opens no database that has it.
 
 /// A column family; the discriminant is its id in write batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,12 +21,14 @@ pub enum Family {
     Stream = 5,
     /// Index definitions and index data of FT.*.
     Search = 6,
+    /// From labels to time series; made when it is first needed.
+    Index = 7,
 }
 
 impl Family {
-    /// All families in the order of their ids. RocksDB numbers families in the order of creation, so a new directory
-    /// must create them in exactly this order.
-    pub const ALL: [Self; 7] = [
+    /// Those that every database has, in the order of their ids. RocksDB numbers families in the
+    /// order of creation, so a new directory must create them in exactly this order.
+    pub const FIRST: [Self; 7] = [
         Self::Default,
         Self::Metadata,
         Self::ZsetScore,
@@ -32,6 +37,23 @@ impl Family {
         Self::Stream,
         Self::Search,
     ];
+
+    /// All families in the order of their ids.
+    pub const ALL: [Self; 8] = [
+        Self::Default,
+        Self::Metadata,
+        Self::ZsetScore,
+        Self::Pubsub,
+        Self::Propagate,
+        Self::Stream,
+        Self::Search,
+        Self::Index,
+    ];
+
+    /// Whether it is made when it is first needed.
+    pub fn is_late(self) -> bool {
+        self == Self::Index
+    }
 
     /// Name on disk.
     pub fn name(self) -> &'static str {
@@ -43,6 +65,7 @@ impl Family {
             Self::Propagate => "propagate",
             Self::Stream => "stream",
             Self::Search => "search",
+            Self::Index => "index",
         }
     }
 

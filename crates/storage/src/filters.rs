@@ -16,13 +16,14 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 use rocksdb::{CompactionDecision, DB};
 
-use crate::Family;
 use crate::key::metadata_key_of;
 use crate::slots::Barriers;
 use crate::types::fields::{self, Form};
 use crate::types::head::Header;
 use crate::types::kind::Type;
+use crate::types::timeseries::labels;
 use crate::view::{View, Views};
+use crate::{Family, Scope};
 
 /// How long an expired key survives compaction, milliseconds.
 pub(crate) const GRACE_MS: u64 = 5 * 60 * 1000;
@@ -93,6 +94,8 @@ pub(crate) enum FilterKind {
     All,
     /// The key `script`.
     Propagate,
+    /// Ways from labels to time series that do not have them.
+    Index,
 }
 
 impl Filters {
@@ -163,6 +166,7 @@ impl FilterKind {
             Self::SubKey(_) => c"SubKeyFilter",
             Self::All => c"PubSubFilter",
             Self::Propagate => c"PropagateFilter",
+            Self::Index => c"IndexFilter",
         }
     }
 }
@@ -227,6 +231,7 @@ impl Filter {
             FilterKind::Metadata => {
                 Header::decode(value).is_some_and(|header| header.is_expired(self.before_grace()))
             }
+            FilterKind::Index => self.leads_nowhere(key) && !self.is_read(),
             FilterKind::SubKey(_) if !self.may_judge(key) => false,
             FilterKind::SubKey(family) => match self.why(key, value) {
                 None => false,
@@ -236,6 +241,39 @@ impl Filter {
                 Some(Why::Value) => self.is_old_enough(family, key, Some(value)),
             },
         }
+    }
+
+    /// Whether a way from a label leads to no series with this label. It has no version: one that
+    /// led nowhere may have been written once more since, for a series that has the label again, or
+    /// has it again once its deletion is discarded. So it is judged by what is now, where nothing is
+    /// ever discarded, and stays otherwise: a query looks at the series, and only takes longer.
+    fn leads_nowhere(&self, key: &[u8]) -> bool {
+        let has_epochs = self.shared.has_epochs.load(Ordering::Acquire);
+        if has_epochs || !matches!(self.look, Look::Now) {
+            return false;
+        }
+        let Some(way) = labels::Way::read(key) else { return false };
+        let scope = Scope { namespace: way.namespace, cluster: self.shared.cluster, now_ms: 0 };
+        match self.look_up(&scope.ns_key(way.key)) {
+            Owner::Unknown => false,
+            Owner::Dead => true,
+            Owner::Alive { version, .. } => {
+                let sub_key = scope.sub_key(way.key, version, &labels::sub_key(way.label));
+                self.value_now(Family::Default, &sub_key, |value| value != Some(way.value))
+            }
+        }
+    }
+
+    /// What `judge` makes of a value as it is now; false where it cannot be read.
+    fn value_now(
+        &self,
+        family: Family,
+        key: &[u8],
+        judge: impl FnOnce(Option<&[u8]>) -> bool,
+    ) -> bool {
+        let Some(db) = self.shared.db.get().and_then(Weak::upgrade) else { return false };
+        let Some(family) = db.cf_handle(family.name()) else { return false };
+        db.get_pinned_cf(family, key).is_ok_and(|found| judge(found.as_deref()))
     }
 
     /// Whether somebody reads at a moment before the one at which this filter looks: what is dead

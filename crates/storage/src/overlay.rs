@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::batch::{Record, Writer};
 use crate::{Direction, Family, Value};
@@ -29,7 +29,16 @@ struct Layer {
     ranges: Vec<Range>,
 }
 
-type Layers = [Arc<Layer>; Family::ALL.len()];
+/// What is known of all families.
+#[derive(Debug, Default, Clone)]
+struct Layers {
+    first: [Arc<Layer>; Family::FIRST.len()],
+    /// Few transactions write there.
+    index: Option<Arc<Layer>>,
+}
+
+/// What is known of a family that was not written to.
+static NOTHING: LazyLock<Arc<Layer>> = LazyLock::new(Arc::default);
 
 /// All uncommitted writes, as far as [`Overlay::follow`] has seen them.
 #[derive(Debug, Default)]
@@ -66,7 +75,8 @@ impl Overlay {
     }
 
     fn layer_mut(&mut self, family: Family) -> &mut Layer {
-        let [default, metadata, zset_score, pubsub, propagate, stream, search] = &mut self.layers;
+        let Layers { first, index } = &mut self.layers;
+        let [default, metadata, zset_score, pubsub, propagate, stream, search] = first;
         Arc::make_mut(match family {
             Family::Default => default,
             Family::Metadata => metadata,
@@ -75,6 +85,7 @@ impl Overlay {
             Family::Propagate => propagate,
             Family::Stream => stream,
             Family::Search => search,
+            Family::Index => index.get_or_insert_with(Arc::default),
         })
     }
 
@@ -165,7 +176,7 @@ impl Overlay {
 }
 
 fn layer(layers: &Layers, family: Family) -> &Arc<Layer> {
-    let [default, metadata, zset_score, pubsub, propagate, stream, search] = layers;
+    let [default, metadata, zset_score, pubsub, propagate, stream, search] = &layers.first;
     match family {
         Family::Default => default,
         Family::Metadata => metadata,
@@ -174,6 +185,7 @@ fn layer(layers: &Layers, family: Family) -> &Arc<Layer> {
         Family::Propagate => propagate,
         Family::Stream => stream,
         Family::Search => search,
+        Family::Index => layers.index.as_ref().unwrap_or(&NOTHING),
     }
 }
 

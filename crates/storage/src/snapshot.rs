@@ -72,7 +72,8 @@ impl<'a> Snapshot<'a> {
             Lookup::Unknown => {}
         }
         let (store, options) = (self.store, self.options());
-        let found = store.db().get_pinned_cf_opt(store.cf(family)?, key, &options);
+        let Some(cf) = store.cf_to_read(family)? else { return Ok(None) };
+        let found = store.db().get_pinned_cf_opt(&cf, key, &options);
         let found = found.map_err(|error| Error::engine("read a key at a snapshot", error))?;
         budget::found(found.as_ref().map_or(0, |value| value.len()));
         Ok(found.map(Value::pinned))
@@ -90,8 +91,8 @@ impl<'a> Snapshot<'a> {
         budget::step(keys.len() as u64)?;
         let (options, keys) = (self.options(), keys.iter().map(AsRef::as_ref));
         let store = self.store;
-        let cf = store.cf(family)?;
-        let found = store.db().batched_multi_get_cf_slice_opt(cf, keys, false, &options);
+        let Some(cf) = store.cf_to_read(family)? else { return Ok(keys.map(|_| None).collect()) };
+        let found = store.db().batched_multi_get_cf_slice_opt(&cf, keys, false, &options);
         let found = taken(ACTION, found)?;
         found.ok_or_else(|| Error::corrupt(ACTION, "they were given up"))
     }
@@ -117,8 +118,11 @@ impl<'a> Snapshot<'a> {
         }
         budget::step(keys.len() as u64)?;
         let (options, keys) = (few(self.options()), keys.iter().map(AsRef::as_ref));
-        let (store, cf) = (self.store, self.store.cf(family)?);
-        taken(ACTION, store.db().batched_multi_get_cf_slice_opt(cf, keys, false, &options))
+        let store = self.store;
+        let Some(cf) = store.cf_to_read(family)? else {
+            return Ok(Some(keys.map(|_| None).collect()));
+        };
+        taken(ACTION, store.db().batched_multi_get_cf_slice_opt(&cf, keys, false, &options))
     }
 
     /// As [`Read::scan`], for as long as the database is open.

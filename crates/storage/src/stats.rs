@@ -165,7 +165,7 @@ impl Store {
             live_versions: self.sum("rocksdb.num-live-versions")?,
             super_versions: self.sum("rocksdb.current-super-version-number")?,
         };
-        for family in Family::ALL {
+        for family in self.families() {
             stats.families.push(self.family_stats(family)?);
         }
         let files = self
@@ -221,14 +221,14 @@ impl Store {
 
     /// A numeric property of all families together.
     fn sum(&self, name: &str) -> Result<u64, Error> {
-        Family::ALL.into_iter().map(|family| self.number(family, name)).sum()
+        self.families().map(|family| self.number(family, name)).sum()
     }
 
     /// A property as text; empty where RocksDB does not have it.
     fn property(&self, family: Family, name: &str) -> Result<String, Error> {
         let property = self
             .db()
-            .property_value_cf(self.cf(family)?, name)
+            .property_value_cf(&self.cf(family)?, name)
             .map_err(|error| Error::engine("read a property", error))?;
         Ok(property.unwrap_or_default())
     }

@@ -24,6 +24,7 @@ use crate::{
 };
 use close::ClosedFlag;
 use failure::Failure;
+use late::Late;
 use waits::{LogWaits, Step};
 
 pub use close::{CloseError, CloseWatch};
@@ -40,6 +41,8 @@ pub struct Store {
 type PublishHook = Box<dyn Fn(u64) + Send + Sync>;
 
 pub(crate) struct Inner {
+    /// Before `db`, which it points into.
+    late: Late,
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
@@ -111,8 +114,11 @@ impl Store {
         let meters = Meters::attach(&mut db_options);
         let memtables = sizes::count_memtables(&mut db_options);
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
+        let is_strange = |name: &&str| Family::ALL.iter().all(|family| family.name() != *name);
+        let late = Late::new(descriptors.iter().map(|found| found.name()).find(is_strange));
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
+        late::check(&db)?;
         if options.hold_tail {
             engine::hold_logs(&db, &options, dir)?;
         } else {
@@ -134,6 +140,7 @@ impl Store {
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
+            late,
             db,
             cache,
             memtables,
@@ -292,6 +299,9 @@ impl Store {
             return Err(Error::OutOfSequence { expected, found });
         }
         let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
+        if effect.names_late {
+            self.make_late()?;
+        }
         self.inner.filters.barriers().note(effect.marks.iter().map(|(mark, _)| mark), found);
         let last = self.append_locked(&batch, &mut hot)?;
         self.note(effect)?;
@@ -309,11 +319,19 @@ impl Store {
     /// # Errors
     /// I/O errors.
     pub fn checkpoint(&self, dir: &Path) -> Result<u64, Error> {
-        let published = self.publish()?;
-        Checkpoint::new(&*self.inner.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(dir, u64::MAX))
-            .map_err(|error| Error::engine("make a checkpoint", error))?;
-        Ok(published)
+        loop {
+            let had_late = self.has_late();
+            let published = self.publish()?;
+            Checkpoint::new(&*self.inner.db)
+                .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(dir, u64::MAX))
+                .map_err(|error| Error::engine("make a checkpoint", error))?;
+            if self.has_late() == had_late {
+                return Ok(published);
+            }
+            // Its log may name a family that was made when its list of families was copied already.
+            std::fs::remove_dir_all(dir)
+                .map_err(|error| Error::io("remove a checkpoint", &error))?;
+        }
     }
 
     /// Compacts `[lower, upper)` of every family; empty bounds are open. Blocks until done.
@@ -322,8 +340,8 @@ impl Store {
     /// If a family is missing. RocksDB reports failures of the work itself as background errors.
     pub fn compact(&self, lower: &[u8], upper: &[u8]) -> Result<(), Error> {
         let bound = |key| Some(key).filter(|key: &&[u8]| !key.is_empty());
-        for family in Family::ALL {
-            self.inner.db.compact_range_cf(self.cf(family)?, bound(lower), bound(upper));
+        for family in self.families() {
+            self.inner.db.compact_range_cf(&self.cf(family)?, bound(lower), bound(upper));
         }
         Ok(())
     }
@@ -334,13 +352,6 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
-    }
-
-    pub(crate) fn cf(&self, family: Family) -> Result<&rocksdb::ColumnFamily, Error> {
-        self.inner.db.cf_handle(family.name()).ok_or(Error::Engine {
-            action: "find a column family",
-            message: family.name().to_owned(),
-        })
     }
 
     /// The one place where the history grows, together with [`Store::write_raw`]. Returns the sequence number of the
@@ -393,16 +404,22 @@ impl Store {
     pub(crate) fn cursor(
         &self,
         family: Family,
-        (lower, upper): (&[u8], &[u8]),
+        bounds: (&[u8], &[u8]),
         direction: Direction,
         overlay: Option<OverlaySlice>,
         mut options: ReadOptions,
     ) -> Result<Cursor<'_>, Error> {
+        const NOTHING: (&[u8], &[u8]) = (b"\0", b"\0");
+        // Where a family is not there yet, as much is found as between two equal bounds.
+        let (cf, (lower, upper)) = match self.cf_to_read(family)? {
+            Some(cf) => (cf, bounds),
+            None => (self.cf(Family::Search)?, NOTHING),
+        };
         options.set_iterate_lower_bound(lower);
         if !upper.is_empty() {
             options.set_iterate_upper_bound(upper);
         }
-        let iterator = self.inner.db.raw_iterator_cf_opt(self.cf(family)?, options);
+        let iterator = self.inner.db.raw_iterator_cf_opt(&cf, options);
         Ok(Cursor::new(iterator, direction, overlay))
     }
 }
@@ -419,6 +436,7 @@ mod bound;
 mod close;
 mod epochs;
 mod failure;
+mod late;
 pub(crate) mod reads;
 mod sizes;
 #[cfg(test)]

@@ -190,6 +190,9 @@ impl<'a> Txn<'a> {
         if writer.is_empty() {
             return Ok(None);
         }
+        if writer.names_late() {
+            store.make_late()?;
+        }
         let batch = writer.finish();
         let sequence = store.append(batch)?;
         tell(batch);

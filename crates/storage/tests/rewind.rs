@@ -174,6 +174,38 @@ fn check(dir: &Path, fork: u64, successor: &Store) {
     store.close().unwrap();
 }
 
+/// RocksDB's MANIFEST knows of it, and is not rewound: it stays, without the records.
+#[test]
+fn a_family_that_was_made_behind_the_fork_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("db"), dir.path().join("new"));
+    let master = open(&old);
+    master.open_epoch(1, EpochId::from_random(1), 0).unwrap();
+    write_all(&master, 0..50, "common");
+    master.checkpoint(&new).unwrap();
+    let lead = |store: &Store, value: &[u8]| {
+        let mut txn = store.txn();
+        txn.put(Family::Index, b"way", value);
+        txn.commit().unwrap();
+        store.publish().unwrap();
+    };
+    lead(&master, b"discarded");
+    write_all(&master, 50..60, "discarded");
+    let successor = open(&new);
+    successor.open_epoch(2, EpochId::from_random(2), 0).unwrap();
+    write_all(&successor, 50..55, "kept");
+    let Fork::At(fork) = fork(&master.position(), &successor.position()) else {
+        panic!("no fork");
+    };
+    master.close().unwrap();
+    assert!(run(dir.path(), fork).unwrap().discarded.is_some());
+    let rewound = open(&old);
+    assert!(rewound.get(Family::Index, b"way").unwrap().is_none());
+    rewound.close().unwrap();
+    lead(&successor, b"kept");
+    check(dir.path(), fork, &successor);
+}
+
 #[test]
 fn a_rewind_is_exact_and_keeps_what_it_cuts_off() {
     let pair = Pair::make(400, 300);

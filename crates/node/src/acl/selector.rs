@@ -286,7 +286,8 @@ impl Selector {
         Ok(())
     }
 
-    /// Whether of every key something may be read: what SORT's patterns may touch is not declared.
+    /// Whether of every key something may be read: what SORT's patterns and labels of time series
+    /// lead to is not declared.
     pub(super) fn reads_everything(&self) -> bool {
         self.all_keys || self.keys.iter().any(|pattern| pattern.read && pattern.text == b"*")
     }

@@ -109,12 +109,12 @@ impl User {
     /// What it may not, by the selector that allows most.
     pub fn check(&self, row: &Row, words: &[&[u8]]) -> Result<(), Denied> {
         let mut worst = match self.root.check(row, words) {
-            Ok(()) => return self.check_sort(row, words),
+            Ok(()) => return self.check_unnamed(row, words),
             Err(denied) => denied,
         };
         for selector in &self.selectors {
             match selector.check(row, words) {
-                Ok(()) => return self.check_sort(row, words),
+                Ok(()) => return self.check_unnamed(row, words),
                 // Closer to being allowed is what is told.
                 Err(denied) if matches!(worst, Denied::Command(_)) => worst = denied,
                 Err(_) => {}
@@ -123,19 +123,22 @@ impl User {
         Err(worst)
     }
 
-    fn check_sort(&self, row: &Row, words: &[&[u8]]) -> Result<(), Denied> {
-        if !matches!(row.name, "sort" | "sort_ro") {
-            return Ok(());
-        }
+    /// Whether it may read of keys that its words do not name.
+    fn check_unnamed(&self, row: &Row, words: &[&[u8]]) -> Result<(), Denied> {
         let mut selectors = std::iter::once(&self.root).chain(&self.selectors);
-        let pattern = words.windows(2).skip(2).find_map(|pair| match pair {
-            [word, pattern] => {
-                let is_by = word.eq_ignore_ascii_case(b"by") && pattern.contains(&b'*');
-                let is_get = word.eq_ignore_ascii_case(b"get") && *pattern != b"#";
-                (is_by || is_get).then_some(*pattern)
-            }
+        let pattern = match row.name {
+            "sort" | "sort_ro" => words.windows(2).skip(2).find_map(|pair| match pair {
+                [word, pattern] => {
+                    let is_by = word.eq_ignore_ascii_case(b"by") && pattern.contains(&b'*');
+                    let is_get = word.eq_ignore_ascii_case(b"get") && *pattern != b"#";
+                    (is_by || is_get).then_some(*pattern)
+                }
+                _ => None,
+            }),
+            // Series are found by their labels, whatever their keys are.
+            "ts.mget" | "ts.mrange" | "ts.mrevrange" | "ts.queryindex" => Some(b"*".as_slice()),
             _ => None,
-        });
+        };
         match pattern {
             // The one that allows the command has to allow what it looks up, too.
             Some(pattern)

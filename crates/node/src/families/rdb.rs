@@ -15,7 +15,6 @@ use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
@@ -203,8 +202,7 @@ impl Load<'_> {
 
     /// Refuses what would grow a database that is as large as it may be.
     fn has_room(&self, config: &Values) -> Result<()> {
-        let limit = u64::from(config.max_db_size) << 30;
-        if limit > 0 && self.node.used_bytes.load(Ordering::Relaxed) > limit {
+        if self.node.has_reached_its_size(config) {
             return Err(Error::text("ERR the database has reached max-db-size"));
         }
         Ok(())

@@ -13,6 +13,7 @@ mod odd;
 mod rewrite;
 mod usage;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use resp::Protocol;
@@ -234,12 +235,15 @@ const DEBUG_HELP: &[&str] = &[
     "    Stop serving for <seconds>. Decimals allowed.",
     "PROTOCOL <type>",
     "    Answer with a value of that type of RESP.",
+    "DBSIZE-LIMIT <0|1>",
+    "    Refuse what may grow, as if max-db-size were reached, or take that back.",
     "HELP",
     "    Print this help.",
 ];
 
 #[rustfmt::skip]
 const DEBUG: &[Command] = &[
+    debug("debug|dbsize-limit", 3, debug_dbsize_limit),
     debug("debug|help",     2, debug_help),
     debug("debug|protocol", 3, debug_protocol),
     debug("debug|sleep",    3, debug_sleep),
@@ -252,6 +256,20 @@ const fn debug(name: &'static str, arity: i8, handler: SessionHandler) -> Comman
 
 fn debug_help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(reply.help(DEBUG_HELP).into())
+}
+
+fn debug_dbsize_limit(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let is_full = match args.bytes()? {
+        b"0" => false,
+        b"1" => true,
+        _ => return Err(Error::err("invalid debug dbsize-limit value")),
+    };
+    cx.node.counts_as_full.store(is_full, Ordering::Relaxed);
+    Ok(reply.ok().into())
 }
 
 fn debug_sleep(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {

@@ -21,6 +21,21 @@ fn tenant(shell: &mut Shell, token: &str) -> usize {
 }
 
 #[test]
+fn each_token_finds_its_own_series() {
+    let mut shell = shell();
+    let (a, b) = (tenant(&mut shell, "tok1"), tenant(&mut shell, "tok2"));
+    assert_eq!(shell.run("TS.CREATE s LABELS room 1"), "+OK");
+    assert_eq!(shell.run_as(a, "TS.CREATE t LABELS room 1"), "+OK");
+    assert_eq!(shell.run("TS.QUERYINDEX room=1"), "*1 $1 s");
+    assert_eq!(shell.run_as(a, "TS.QUERYINDEX room=1"), "*1 $1 t");
+    assert_eq!(shell.run_as(b, "TS.QUERYINDEX room=1"), "*0");
+    // The way goes with its series.
+    assert_eq!(shell.run_as(a, "MOVEX t tok2"), ":1");
+    assert_eq!(shell.run_as(a, "TS.QUERYINDEX room=1"), "*0");
+    assert_eq!(shell.run_as(b, "TS.QUERYINDEX room=1"), "*1 $1 t");
+}
+
+#[test]
 fn each_token_sees_its_own_keys() {
     let mut shell = shell();
     shell.follow();

@@ -174,6 +174,102 @@ fn batches_are_those_of_kvrocks() {
     }
 }
 
+#[test]
+fn batches_with_labels_are_those_of_kvrocks() {
+    let mut shell = Shell::new();
+    let (log, made) = ("log 13", "log 13 createTimeSeries");
+    let (metadata, label, way) = ("put metadata", "put default", "put index");
+    let (no_label, no_way) = ("delete default", "delete index");
+    let written = shell.written_by("TS.CREATE a LABELS room 1 floor 2");
+    assert_eq!(written, [made, metadata, label, label, way, way]);
+    let written = shell.written_by("TS.ADD b 1 1 LABELS room 1");
+    assert_eq!(written, [made, metadata, label, way, log, "put default", metadata]);
+    let written = shell.written_by("TS.ALTER a LABELS room 3 floor 2");
+    assert_eq!(written, [log, no_label, no_way, label, way]);
+    let written = shell.written_by("TS.ALTER a RETENTION 5 LABELS");
+    assert_eq!(written, [log, metadata, log, no_label, no_way, no_label, no_way]);
+    let written = shell.written_by("RENAME b c");
+    let carried = ["put default", label, no_way, way];
+    assert_eq!(written, [&[log, "delete metadata", metadata][..], &carried].concat());
+    // Labels are given to what is made, and to nothing else.
+    for command in ["TS.ALTER a LABELS", "TS.CREATE a LABELS x y", "TS.ALTER none LABELS x y"] {
+        assert_eq!(shell.written_by(command), Vec::<String>::new(), "{command}");
+    }
+    assert_eq!(shell.written_by("TS.ADD a 1 1 LABELS x y"), [log, "put default", metadata]);
+}
+
+/// Three series: of room 1 and of room 2 on floor 2, and one of room 1.
+fn labelled() -> Shell {
+    let mut shell = Shell::new();
+    shell.follow();
+    for (command, reply) in [
+        ("TS.CREATE a LABELS room 1 floor 2", "+OK"),
+        ("TS.ADD b 10 5 LABELS room 1", ":10"),
+        ("TS.INCRBY c 3 TIMESTAMP 20 LABELS room 2 floor 2", ":20"),
+    ] {
+        assert_eq!(shell.run(command), reply, "{command}");
+    }
+    shell
+}
+
+#[test]
+fn series_are_found_by_their_labels_at_the_master_its_replica_and_after_a_restart() {
+    let mut shell = labelled();
+    assert_eq!(shell.run("TS.QUERYINDEX floor=2"), "*2 $1 a $1 c");
+    assert_eq!(shell.run("TS.QUERYINDEX room=(1,2) floor="), "*1 $1 b");
+    assert_eq!(shell.run("TS.MGET FILTER room=1"), "*2 *3 $1 a *0 *0 *3 $1 b *0 *1 *2 :10 $1 5");
+    shell.assert_replica_is_equal();
+    let before = shell.pairs();
+    shell.restart();
+    assert_eq!(shell.pairs(), before);
+    assert_eq!(shell.run("TS.QUERYINDEX floor=2"), "*2 $1 a $1 c");
+    for command in ["DEL a", "RENAME b a", "COPY a d", "TS.ALTER c LABELS room 3"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("TS.QUERYINDEX room=1"), "*2 $1 a $1 d");
+    assert_eq!(shell.run("TS.QUERYINDEX floor=2"), "*0");
+    assert_eq!(shell.run("PEXPIRE d 10"), ":1");
+    shell.advance(11);
+    assert_eq!(shell.run("TS.QUERYINDEX room=1"), "*1 $1 a");
+    assert_eq!(shell.run("FLUSHDB"), "+OK");
+    assert_eq!(shell.run("TS.QUERYINDEX room=(1,2,3)"), "*0");
+    shell.assert_replica_is_equal();
+}
+
+/// Before anything has a label there is no family for them, and nothing is found.
+#[test]
+fn no_series_with_labels_are_found_where_there_are_none() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("TS.CREATE a"), "+OK");
+    for command in ["TS.MGET FILTER room=1", "TS.MRANGE - + FILTER room=1", "TS.QUERYINDEX a=b"] {
+        assert_eq!(shell.run(command), "*0", "{command}");
+    }
+}
+
+#[test]
+fn values_have_the_form_of_the_protocol() {
+    let mut shell = labelled();
+    shell.run("HELLO 3");
+    let reply = shell.run("TS.MGET SELECTED_LABELS none FILTER room=2");
+    assert_eq!(reply, "*1 *3 $1 c *1 *2 $4 none _ *1 *2 :20 ,3");
+    let reply = shell.run("TS.MRANGE - + FILTER floor=2 GROUPBY floor REDUCE count");
+    assert_eq!(reply, "*1 *3 $7 floor=2 *0 *1 *2 :20 ,1");
+}
+
+#[test]
+fn transactions_and_scripts_find_what_they_have_made() {
+    let mut shell = labelled();
+    shell.run("MULTI");
+    for command in ["TS.CREATE d LABELS room 2", "TS.QUERYINDEX room=2", "DEL c"] {
+        assert_eq!(shell.run(command), "+QUEUED", "{command}");
+    }
+    assert_eq!(shell.run("TS.QUERYINDEX room=2"), "+QUEUED");
+    assert_eq!(shell.run("EXEC"), "*4 +OK *2 $1 c $1 d :1 *1 $1 d");
+    let script = "EVAL return\tredis.call('TS.QUERYINDEX','room=2') 0";
+    assert_eq!(shell.run(script), "*1 $1 d");
+    shell.assert_replica_is_equal();
+}
+
 const RULE: [&str; 3] =
     ["TS.CREATE s CHUNK_SIZE 2", "TS.CREATE d", "TS.CREATERULE s d AGGREGATION sum 10"];
 

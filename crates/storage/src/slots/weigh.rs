@@ -25,7 +25,7 @@ impl Store {
         for family in STAGES {
             let sizes = self
                 .db()
-                .get_approximate_sizes_cf_with_flags(self.cf(family)?, what, &ranges)
+                .get_approximate_sizes_cf_with_flags(&self.cf(family)?, what, &ranges)
                 .map_err(|error| Error::engine("weigh slots", error))?;
             for (sum, bytes) in all.iter_mut().zip(sizes) {
                 *sum = sum.saturating_add(bytes);

@@ -22,6 +22,8 @@ pub(super) struct Effect {
     pub(super) marks: Vec<(Mark, u64)>,
     /// It removes keys of the family: all is read again.
     is_unknown: bool,
+    /// It has records of a family that is made late.
+    pub(super) names_late: bool,
 }
 
 /// Reads the history from the records.
@@ -73,7 +75,9 @@ pub(super) fn effect(bytes: &[u8], first: u64, history: &History) -> Result<Effe
             }
             Record::Delete { family: Family::Propagate, .. }
             | Record::DeleteRange { family: Family::Propagate, .. } => effect.is_unknown = true,
-            Record::Put { .. } | Record::Delete { .. } | Record::DeleteRange { .. } => {}
+            Record::Put { family, .. }
+            | Record::Delete { family, .. }
+            | Record::DeleteRange { family, .. } => effect.names_late |= family.is_late(),
         }
         sequence += 1;
     }
@@ -138,7 +142,7 @@ impl Store {
 
     /// Takes over what a batch did that is written now. Under the lock of `writing`.
     pub(super) fn note(&self, effect: Effect) -> Result<(), Error> {
-        let Effect { opens, marks, is_unknown } = effect;
+        let Effect { opens, marks, is_unknown, names_late: _ } = effect;
         if is_unknown {
             self.set_history(load(&self.inner.db)?);
             self.inner.marks.set(slots::load(&self.inner.db)?);

@@ -52,10 +52,13 @@ impl Store {
         keys: impl Iterator<Item = &'k [u8]>,
         at_once: AtOnce,
     ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
-        let cf = self.cf(family)?;
+        let Some(cf) = self.cf_to_read(family)? else {
+            return Ok(Some(keys.map(|_| None).collect()));
+        };
         let options = if at_once == AtOnce::Few { &FEW } else { &ALL };
-        let found = options
-            .with(|options| self.inner.db.batched_multi_get_cf_slice_opt(cf, keys, false, options));
+        let found = options.with(|options| {
+            self.inner.db.batched_multi_get_cf_slice_opt(&cf, keys, false, options)
+        });
         taken("read keys", found)
     }
 
@@ -128,10 +131,11 @@ impl Read for Store {
             },
             _ => None,
         };
+        let Some(cf) = self.cf_to_read(family)? else { return Ok(None) };
         let found = self
             .inner
             .db
-            .get_pinned_cf(self.cf(family)?, key)
+            .get_pinned_cf(&cf, key)
             .map_err(|error| Error::engine("read a key", error))?;
         budget::found(found.as_ref().map_or(0, |value| value.len()));
         if let (Some(ticket), Some(value)) = (&missed, &found) {

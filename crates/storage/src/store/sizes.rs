@@ -2,7 +2,7 @@
 
 use rocksdb::{DB, WriteBufferManager};
 
-use crate::{Error, Family, Options, Store, engine};
+use crate::{Error, Options, Store, engine};
 
 /// No bound of the memtables: more than any machine has, and RocksDB can take seven eighths of it.
 const UNBOUNDED: usize = 1 << 50;
@@ -131,8 +131,8 @@ impl Store {
     /// Sets options of all families.
     pub(super) fn set_families(&self, options: &[(&str, &str)]) -> Result<(), Error> {
         let db: &DB = self.db();
-        Family::ALL.into_iter().try_for_each(|family| {
-            db.set_options_cf(self.cf(family)?, options)
+        self.families().try_for_each(|family| {
+            db.set_options_cf(&self.cf(family)?, options)
                 .map_err(|error| Error::engine("set options of a family", error))
         })
     }
@@ -143,7 +143,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::Read as _;
+    use crate::{Family, Read as _};
 
     const MIB: usize = 1 << 20;
 

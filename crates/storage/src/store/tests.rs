@@ -47,7 +47,7 @@ fn families_have_the_ids_of_the_log() {
         txn.put(family, b"k", family.name().as_bytes());
         txn.commit().unwrap();
         assert_eq!(
-            store.db().get_cf(store.cf(family).unwrap(), b"k").unwrap().as_deref(),
+            store.db().get_cf(&store.cf(family).unwrap(), b"k").unwrap().as_deref(),
             Some(family.name().as_bytes())
         );
     }

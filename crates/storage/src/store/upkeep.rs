@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use rocksdb::wal::WalFileType;
 
 use super::sizes;
-use crate::{Error, Family, Store, cache, engine};
+use crate::{Error, Store, cache, engine};
 
 impl Store {
     /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
@@ -52,6 +52,7 @@ impl Store {
         if !self.is_holding() {
             return Ok(());
         }
+        // Held while a family is made, too: one that is made meanwhile would keep the options of before.
         let sizes = inner.sizes.lock();
         if !inner.is_holding.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -79,10 +80,10 @@ impl Store {
         if self.is_holding() {
             return Err(Error::Unsettled);
         }
-        for family in Family::ALL {
+        for family in self.families() {
             self.inner
                 .db
-                .flush_cf(self.cf(family)?)
+                .flush_cf(&self.cf(family)?)
                 .map_err(|error| Error::engine("flush memtables", error))?;
         }
         Ok(())

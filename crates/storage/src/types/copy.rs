@@ -1,13 +1,15 @@
 //! RENAME and COPY: the value of one key, sub-keys of all families included, under another name.
 //!
-//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys. The log data is
-//! the type's. The old sub-keys stay as garbage.
+//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys, the ways from the
+//! labels of a time series. The log data is the type's. The old sub-keys stay as garbage.
 //!
 //! One deliberate difference from Kvrocks: the copy gets a version of its own. With the version of
 //! the source, sub-keys that are garbage under the destination's name from an earlier rename would
 //! come back to life (RENAME a b, remove an element of b, RENAME b a: the element is there again).
 
 use super::head::Metadata;
+use super::kind::Type;
+use super::timeseries::labels::Carried;
 use super::{CommandError, version};
 use crate::key::prefix_end;
 use crate::{At, Cursor, Direction, Family, Txn};
@@ -85,13 +87,19 @@ fn transfer(
     }
     begin(txn, from, log_data, mode);
     txn.put(Family::Metadata, &to.ns_key, &metadata.encode());
+    let mut labels = Carried::default();
     for (family, mut cursor) in cursors {
         while let Some((key, value)) = cursor.next()? {
             let sub_key = key.strip_prefix(&*from_prefix).unwrap_or_default();
             txn.put_parts(family, &[&to_prefix, sub_key], &[value]);
             txn.must_fit()?;
+            if kind == Type::TimeSeries {
+                labels.take(sub_key, value);
+            }
         }
     }
+    labels.lead(txn, Some(from).filter(|_| mode.removes_source), to);
+    txn.must_fit()?;
     Ok(true)
 }
 

@@ -84,6 +84,16 @@ fn each_key_must_match_a_pattern_with_what_is_done_to_it() {
     allows("+sort ~l* (%R~* +sort)", "SORT l BY nosort GET *");
     denies("+@all ~a*", "SORT a GET x", key("x"));
     allows("+@all %R~*", "SORT a GET x");
+    // Labels lead to series of any key.
+    for command in [
+        "TS.MGET FILTER a=b",
+        "TS.MRANGE - + FILTER a=b",
+        "TS.MREVRANGE - + FILTER a=b",
+        "TS.QUERYINDEX a=b",
+    ] {
+        denies("+@all ~a* %W~*", command, key("*"));
+        allows("+@all %R~*", command);
+    }
 }
 
 #[test]

@@ -255,6 +255,10 @@ pub(super) const DOCS: &[Doc] = &[
     doc("ts.incrby",       "",       "Adds a sample that is the last value and a number."),
     doc("ts.info",         "",       "Tells how a time series is kept and what it holds."),
     doc("ts.madd",         "",       "Adds samples to time series."),
+    doc("ts.mget",         "",       "Returns the last samples of the time series that have certain labels."),
+    doc("ts.mrange",       "",       "Lists samples of the time series that have certain labels."),
+    doc("ts.mrevrange",    "",       "Lists samples of the time series that have certain labels, last first."),
+    doc("ts.queryindex",   "",       "Lists the time series that have certain labels."),
     doc("ts.range",        "",       "Lists the samples of a time, or what they say by bucket."),
     doc("ts.revrange",     "",       "Lists the samples of a time, or of its buckets, last first."),
     // HyperLogLogs.

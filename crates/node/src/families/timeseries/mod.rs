@@ -1,10 +1,12 @@
 //! Time series. Redis 7 has none: replies and errors are Kvrocks', values in the form that the
 //! protocol of the connection has for doubles.
 //!
-//! As in the cluster mode of Kvrocks, series have no labels, and nothing looks for them. This file
-//! has the table and what concerns a series; [`range`] has what reads its samples, [`rules`] what
-//! makes one series of another.
+//! As in Kvrocks, series have labels outside of cluster mode only: the way from a label to its
+//! series has no slot. This file has the table and what concerns a series; [`range`] has what reads
+//! its samples, [`many`] what finds series by their labels, [`rules`] what makes one series of
+//! another.
 
+mod many;
 mod range;
 mod rules;
 
@@ -12,10 +14,11 @@ use std::collections::BTreeMap;
 
 use storage::types::CommandError;
 use storage::types::timeseries::{
-    self, About, Added, Adding, Aggregator, Changes, Duplicates, Sample,
+    self, About, Added, Adding, Aggregator, Changes, Duplicates, Label, Sample,
 };
+use storage::{At, Scope};
 
-use crate::command::keys::{KEY, KEYS2, Keys};
+use crate::command::keys::{KEY, KEYS2, Keys, NONE};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
 
@@ -37,6 +40,10 @@ pub const COMMANDS: &[Command] = &[
     Command::read ("ts.get",      -2, KEY, range::get),
     Command::read ("ts.range",    -4, KEY, range::range),
     Command::read ("ts.revrange", -4, KEY, range::revrange),
+    Command::read ("ts.mget",     -3, NONE, many::mget).keyspace(),
+    Command::read ("ts.mrange",   -5, NONE, many::mrange).keyspace(),
+    Command::read ("ts.mrevrange", -5, NONE, many::mrevrange).keyspace(),
+    Command::read ("ts.queryindex", -2, NONE, many::queryindex).keyspace(),
 ];
 
 fn no_series() -> Error {
@@ -73,14 +80,15 @@ fn duplicates(args: &mut Args<'_>) -> Result<Duplicates> {
 /// What the words behind the first ones say. Words that are not known are passed over, as by
 /// Kvrocks.
 #[derive(Debug, Default)]
-struct Options {
+struct Options<'a> {
     changes: Changes,
     on_duplicate: Option<Duplicates>,
     at: Option<u64>,
+    labels: Option<Vec<Label<'a>>>,
 }
 
-impl Options {
-    fn parse(args: &mut Args<'_>, now_ms: u64) -> Result<Self> {
+impl<'a> Options<'a> {
+    fn parse(args: &mut Args<'a>, scope: Scope<'_>) -> Result<Self> {
         let mut options = Self::default();
         let changes = &mut options.changes;
         while let Some(word) = args.word() {
@@ -103,21 +111,43 @@ impl Options {
                 }
                 b"DUPLICATE_POLICY" => changes.duplicates = Some(duplicates(args)?),
                 b"ON_DUPLICATE" => options.on_duplicate = Some(duplicates(args)?),
-                b"TIMESTAMP" => options.at = Some(time(args, now_ms)?),
-                b"LABELS" if !args.is_empty() => {
-                    return Err(Error::text("ERR labels of time series are not supported"));
-                }
+                b"TIMESTAMP" => options.at = Some(time(args, scope.now_ms)?),
+                b"LABELS" => options.labels = Some(labels(args, scope)?),
                 _ => {}
             }
         }
         Ok(options)
     }
+
+    fn labels(&self) -> &[Label<'a>] {
+        self.labels.as_deref().unwrap_or_default()
+    }
+
+    /// Makes a series that labels are given, if there is none.
+    fn label(&self, cx: &mut WriteCx<'_>, at: &At<'_>) -> Result<()> {
+        if !self.labels().is_empty() {
+            timeseries::create_with(&mut cx.txn, at, self.changes, self.labels())?;
+        }
+        Ok(())
+    }
+}
+
+/// Labels and their values: all that is left.
+fn labels<'a>(args: &mut Args<'a>, scope: Scope<'_>) -> Result<Vec<Label<'a>>> {
+    if scope.cluster {
+        return Err(Error::text("ERR labels of time series are not supported in cluster mode"));
+    }
+    let (labels, rest) = args.rest().as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Error::text("ERR Couldn't parse LABELS"));
+    }
+    Ok(labels.iter().map(|[label, value]| (*label, *value)).collect())
 }
 
 fn create(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
-    let options = Options::parse(args, cx.scope.now_ms)?;
-    if !timeseries::create(&mut cx.txn, &at, options.changes)? {
+    let options = Options::parse(args, cx.scope)?;
+    if !timeseries::create_with(&mut cx.txn, &at, options.changes, options.labels())? {
         return Err(Error::text("ERR key already exists"));
     }
     Ok(reply.ok())
@@ -125,9 +155,12 @@ fn create(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 
 fn alter(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
-    let options = Options::parse(args, cx.scope.now_ms)?;
+    let options = Options::parse(args, cx.scope)?;
     if !timeseries::alter(&mut cx.txn, &at, options.changes)? {
         return Err(no_series());
+    }
+    if let Some(labels) = options.labels {
+        timeseries::relabel(&mut cx.txn, &at, &labels)?;
     }
     Ok(reply.ok())
 }
@@ -152,7 +185,8 @@ fn outcome(added: Option<Added>, at: u64, reply: Reply<'_>) -> Result<Replied> {
 fn add(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let key = cx.scope.at(args.bytes()?);
     let (at, value) = (time(args, cx.scope.now_ms)?, value(args)?);
-    let options = Options::parse(args, cx.scope.now_ms)?;
+    let options = Options::parse(args, cx.scope)?;
+    options.label(cx, &key)?;
     let how = Adding { making: Some(options.changes), duplicates: options.on_duplicate };
     let beyond = cx.beyond;
     let holds = |key: &[u8]| beyond.holds(key);
@@ -213,7 +247,8 @@ fn add_to_last(
 ) -> Result<Replied> {
     let key = cx.scope.at(args.bytes()?);
     let value = sign * value(args)?;
-    let options = Options::parse(args, cx.scope.now_ms)?;
+    let options = Options::parse(args, cx.scope)?;
+    options.label(cx, &key)?;
     let at = options.at.unwrap_or(cx.scope.now_ms);
     let by = Sample { at, value };
     let beyond = cx.beyond;
@@ -288,10 +323,7 @@ fn info(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 /// Labels and rules.
 fn neighbours(writer: &mut resp::Writer<'_>, about: &About) {
     writer.simple("labels");
-    writer.array(about.labels.len());
-    for (label, value) in &about.labels {
-        writer.bulks(&[label, value]);
-    }
+    many::write_labels(writer, &about.labels);
     writer.simple("sourceKey");
     writer.bulk_or_null(about.source.as_deref());
     writer.simple("rules");

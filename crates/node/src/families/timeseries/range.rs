@@ -107,20 +107,45 @@ fn times(args: &mut Args<'_>) -> BTreeSet<u64> {
     }
 }
 
-/// Words that are not known are passed over, as by Kvrocks.
-fn parse(args: &mut Args<'_>, is_reverse: bool) -> Result<Query> {
-    let span = Span::parse(args)?;
-    let mut query = Query {
-        span: (span.from, span.to),
-        times: None,
-        values: None,
-        count: usize::MAX,
-        buckets: None,
-        is_reverse,
-    };
-    let mut wanted = Wanted::default();
-    while let Some(word) = args.word() {
-        match &*word {
+/// The words of the options that say which samples are meant.
+pub(super) const WORDS: [&[u8]; 8] = [
+    b"AGGREGATION",
+    b"ALIGN",
+    b"BUCKETTIMESTAMP",
+    b"COUNT",
+    b"EMPTY",
+    b"FILTER_BY_TS",
+    b"FILTER_BY_VALUE",
+    b"LATEST",
+];
+
+/// Which samples are meant, as far as the words were read.
+#[derive(Debug)]
+pub(super) struct Meant {
+    span: Span,
+    query: Query,
+    wanted: Wanted,
+}
+
+impl Meant {
+    /// From the span on, with which the words begin.
+    pub(super) fn begin(args: &mut Args<'_>, is_reverse: bool) -> Result<Self> {
+        let span = Span::parse(args)?;
+        let query = Query {
+            span: (span.from, span.to),
+            times: None,
+            values: None,
+            count: usize::MAX,
+            buckets: None,
+            is_reverse,
+        };
+        Ok(Self { span, query, wanted: Wanted::default() })
+    }
+
+    /// Whether a word is one of these options.
+    pub(super) fn take(&mut self, word: &[u8], args: &mut Args<'_>) -> Result<bool> {
+        let Self { span, query, wanted } = self;
+        match word {
             b"FILTER_BY_TS" => {
                 // Without a number it filters nothing.
                 query.times = Some(times(args)).filter(|times| !times.is_empty());
@@ -132,7 +157,7 @@ fn parse(args: &mut Args<'_>, is_reverse: bool) -> Result<Query> {
                 query.values = Some((min, max));
             }
             b"COUNT" => query.count = count(args)?,
-            b"ALIGN" => wanted.alignment = Some(alignment(args, &span)?),
+            b"ALIGN" => wanted.alignment = Some(alignment(args, span)?),
             b"AGGREGATION" => wanted.aggregator = Some(aggregator(args)?),
             b"BUCKETTIMESTAMP" if wanted.aggregator.is_none() => {
                 return refused(
@@ -151,11 +176,30 @@ fn parse(args: &mut Args<'_>, is_reverse: bool) -> Result<Query> {
                 return refused("EMPTY flag should be the 3rd or 5th flag after AGGREGATION flag");
             }
             b"EMPTY" => wanted.shows_empty = true,
-            _ => {}
+            _ => return Ok(false),
         }
+        Ok(true)
     }
-    query.buckets = wanted.buckets()?;
-    Ok(query)
+
+    /// What all words said.
+    pub(super) fn query(self) -> Result<Query> {
+        Ok(Query { buckets: self.wanted.buckets()?, ..self.query })
+    }
+}
+
+/// Words that are not known are passed over, as by Kvrocks.
+fn parse(args: &mut Args<'_>, is_reverse: bool) -> Result<Query> {
+    let mut meant = Meant::begin(args, is_reverse)?;
+    while let Some(word) = args.word() {
+        meant.take(&word, args)?;
+    }
+    meant.query()
+}
+
+/// Samples as a reply shows them.
+pub(super) fn write_all(writer: &mut Writer<'_>, samples: &[Sample]) {
+    writer.array(samples.len());
+    samples.iter().for_each(|sample| write(writer, sample));
 }
 
 fn write(writer: &mut Writer<'_>, sample: &Sample) {
@@ -175,10 +219,7 @@ fn ranged(
     let samples = timeseries::range(&cx.txn.snapshot(), &cx.scope.at(key), &query)?;
     cx.count(samples.is_some());
     let samples = samples.ok_or_else(no_key)?;
-    Ok(reply.with(|writer| {
-        writer.array(samples.len());
-        samples.iter().for_each(|sample| write(writer, sample));
-    }))
+    Ok(reply.with(|writer| write_all(writer, &samples)))
 }
 
 fn no_key() -> Error {
@@ -197,8 +238,5 @@ pub(super) fn get(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let last = timeseries::last(&cx.txn.snapshot(), &cx.scope.at(args.bytes()?))?;
     cx.count(last.is_some());
     let last = last.ok_or_else(no_key)?;
-    Ok(reply.with(|writer| {
-        writer.array(usize::from(last.is_some()));
-        last.iter().for_each(|sample| write(writer, sample));
-    }))
+    Ok(reply.with(|writer| write_all(writer, last.as_slice())))
 }

@@ -16,11 +16,7 @@ const LOOK_NS: u64 = 30_000_000;
 
 /// A database above `max-db-size` does not grow.
 pub(super) fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
-    let limit = u64::from(check.config.max_db_size) << 30;
-    if limit > 0
-        && check.command.may_grow()
-        && check.node.used_bytes.load(Ordering::Relaxed) > limit
-    {
+    if check.command.may_grow() && check.node.has_reached_its_size(check.config) {
         return error("ERR write command not allowed when reached max-db-size.");
     }
     Ok(())

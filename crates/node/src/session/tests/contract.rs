@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use api::heartbeat::ClientAccess;
 
+use super::wrong_door::LOW;
 use super::*;
 use crate::clients::Via;
 use crate::command::{Flags, Renames, Row};
@@ -200,6 +201,41 @@ fn what_is_for_administrators_is_not_for_clients_of_a_namespace() {
     );
     bench.session.enter(storage::DEFAULT_NAMESPACE.into(), false);
     assert_eq!(bench.says("GET k"), "$4 ours");
+}
+
+#[test]
+fn a_database_may_be_said_to_be_full() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.says("SET k v"), "+OK");
+    assert_eq!(bench.says("DEBUG DBSIZE-LIMIT 2"), "-ERR invalid debug dbsize-limit value");
+    assert_eq!(bench.says("DEBUG DBSIZE-LIMIT 1"), "+OK");
+    let refusal = "-ERR write command not allowed when reached max-db-size.";
+    assert_eq!(bench.says("SET k w"), refusal);
+    assert_eq!(bench.pipeline(&["GET k", "DEL k"]), "$1 v :1");
+    assert_eq!(bench.says("DEBUG DBSIZE-LIMIT 0"), "+OK");
+    assert_eq!(bench.says("SET k w"), "+OK");
+}
+
+/// What leads from a label to a time series has no slot.
+#[test]
+fn labels_of_time_series_are_refused_in_cluster_mode() {
+    let mut bench = Bench::beside_another_master();
+    for command in ["TS.CREATE", "TS.ALTER", "TS.ADD", "TS.INCRBY"] {
+        let words = match command {
+            "TS.ADD" => " 1 1",
+            "TS.INCRBY" => " 1",
+            _ => "",
+        };
+        let refusal = "-ERR labels of time series are not supported in cluster mode";
+        assert_eq!(bench.says(&format!("{command} {LOW}{words} LABELS a b")), refusal);
+    }
+    for command in ["TS.MGET FILTER", "TS.MRANGE - + FILTER", "TS.MREVRANGE - + FILTER"] {
+        let refusal = "-ERR time series are not found by labels in cluster mode";
+        assert_eq!(bench.says(&format!("{command} a=b")), refusal);
+        assert_eq!(bench.says("TS.QUERYINDEX a=b"), refusal);
+    }
+    assert_eq!(bench.says(&format!("EXISTS {LOW}")), ":0");
+    assert_eq!(bench.says(&format!("TS.CREATE {LOW}")), "+OK");
 }
 
 /// What does not fit is refused when it is queued, and takes the transaction with it.

@@ -96,6 +96,10 @@ fn role_lease_data_and_size_are_looked_at_for_the_whole() {
         node.used_bytes.store(2 << 30, Ordering::Relaxed);
     };
     Bench::alone().assert_whole(full, nothing, &format!("{abort}write command not allowed"));
+    let said_to_be_full: Change = |node| node.counts_as_full.store(true, Ordering::Relaxed);
+    let not_full: Change = |node| node.counts_as_full.store(false, Ordering::Relaxed);
+    let refusal = format!("{abort}write command not allowed");
+    Bench::alone().assert_whole(said_to_be_full, not_full, &refusal);
     let few: Change = |node| node.grants.commit.lose_members();
     Bench::alone().assert_whole(few, nothing, &format!("{abort}NOREPLICAS"));
 }

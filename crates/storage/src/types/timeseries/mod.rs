@@ -3,8 +3,8 @@
 //!
 //! Bytes are those of Kvrocks. There what is older than samples are kept is dropped by compactions,
 //! which replicas do not see; here a chunk that is over goes in the batch that begins a new one.
-//! Labels and rules of a series are sub-keys too. Labels are Kvrocks': they are shown. What rules
-//! do is in [`rules`].
+//! Labels and rules of a series are sub-keys too. How series are found by their labels is in
+//! [`labels`] and [`many`], what rules do in [`rules`].
 
 use super::bounds::SubRange;
 use super::kind::Type;
@@ -15,7 +15,10 @@ use crate::{At, Direction, Family, Read, Txn};
 mod bucket;
 mod chunk;
 mod delete;
+mod filter;
 mod gathered;
+pub(crate) mod labels;
+mod many;
 mod range;
 mod read;
 mod rules;
@@ -24,6 +27,9 @@ pub use bucket::{Aggregator, Grid};
 pub use chunk::{Added, Duplicates, Sample};
 use chunk::{New, Split};
 pub use delete::delete;
+pub use filter::{Filter, NoFilter};
+pub use labels::{Label, OwnLabel, relabel};
+pub use many::{Joined, Named, named};
 pub use range::{Buckets, Query, Stamp, range};
 pub use read::{About, Rule, about, for_each, last};
 use rules::{Fed, Lead};
@@ -342,11 +348,12 @@ pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Object<TimeSeries>>,
     Object::find(read, at)
 }
 
-fn make(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) {
+fn make(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) -> Object<TimeSeries> {
     let mut object = Object::<TimeSeries>::new(at);
     how.done_to(&mut object.tail);
     txn.log(&log::words(Type::TimeSeries, &[b"createTimeSeries"]));
-    object.store(txn, IfEmpty::Keep);
+    object.write(txn);
+    object
 }
 
 /// TS.CREATE. False if the key is there.
@@ -354,10 +361,24 @@ fn make(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) {
 /// # Errors
 /// Wrong type.
 pub fn create(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) -> Result<bool, CommandError> {
+    create_with(txn, at, how, &[])
+}
+
+/// The same with labels; outside of cluster mode only.
+///
+/// # Errors
+/// Wrong type.
+pub fn create_with(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    how: Changes,
+    labels: &[Label<'_>],
+) -> Result<bool, CommandError> {
     if find(txn, at)?.is_some() {
         return Ok(false);
     }
-    make(txn, at, how);
+    let object = make(txn, at, how);
+    labels::put(txn, at, &object, labels)?;
     Ok(true)
 }
 
@@ -400,8 +421,7 @@ fn open(
         return Ok(Some((object, leads)));
     }
     let Some(how) = making else { return Ok(None) };
-    make(txn, at, how);
-    Ok(find(txn, at)?.map(|object| (object, Vec::new())))
+    Ok(Some((make(txn, at, how), Vec::new())))
 }
 
 /// TS.ADD and TS.MADD: what became of each sample; `None` if there is no series.
