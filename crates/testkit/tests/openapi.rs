@@ -63,7 +63,7 @@ set cluster --min-in-sync 2 --max-lag none --password-file DIR/old
 pause cluster --reason x
 resume cluster
 release cluster c
-shard add --json --nodes 10.0.0.4:1 --announce 10.0.9.4:6379
+shard add --json --nodes 10.0.0.4:1/2 --announce 10.0.9.4:6379/6380
 shard remove 1
 shard drain 0 --yes --bandwidth 20 --max-concurrent 2
 shard accept-loss 0 --node 10.0.0.2:1 --despite-deposed
@@ -78,7 +78,8 @@ rebalance --yes --by bytes --tolerance 10
 discarded list
 discarded show 1-2.jsonl
 discarded apply 1-2.jsonl --if-absent
-node announce 10.0.0.2:1 10.0.9.2:6379
+node announce 10.0.0.2:1 10.0.9.2:6379/6380
+node tls-port 10.0.0.2:1 6667
 import cluster d --nodes 10.0.0.1:1 --password-file DIR/old
 balancer add lb1 --endpoint http://10.0.0.9:1 --source 10.0.0.9 --balancer-token-file DIR/old
 balancer list

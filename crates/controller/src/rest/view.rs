@@ -1,5 +1,7 @@
 //! The record as REST shows it, and what REST is given as the record takes it.
 
+use std::num::NonZeroU16;
+
 use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
@@ -106,9 +108,11 @@ pub(super) fn node(node: &Node) -> rest::Node {
         role: role(node.role).to_owned(),
         password: String::new(),
         created_at: node.created_at,
+        tls_port: node.tls.local.map(NonZeroU16::get),
         announced: rest::Announced {
             announced_host: node.announced.as_ref().map(|endpoint| endpoint.host.clone()),
             announced_port: node.announced.as_ref().map(|endpoint| endpoint.port),
+            announced_tls_port: node.tls.announced.map(NonZeroU16::get),
         },
     }
 }
@@ -142,15 +146,59 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, ApiError> {
     Ok(Endpoint { host: host.to_owned(), port })
 }
 
-/// Both fields or none.
-pub(super) fn announced(spec: &rest::Announced) -> Result<Option<Endpoint>, ApiError> {
-    match (spec.announced_host.as_deref(), spec.announced_port) {
-        (None | Some(""), None | Some(0)) => Ok(None),
-        (Some(host), Some(port)) if !host.is_empty() => topology::announced::check(host, port)
-            .map(Some)
-            .map_err(|error| ApiError::bad(format!("announced endpoint {host}:{port}: {error}"))),
-        _ => Err(ApiError::bad("announced_host and announced_port belong together")),
+/// What is announced of a node: an endpoint, and where TLS alone is spoken beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Announced {
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) tls: Option<NonZeroU16>,
+}
+
+impl Announced {
+    pub(super) fn put(self, node: &mut Node) {
+        (node.announced, node.tls.announced) = (self.endpoint, self.tls);
     }
+
+    pub(super) fn is_of(&self, node: &Node) -> bool {
+        (&self.endpoint, self.tls) == (&node.announced, node.tls.announced)
+    }
+}
+
+/// Host and port or neither; a port of TLS beside them, or not.
+pub(super) fn announced(spec: &rest::Announced) -> Result<Announced, ApiError> {
+    let endpoint = match (spec.announced_host.as_deref(), spec.announced_port) {
+        (None | Some(""), None | Some(0)) => None,
+        (Some(host), Some(port)) if !host.is_empty() => {
+            let endpoint = topology::announced::check(host, port).map_err(|error| {
+                ApiError::bad(format!("announced endpoint {host}:{port}: {error}"))
+            })?;
+            Some(endpoint)
+        }
+        _ => return Err(ApiError::bad("announced_host and announced_port belong together")),
+    };
+    let beside = endpoint.as_ref().map(|endpoint| endpoint.port);
+    let tls = match (spec.announced_tls_port.and_then(NonZeroU16::new), beside) {
+        (Some(_), None) => {
+            return Err(ApiError::bad("announced_tls_port needs an announced_host and its port"));
+        }
+        (Some(tls), Some(port)) => Some(other_port("announced_tls_port", tls, port)?),
+        (None, _) => None,
+    };
+    Ok(Announced { endpoint, tls })
+}
+
+/// Where a node speaks TLS alone, beside its own port; 0 is nowhere.
+pub(super) fn tls_port(given: u16, local: &Endpoint) -> Result<Option<NonZeroU16>, ApiError> {
+    let tls = NonZeroU16::new(given);
+    tls.map(|tls| other_port("tls_port", tls, local.port)).transpose()
+}
+
+fn other_port(name: &str, tls: NonZeroU16, beside: u16) -> Result<NonZeroU16, ApiError> {
+    if tls.get() == beside {
+        return Err(ApiError::bad(format!(
+            "{name} {tls} is the port beside it, which takes both kinds without: leave it out"
+        )));
+    }
+    Ok(tls)
 }
 
 pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiError> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
 use api::rest::{
     BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec, NamespaceSpec,
-    NodeFields, NodeSpec, ShardSpec,
+    NodeChange, NodeFields, ShardSpec,
 };
 use clap::Subcommand;
 use reqwest::Method;
@@ -20,7 +20,7 @@ use super::made::made;
 use super::redis::{self, FromRedis};
 use super::secret::{self, Password};
 use super::table::{json, render, text};
-use super::words::{Members, announced, balancers, in_path, specs, with_master};
+use super::words::{self, Members, announced, balancers, in_path, specs, with_master};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -42,14 +42,14 @@ pub(crate) enum Create {
     },
     /// A replica
     Node {
-        /// host:port
+        /// host:port[/port of TLS alone]
         address: String,
         #[command(flatten)]
         place: Place,
         /// Index of its shard
         #[arg(short, long)]
         shard: usize,
-        /// Where clients reach it, host:port
+        /// Where clients reach it, host:port[/port of TLS alone]
         #[arg(long, value_name = "ENDPOINT")]
         announce: Option<String>,
         #[command(flatten)]
@@ -155,8 +155,20 @@ pub(crate) enum NodeVerb {
     Announce {
         /// Its id, the beginning of it, or its address
         node: String,
-        /// host:port, or `none`
+        /// host:port, or `none`; host:port/port where clients that speak TLS have a port of their own
         endpoint: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Set at which port beside its own a node speaks TLS (its `tls-port`), or `none`
+    ///
+    /// Peers with `tls-replication` dial it, and clients that reach nodes over TLS are sent there.
+    /// Without it they use the node's own port, which takes both kinds.
+    TlsPort {
+        /// Its id, the beginning of it, or its address
+        node: String,
+        /// A port, or `none`
+        port: String,
         #[command(flatten)]
         place: Place,
     },
@@ -264,16 +276,14 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
         }
         Create::Shard { place, nodes } => {
             let path = format!("{}/shards", cx.cluster(&place).await?);
-            let nodes = nodes.into_iter().map(NodeSpec::Address).collect();
-            let body = ShardSpec { nodes, password: None };
+            let body = ShardSpec { nodes: words::nodes(&nodes, &[])?, password: None };
             send(cx, Method::POST, &path, Some(&body), "shard created").await
         }
         Create::Node { address, place, shard, announce, password } => {
             let path = format!("{}/shards/{shard}/nodes", cx.cluster(&place).await?);
-            let announced = announced(announce.as_deref().unwrap_or("-"))?;
+            let fields = words::fields(&address, announce.as_deref().unwrap_or("-"))?;
             let done = format!("node {address} added");
-            let password = password.get()?;
-            let body = NodeFields { addr: address, role: None, password, announced };
+            let body = NodeFields { password: password.get()?, ..fields };
             send(cx, Method::POST, &path, Some(&body), &done).await
         }
     }
@@ -349,14 +359,31 @@ fn failover_text(index: &impl std::fmt::Display, value: &serde_json::Value) -> S
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
-    let NodeVerb::Announce { node, endpoint, place } = verb;
-    let body = announced(&endpoint)?;
+    let (node, place, body, done) = match verb {
+        NodeVerb::Announce { node, endpoint, place } => {
+            let body = NodeChange::from(announced(&endpoint)?);
+            let done = match body.announced_host {
+                Some(_) => format!("is announced as {endpoint}"),
+                None => "is announced by its own address".to_owned(),
+            };
+            (node, place, body, done)
+        }
+        NodeVerb::TlsPort { node, port, place } => {
+            let tls_port = match port.as_str() {
+                "none" | "-" => 0,
+                port => port.parse().with_context(|| format!("`{port}` is no port, nor `none`"))?,
+            };
+            let body = NodeChange { tls_port: Some(tls_port), ..NodeChange::default() };
+            let done = match tls_port {
+                0 => "has no port of TLS alone".to_owned(),
+                port => format!("speaks TLS at port {port}"),
+            };
+            (node, place, body, done)
+        }
+    };
     let node = ids::find(cx, &place, &node).await?;
     let path = format!("{}/nodes/{}", cx.cluster(&place).await?, node.id);
-    let done = match body.announced_host {
-        Some(_) => format!("node {} is announced as {endpoint}", node.name()),
-        None => format!("node {} is announced by its own address", node.name()),
-    };
+    let done = format!("node {} {done}", node.name());
     send(cx, Method::PATCH, &path, Some(&body), &done).await
 }
 
