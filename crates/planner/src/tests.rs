@@ -30,6 +30,7 @@ mod rival;
 mod sources;
 mod stopping;
 mod switchover;
+mod tls_ports;
 mod told;
 mod unreached;
 

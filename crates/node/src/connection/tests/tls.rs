@@ -164,6 +164,38 @@ fn a_client_whose_tls_ended_at_a_balancer_is_the_user_of_its_certificate() {
     }
 }
 
+#[test]
+fn another_node_is_dialled_where_it_speaks_tls_and_in_clear_where_links_are() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| {
+        files.of_node(values);
+        values.tls_replication = true;
+    });
+    let ids = ["a", "b"].map(|letter| letter.repeat(40));
+    let lines = format!(
+        "{} 10.0.0.1 6666 master - tls=6667,0\n{} 10.0.0.2 6666 slave {}",
+        ids[0], ids[1], ids[0]
+    );
+    let cluster = Cluster::default();
+    let change = cluster.prepare_set_nodes(lines.as_bytes(), 1, false, &|_| false).unwrap();
+    node.cluster.store(Arc::new(change.into_parts().0));
+    let way = |host: &str| {
+        let way = node.way_to(&topology::Endpoint { host: host.into(), port: 6666 }).unwrap();
+        (way.host, way.port, way.tls.is_some())
+    };
+    assert_eq!(way("10.0.0.1"), ("10.0.0.1".into(), 6667, true));
+    // It has none of its own, and one that is not in the topology: the port takes both kinds.
+    for host in ["10.0.0.2", "10.0.0.3"] {
+        assert_eq!(way(host), (host.to_owned(), 6666, true));
+    }
+    node.config.set(&[("tls-replication", "no")]).unwrap();
+    assert_eq!(way("10.0.0.1"), ("10.0.0.1".into(), 6666, false));
+    // Nobody is dialled in clear because there is no certificate.
+    node.config.set(&[("tls-replication", "yes")]).unwrap();
+    node.tls.prepare(&Values::default()).unwrap().put_in_force();
+    assert!(node.way_to(&topology::Endpoint { host: "h".into(), port: 1 }).is_err());
+}
+
 /// Without a last word of TLS: the balancer sees the end of the client's side, and tells of it in
 /// clear, right behind the last record.
 #[test]
