@@ -22,7 +22,7 @@ pub use moves::{
 };
 pub use node::{Announced, Node, NodeChange, NodeFields, NodeSpec, NodeStatus};
 pub use operator::{
-    Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
+    Balancer, BalancerChange, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
     DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer,
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,

@@ -83,6 +83,7 @@ node tls-port 10.0.0.2:1 6667
 import cluster d --nodes 10.0.0.1:1 --password-file DIR/old
 balancer add lb1 --endpoint http://10.0.0.9:1 --source 10.0.0.9 --balancer-token-file DIR/old
 balancer list
+balancer change lb1 --endpoint https://10.0.0.9:1 --balancer-token-file DIR/new
 balancer remove lb1 --force
 store status
 store export DIR/export
@@ -164,7 +165,7 @@ fn answer(id: &str) -> Option<Json> {
         "get_status" => status(),
         "list_events" | "list_cluster_events" => json!({ "events": [] }),
         "list_balancers" => json!({ "balancers": [balancer] }),
-        "add_balancer" => balancer,
+        "add_balancer" | "change_balancer" => balancer,
         "remove_balancer" => json!({ "closed": false, "why": "x" }),
         "accept_loss" => json!({
             "addr": "10.0.0.2:1", "node_epoch": 1, "node_sequence": 1, "epoch": 1,

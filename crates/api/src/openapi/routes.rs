@@ -174,6 +174,8 @@ fn of_cluster() -> Vec<Route> {
             .answers::<Balancers>(200),
         route("POST …/balancers", Operator, "add_balancer", "Adds a load balancer.")
             .takes::<BalancerSpec>().answers::<Balancer>(201).unchecked(),
+        route("PATCH …/balancers/{name}", Operator, "change_balancer", "Changes how a load balancer is spoken to: over TLS or in clear, by another token.")
+            .takes::<BalancerChange>().answers::<Balancer>(200).unchecked(),
         route("DELETE …/balancers/{name}", Operator, "remove_balancer", "Closes a load balancer, then forgets it.")
             .query("force", force, "Forget it also where it cannot be closed, or is the last one.")
             .answers::<BalancerRemoved>(200).gone(),

@@ -201,6 +201,46 @@ fn other_port(name: &str, tls: NonZeroU16, beside: u16) -> Result<NonZeroU16, Ap
     Ok(tls)
 }
 
+/// The instance as it is to be spoken to from now on. It stays where it is: of another address
+/// nobody would close what the instance leads to at the old one.
+pub(super) fn changed_balancer(
+    before: &Balancer,
+    change: rest::BalancerChange,
+) -> Result<Balancer, ApiError> {
+    let Balancer { name, endpoint: known, .. } = before;
+    if before.kind != BalancerKind::Builtin {
+        return Err(ApiError::bad(format!(
+            "balancer `{name}` is an HAProxy, whose Runtime API has neither TLS nor a token"
+        )));
+    }
+    let mut after = before.clone();
+    if let Some(endpoint) = change.endpoint {
+        let place = place_of(&endpoint);
+        if place.is_none() || place != place_of(known) {
+            return Err(ApiError::bad(format!(
+                "balancer `{name}` is at {known}, and `{endpoint}` is another place, or no URL with host and port: remove the \
+                 instance, which closes it, and add the other one"
+            )));
+        }
+        after.endpoint = endpoint;
+    }
+    if let Some(token) = change.token {
+        after.token = Some(token).filter(|token| !token.is_empty());
+    }
+    crate::cluster::driver::check(&after)
+        .map_err(|error| ApiError::bad(format!("balancer `{name}`: {error}")))?;
+    Ok(after)
+}
+
+/// Host and port of a URL, whichever way is spoken there; both have to be in it.
+fn place_of(url: &str) -> Option<(String, u16)> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':').filter(|_| is_known)?;
+    let host = Some(host.to_ascii_lowercase()).filter(|host| !host.is_empty())?;
+    Some((host, port.parse().ok()?))
+}
+
 pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiError> {
     super::namespaces::check_name("balancer", &spec.name)?;
     let kind = match spec.kind.as_str() {
@@ -233,4 +273,25 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
     crate::cluster::driver::check(&balancer)
         .map_err(|error| ApiError::bad(format!("balancer `{}`: {error}", balancer.name)))?;
     Ok(balancer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_host_and_port_of_whichever_scheme() {
+        let known = place_of("http://LB1.test:9380");
+        assert_eq!(known, Some(("lb1.test".to_owned(), 9380)));
+        for same in ["https://lb1.test:9380", "HTTPS://lb1.test:9380/", "lb1.test:9380"] {
+            assert_eq!(place_of(same), known, "{same}");
+        }
+        for other in ["https://lb1.test:9381", "https://lb2.test:9380", "https://lb1.test:9380/x"] {
+            assert_ne!(place_of(other), known, "{other}");
+        }
+        for none in ["", "https://lb1.test", "ftp://lb1.test:9380", "https://:9380"] {
+            assert_eq!(place_of(none), None, "{none}");
+        }
+        assert_eq!(place_of("https://[::1]:9380"), place_of("http://[::1]:9380"));
+    }
 }

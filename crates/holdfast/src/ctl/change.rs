@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
 use api::rest::{
-    BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec, NamespaceSpec,
-    NodeChange, NodeFields, ShardSpec,
+    BalancerChange, BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec,
+    ImportSpec, NamespaceSpec, NodeFields, ShardSpec,
 };
 use clap::Subcommand;
 use reqwest::Method;
@@ -20,7 +20,7 @@ use super::made::made;
 use super::redis::{self, FromRedis};
 use super::secret::{self, Password};
 use super::table::{json, render, text};
-use super::words::{self, Members, announced, balancers, in_path, specs, with_master};
+use super::words::{self, Members, balancers, in_path, specs, with_master};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -150,31 +150,6 @@ pub(crate) enum Failover {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum NodeVerb {
-    /// Set where clients reach a node's role, or `none`
-    Announce {
-        /// Its id, the beginning of it, or its address
-        node: String,
-        /// host:port, or `none`; host:port/port where clients that speak TLS have a port of their own
-        endpoint: String,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Set at which port beside its own a node speaks TLS (its `tls-port`), or `none`
-    ///
-    /// Peers with `tls-replication` dial it, and clients that reach nodes over TLS are sent there.
-    /// Without it they use the node's own port, which takes both kinds.
-    TlsPort {
-        /// Its id, the beginning of it, or its address
-        node: String,
-        /// A port, or `none`
-        port: String,
-        #[command(flatten)]
-        place: Place,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum Import {
     /// By asking one of its nodes
     Cluster {
@@ -227,6 +202,20 @@ pub(crate) enum BalancerVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Change how the controller speaks to an instance, which stays at its address: over TLS or in
+    /// clear, by another token
+    Change {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// Its URL, https:// or http://, of the same host and port
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// File whose only line is its token from now on
+        #[arg(long, value_name = "FILE")]
+        balancer_token_file: Option<PathBuf>,
+    },
     /// Close an instance and remove it; refused while it cannot be closed, or is the last way to nodes that take
     /// clients from balancers only
     Remove {
@@ -240,7 +229,7 @@ pub(crate) enum BalancerVerb {
     },
 }
 
-async fn send(
+pub(super) async fn send(
     cx: &Context,
     method: Method,
     path: &str,
@@ -358,35 +347,6 @@ fn failover_text(index: &impl std::fmt::Display, value: &serde_json::Value) -> S
     told
 }
 
-pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
-    let (node, place, body, done) = match verb {
-        NodeVerb::Announce { node, endpoint, place } => {
-            let body = NodeChange::from(announced(&endpoint)?);
-            let done = match body.announced_host {
-                Some(_) => format!("is announced as {endpoint}"),
-                None => "is announced by its own address".to_owned(),
-            };
-            (node, place, body, done)
-        }
-        NodeVerb::TlsPort { node, port, place } => {
-            let tls_port = match port.as_str() {
-                "none" | "-" => 0,
-                port => port.parse().with_context(|| format!("`{port}` is no port, nor `none`"))?,
-            };
-            let body = NodeChange { tls_port: Some(tls_port), ..NodeChange::default() };
-            let done = match tls_port {
-                0 => "has no port of TLS alone".to_owned(),
-                port => format!("speaks TLS at port {port}"),
-            };
-            (node, place, body, done)
-        }
-    };
-    let node = ids::find(cx, &place, &node).await?;
-    let path = format!("{}/nodes/{}", cx.cluster(&place).await?, node.id);
-    let done = format!("node {} {done}", node.name());
-    send(cx, Method::PATCH, &path, Some(&body), &done).await
-}
-
 pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
     let (name, namespace, members, promise) = match import {
         Import::Redis(args) => return redis::run(args).await,
@@ -426,6 +386,16 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
             let done = format!("balancer {name} added");
             let body = BalancerSpec { name, kind, endpoint, token: balancer_token, source };
             send(cx, Method::POST, &path, Some(&body), &done).await
+        }
+        BalancerVerb::Change { name, place, endpoint, balancer_token_file } => {
+            if endpoint.is_none() && balancer_token_file.is_none() {
+                bail!("nothing to change: give --endpoint, --balancer-token-file, or both");
+            }
+            let token = secret::of(None, balancer_token_file.as_deref(), "--balancer-token-file")?;
+            let part = in_path("balancer", &name, "balancer list")?;
+            let path = format!("{}/balancers/{part}", cx.cluster(&place).await?);
+            let body = BalancerChange { endpoint, token };
+            send(cx, Method::PATCH, &path, Some(&body), &format!("balancer {name} changed")).await
         }
         BalancerVerb::Remove { name, place, force } => {
             let query = if force { "?force=yes" } else { "" };
