@@ -187,6 +187,7 @@ fn a_node_does_not_start_with_what_it_cannot_speak() -> Result<()> {
     let refusals = [
         ("tls-port 7777", "a certificate is needed"),
         ("tls-replication yes", "a certificate is needed"),
+        ("tls-only yes", "a certificate is needed"),
         ("tls-ciphers ECDHE-RSA-AES128-GCM-SHA256", "option `tls-ciphers`"),
         ("tls-protocols SSLv3", "TLSv1.2 and TLSv1.3 are"),
         ("tls-ciphersuites TLS_AES_128_CCM_SHA256", "is none of TLS_AES_256_GCM_SHA384"),

@@ -165,6 +165,52 @@ fn a_client_whose_tls_ended_at_a_balancer_is_the_user_of_its_certificate() {
 }
 
 #[test]
+fn where_tls_alone_is_taken_nothing_runs_that_came_in_clear() {
+    let files = Files::good();
+    let only = |values: &mut Values| {
+        files.of_node(values);
+        values.tls_only = true;
+    };
+    let at_balancer = Secure { version: "TLSv1.3".into(), ..Secure::default() };
+    // Of this host, and one whose TLS ended at the balancer: nobody else heard them.
+    for (client, secure, is_taken) in [
+        ("10.0.0.1:5", None, false),
+        ("192.0.2.1:5", None, false),
+        ("10.0.0.1:5", Some(&at_balancer), true),
+        ("127.0.0.9:5", None, true),
+    ] {
+        served_by(only, |_, mut stream| async move {
+            let (client, (_, frontend)) = (client.parse().unwrap(), ends());
+            let head = proxy::encode_session(client, frontend, 0, &mark(), secure);
+            // In one piece with the header: it is not too late then.
+            let all = [&head[..], &b"SET k v\r\nPING\r\n"[..], &mark().bytes()[..]].concat();
+            stream.write_all(&all).await.unwrap();
+            let said = rest(&mut stream).await;
+            if is_taken {
+                assert_eq!(said, "+OK\r\n+PONG\r\n", "{client}");
+            } else {
+                let refused = "-ERR this node takes TLS alone (tls-only), ";
+                assert!(said.starts_with(refused) && said.lines().count() == 1, "{said}");
+            }
+        });
+    }
+    served_by(only, |_, mut stream| async move {
+        stream
+            .write_all(&[&proxy::encode_local()[..], b"PING\r\nQUIT\r\n"].concat())
+            .await
+            .unwrap();
+        assert!(rest(&mut stream).await.starts_with("+PONG\r\n"), "the balancer's own check");
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |values| {
+        only(values);
+        values.balancer_sources = Networks(Vec::new());
+    });
+    let said = runtime().block_on(asked(&node, &Arc::new(files.client()), b"PING\r\n")).unwrap();
+    assert!(said.0.starts_with("+PONG\r\n"), "{}", said.0);
+}
+
+#[test]
 fn another_node_is_dialled_where_it_speaks_tls_and_in_clear_where_links_are() {
     let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
     let node = node(folder.path(), |values| {
