@@ -3,7 +3,8 @@
 //! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it was shown of the
 //! cluster is its own library's view. Told to go on, it prints `pass <errors>` whenever it has written and read them
 //! all once more. With `types RESP` in place of the keys it runs its library's examples of the
-//! types, and prints `ok types`. With a CA in the environment it speaks TLS, and knows servers by it.
+//! types, and prints `ok types`. With a CA in the environment it speaks TLS, and knows servers by
+//! it.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

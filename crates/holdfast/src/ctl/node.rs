@@ -16,7 +16,8 @@ pub(crate) enum NodeVerb {
     Announce {
         /// Its id, the beginning of it, or its address
         node: String,
-        /// host:port, or `none`; host:port/port where clients that speak TLS have a port of their own
+        /// host:port, or `none`; host:port/port where clients that speak TLS have a port of their
+        /// own
         endpoint: String,
         #[command(flatten)]
         place: Place,

@@ -30,7 +30,8 @@ pub(crate) enum SlotsVerb {
         /// Addresses, host:port[/port of TLS alone],…; the first is the master
         #[arg(long, value_delimiter = ',', required = true)]
         nodes: Vec<String>,
-        /// Announced endpoints in the order of --nodes, host:port[/port of TLS alone] or `-` for none
+        /// Announced endpoints in the order of --nodes, host:port[/port of TLS alone] or `-` for
+        /// none
         #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
         announce: Vec<String>,
         #[command(flatten)]

@@ -36,9 +36,11 @@ impl Connection {
             }
             Spoken::Tls { version, name } => {
                 self.is_new = false;
-                // As the second to set it, where a balancer speaks TLS with this node too.
-                let _ = session.client.tls.set(version);
-                become_user(&self.node, session, name.as_deref());
+                // Where a balancer speaks TLS with this node its client's is known already, and the
+                // certificate is the balancer's.
+                if session.client.tls.set(version).is_ok() {
+                    become_user(&self.node, session, name.as_deref());
+                }
             }
         }
         true
@@ -60,8 +62,8 @@ impl Connection {
     }
 }
 
-/// Whether nobody but this host and balancers hear what is said in clear: a client of this host, one
-/// whose TLS ended at a balancer, and a balancer that asks how this node is.
+/// Whether nobody but this host and balancers hear what is said in clear: a client of this host,
+/// one whose TLS ended at a balancer, and a balancer that asks how this node is.
 fn may_be_clear(client: &Client) -> bool {
     client.tls.get().is_some()
         || client.address.ip().is_loopback()

@@ -242,6 +242,36 @@ fn another_node_is_dialled_where_it_speaks_tls_and_in_clear_where_links_are() {
     assert!(node.way_to(&topology::Endpoint { host: "h".into(), port: 1 }).is_err());
 }
 
+/// What comes over a balancer's own TLS is its client's, not that of the name in its certificate.
+#[test]
+fn a_balancer_that_speaks_tls_itself_is_not_the_user_of_its_certificate() {
+    let files = Files::good();
+    let config = Arc::new(files.client());
+    let change = |values: &mut Values| {
+        files.of_node(values);
+        values.tls_auth_clients_user = ClientsUser::Cn;
+        values.tls_only = true;
+    };
+    served_by(change, |node, mut stream| async move {
+        for user in ["ann", "bob"] {
+            node.acl.set(user, &["on", "~*", "+@all"]).unwrap();
+        }
+        let (client, frontend) = ends();
+        let name = Some("bob".to_owned());
+        let secure =
+            Secure { version: "TLSv1.2".into(), is_known: true, name, ..Secure::default() };
+        stream.write_all(&proxy::encode_secure(client, frontend, &secure)).await.unwrap();
+        let mut tls = TlsConnector::from(config).connect(here(), stream).await.unwrap();
+        tls.write_all(b"ACL WHOAMI\r\nCLIENT INFO\r\nQUIT\r\n").await.unwrap();
+        let mut said = Vec::new();
+        tls.read_to_end(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with("$3\r\nbob\r\n"), "{said}");
+        // That of the client with the balancer.
+        assert!(said.contains(" tls=TLSv1.2"), "{said}");
+    });
+}
+
 /// Without a last word of TLS: the balancer sees the end of the client's side, and tells of it in
 /// clear, right behind the last record.
 #[test]
