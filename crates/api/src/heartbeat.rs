@@ -206,6 +206,8 @@ pub struct Reply {
     pub moves: Option<Vec<Said>>,
     /// It takes a rate in an order to pull, and one of a taker that pulls from it.
     pub knows_rates: bool,
+    /// It takes ports of TLS in the lines of a topology; others would refuse it.
+    pub knows_tls_ports: bool,
     /// Where the copies are that this node takes.
     pub copying: Vec<Copying>,
     /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
@@ -282,15 +284,22 @@ impl Reply {
         }
         line("uptime_ms", &self.uptime_ms);
         line("wall_ms", &self.wall_ms);
+        self.render_process(&mut line);
+        self.standing.render(&mut line);
+        self.render_moves(&mut line);
+        text
+    }
+
+    fn render_process(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
         if self.stopping {
             line("stopping", &1);
         }
         if !self.certificates.is_empty() {
             line("certificates", &certificate::show_all(&self.certificates));
         }
-        self.standing.render(&mut line);
-        self.render_moves(&mut line);
-        text
+        if self.knows_tls_ports {
+            line("endpoint_tls", &1);
+        }
     }
 
     /// It said which cluster its folder belongs to.
@@ -371,6 +380,7 @@ impl Reply {
             standing: fields.standing()?,
             moves: fields.moves(),
             knows_rates: fields.or("move_rate", 0_u8)? != 0,
+            knows_tls_ports: fields.or("endpoint_tls", 0_u8)? != 0,
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
             certificates: certificate::read_all(fields.optional("certificates")),
@@ -531,6 +541,7 @@ mod tests {
                 Said { slots: "0-9,12".parse().ok(), ..Said::nothing(MoveId(3)) },
             ]),
             knows_rates: true,
+            knows_tls_ports: true,
             copying: vec![Copying {
                 id: MoveId(3),
                 parts: 6,

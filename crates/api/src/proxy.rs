@@ -281,6 +281,18 @@ pub fn encode_session(
     if let Some(secure) = secure {
         put(&mut out, TLV_TLS, &tls(secure));
     }
+    with_length(out)
+}
+
+/// A header for a client whose TLS ended here, and whose session is not moved.
+pub fn encode_secure(source: SocketAddr, destination: SocketAddr, secure: &Secure) -> Vec<u8> {
+    let mut out = encode(source, destination);
+    put(&mut out, TLV_TLS, &tls(secure));
+    with_length(out)
+}
+
+/// The header, which says how long it is.
+fn with_length(mut out: Vec<u8>) -> Vec<u8> {
     let length = (out.len() - FIXED) as u16;
     out[14..FIXED].copy_from_slice(&length.to_be_bytes());
     out
@@ -477,6 +489,8 @@ mod tests {
             read.secure.map(|secure| *secure)
         };
         assert_eq!(sent(&known), Some(known.clone()));
+        let stays = header(&encode_secure(from, from, &known));
+        assert_eq!((stays.moving, stays.secure.as_deref()), (None, Some(&known)));
         let unknown = Secure { is_known: false, name: None, ..known.clone() };
         assert_eq!(sent(&unknown), Some(unknown.clone()));
         // A client that nobody vouched for has no name, and a name that is too long is left out.

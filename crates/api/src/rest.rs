@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grant::CommitMode;
-use crate::health::Health;
 
 mod access;
 mod answer;
 mod moves;
+mod node;
 mod operator;
 mod store;
 
@@ -20,8 +20,9 @@ pub use moves::{
     By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
     MovesSpec, PastMove, RebalanceSpec,
 };
+pub use node::{Announced, Node, NodeChange, NodeFields, NodeSpec, NodeStatus};
 pub use operator::{
-    Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
+    Balancer, BalancerChange, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
     DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer,
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
@@ -64,53 +65,6 @@ pub struct NamespaceSpec {
     /// Its name.
     #[serde(default)]
     pub namespace: String,
-}
-
-/// A node to create, add or import: an address, or an address with more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum NodeSpec {
-    /// `host:port`, IPv6 in brackets.
-    Address(String),
-    /// The same with an announced endpoint.
-    Full(NodeFields),
-}
-
-impl NodeSpec {
-    /// Both forms as the second.
-    pub fn into_fields(self) -> NodeFields {
-        match self {
-            Self::Address(addr) => NodeFields { addr, ..NodeFields::default() },
-            Self::Full(fields) => fields,
-        }
-    }
-}
-
-/// A node with everything that can be said of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NodeFields {
-    /// `host:port`, IPv6 in brackets.
-    pub addr: String,
-    /// `slave` (default) or `master`; for nodes added to a shard.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-    /// The nodes' `peer-auth` secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
-    /// Where clients reach it.
-    #[serde(flatten)]
-    pub announced: Announced,
-}
-
-/// An announced endpoint: both fields or none.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Announced {
-    /// Host name, IPv4 or IPv6.
-    #[serde(default, alias = "lb_host", skip_serializing_if = "Option::is_none")]
-    pub announced_host: Option<String>,
-    /// 1..=65535.
-    #[serde(default, alias = "lb_port", skip_serializing_if = "Option::is_none")]
-    pub announced_port: Option<u16>,
 }
 
 /// `POST …/clusters`.
@@ -324,25 +278,6 @@ pub struct Shard {
     pub migrating_slot: Option<String>,
 }
 
-/// What the store holds of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    /// 40 characters.
-    pub id: String,
-    /// `host:port`, IPv6 in brackets.
-    pub addr: String,
-    /// `master` or `slave`.
-    pub role: String,
-    /// Always empty: secrets are not told.
-    #[serde(default)]
-    pub password: String,
-    /// Seconds since 1970.
-    pub created_at: u64,
-    /// Where clients reach it.
-    #[serde(flatten)]
-    pub announced: Announced,
-}
-
 /// `GET …/clusters/:c/status`: what is seen now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -403,31 +338,6 @@ pub struct ShardStatus {
     pub nodes: Vec<NodeStatus>,
 }
 
-/// What is seen of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// 40 characters.
-    pub id: String,
-    /// `host:port`.
-    pub addr: String,
-    /// Where clients reach it.
-    pub announced: Option<String>,
-    /// What the record makes of it: `master` or `slave`.
-    pub role: String,
-    /// How it answers.
-    pub health: Health,
-    /// It plays its role at the record's version.
-    pub settled: bool,
-    /// Its last answer, if there is one.
-    pub answer: Option<NodeAnswer>,
-    /// Sequence numbers behind its master, for replicas.
-    pub lag: Option<u64>,
-    /// Heartbeats missed in a row.
-    pub misses: u32,
-    /// Last error.
-    pub error: Option<String>,
-}
-
 /// What is seen of a balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerStatus {
@@ -486,23 +396,4 @@ pub struct Event {
     /// By whom, where somebody asked for it.
     #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_are_addresses_or_objects_with_either_name_of_the_endpoint() {
-        let spec: ClusterSpec = serde_json::from_str(
-            r#"{"name":"c","nodes":["a:1",{"addr":"b:2","lb_host":"lb","lb_port":3}],"replica":2}"#,
-        )
-        .expect("both forms are read");
-        assert_eq!(spec.replicas, Some(2));
-        let nodes: Vec<NodeFields> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
-        assert_eq!(nodes[0].addr, "a:1");
-        assert_eq!(nodes[0].announced, Announced::default());
-        assert_eq!(nodes[1].announced.announced_host.as_deref(), Some("lb"));
-        assert_eq!(nodes[1].announced.announced_port, Some(3));
-    }
 }

@@ -17,13 +17,14 @@ use balancer::{Builtin, Driver};
 use common::{Node, desired, eventually, free_endpoint};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use topology::Endpoint;
 
 /// Longer than a handshake may take.
@@ -314,6 +315,99 @@ async fn certificates_are_read_again_as_a_whole_or_not_at_all() {
     assert!(Secure::connect(&listen, &files.client("lb", None)).await.is_err());
     assert_eq!(common::Client::connect(&listen).await.unwrap().greeting.len(), 4);
     begun.echo("and here").await;
+}
+
+/// A node that is spoken to over TLS behind the header, which it gives away; it greets and echoes.
+async fn secure_node(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    headers: UnboundedSender<Header>,
+) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = Vec::new();
+        let header = loop {
+            match parse(&bytes).unwrap() {
+                Parsed::Header(header) => break header,
+                // The header alone: what follows is for the handshake.
+                Parsed::Incomplete => bytes.push(stream.read_u8().await.unwrap()),
+            }
+        };
+        let (acceptor, headers) = (acceptor.clone(), headers.clone());
+        tokio::spawn(async move {
+            let tls = acceptor.accept(stream).await?;
+            headers.send(header).map_err(io::Error::other)?;
+            let (mut from, mut to) = tokio::io::split(tls);
+            to.write_all(b"over TLS\n").await?;
+            to.flush().await?;
+            tokio::io::copy(&mut from, &mut to).await?;
+            to.shutdown().await
+        });
+    }
+}
+
+/// A balancer of two hops: its own TLS with the node, which is told in clear who came, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_may_be_spoken_to_over_tls_where_that_of_clients_ends_here() {
+    let files = Files::new();
+    files.issue("node", 2200);
+    let read = |name: &str| CertificateDer::from_pem_file(files.path(name)).unwrap();
+    let key = PrivateKeyDer::from_pem_file(files.path("node.key")).unwrap();
+    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![read("node.pem")], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, mut headers) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(secure_node(listener, TlsAcceptor::from(Arc::new(server)), sender));
+    let listen = free_endpoint();
+    let told = |version: u64, is_open: bool| {
+        let backend =
+            is_open.then(|| Backend { node: "a".repeat(40), host: "127.0.0.1".into(), port });
+        let frontends = vec![Frontend { listen: listen.clone(), hold: backend.is_none(), backend }];
+        Desired { term: 1, version, frontends }
+    };
+    let lines = |ca: &str| {
+        let ca = files.path(ca).display().to_string();
+        format!("{}[tls]\nnodes = true\nca_file = '{ca}'\n", files.believes_ann())
+    };
+    let path = files.config(&lines("node.pem"));
+    let balancer = start(&path).await;
+    balancer.driver.apply(&told(1, true)).await.unwrap();
+    let ann = files.client("lb", Some("ann"));
+    let mut client = Secure::connect(&listen, &ann).await.unwrap();
+    assert_eq!(client.greeting, ["over", "TLS"]);
+    let header = timeout(PATIENCE, headers.recv()).await.unwrap().unwrap();
+    assert_eq!(header.secure.unwrap().name.as_deref(), Some("ann"));
+    assert_eq!(header.moving, None, "what is encrypted for a node cannot be taken back");
+    client.echo("hello").await;
+    // More than sockets and TLS hold.
+    client.echo(&"x".repeat(16 << 20)).await;
+    // Its end is passed on, and what the node still says reaches it.
+    client.stream.write_all(b"the last\n").await.unwrap();
+    client.stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, client.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b"the last\n");
+    // So it does not move.
+    let mut stays = Secure::connect(&listen, &ann).await.unwrap();
+    stays.echo("here").await;
+    let holding = balancer.driver.apply(&told(2, false)).await.unwrap();
+    assert_eq!(holding.moved, 0);
+    let mut rest = Vec::new();
+    // An end or a reset.
+    let _ = timeout(PATIENCE, stays.stream.read_to_end(&mut rest)).await.expect("its end");
+    assert_eq!(rest, b"");
+    // Nobody is believed for being there.
+    files.config(&lines("ann.pem"));
+    balancer.live.reload(&path).unwrap();
+    balancer.driver.apply(&told(3, true)).await.unwrap();
+    assert!(Secure::connect(&listen, &ann).await.is_err());
+    let state = balancer.driver.observe().await.unwrap();
+    assert!(format!("{state:?}").contains("UnknownIssuer"), "{state:?}");
 }
 
 /// The next connection of the balancer, its header, and the record behind it.

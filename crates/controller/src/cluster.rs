@@ -136,6 +136,7 @@ impl Cluster {
             takes: about.takes,
             guard,
             topology_hash: topology.hash.to_string(),
+            plain_hash: topology.plain_hash(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
             // have served another cluster before.
             desired_floor: shared.starts.fetch_add(1, Ordering::Relaxed) << 32,
@@ -469,6 +470,7 @@ impl Cluster {
                 state.observed.epoch_at = self.shared.now();
             }
             state.observed.topology_hash = topology.hash.to_string();
+            state.observed.plain_hash = topology.plain_hash();
             (state.topology, state.places) = (topology, places);
             for (_, node) in record.nodes() {
                 if node.role != planner::Role::Master

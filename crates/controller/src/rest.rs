@@ -103,6 +103,7 @@ fn of_cluster() -> Vec<Row> {
         get(cluster("/events"), Viewer, status::events_of),
         get(cluster("/balancers"), Viewer, balancers::list),
         post(cluster("/balancers"), Operator, balancers::add),
+        patch(cluster("/balancers/{name}"), Operator, balancers::change),
         delete(cluster("/balancers/{name}"), Operator, balancers::remove),
         patch(cluster("/nodes/{id}"), Operator, nodes::change_anywhere),
         get(cluster("/discarded"), Viewer, discarded::list),

@@ -76,6 +76,7 @@ async fn each_role_does_its_part_and_a_refusal_names_both_roles() {
         ("POST", "/namespaces/n/clusters/c/shards/0/failover", "operator"),
         ("POST", "/namespaces/n/clusters/c/moves", "operator"),
         ("PATCH", "/namespaces/n/clusters/c", "operator"),
+        ("PATCH", "/namespaces/n/clusters/c/balancers/b", "operator"),
         ("DELETE", "/namespaces/n/clusters/c/balancers/b", "operator"),
         ("GET", "/namespaces/n/clusters/c/discarded/x/y", "operator"),
         ("POST", "/namespaces/n/clusters/c/shards/0/accept-loss", "admin"),

@@ -152,6 +152,43 @@ async fn who_is_added_is_asked_who_he_is() {
     stage.controller.until("a healthy cluster", |status| status.healthy).await;
 }
 
+/// Its place is what it is known by: of another one nobody would close what it leads to here.
+#[tokio::test]
+async fn an_instance_that_stays_where_it_is_may_be_spoken_to_otherwise() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let path = format!("{BALANCERS}/b");
+    let secure = stage.balancer.url().replace("http://", "https://");
+    for (body, code, words) in [
+        (json!({"endpoint": "http://127.0.0.1:1"}), 400, "is another place"),
+        (json!({"endpoint": "https://127.0.0.1"}), 400, "no URL with host and port"),
+        // It speaks no TLS, which is found before the record says that it does.
+        (json!({"endpoint": secure}), 400, "start it first"),
+    ] {
+        let (found, body) = stage.controller.call("PATCH", &path, body).await;
+        assert_eq!(found, code, "{body}");
+        assert!(message(&body).contains(words), "{body}");
+    }
+    let nobody = format!("{BALANCERS}/x");
+    let (code, body) = stage.controller.call("PATCH", &nobody, json!({})).await;
+    assert_eq!(code, 404, "{body}");
+    let (code, body) = stage.controller.call("PATCH", &path, json!({})).await;
+    assert_eq!((code, &body["data"]["endpoint"]), (200, &json!(stage.balancer.url())), "{body}");
+    let (code, body) = stage.controller.call("PATCH", &path, json!({"token": "s3cret-lb"})).await;
+    assert_eq!(code, 200, "{body}");
+    assert!(!body.to_string().contains("s3cret"), "{body}");
+    // It is told as before, and is open all the time.
+    let told = stage.balancer.told();
+    until("it to be told again", || async {
+        if stage.balancer.told() > told { Ok(()) } else { Err("nothing".to_owned()) }
+    })
+    .await;
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    let led: Vec<_> = stage.balancer.history(7000);
+    let led: Vec<_> = led.into_iter().skip_while(Option::is_none).collect();
+    assert_eq!(led, [Some(stage.nodes[0].id())]);
+}
+
 #[tokio::test]
 async fn lists_that_differ_are_told_from_either_side() {
     let stage = Stage::new(2).await;

@@ -241,6 +241,69 @@ async fn endpoints_change_by_patch_and_secrets_stay_inside() {
     }
 }
 
+/// The topology that a node holds.
+fn held(node: &FakeNode) -> String {
+    let inside = node.inside.lock();
+    inside.topology.as_ref().map(topology::Topology::render).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn ports_of_tls_reach_the_nodes_that_know_them_and_go_with_the_role() {
+    let mut stage = Stage::new(2).await;
+    stage.nodes[0].inside.lock().knows_tls_ports = true;
+    let version = stage.create().await.version;
+    let path = format!("/namespaces/n/clusters/c/nodes/{}", stage.nodes[0].id());
+    let local = stage.nodes[0].port();
+    for (body, why) in [
+        (json!({"announced_tls_port": 7500}), "needs an announced_host"),
+        (
+            json!({"announced_host": "lb.test", "announced_port": 7000, "announced_tls_port": 7000}),
+            "takes both kinds",
+        ),
+        (
+            json!({"announced_host": "lb.test", "announced_port": 7000, "announced_tls_port": 7001}),
+            "for clients",
+        ),
+        (json!({"tls_port": local}), "takes both kinds"),
+    ] {
+        let (code, answer) = stage.controller.call("PATCH", &path, body).await;
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(code == 400 && message.contains(why), "{answer}");
+    }
+    let body =
+        json!({"announced_host": "lb.test", "announced_port": 7000, "announced_tls_port": 7500});
+    let (code, answer) = stage.controller.call("PATCH", &path, body).await;
+    assert_eq!((code, &answer["data"]["announced_tls_port"]), (200, &json!(7500)), "{answer}");
+    // What is announced stays.
+    let (code, answer) = stage.controller.call("PATCH", &path, json!({"tls_port": 1})).await;
+    assert_eq!((code, &answer["data"]["announced_tls_port"]), (200, &json!(7500)), "{answer}");
+    assert_eq!(answer["data"]["tls_port"], 1);
+    let is_told = |status: &api::rest::Status| status.version >= version + 2 && status.healthy;
+    let status = stage.controller.until("everything to settle", is_told).await;
+    let shown = &status.shards[0].nodes[0];
+    assert_eq!((shown.tls_port, shown.announced_tls_port), (Some(1), Some(7500)));
+    let told = " lb.test 7000 tls=1,7500";
+    assert!(held(&stage.nodes[0]).contains(told), "{}", held(&stage.nodes[0]));
+    // The other one would refuse the word, and is well without.
+    assert!(!held(&stage.nodes[1]).contains("tls="), "{}", held(&stage.nodes[1]));
+    leads(&stage, 7000, Some(0)).await;
+    leads(&stage, 7500, Some(0)).await;
+    // Until a newer version runs there.
+    stage.nodes[1].inside.lock().knows_tls_ports = true;
+    let version = status.version;
+    let is_told = |status: &api::rest::Status| status.version > version && status.healthy;
+    stage.controller.until("the rest of the topology", is_told).await;
+    assert!(held(&stage.nodes[1]).contains(told), "{}", held(&stage.nodes[1]));
+    written(&stage.nodes[0], 1).await;
+    stage.replicated(1).await;
+    stage.nodes[0].kill().await;
+    leads(&stage, 7500, Some(1)).await;
+    leads(&stage, 7000, Some(1)).await;
+    let nodes = stage.controller.status().await.shards[0].nodes.clone();
+    let of = |place: usize| (nodes[place].tls_port, nodes[place].announced_tls_port);
+    assert_eq!((of(0), of(1)), ((Some(1), None), (None, Some(7500))));
+}
+
 #[tokio::test]
 async fn an_existing_cluster_is_imported_with_its_version() {
     let stage = Stage::new(2).await;

@@ -61,6 +61,7 @@ mod upkeep;
 pub mod version;
 pub mod waiters;
 pub mod watch;
+pub mod way;
 pub mod worker;
 
 pub use run::main;

@@ -404,6 +404,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         standing,
         moves: Some(Vec::new()),
         knows_rates: true,
+        knows_tls_ports: true,
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
         certificates: node.tls.certificates(),

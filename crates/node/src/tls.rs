@@ -149,6 +149,7 @@ impl Tls {
         if values.tls_cert_file.is_empty() {
             let needing = [
                 (values.tls_port > 0, "tls-port"),
+                (values.tls_only, "tls-only"),
                 (values.tls_replication, "tls-replication"),
                 (values.tls_admin, ADMIN),
                 (!values.tls_key_file.is_empty(), KEY),

@@ -134,7 +134,7 @@ impl<'a> Context<'a> {
         let Some(reply) = self.reply(&node.id) else { return false };
         let current = reply.myid == node.id
             && reply.version == self.record.version
-            && reply.topology_hash == self.observed.topology_hash;
+            && reply.topology_hash == self.observed.hash_at(reply);
         let blocking = is_blocking(reply.lease_mode);
         let role = match node.role {
             Role::Master => {

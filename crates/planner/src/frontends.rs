@@ -1,14 +1,16 @@
 //! What the balancers should have in force.
 //!
-//! One frontend per announced endpoint. It leads to the node that holds the endpoint once that
-//! node is known to play its role at the record's version; until then it keeps what it has, unless
-//! that is another node.
+//! One frontend per announced endpoint, and one per port of TLS beside it. It leads to the node
+//! that holds the endpoint once that node is known to play its role at the record's version; until
+//! then it keeps what it has, unless that is another node. All lead to the port that takes both
+//! kinds: whether TLS ends at a frontend, only its balancer knows.
 //!
 //! In a planned switchover the frontends of both nodes hold: sessions leave their nodes and wait
 //! with new connections until the new backend is settled, or [`HOLD_MS`] are over. The same for a
 //! replica whose process is about to end: another one at its endpoint takes its sessions, or they
 //! wait for its return.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MS};
@@ -27,9 +29,9 @@ pub(crate) fn wanted(
     moving: &BTreeSet<&str>,
     plan: &mut Plan,
 ) -> Option<Vec<Frontend>> {
-    let mut holders: BTreeMap<&Endpoint, Vec<&Node>> = BTreeMap::new();
+    let mut holders: BTreeMap<Cow<'_, Endpoint>, Vec<&Node>> = BTreeMap::new();
     for (_, node) in cx.record.nodes() {
-        if let Some(endpoint) = &node.announced {
+        for endpoint in node.announced_addresses() {
             holders.entry(endpoint).or_default().push(node);
         }
     }
@@ -51,12 +53,12 @@ pub(crate) fn wanted(
     let frontends = holders
         .into_iter()
         .map(|(endpoint, nodes)| {
-            let until = hold_until(cx, endpoint);
+            let until = hold_until(cx, &endpoint);
             if let Some(until) = until {
                 plan.wake(until);
             }
             let may_hold = can_hold && until.is_none_or(|until| cx.now < until);
-            let kept = demanded.get(endpoint).copied();
+            let kept = demanded.get(&*endpoint).copied();
             let is_held = kept.is_some_and(|kept| kept.hold);
             let leads = kept.and_then(|kept| kept.backend.as_ref()).map(|at| at.node.as_str());
             let mut leaves = leads.is_some_and(|node| moving.contains(node))
@@ -78,7 +80,7 @@ pub(crate) fn wanted(
                     cx.ask(&node.id, plan);
                 }
             }
-            Frontend { listen: endpoint.clone(), backend, hold }
+            Frontend { listen: endpoint.into_owned(), backend, hold }
         })
         .collect();
     Some(frontends)

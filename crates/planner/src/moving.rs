@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use api::grant::EpochId;
 use api::heartbeat::{Reply, Room};
 use api::moves::{Asked, Copying, Mark, MoveId, Order};
+use topology::Endpoint;
 
 use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase, Stranger};
@@ -113,16 +114,18 @@ fn has_room(cx: &Context<'_>, node: &Node) -> bool {
 
 /// Every balancer leads to the master, where clients come through balancers.
 fn is_reached(cx: &Context<'_>, master: &Node) -> bool {
-    let Some(announced) = &master.announced else { return true };
     cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
         let seen = cx.observed.balancers.get(&balancer.name);
         let in_force = seen.and_then(|seen| seen.in_force.as_ref());
-        in_force.is_some_and(|in_force| {
-            in_force.frontends.iter().any(|frontend| {
-                frontend.listen == *announced
-                    && frontend.backend.as_ref().is_some_and(|at| at.node == master.id)
+        let leads = |announced: &Endpoint| {
+            in_force.is_some_and(|in_force| {
+                in_force.frontends.iter().any(|frontend| {
+                    frontend.listen == *announced
+                        && frontend.backend.as_ref().is_some_and(|at| at.node == master.id)
+                })
             })
-        })
+        };
+        master.announced_addresses().all(|announced| leads(&announced))
     })
 }
 

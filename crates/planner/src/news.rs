@@ -121,6 +121,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         standing,
         moves,
         knows_rates,
+        knows_tls_ports,
         copying,
         usual_rate,
         // For people, and by the day: a status looks at it, and no plan.
@@ -142,8 +143,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *link_error == after.link_error
         && *master == after.master
         && *resync == after.resync
-        && *paused == after.paused
-        && *loading == after.loading
+        && (*paused, *loading) == (after.paused, after.loading)
         && replicas.iter().map(replica).eq(after.replicas.iter().map(replica))
         && *log_wait_ms == after.log_wait_ms
         && room.is_some() == after.room.is_some()
@@ -154,7 +154,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *stopping == after.stopping
         && is_same_standing(standing, &after.standing)
         && *moves == after.moves
-        && *knows_rates == after.knows_rates
+        && (*knows_rates, *knows_tls_ports) == (after.knows_rates, after.knows_tls_ports)
         && *copying == after.copying
         && *usual_rate == after.usual_rate
         && *newest_move == after.newest_move

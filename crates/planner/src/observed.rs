@@ -304,6 +304,9 @@ pub struct Observed {
     pub in_doubt: Option<String>,
     /// Hash of the record's topology, as nodes compute it. Written by `cluster`.
     pub topology_hash: String,
+    /// The same of the topology without ports of TLS, where it has some: what nodes have that do
+    /// not know these. As `topology_hash`.
+    pub plain_hash: Option<String>,
     /// By node id. Each is removed by `cluster` with its node.
     pub nodes: BTreeMap<String, NodeObserved>,
     /// By name. Written by `balancer_task`, removed by `cluster` with the balancer.
@@ -322,6 +325,12 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// The hash of the record's topology at a node that answers so.
+    pub(crate) fn hash_at(&self, reply: &Reply) -> &str {
+        let plain = self.plain_hash.as_ref().filter(|_| !reply.knows_tls_ports);
+        plain.unwrap_or(&self.topology_hash)
+    }
+
     /// A node answered: what was counted of it before is over.
     ///
     /// If nobody was heard until now, the break was on the controller's own side, and it is chance

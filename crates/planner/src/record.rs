@@ -4,6 +4,7 @@
 //! no two masters behind one announced endpoint. Every change is one compare-and-swap on
 //! `tag`; `version` is what nodes see and rises with every change of the topology.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
@@ -11,7 +12,7 @@ use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use api::moves::MoveId;
 use api::store::StoreId;
 use serde::{Deserialize, Serialize};
-use topology::Endpoint;
+use topology::{Endpoint, TlsPorts};
 
 use crate::queue::{Floor, Moves};
 use crate::shard_id::ShardId;
@@ -77,6 +78,11 @@ pub struct Node {
     /// Where clients reach the role this node has; moves with the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Endpoint>,
+    /// Where TLS alone is spoken beside these two. The announced one moves with the announced
+    /// endpoint, the local one stays. A controller that does not know them drops them with its next
+    /// change of the record.
+    #[serde(default, skip_serializing_if = "TlsPorts::is_none")]
+    pub tls: TlsPorts,
     /// Master or slave.
     pub role: Role,
     /// Seconds since 1970.
@@ -85,6 +91,21 @@ pub struct Node {
     /// What it said of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated: Option<Stated>,
+}
+
+impl Node {
+    /// Where clients are sent to the role this node has: the announced endpoint, and its port of
+    /// TLS. Each has a frontend of its own at balancers.
+    pub fn announced_addresses(&self) -> impl Iterator<Item = Cow<'_, Endpoint>> {
+        let tls = self.tls.announced;
+        self.announced.iter().flat_map(move |endpoint| endpoint.with_tls(tls))
+    }
+
+    /// Exchanges what belongs to the role.
+    fn swap_announced(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.announced, &mut other.announced);
+        std::mem::swap(&mut self.tls.announced, &mut other.tls.announced);
+    }
 }
 
 /// A planned switchover, or the end of a loss, that was asked for and is not done.
@@ -394,14 +415,13 @@ impl Record {
                 if node.id.len() != 40 || !ids.insert(&node.id) {
                     return Err(RecordError::Id(node.id.clone()));
                 }
-                if !addresses.insert(&node.local) {
-                    return Err(RecordError::Address(node.local.clone()));
+                let mut local = node.local.with_tls(node.tls.local);
+                if let Some(taken) = local.find(|address| !addresses.insert(address.clone())) {
+                    return Err(RecordError::Address(taken.into_owned()));
                 }
-                if let Some(endpoint) = &node.announced
-                    && node.role == Role::Master
-                    && !announced.insert(endpoint)
-                {
-                    return Err(RecordError::Announced(endpoint.clone()));
+                let mut shown = node.announced_addresses().filter(|_| node.role == Role::Master);
+                if let Some(taken) = shown.find(|address| !announced.insert(address.clone())) {
+                    return Err(RecordError::Announced(taken.into_owned()));
                 }
             }
             for &(first, last) in &shard.slot_ranges {
@@ -441,15 +461,12 @@ impl Record {
         if old == new {
             return false;
         }
-        let of_master = shard.nodes[old].announced.take();
-        let of_replica = shard.nodes[new].announced.take();
         // A master without an announced endpoint has nothing to hand over: its clients use local
         // endpoints, and the replica keeps the one that is its own.
-        if of_master.is_some() {
-            shard.nodes[new].announced = of_master;
-            shard.nodes[old].announced = of_replica;
-        } else {
-            shard.nodes[new].announced = of_replica;
+        if shard.nodes[old].announced.is_some()
+            && let Ok([old, new]) = shard.nodes.get_disjoint_mut([old, new])
+        {
+            old.swap_announced(new);
         }
         shard.nodes[old].role = Role::Slave;
         shard.nodes[new].role = Role::Master;

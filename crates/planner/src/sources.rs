@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use api::heartbeat::ClientAccess;
+use topology::Endpoint;
 
 use crate::context::Context;
 use crate::fence::{covers, network, stated};
@@ -73,17 +74,16 @@ fn hidden(cx: &Context<'_>, plan: &mut Plan) {
 fn shared(cx: &Context<'_>, plan: &mut Plan) {
     let mut at: BTreeMap<(String, u16), Vec<&Node>> = BTreeMap::new();
     for (_, node) in cx.record.nodes() {
-        if let Some(endpoint) = &node.announced {
-            at.entry(topology::announced::address_key(endpoint)).or_default().push(node);
+        for endpoint in node.announced_addresses() {
+            at.entry(topology::announced::address_key(&endpoint)).or_default().push(node);
         }
     }
-    for nodes in at.values().filter(|nodes| nodes.len() > 1) {
-        let endpoint = nodes.first().and_then(|node| node.announced.as_ref());
-        let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();
+    for ((host, port), nodes) in at.into_iter().filter(|(_, nodes)| nodes.len() > 1) {
+        let endpoint = Endpoint { host, port };
         plan.alarms.insert(format!(
             "{} are all announced at {endpoint}, and clients take them for one node: announce each elsewhere, or not at all: \
              `holdfast ctl node announce ID HOST:PORT`",
-            addresses(nodes)
+            addresses(&nodes)
         ));
     }
 }

@@ -30,6 +30,7 @@ mod rival;
 mod sources;
 mod stopping;
 mod switchover;
+mod tls_ports;
 mod told;
 mod unreached;
 
@@ -53,6 +54,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         id: id(name),
         local: endpoint(name),
         announced: Some(endpoint(&format!("lb{place}"))),
+        tls: topology::TlsPorts::default(),
         role: if place == 0 { Role::Master } else { Role::Slave },
         created_at: 0,
         stated: None,
@@ -129,6 +131,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         standing: Standing::default(),
         moves: None,
         knows_rates: false,
+        knows_tls_ports: false,
         copying: Vec::new(),
         usual_rate: None,
         certificates: Vec::new(),

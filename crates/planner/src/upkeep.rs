@@ -9,20 +9,26 @@ use crate::context::{Context, Health};
 use crate::{Record, ShardId, Stated};
 
 /// A node may know a version this store never gave, or give another meaning to the same one:
-/// its topology is never adopted, ours gets a higher version.
+/// its topology is never adopted, ours gets a higher version. So does one that knows ports of TLS
+/// since it was restarted, and was sent the topology without them before.
 pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
     let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
         let reply = cx.reply(&node.id)?;
         let other =
-            reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
+            reply.version == cx.record.version && reply.topology_hash != cx.observed.hash_at(reply);
         (reply.version > cx.record.version || other).then_some((node, reply))
     })?;
-    let what =
-        if reply.version > cx.record.version { "a higher version" } else { "another topology" };
+    let lacks_ports = cx.observed.plain_hash.as_ref() == Some(&reply.topology_hash);
+    let what = if reply.version > cx.record.version {
+        format!("has a higher version ({}), not this controller's", reply.version)
+    } else if reply.knows_tls_ports && lacks_ports {
+        "knows ports of TLS, and has a topology without them".to_owned()
+    } else {
+        format!("has another topology ({}), not this controller's", reply.version)
+    };
     let mut record = cx.record.next();
     record.version = cx.highest_version() + 1;
-    let reason = format!("{} has {what} ({}), not this controller's", node.local, reply.version);
-    Some((record, reason))
+    Some((record, format!("{} {what}", node.local)))
 }
 
 /// What the store must know before a restart makes it necessary; no new topology version.

@@ -3,7 +3,8 @@
 //! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it was shown of the
 //! cluster is its own library's view. Told to go on, it prints `pass <errors>` whenever it has written and read them
 //! all once more. With `types RESP` in place of the keys it runs its library's examples of the
-//! types, and prints `ok types`.
+//! types, and prints `ok types`. With a CA in the environment it speaks TLS, and knows servers by
+//! it.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::{self, Process};
 
+/// Where a program finds the CA by which it knows servers.
+const CA: &str = "CLIENT_CA";
+
 /// A client program that is installed here.
 #[derive(Debug)]
 pub struct Client {
@@ -24,6 +28,10 @@ pub struct Client {
     pub examples: &'static [u32],
     program: PathBuf,
     arguments: Vec<PathBuf>,
+    /// It can be told a CA.
+    can_speak_tls: bool,
+    /// It speaks TLS, and knows servers by this file.
+    ca: Option<PathBuf>,
 }
 
 /// Where `scripts/client-libraries` puts things.
@@ -52,18 +60,25 @@ fn all() -> Result<Vec<Client>> {
             examples: &[],
             program: sources.join("cli/client.sh"),
             arguments: vec![],
+            can_speak_tls: true,
+            ca: None,
         },
         Client {
             name: "redis-crate",
             examples: &[],
             program: process::sibling("redis-crate-client")?,
             arguments: vec![],
+            // It is built without.
+            can_speak_tls: false,
+            ca: None,
         },
         Client {
             name: "redis-py",
             examples: &[2, 3],
             program: folder.join("python/bin/python"),
             arguments: vec![sources.join("python/client.py")],
+            can_speak_tls: true,
+            ca: None,
         },
         Client {
             name: "ioredis",
@@ -71,18 +86,24 @@ fn all() -> Result<Vec<Client>> {
             examples: &[2],
             program: "node".into(),
             arguments: vec![folder.join("node/client.js")],
+            can_speak_tls: true,
+            ca: None,
         },
         Client {
             name: "go-redis",
             examples: &[2, 3],
             program: folder.join("go-client"),
             arguments: vec![],
+            can_speak_tls: true,
+            ca: None,
         },
         Client {
             name: "jedis",
             examples: &[2, 3],
             program: "java".into(),
             arguments: vec!["-jar".into(), folder.join("java/target/client.jar")],
+            can_speak_tls: true,
+            ca: None,
         },
     ])
 }
@@ -91,6 +112,16 @@ fn all() -> Result<Vec<Client>> {
 /// them has to run, they are an error.
 pub fn installed() -> Result<Vec<Client>> {
     present(all()?)
+}
+
+/// Those of them that speak TLS, with servers that this CA vouches for.
+pub fn over_tls(ca: &Path) -> Result<Vec<Client>> {
+    let mut clients = installed()?;
+    clients.retain(|client| client.can_speak_tls);
+    for client in &mut clients {
+        client.ca = Some(ca.to_owned());
+    }
+    Ok(clients)
 }
 
 /// Programs that need to know nothing but where to begin, and print a line that begins with `ok`.
@@ -111,8 +142,14 @@ pub enum Application {
 /// `None` where its library is not installed.
 pub fn application(of: Application) -> Result<Option<Client>> {
     let (folder, sources) = (folder(), sources());
-    let client =
-        |name, program: PathBuf, arguments| Client { name, examples: &[], program, arguments };
+    let client = |name, program: PathBuf, arguments| Client {
+        name,
+        examples: &[],
+        program,
+        arguments,
+        can_speak_tls: false,
+        ca: None,
+    };
     let node = |name, file| client(name, "node".into(), vec![folder.join("node").join(file)]);
     let java = |name, class: &str| {
         let jar = folder.join("java/target/client.jar");
@@ -152,12 +189,15 @@ fn present(clients: Vec<Client>) -> Result<Vec<Client>> {
 
 impl Client {
     fn command(&self, start: SocketAddr, keys: u32) -> Command {
+        let mut command = self.begun(start);
+        command.arg(keys.to_string());
+        command
+    }
+
+    fn begun(&self, start: SocketAddr) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).args([
-            start.ip().to_string(),
-            start.port().to_string(),
-            keys.to_string(),
-        ]);
+        command.args(&self.arguments).args([start.ip().to_string(), start.port().to_string()]);
+        command.envs(self.ca.as_ref().map(|ca| (CA, ca)));
         command
     }
 
@@ -199,13 +239,8 @@ impl Client {
 
     /// Runs its library's ordinary examples of the types in a version of RESP.
     pub fn run_examples(&self, start: SocketAddr, resp: u32) -> Result<()> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).args([
-            start.ip().to_string(),
-            start.port().to_string(),
-            "types".to_owned(),
-            resp.to_string(),
-        ]);
+        let mut command = self.begun(start);
+        command.args(["types", &resp.to_string()]);
         let output = command.output().with_context(|| format!("run the {} client", self.name))?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(

@@ -255,6 +255,61 @@ fn a_controller_knows_a_balancer_by_its_ca_and_shows_who_it_is() -> Result<()> {
     Ok(())
 }
 
+/// It is known by its place, so nothing is closed and nothing is added for it.
+#[test]
+fn a_balancer_that_is_listed_is_spoken_to_over_tls_from_then_on() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ca = Ca::new(folder.path(), "ca")?;
+    for name in ["balancer", "controller"] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let port = process::free_port()?;
+    let config = folder.path().join("balancer.toml");
+    let serve = |tls: &str| -> Result<Process> {
+        std::fs::write(&config, format!("listen = '{HERE}:{port}'\n{tls}"))?;
+        let arguments = ["balancer", "-c", &config.display().to_string()];
+        Process::start(&process::holdfast()?, &arguments, &folder.path().join("balancer.log"))
+    };
+    let in_clear = serve("")?;
+    let data = format!("data = '{}'", folder.path().join("store.redb").display());
+    let tls = format!("{}ca_file = '{}'\n", table(&ca, "controller"), ca.path("ca.pem"));
+    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
+    let node =
+        Server::node("cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n")?;
+    let cacert = ca.path("ca.pem");
+    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
+    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
+    let address = node.address.to_string();
+    let cluster = ["create", "cluster", "main", "--nodes-per-shard", "1"];
+    ctl(&[&cluster[..], &["--password", "secret", "--nodes", &address]].concat())?;
+    let at = |scheme: &str, port: u16| format!("{scheme}://{HERE}:{port}");
+    let add = ["balancer", "add", "lb", "--endpoint", &at("http", port)];
+    wait::until("the balancer is added", PATIENCE, || ctl(&add))?;
+    let is_told = |url: &str| {
+        wait::until("it is told what to open", PATIENCE, || {
+            let state = get(&ca, None, &format!("{url}/api/v1/state"))?;
+            let state: serde_json::Value = serde_json::from_str(&state)?;
+            ensure!(state["term"].as_u64() > Some(0), "{state}");
+            Ok(())
+        })
+        .with_context(|| controller.process.log())
+    };
+    is_told(&at("http", port))?;
+    in_clear.kill()?;
+    let _secure = serve(&format!("[tls]\n{}", table(&ca, "balancer")))?;
+    let change = |endpoint: &str| ctl(&["balancer", "change", "lb", "--endpoint", endpoint]);
+    let refused = match change(&at("https", port.wrapping_add(1).max(1))) {
+        Ok(said) => anyhow::bail!("another place is another instance: {said}"),
+        Err(error) => error.to_string(),
+    };
+    ensure!(refused.contains("is another place"), "{refused}");
+    wait::until("it is listed by its new URL", PATIENCE, || change(&at("https", port)))?;
+    is_told(&at("https", port))?;
+    let listed = ctl(&["balancer", "list"])?;
+    ensure!(listed.contains(&at("https", port)), "{listed}");
+    Ok(())
+}
+
 #[test]
 fn a_controller_asks_nodes_over_tls_and_believes_those_of_its_ca() -> Result<()> {
     let folder = tempfile::tempdir()?;

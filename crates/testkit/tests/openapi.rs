@@ -63,7 +63,7 @@ set cluster --min-in-sync 2 --max-lag none --password-file DIR/old
 pause cluster --reason x
 resume cluster
 release cluster c
-shard add --json --nodes 10.0.0.4:1 --announce 10.0.9.4:6379
+shard add --json --nodes 10.0.0.4:1/2 --announce 10.0.9.4:6379/6380
 shard remove 1
 shard drain 0 --yes --bandwidth 20 --max-concurrent 2
 shard accept-loss 0 --node 10.0.0.2:1 --despite-deposed
@@ -78,10 +78,12 @@ rebalance --yes --by bytes --tolerance 10
 discarded list
 discarded show 1-2.jsonl
 discarded apply 1-2.jsonl --if-absent
-node announce 10.0.0.2:1 10.0.9.2:6379
+node announce 10.0.0.2:1 10.0.9.2:6379/6380
+node tls-port 10.0.0.2:1 6667
 import cluster d --nodes 10.0.0.1:1 --password-file DIR/old
 balancer add lb1 --endpoint http://10.0.0.9:1 --source 10.0.0.9 --balancer-token-file DIR/old
 balancer list
+balancer change lb1 --endpoint https://10.0.0.9:1 --balancer-token-file DIR/new
 balancer remove lb1 --force
 store status
 store export DIR/export
@@ -163,7 +165,7 @@ fn answer(id: &str) -> Option<Json> {
         "get_status" => status(),
         "list_events" | "list_cluster_events" => json!({ "events": [] }),
         "list_balancers" => json!({ "balancers": [balancer] }),
-        "add_balancer" => balancer,
+        "add_balancer" | "change_balancer" => balancer,
         "remove_balancer" => json!({ "closed": false, "why": "x" }),
         "accept_loss" => json!({
             "addr": "10.0.0.2:1", "node_epoch": 1, "node_sequence": 1, "epoch": 1,

@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 use common::certs::{Ca, GOOD, HERE};
+use common::wiretap::wiretap;
 use common::{PATIENCE, in_set, key_at, post};
 
 /// What it says to both of its outputs.
@@ -187,6 +188,7 @@ fn a_node_does_not_start_with_what_it_cannot_speak() -> Result<()> {
     let refusals = [
         ("tls-port 7777", "a certificate is needed"),
         ("tls-replication yes", "a certificate is needed"),
+        ("tls-only yes", "a certificate is needed"),
         ("tls-ciphers ECDHE-RSA-AES128-GCM-SHA256", "option `tls-ciphers`"),
         ("tls-protocols SSLv3", "TLSv1.2 and TLSv1.3 are"),
         ("tls-ciphersuites TLS_AES_128_CCM_SHA256", "is none of TLS_AES_256_GCM_SHA384"),
@@ -207,34 +209,6 @@ fn a_node_does_not_start_with_what_it_cannot_speak() -> Result<()> {
         ensure!(!dir.exists(), "{line}: it touched its data");
     }
     Ok(())
-}
-
-/// Passes bytes on in both directions, and keeps them.
-fn wiretap(to: SocketAddr) -> Result<(u16, Arc<Mutex<Vec<u8>>>)> {
-    let listener = TcpListener::bind((HERE, 0))?;
-    let port = listener.local_addr()?.port();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let tape = Arc::clone(&heard);
-    std::thread::spawn(move || {
-        for from in listener.incoming().map_while(Result::ok) {
-            let Ok(to) = TcpStream::connect(to) else { return };
-            let (Ok(from_back), Ok(to_back)) = (from.try_clone(), to.try_clone()) else { return };
-            for (mut read, mut write) in [(from, to), (to_back, from_back)] {
-                let tape = Arc::clone(&tape);
-                std::thread::spawn(move || {
-                    let mut chunk = [0; 16 << 10];
-                    while let Ok(count @ 1..) = read.read(&mut chunk) {
-                        tape.lock().extend_from_slice(&chunk[..count]);
-                        if write.write_all(&chunk[..count]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = write.shutdown(std::net::Shutdown::Both);
-                });
-            }
-        }
-    });
-    Ok((port, heard))
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The text of a topology: the argument of `CLUSTERX SETNODES`, the answer of `CLUSTERX NODES`, the node lines of `nodes.conf`.
 //!
 //! ```text
-//! <id> <host> <port> master - [<slot>|<a>-<b>]… [<lb host> <lb port>]
-//! <id> <host> <port> slave <master id> [<lb host> <lb port>]
+//! <id> <host> <port> master - [<slot>|<a>-<b>]… [<lb host> <lb port>] [tls=<local>,<announced>]
+//! <id> <host> <port> slave <master id> [<lb host> <lb port>] [tls=<local>,<announced>]
 //! ```
 //!
 //! Parsing is total: a text yields a whole topology or an error, never a part, and nothing in it can panic. The two announced fields
 //! are found by counting from the end of the line, so a line of Kvrocks means what it always meant.
+//! Ports of TLS ([`TlsPorts`]) stand last; the [`Form::Plain`] leaves them out, for nodes and files
+//! that are read by versions which do not know them.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -14,6 +16,7 @@ use crate::{
     announced,
     model::{Endpoint, Node, NodeId, Role, Slot, SlotRange, SlotSet, Topology},
     slots_arg::{number, slot_number, words},
+    tls_ports::{self, TlsPorts},
 };
 
 /// Most nodes of one topology: one per slot. A bound on what a description can make a node allocate.
@@ -52,6 +55,19 @@ pub enum ParseError {
     /// Two masters with one announced address: clients would be redirected for ever.
     #[error("Duplicated LB address")]
     DuplicatedLb,
+    /// Not two port numbers, one that is the port beside it, or an announced one without an
+    /// announced endpoint.
+    #[error("Invalid cluster node tls ports")]
+    TlsPorts,
+}
+
+/// What of a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// As versions know it that know no ports of TLS.
+    Plain,
 }
 
 /// Something in a topology that is allowed but worth a line in the log.
@@ -99,29 +115,63 @@ impl Topology {
     /// The description in canonical form: one line per node in table order, single spaces, no trailing newline.
     /// Parses back to the same topology.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_in(Form::Whole)
+    }
+
+    /// The same in that form; the plain one parses back to a topology without ports of TLS.
+    pub fn to_bytes_in(&self, form: Form) -> Vec<u8> {
         let mut text = Vec::new();
         for node in &self.nodes {
             if !text.is_empty() {
                 text.push(b'\n');
             }
-            write_line(&mut text, node);
+            write_line(&mut text, node, form);
         }
         text
     }
 
-    /// [`Topology::to_bytes`] as text, for ids that are text (those of every known controller).
+    /// [`Topology::to_bytes_in`] as text, for ids that are text (those of every known controller).
+    pub fn render_in(&self, form: Form) -> String {
+        String::from_utf8_lossy(&self.to_bytes_in(form)).into_owned()
+    }
+
+    /// All of it as text.
     pub fn render(&self) -> String {
-        String::from_utf8_lossy(&self.to_bytes()).into_owned()
+        self.render_in(Form::Whole)
+    }
+
+    /// Whether its two forms differ.
+    pub fn has_tls_ports(&self) -> bool {
+        self.nodes.iter().any(|node| !node.tls.is_none())
+    }
+
+    /// The same with these ports of TLS; those of nodes that are not there count for nothing.
+    ///
+    /// # Errors
+    /// `TlsPorts` where they do not fit their node, `DuplicatedLb` as [`Topology::parse`].
+    pub fn with_tls_ports(mut self, ports: &[(NodeId, TlsPorts)]) -> Result<Self, ParseError> {
+        let ports: HashMap<NodeId, TlsPorts> = ports.iter().copied().collect();
+        for node in &mut self.nodes {
+            let Some(tls) = ports.get(&node.id) else { continue };
+            node.tls = fitting(*tls, &node.local, node.announced.as_ref())?;
+        }
+        self.check_announced()?;
+        Ok(self)
     }
 
     /// 16 hex digits over the canonical lines sorted by node id, version left out: FNV-1a, 64 bits. Equal for equal content
     /// whatever the order of the nodes. It finds accidents, not forgeries.
     pub fn hash(&self) -> String {
+        self.hash_in(Form::Whole)
+    }
+
+    /// The same over the lines in that form: what a node computes that was sent it so.
+    pub fn hash_in(&self, form: Form) -> String {
         let mut nodes: Vec<&Node> = self.nodes.iter().collect();
         nodes.sort_by_key(|node| node.id);
         let mut text = Vec::new();
         for node in nodes {
-            write_line(&mut text, node);
+            write_line(&mut text, node, form);
             text.push(b'\n');
         }
         format!("{:016x}", fnv1a(&text))
@@ -133,17 +183,20 @@ impl Topology {
         let mut warnings = Vec::new();
         // Local addresses count for whoever announces them, also where their node is shown by another one: a client would reach that node.
         for node in &self.nodes {
-            taken.entry(announced::address_key(&node.local)).or_insert(node);
+            for endpoint in node.local_addresses() {
+                taken.entry(announced::address_key(&endpoint)).or_insert(node);
+            }
         }
         for node in &self.nodes {
-            let Some(endpoint) = &node.announced else { continue };
-            match taken.insert(announced::address_key(endpoint), node) {
-                Some(other) if other.id != node.id => warnings.push(Warning::SharedEndpoint {
-                    endpoint: endpoint.clone(),
-                    first: other.id,
-                    second: node.id,
-                }),
-                _ => {}
+            for endpoint in node.announced_addresses() {
+                match taken.insert(announced::address_key(&endpoint), node) {
+                    Some(other) if other.id != node.id => warnings.push(Warning::SharedEndpoint {
+                        endpoint: endpoint.into_owned(),
+                        first: other.id,
+                        second: node.id,
+                    }),
+                    _ => {}
+                }
             }
         }
         warnings
@@ -154,8 +207,8 @@ impl Topology {
         self.nodes
             .iter()
             .filter(|node| node.is_master())
-            .filter_map(|node| node.announced.as_ref())
-            .all(|endpoint| seen.insert(announced::address_key(endpoint)))
+            .flat_map(Node::announced_addresses)
+            .all(|endpoint| seen.insert(announced::address_key(&endpoint)))
             .then_some(())
             .ok_or(ParseError::DuplicatedLb)
     }
@@ -184,11 +237,33 @@ fn parse_line(line: &[u8], assigned: &mut SlotSet) -> Result<Node, ParseError> {
     if tail.iter().any(|word| word.len() == 40) {
         return Err(ParseError::MissingNewline);
     }
+    let (tail, tls) = split_tls(tail)?;
     let Tail { slots, announced } = match role {
         Role::Master => parse_master_tail(tail, assigned)?,
         Role::Replica { .. } => parse_replica_tail(tail)?,
     };
-    Ok(Node { id, local, announced, role, failed, slots })
+    let tls = fitting(tls, &local, announced.as_ref())?;
+    Ok(Node { id, local, announced, tls, role, failed, slots })
+}
+
+/// What stands before the ports of TLS, and these.
+fn split_tls<'t, 'w>(tail: &'t [&'w [u8]]) -> Result<(&'t [&'w [u8]], TlsPorts), ParseError> {
+    match tail {
+        [before @ .., last] if last.starts_with(tls_ports::WORD) => {
+            let ports = TlsPorts::parse(&last[tls_ports::WORD.len()..]);
+            Ok((before, ports.ok_or(ParseError::TlsPorts)?))
+        }
+        _ => Ok((tail, TlsPorts::default())),
+    }
+}
+
+fn fitting(
+    tls: TlsPorts,
+    local: &Endpoint,
+    announced: Option<&Endpoint>,
+) -> Result<TlsPorts, ParseError> {
+    let fits = tls.fits(local.port, announced.map(|endpoint| endpoint.port));
+    fits.then_some(tls).ok_or(ParseError::TlsPorts)
 }
 
 fn parse_local(host: &[u8], port: &[u8]) -> Result<Endpoint, ParseError> {
@@ -254,7 +329,7 @@ fn parse_slot_word(word: &[u8]) -> Option<SlotRange> {
     if first < last { SlotRange::new(first, last) } else { None }
 }
 
-fn write_line(text: &mut Vec<u8>, node: &Node) {
+fn write_line(text: &mut Vec<u8>, node: &Node, form: Form) {
     let mut word = |bytes: &[u8], is_first: bool| {
         if !is_first {
             text.push(b' ');
@@ -280,6 +355,9 @@ fn write_line(text: &mut Vec<u8>, node: &Node) {
     if let Some(endpoint) = &node.announced {
         word(endpoint.host.as_bytes(), false);
         word(endpoint.port.to_string().as_bytes(), false);
+    }
+    if form == Form::Whole && !node.tls.is_none() {
+        word(&[tls_ports::WORD, node.tls.to_string().as_bytes()].concat(), false);
     }
 }
 

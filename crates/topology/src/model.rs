@@ -1,8 +1,10 @@
 //! The values a topology is made of. Text forms live in the sibling modules.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, num::NonZeroU16};
 
 use serde::{Deserialize, Serialize};
+
+use crate::tls_ports::TlsPorts;
 
 /// Number of hash slots of a cluster; a power of two.
 pub const SLOT_COUNT: u16 = 16_384;
@@ -232,13 +234,21 @@ impl fmt::Debug for SlotSet {
     }
 }
 
-/// A TCP endpoint. A type rather than a pair, so that an announced TLS port can join it later.
+/// A TCP endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Host name, IPv4, or IPv6 without brackets.
     pub host: String,
     /// 0..=65535; an announced port is at least 1.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// This one, and the same host at the port where TLS alone is spoken, if there is one.
+    pub fn with_tls(&self, port: Option<NonZeroU16>) -> impl Iterator<Item = Cow<'_, Self>> {
+        let secure = port.map(|port| Self { host: self.host.clone(), port: port.get() });
+        std::iter::once(Cow::Borrowed(self)).chain(secure.map(Cow::Owned))
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -271,6 +281,32 @@ pub enum Reach {
     Announced,
 }
 
+/// A client that asks where nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asker {
+    /// What it can reach.
+    pub reach: Reach,
+    /// It speaks TLS, with the node that answers or with a balancer in front of it: where TLS has
+    /// ports of its own, it is sent to these.
+    pub is_tls: bool,
+}
+
+/// Where a client is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// Host name, IPv4, or IPv6 without brackets.
+    pub host: &'a str,
+    /// That of its kind of connection.
+    pub port: u16,
+}
+
+impl fmt::Display for Address<'_> {
+    /// `host:port` as Redis writes it: IPv6 without brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// What a topology makes of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
@@ -292,6 +328,8 @@ pub struct Node {
     pub local: Endpoint,
     /// Where clients reach it, when that differs: a load balancer, NAT or proxy.
     pub announced: Option<Endpoint>,
+    /// Where it speaks TLS alone, beside these two.
+    pub tls: TlsPorts,
     /// Master or replica.
     pub role: Role,
     /// Marked by the controller as not answering (`slave,fail`).
@@ -301,20 +339,46 @@ pub struct Node {
 }
 
 impl Node {
-    /// The one place that chooses between the local and the announced endpoint.
-    pub fn endpoint(&self, viewer: Viewer) -> &Endpoint {
-        match viewer {
-            Viewer::Client => self.announced.as_ref().unwrap_or(&self.local),
-            Viewer::Peer => &self.local,
+    /// The one place that chooses between the local and the announced endpoint, with the port of
+    /// TLS beside it.
+    fn place(&self, viewer: Viewer) -> (&Endpoint, Option<NonZeroU16>) {
+        match (viewer, &self.announced) {
+            (Viewer::Client, Some(announced)) => (announced, self.tls.announced),
+            (Viewer::Client, None) | (Viewer::Peer, _) => (&self.local, self.tls.local),
         }
     }
 
-    /// Where a client of that reach finds the node; `None` if it cannot reach it.
-    pub fn shown(&self, reach: Reach) -> Option<&Endpoint> {
-        match reach {
-            Reach::Nodes => Some(self.endpoint(Viewer::Client)),
-            Reach::Announced => self.announced.as_ref(),
+    /// Where it is for those who speak in clear, and names it in roles, links and messages.
+    pub fn endpoint(&self, viewer: Viewer) -> &Endpoint {
+        self.place(viewer).0
+    }
+
+    /// Where a client finds the node that asks so; `None` if it cannot reach it.
+    pub fn shown(&self, asker: Asker) -> Option<Address<'_>> {
+        if asker.reach == Reach::Announced && self.announced.is_none() {
+            return None;
         }
+        let (endpoint, tls) = self.place(Viewer::Client);
+        let port = tls.filter(|_| asker.is_tls).map_or(endpoint.port, NonZeroU16::get);
+        Some(Address { host: &endpoint.host, port })
+    }
+
+    /// Where TLS alone is spoken, beside where a client of that reach is sent in clear.
+    pub fn shown_tls_port(&self, reach: Reach) -> Option<u16> {
+        let clear = self.shown(Asker { reach, is_tls: false })?.port;
+        let secure = self.shown(Asker { reach, is_tls: true })?.port;
+        (secure != clear).then_some(secure)
+    }
+
+    /// Addresses of its own: the local endpoint, and the port of TLS beside it.
+    pub fn local_addresses(&self) -> impl Iterator<Item = Cow<'_, Endpoint>> {
+        self.local.with_tls(self.tls.local)
+    }
+
+    /// Addresses that are announced for it: none, one, or the one with its port of TLS.
+    pub fn announced_addresses(&self) -> impl Iterator<Item = Cow<'_, Endpoint>> {
+        let tls = self.tls.announced;
+        self.announced.iter().flat_map(move |endpoint| endpoint.with_tls(tls))
     }
 
     /// True for masters.

@@ -8,6 +8,8 @@
 //!
 //! [`save`] returns only when the new content survives a power cut; when it fails before the rename, the old file is still there in
 //! full. Files of Kvrocks are read, and ours by Kvrocks: what we add stands in a comment. Migration marks are not kept.
+//! So do the ports of TLS, which are a word of the line everywhere else: an earlier version starts
+//! with the file, and shows one port for both kinds.
 
 use std::{
     fs::{self, File},
@@ -16,8 +18,9 @@ use std::{
 };
 
 use crate::{
-    description::ParseError,
+    description::{Form, ParseError},
     model::{ClusterId, NodeId, Topology},
+    tls_ports::TlsPorts,
 };
 
 /// Name of the file in the data directory.
@@ -27,6 +30,8 @@ const TEMPORARY_NAME: &str = "nodes.conf.tmp";
 const MASTERED_AT: &[u8] = b"# holdfast-mastered-at ";
 /// Comment of ours that names the cluster of this node.
 const CLUSTER: &[u8] = b"# holdfast-cluster ";
+/// Comment of ours that names ports of TLS, `<local>,<announced>`, and the node whose they are.
+const TLS_PORTS: &[u8] = b"# holdfast-tls ";
 
 /// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,6 +119,7 @@ impl NodesConf {
         let mut id = None;
         let mut mastered_at = None;
         let mut cluster = None;
+        let mut tls_ports = Vec::new();
         let mut lines = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if let Some(number) = line.strip_prefix(MASTERED_AT) {
@@ -122,6 +128,9 @@ impl NodesConf {
             if let Some(id) = line.strip_prefix(CLUSTER) {
                 let id = std::str::from_utf8(id.trim_ascii()).ok();
                 cluster = Some(id.and_then(|id| id.parse().ok()).ok_or(ConfError::ClusterId)?);
+            }
+            if let Some(words) = line.strip_prefix(TLS_PORTS) {
+                tls_ports.push(node_and_ports(words).ok_or(ParseError::TlsPorts)?);
             }
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
@@ -147,7 +156,9 @@ impl NodesConf {
         }
         let topology = match version {
             Some(-1) if lines.is_empty() => None,
-            Some(version @ 0..) => Some(Topology::parse(&lines, version)?),
+            Some(version @ 0..) => {
+                Some(Topology::parse(&lines, version)?.with_tls_ports(&tls_ports)?)
+            }
             _ => return Err(ConfError::Version),
         };
         Ok(Self { id, topology, mastered_at, cluster })
@@ -170,7 +181,13 @@ impl NodesConf {
             text.extend_from_slice(format!("{cluster}\n").as_bytes());
         }
         if let Some(topology) = &self.topology {
-            for line in topology.to_bytes().split(|byte| *byte == b'\n') {
+            for node in topology.nodes.iter().filter(|node| !node.tls.is_none()) {
+                text.extend_from_slice(TLS_PORTS);
+                text.extend_from_slice(format!("{} ", node.tls).as_bytes());
+                text.extend_from_slice(node.id.as_bytes());
+                text.push(b'\n');
+            }
+            for line in topology.to_bytes_in(Form::Plain).split(|byte| *byte == b'\n') {
                 text.extend_from_slice(b"node ");
                 write_value(&mut text, line);
                 text.push(b'\n');
@@ -178,6 +195,11 @@ impl NodesConf {
         }
         text
     }
+}
+
+fn node_and_ports(words: &[u8]) -> Option<(NodeId, TlsPorts)> {
+    let blank = words.iter().position(|byte| *byte == b' ')?;
+    Some((NodeId::new(&words[blank + 1..])?, TlsPorts::parse(&words[..blank])?))
 }
 
 fn integer(text: &[u8]) -> Option<i64> {

@@ -6,9 +6,8 @@
 use std::fmt;
 
 use crate::{
-    model::{Node, NodeId, Reach, Role, Slot},
+    model::{Asker, Node, NodeId, Role, Slot},
     state::Cluster,
-    view::host_port,
 };
 
 /// What the gate must know of a command and of its connection.
@@ -20,8 +19,8 @@ pub struct RouteRequest {
     pub readonly: bool,
     /// The connection sent ASKING just before, or is the link of the running import.
     pub asking: bool,
-    /// What its client can reach.
-    pub reach: Reach,
+    /// Who it is from: where it is sent depends on that.
+    pub asker: Asker,
 }
 
 /// Keys a script touched so far.
@@ -107,7 +106,7 @@ impl Cluster {
             return Route::Run;
         }
         match self.node_at(owner) {
-            Some(node) => moved(slot, node, request.reach),
+            Some(node) => moved(slot, node, request.asker),
             None => Route::SlotNotServed,
         }
     }
@@ -138,7 +137,7 @@ impl Cluster {
     fn route_own(&self, slot: Slot, request: RouteRequest) -> Route {
         let marks = self.marks();
         if let Some(target) = marks.migrated.get(&slot).and_then(|id| self.node(id)) {
-            return moved(slot, target, request.reach);
+            return moved(slot, target, request.asker);
         }
         if request.is_write && marks.write_forbidden.is_some_and(|range| range.contains(slot)) {
             return Route::TryAgain;
@@ -171,9 +170,9 @@ impl Cluster {
 }
 
 /// Nobody is sent where he cannot go: a client that tries waits for its own time-out, and asks the next time again.
-fn moved(slot: Slot, node: &Node, reach: Reach) -> Route {
-    match node.shown(reach) {
-        Some(endpoint) => Route::Moved { slot, to: host_port(endpoint) },
+fn moved(slot: Slot, node: &Node, asker: Asker) -> Route {
+    match node.shown(asker) {
+        Some(address) => Route::Moved { slot, to: address.to_string() },
         None => Route::OwnerNotReached,
     }
 }

@@ -1,13 +1,15 @@
 //! What clients are shown of a topology: CLUSTER NODES, SLOTS, REPLICAS, SHARDS, INFO and the target of MOVED.
 //!
 //! Every address in here is [`Node::shown`]: a local endpoint never leaves through this module where another is announced, nor to clients
-//! that reach announced ones only ([`Reach::Announced`]). For these a master without one serves nobody, and its slots are left out with it.
-//! Replies are plain values or text; the protocol's framing is the caller's.
+//! that reach announced ones only ([`Reach::Announced`](crate::Reach)). For these a master without
+//! one serves nobody, and its slots are left out with it. Who asks over TLS is told ports of TLS,
+//! as in Redis; CLUSTER SHARDS alone tells both. Replies are plain values or text; the protocol's
+//! framing is the caller's.
 
 use std::net::IpAddr;
 
 use crate::{
-    model::{Endpoint, Node, NodeId, Reach, Role, Slot, SlotRange, Topology},
+    model::{Address, Asker, Node, NodeId, Role, Slot, SlotRange, Topology},
     state::ClusterError,
 };
 
@@ -86,8 +88,11 @@ pub struct Shard {
 pub struct ShardNode {
     /// Id.
     pub id: NodeId,
-    /// Port shown to clients.
+    /// Port shown to clients in clear, whoever asks.
     pub port: u16,
+    /// Port shown to clients that speak TLS, where that is another one; the key is left out
+    /// otherwise.
+    pub tls_port: Option<u16>,
     /// Host shown to clients, name or address.
     pub ip: String,
     /// The same host.
@@ -102,24 +107,19 @@ pub struct ShardNode {
     pub health: &'static str,
 }
 
-/// `host:port` as Redis writes it: IPv6 without brackets.
-pub fn host_port(endpoint: &Endpoint) -> String {
-    format!("{}:{}", endpoint.host, endpoint.port)
-}
-
 /// CLUSTER NODES: one line per node in table order. Bytes, because ids may be any. A node that cannot be reached is left out, but for the one that
 /// answers: programs look for `myself`, and read `noaddr` as it is meant.
 pub fn nodes_text(
     topology: &Topology,
     myself: Option<NodeId>,
-    reach: Reach,
+    asker: Asker,
     now_ms: u64,
     jobs: &Jobs,
 ) -> Vec<u8> {
     let mut text = Vec::new();
     for node in &topology.nodes {
         let is_myself = Some(node.id) == myself;
-        let shown = node.shown(reach);
+        let shown = node.shown(asker);
         if shown.is_none() && !is_myself {
             continue;
         }
@@ -142,7 +142,7 @@ pub fn nodes_text(
 pub fn replicas_text(
     topology: &Topology,
     master: &[u8],
-    reach: Reach,
+    asker: Asker,
     now_ms: u64,
 ) -> Result<Vec<u8>, ClusterError> {
     let master =
@@ -152,7 +152,7 @@ pub fn replicas_text(
     }
     let mut text = Vec::new();
     for replica in topology.replicas_of(master.id) {
-        let Some(shown) = replica.shown(reach) else { continue };
+        let Some(shown) = replica.shown(asker) else { continue };
         write_node(&mut text, (replica, Some(shown)), false, topology.version, now_ms);
         text.push(b'\n');
     }
@@ -161,13 +161,13 @@ pub fn replicas_text(
 
 /// CLUSTER SLOTS: runs of slots with one owner, ascending. Replicas that have failed are left out,
 /// as in Redis: clients read from those that are named.
-pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
+pub fn slots(topology: &Topology, asker: Asker) -> Vec<SlotRun> {
     let mut runs = Vec::new();
-    let reachable = |node: &&Node| !node.slots.is_empty() && node.shown(reach).is_some();
+    let reachable = |node: &&Node| !node.slots.is_empty() && node.shown(asker).is_some();
     for master in topology.nodes.iter().filter(reachable) {
         let replicas = topology.replicas_of(master.id).filter(|replica| !replica.failed);
         let members = std::iter::once(master).chain(replicas);
-        let nodes: Vec<SlotNode> = members.filter_map(|node| slot_node(node, reach)).collect();
+        let nodes: Vec<SlotNode> = members.filter_map(|node| slot_node(node, asker)).collect();
         runs.extend(master.slots.ranges().into_iter().map(|range| SlotRun {
             start: range.first().number(),
             end: range.last().number(),
@@ -180,16 +180,18 @@ pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
 
 /// CLUSTER SHARDS: one per master in table order. `offset` says how far a node is, 0 where that is
 /// not known.
-pub fn shards(topology: &Topology, reach: Reach, offset: impl Fn(&Node) -> u64) -> Vec<Shard> {
+pub fn shards(topology: &Topology, asker: Asker, offset: impl Fn(&Node) -> u64) -> Vec<Shard> {
+    let in_clear = Asker { is_tls: false, ..asker };
     let shard_node = |node: &Node| {
-        let Endpoint { host, port } = node.shown(reach)?.clone();
+        let Address { host, port } = node.shown(in_clear)?;
         let address = host.split('%').next().unwrap_or_default();
         Some(ShardNode {
             id: node.id,
             port,
-            ip: host.clone(),
-            hostname: address.parse::<IpAddr>().is_err().then(|| host.clone()),
-            endpoint: host,
+            tls_port: node.shown_tls_port(asker.reach),
+            ip: host.to_owned(),
+            hostname: address.parse::<IpAddr>().is_err().then(|| host.to_owned()),
+            endpoint: host.to_owned(),
             role: if node.is_master() { "master" } else { "replica" },
             replication_offset: offset(node),
             health: if node.failed { "failed" } else { "online" },
@@ -204,7 +206,7 @@ pub fn shards(topology: &Topology, reach: Reach, offset: impl Fn(&Node) -> u64) 
             .filter_map(shard_node)
             .collect(),
     };
-    let reachable = |node: &&Node| node.is_master() && node.shown(reach).is_some();
+    let reachable = |node: &&Node| node.is_master() && node.shown(asker).is_some();
     topology.nodes.iter().filter(reachable).map(shard).collect()
 }
 
@@ -257,7 +259,7 @@ pub fn clusterx_nodes_text(topology: &Topology) -> Vec<u8> {
 /// A line of CLUSTER NODES up to `connected`. The bus port is fiction and may exceed 65535; the stamps are invented.
 fn write_node(
     text: &mut Vec<u8>,
-    (node, shown): (&Node, Option<&Endpoint>),
+    (node, shown): (&Node, Option<Address<'_>>),
     is_myself: bool,
     version: i64,
     now_ms: u64,
@@ -265,9 +267,9 @@ fn write_node(
     text.extend_from_slice(node.id.as_bytes());
     // Without an address as Redis writes it: `:0@0` and the flag `noaddr`.
     let (address, no_address) = match shown {
-        Some(endpoint) => {
-            let bus_port = u32::from(endpoint.port) + 10_000;
-            (format!(" {}@{bus_port} ", host_port(endpoint)), "")
+        Some(address) => {
+            let bus_port = u32::from(address.port) + 10_000;
+            (format!(" {address}@{bus_port} "), "")
         }
         None => (" :0@0 ".to_owned(), ",noaddr"),
     };
@@ -306,9 +308,9 @@ fn owner_of(topology: &Topology, slot: Slot) -> Option<&Node> {
     topology.nodes.iter().find(|node| node.slots.contains(slot))
 }
 
-fn slot_node(node: &Node, reach: Reach) -> Option<SlotNode> {
-    let Endpoint { host, port } = node.shown(reach)?.clone();
-    Some(SlotNode { host, port, id: node.id })
+fn slot_node(node: &Node, asker: Asker) -> Option<SlotNode> {
+    let Address { host, port } = node.shown(asker)?;
+    Some(SlotNode { host: host.to_owned(), port, id: node.id })
 }
 
 fn range_text(range: Option<SlotRange>) -> String {

@@ -1,4 +1,5 @@
-//! TLS that ends here: what a load balancer greets clients with, and the connection behind that.
+//! TLS that ends here: what a load balancer greets clients with, and the connections that it moves
+//! bytes between.
 //!
 //! The handshake is a part of the caller's task, so that one that is slow holds up nobody else, and
 //! it has a limit.
@@ -17,8 +18,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsStream, client};
 
 use crate::authority::Authority;
 use crate::certs::{self, Clients, Fault, Own, Validity};
@@ -148,14 +148,14 @@ impl Terminator {
     /// # Errors
     /// Those of the connection and of the handshake; it takes longer than ten seconds, from the
     /// start; the certificate of a client that comes again has run out.
-    pub async fn greet(self, socket: TcpStream) -> io::Result<Client> {
+    pub async fn greet(self, socket: TcpStream) -> io::Result<Side> {
         let deadline = Instant::now() + PATIENCE;
         if self.plain && !begins_with_handshake(&socket, deadline).await? {
-            return Ok(Client::Plain(socket));
+            return Ok(Side::Plain(socket));
         }
         let tls = timeout_at(deadline, self.acceptor.accept(socket)).await??;
         certs::check_resumed(tls.get_ref().1, certs::now_s())?;
-        Ok(Client::Secure(Box::new(Secure { tls, pending: 0 })))
+        Ok(Side::Secure(Box::new(Secure { tls: tls.into(), pending: 0 })))
     }
 }
 
@@ -182,28 +182,34 @@ pub struct Said {
     pub name: Option<String>,
 }
 
-/// A client's connection.
-pub enum Client {
-    /// In clear, or encrypted for the node behind this process.
+/// One side of a session: a client's connection, or one to a node.
+pub enum Side {
+    /// In clear, or encrypted for whoever is behind this process.
     Plain(TcpStream),
     /// Its TLS ends here.
     Secure(Box<Secure>),
 }
 
-/// The connection of a client whose TLS ends here.
+/// A connection whose TLS ends here.
 pub struct Secure {
     tls: TlsStream<TcpStream>,
     /// Bytes that were encrypted, and have not left as a whole: not counted as written yet.
     pending: usize,
 }
 
-impl From<TcpStream> for Client {
+impl From<TcpStream> for Side {
     fn from(socket: TcpStream) -> Self {
         Self::Plain(socket)
     }
 }
 
-impl Client {
+impl From<client::TlsStream<TcpStream>> for Side {
+    fn from(tls: client::TlsStream<TcpStream>) -> Self {
+        Self::Secure(Box::new(Secure { tls: tls.into(), pending: 0 }))
+    }
+}
+
+impl Side {
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         match self {
@@ -212,7 +218,7 @@ impl Client {
         }
     }
 
-    /// What is known of it, if its TLS ends here.
+    /// What is known of a client, if its TLS ends here.
     pub fn said(&self) -> Option<Said> {
         let Self::Secure(secure) = self else { return None };
         let connection = secure.tls.get_ref().1;
@@ -230,7 +236,7 @@ impl Client {
     }
 }
 
-impl AsyncRead for Client {
+impl AsyncRead for Side {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -249,7 +255,7 @@ impl Secure {
     }
 }
 
-impl AsyncWrite for Client {
+impl AsyncWrite for Side {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

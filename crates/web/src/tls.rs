@@ -36,7 +36,7 @@ pub struct Files {
     pub client_ca_file: Option<PathBuf>,
     /// Certificates of the CAs by which those who are dialled are known, PEM.
     pub ca_file: Option<PathBuf>,
-    /// Nodes are dialled over TLS.
+    /// Nodes are dialled over TLS; by a balancer, for clients whose TLS ends there.
     pub nodes: bool,
     /// TLS of a balancer's clients ends here.
     pub terminate: Option<Terminate>,

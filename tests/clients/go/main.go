@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
@@ -29,7 +31,13 @@ func run(host, port, count string, more []string) error {
 	if err != nil {
 		return err
 	}
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{net.JoinHostPort(host, port)}})
+	options := &redis.ClusterOptions{Addrs: []string{net.JoinHostPort(host, port)}}
+	if ca := os.Getenv("CLIENT_CA"); ca != "" {
+		if options.TLSConfig, err = knownBy(ca); err != nil {
+			return err
+		}
+	}
+	client := redis.NewClusterClient(options)
 	defer client.Close()
 	if err := once(ctx, client, keys); err != nil || len(more) == 0 {
 		return err
@@ -40,6 +48,19 @@ func run(host, port, count string, more []string) error {
 	}
 	onAndOn(ctx, client, keys, time.Duration(seconds)*time.Second)
 	return nil
+}
+
+// knownBy makes it speak TLS with servers that the CA in that file vouches for.
+func knownBy(ca string) (*tls.Config, error) {
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate", ca)
+	}
+	return &tls.Config{RootCAs: roots}, nil
 }
 
 func once(ctx context.Context, client *redis.ClusterClient, keys int) error {

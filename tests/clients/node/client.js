@@ -1,5 +1,6 @@
 // ioredis in cluster mode: client.js HOST PORT KEYS [SECONDS], or HOST PORT types 2
 const assert = require("node:assert");
+const { readFileSync } = require("node:fs");
 const { setTimeout: pause } = require("node:timers/promises");
 const Redis = require("ioredis");
 
@@ -83,13 +84,16 @@ async function types(cluster, other) {
 
 async function main() {
   const [host, port, count, seconds] = process.argv.slice(2);
+  const ca = process.env.CLIENT_CA;
+  const redisOptions = ca ? { tls: { ca: readFileSync(ca) } } : {};
+  const connect = () => new Redis.Cluster([{ host, port: Number(port) }], { redisOptions });
   if (count === "types") {
-    const [cluster, other] = [0, 1].map(() => new Redis.Cluster([{ host, port: Number(port) }]));
+    const [cluster, other] = [connect(), connect()];
     await types(cluster, other);
     await Promise.all([cluster.quit(), other.quit()]);
     return;
   }
-  const cluster = new Redis.Cluster([{ host, port: Number(port) }]);
+  const cluster = connect();
   // Without a listener each lost connection would be printed as unhandled.
   cluster.on("error", (error) => console.error(`cluster: ${error}`));
   const keys = [...Array(Number(count)).keys()];

@@ -1,5 +1,6 @@
 """redis-py in cluster mode: client.py HOST PORT KEYS [SECONDS], or HOST PORT types RESP."""
 
+import os
 import sys
 import threading
 import time
@@ -118,13 +119,15 @@ def types(client, other):
 
 
 def main():
-    host, port = sys.argv[1], int(sys.argv[2])
+    options = {"host": sys.argv[1], "port": int(sys.argv[2]), "decode_responses": True}
+    if os.environ.get("CLIENT_CA"):
+        options |= {"ssl": True, "ssl_ca_certs": os.environ["CLIENT_CA"]}
     if sys.argv[3] == "types":
-        options = {"host": host, "port": port, "decode_responses": True, "protocol": int(sys.argv[4])}
+        options["protocol"] = int(sys.argv[4])
         types(RedisCluster(**options), RedisCluster(**options))
         return
     keys = int(sys.argv[3])
-    client = RedisCluster(host=host, port=port, decode_responses=True)
+    client = RedisCluster(**options)
     once(client, keys)
     if len(sys.argv) > 4:
         on_and_on(client, keys, float(sys.argv[4]))

@@ -37,18 +37,20 @@ pub(super) fn made(path: &str) -> Option<Made> {
                     "addr": { "type": "string" },
                     "role": { "type": "string" },
                     "password": { "type": "string" },
+                    "tls_port": port(),
                     "announced_host": { "type": "string" },
                     "announced_port": port(),
+                    "announced_tls_port": port(),
                 }),
                 &["addr"],
             ),
             more,
             sample: json!({
-                "addr": "x:1", "role": "slave", "password": "x",
-                "announced_host": "x", "announced_port": 1,
+                "addr": "x:1", "role": "slave", "password": "x", "tls_port": 2,
+                "announced_host": "x", "announced_port": 1, "announced_tls_port": 2,
             }),
         },
-        "Node" if path == "api::rest::Node" => Made {
+        "Node" if path == "api::rest::node::Node" => Made {
             name: "Node",
             schema: object(
                 json!({
@@ -57,15 +59,18 @@ pub(super) fn made(path: &str) -> Option<Made> {
                     "role": { "type": "string" },
                     "password": { "type": "string" },
                     "created_at": { "type": "integer", "format": "int64", "minimum": 0 },
+                    "tls_port": port(),
                     "announced_host": { "type": "string" },
                     "announced_port": port(),
+                    "announced_tls_port": port(),
                 }),
                 &["id", "addr", "role", "password", "created_at"],
             ),
             more,
             sample: json!({
                 "id": "x", "addr": "x:1", "role": "slave", "password": "", "created_at": 1,
-                "announced_host": "x", "announced_port": 1,
+                "tls_port": 2,
+                "announced_host": "x", "announced_port": 1, "announced_tls_port": 2,
             }),
         },
         "MaxLag" => Made {
@@ -123,8 +128,8 @@ mod tests {
 
     #[test]
     fn what_is_described_by_hand_has_the_fields_of_its_type() {
-        is_right::<Node>("api::rest::Node");
-        is_right::<NodeFields>("api::rest::NodeFields");
+        is_right::<Node>("api::rest::node::Node");
+        is_right::<NodeFields>("api::rest::node::NodeFields");
         assert!(made("api::rest::Shard").is_none());
     }
 }

@@ -174,11 +174,13 @@ fn of_cluster() -> Vec<Route> {
             .answers::<Balancers>(200),
         route("POST …/balancers", Operator, "add_balancer", "Adds a load balancer.")
             .takes::<BalancerSpec>().answers::<Balancer>(201).unchecked(),
+        route("PATCH …/balancers/{name}", Operator, "change_balancer", "Changes how a load balancer is spoken to: over TLS or in clear, by another token.")
+            .takes::<BalancerChange>().answers::<Balancer>(200).unchecked(),
         route("DELETE …/balancers/{name}", Operator, "remove_balancer", "Closes a load balancer, then forgets it.")
             .query("force", force, "Forget it also where it cannot be closed, or is the last one.")
             .answers::<BalancerRemoved>(200).gone(),
-        route("PATCH …/nodes/{id}", Operator, "announce_node", "Changes the endpoint at which clients reach a node; `{}`: its own address.")
-            .takes::<Announced>().answers::<Node>(200),
+        route("PATCH …/nodes/{id}", Operator, "announce_node", "Changes where clients reach a node (`{}`: its own address), or at which port it speaks TLS.")
+            .takes::<NodeChange>().answers::<Node>(200),
         route("GET …/discarded", Viewer, "list_discarded", "Writes that deposed masters had to discard and keep.")
             .answers::<Discarded>(200),
         route("GET …/discarded/{id}/{file}", Operator, "get_discarded", "A part of such an export: keys and values.")
@@ -227,6 +229,6 @@ fn of_shards() -> Vec<Route> {
         route("DELETE …/shards/{i}/nodes/{id}", Operator, "remove_node", "Removes a replica.")
             .gone(),
         route("PATCH …/shards/{i}/nodes/{id}", Operator, "announce_node_of_shard", "As `PATCH …/nodes/{id}`.")
-            .takes::<Announced>().answers::<Node>(200),
+            .takes::<NodeChange>().answers::<Node>(200),
     ]
 }

@@ -17,6 +17,7 @@ impl Said {
             include_str!("../rest/access.rs"),
             include_str!("../rest/answer.rs"),
             include_str!("../rest/moves.rs"),
+            include_str!("../rest/node.rs"),
             include_str!("../rest/operator.rs"),
             include_str!("../rest/store.rs"),
             include_str!("../grant.rs"),

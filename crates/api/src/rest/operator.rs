@@ -171,6 +171,17 @@ pub struct Balancers {
     pub balancers: Vec<Balancer>,
 }
 
+/// `PATCH …/balancers/:name`: what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BalancerChange {
+    /// URL of the built-in balancer, of the same host and port as before: over TLS or in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Bearer token of the built-in balancer; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
 /// `DELETE …/balancers/:name` of an instance that was removed by force and could not be closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerRemoved {

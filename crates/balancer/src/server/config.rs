@@ -159,7 +159,7 @@ const OWN: u64 = 128;
 /// The part of the sample that is about the TLS of clients.
 const TERMINATE: &str = r#"# [tls.terminate]
 # TLS of clients ends here: what they send goes to the nodes in clear, behind a header that says so, and their sessions
-# move in a switchover. Without this table TLS is passed on to the nodes. All of it is read again at SIGHUP.
+# move in a switchover (or over TLS, and they do not: `nodes` above). Without this table TLS is passed on to the nodes. All of it is read again at SIGHUP.
 # Certificate that clients see, then those that lead to its CA, PEM; it names the frontends' addresses.
 # cert_file = "/etc/holdfast/clients.pem"
 
@@ -267,6 +267,13 @@ impl Config {
 # Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
 # client_ca_file = \"/etc/holdfast/ca.pem\"
 
+# Certificates of the CAs by which nodes are known, PEM, where `nodes` is set.
+# ca_file = \"/etc/holdfast/ca.pem\"
+
+# Whether nodes are spoken to over TLS for clients whose TLS ends here, true or false. Their certificates must name their
+# local addresses; they see `cert_file` if they ask for one. Such sessions do not move in a switchover.
+# nodes = false
+
 {TERMINATE}"
         )
     }
@@ -350,10 +357,9 @@ impl Settings for Config {
         if self.token.is_none() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::OpenAdmin(self.listen));
         }
-        if self.tls.ca_file.is_some() || self.tls.nodes {
-            let why = "a balancer passes TLS on to nodes, and dials nobody by itself";
-            let option = if self.tls.nodes { "tls.nodes" } else { "tls.ca_file" };
-            return Err(Fault::of(option, why).into());
+        if self.tls.nodes && self.tls.terminate.is_none() {
+            let why = "it is for clients whose TLS ends here (tls.terminate): what others encrypt is passed on";
+            return Err(Fault::of("tls.nodes", why).into());
         }
         self.check_terminate()?;
         for (key, accepted, of) in BOUNDS {
@@ -464,7 +470,7 @@ mod tests {
         let is_toml = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
-        assert_eq!(lines.len(), 26, "{lines:?}");
+        assert_eq!(lines.len(), 28, "{lines:?}");
         let lines: Vec<&str> =
             lines.into_iter().filter(|line| !line.starts_with("token_file")).collect();
         let shown = Config {
@@ -475,7 +481,7 @@ mod tests {
                 cert_file: Some("/etc/holdfast/balancer.pem".into()),
                 key_file: Some("/etc/holdfast/balancer.key".into()),
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
-                ca_file: None,
+                ca_file: Some("/etc/holdfast/ca.pem".into()),
                 nodes: false,
                 terminate: Some(Terminate {
                     cert_file: Some("/etc/holdfast/clients.pem".into()),
@@ -526,6 +532,8 @@ mod tests {
             assert!(told.contains(&format!("`{wrong}` is no frontend")), "{told}");
         }
         assert!(error("[tls.terminate]\ncert = 'x'\n").contains("cert"));
+        let told = error("[tls]\nca_file = 'x'\nnodes = true\n");
+        assert!(told.starts_with("option `tls.nodes`: it is for clients whose TLS ends"), "{told}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use web::terminate::Client;
+use web::terminate::Side;
 
 /// Bytes read at once.
 const SCRATCH: usize = 64 * 1024;
@@ -167,10 +167,12 @@ impl Drop for Pipe<'_> {
 }
 
 /// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it.
+/// A session leaves a backend in clear only: what was encrypted for it, and has not left, cannot be
+/// taken back.
 /// `luggage` is sent first, and holds what was not sent when the session leaves.
 pub(super) async fn relay(
-    client: &mut Client,
-    backend: &mut TcpStream,
+    client: &mut Side,
+    backend: &mut Side,
     luggage: &mut Luggage,
     (inbound, outbound): (&AtomicU64, &AtomicU64),
     leave: Leave<'_>,

@@ -19,7 +19,7 @@ use limits::{Seldom, Spare};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use web::terminate::{Client, Said};
+use web::terminate::{Said, Side};
 use web::tls::Tls;
 
 use super::frontend::{Frontend, Pass, Reach};
@@ -62,8 +62,8 @@ impl Drop for Place {
 
 /// Both ends. Fields are dropped in this order: the sockets are closed before the session stops counting.
 struct Ends {
-    client: Client,
-    backend: Option<TcpStream>,
+    client: Side,
+    backend: Option<Side>,
     clean: bool,
     pass: Pass,
     _place: Place,
@@ -75,7 +75,7 @@ impl Drop for Ends {
         if !self.clean {
             sys::reset_on_close(self.client.socket());
             if let Some(backend) = &self.backend {
-                sys::reset_on_close(backend);
+                sys::reset_on_close(backend.socket());
             }
         }
     }
@@ -166,7 +166,7 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
         let connecting = connect(&ends, peer, (&to, record.take()), &shared);
         let mark = match timeout(shared.connect_timeout, connecting).await {
             Ok(Ok((backend, mark))) => {
-                let from = backend.local_addr().ok().map(|from| from.ip().to_canonical());
+                let from = backend.socket().local_addr().ok().map(|from| from.ip().to_canonical());
                 frontend.connected(&to, from, shared.is_checked);
                 ends.backend = Some(backend);
                 mark
@@ -213,7 +213,7 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
 /// Makes a client's connection ready. Where its TLS ends here the handshake comes first: the client
 /// has a place already, and no node yet. One that fails is closed and not reset, so that the client
 /// learns why.
-async fn greet(client: TcpStream, frontend: &Frontend, shared: &Shared) -> io::Result<Client> {
+async fn greet(client: TcpStream, frontend: &Frontend, shared: &Shared) -> io::Result<Side> {
     sys::tune(&client)?;
     match shared.tls.terminator(&frontend.listen.to_string()) {
         None => Ok(client.into()),
@@ -222,7 +222,7 @@ async fn greet(client: TcpStream, frontend: &Frontend, shared: &Shared) -> io::R
 }
 
 /// What the node is told of a client whose TLS ended here.
-fn secure(client: &Client) -> Option<Secure> {
+fn secure(client: &Side) -> Option<Secure> {
     let Said { version, cipher, is_known, name } = client.said()?;
     Some(Secure { version, cipher, is_known, name })
 }
@@ -243,27 +243,33 @@ async fn follow(
 }
 
 /// Dials the backend and sends the PROXY header, and behind it the record of a session that was elsewhere before. With the mark that the header names.
+/// Where nodes are spoken to over TLS, and the client's ended here, the session has no mark and
+/// stays where it is.
 async fn connect(
     ends: &Ends,
     peer: SocketAddr,
     (to, record): (&Backend, Option<Record>),
     shared: &Shared,
-) -> io::Result<(TcpStream, Option<Mark>)> {
+) -> io::Result<(Side, Option<Mark>)> {
     let mut backend = dial(to, shared).await?;
     if !shared.send_proxy {
-        return Ok((backend, None));
+        return Ok((backend.into(), None));
+    }
+    let (at, secure) = (ends.client.socket().local_addr()?, secure(&ends.client));
+    // A session that was elsewhere before goes on as it began.
+    if let (Some(secure), None, true) = (&secure, &record, shared.tls.dials_nodes()) {
+        backend.write_all(&proxy::encode_secure(peer, at, secure)).await?;
+        return Ok((shared.tls.connect(&to.host, backend).await?.into(), None));
     }
     let bytes = record.as_ref().map(|record| &record.bytes[..]).unwrap_or_default();
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     let mark = Mark::fresh(rand::random());
-    let to = ends.client.socket().local_addr()?;
-    let secure = secure(&ends.client);
-    let header = proxy::encode_session(peer, to, length, &mark, secure.as_ref());
+    let header = proxy::encode_session(peer, at, length, &mark, secure.as_ref());
     backend.write_all(&header).await?;
     backend.write_all(bytes).await?;
     // Counted until here.
     drop(record);
-    Ok((backend, Some(mark)))
+    Ok((backend.into(), Some(mark)))
 }
 
 /// A connection to a node, without a header yet.

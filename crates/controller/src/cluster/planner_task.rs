@@ -277,12 +277,13 @@ async fn push(cluster: Arc<Cluster>, id: String) {
         let cluster_id = Some(state.record.cluster_id.clone());
         let cluster_id = cluster_id.filter(|name| is_nameless && !name.is_empty());
         let (password, topology) = (state.record.password.clone(), Arc::clone(&state.topology));
-        node.map(|local| (local, (is_named, cluster_id), password, topology))
+        let text = Arc::clone(topology.text_for(reply));
+        node.map(|local| (local, (is_named, cluster_id), password, (topology.version, text)))
     };
     let Some((local, (is_named, cluster_id), password, topology)) = found else { return };
-    let version = topology.version.to_string();
-    let mut commands =
-        vec![("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &topology.text, &version])];
+    let (pushed, text) = topology;
+    let version = pushed.to_string();
+    let mut commands = vec![("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &text, &version])];
     // Each of the two is a durable write on the node, and a takeover waits for it. A node that lost
     // its id since it was asked finds itself in the topology by its address.
     if !is_named {
@@ -305,7 +306,7 @@ async fn push(cluster: Arc<Cluster>, id: String) {
         node.pushing = None;
         match &result {
             Ok(()) => {
-                node.pushed = Some(Pushed { version: topology.version, at: now });
+                node.pushed = Some(Pushed { version: pushed, at: now });
                 node.push_failed_at = None;
             }
             Err(_) => node.push_failed_at = Some(now),

@@ -11,6 +11,7 @@ pub(crate) fn test_record() -> Record {
         id: "a".repeat(40),
         local: Endpoint { host: "127.0.0.1".to_owned(), port: 1 },
         announced: None,
+        tls: topology::TlsPorts::default(),
         role: planner::Role::Master,
         created_at: 0,
         stated: None,

@@ -115,6 +115,7 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         standing: Standing::default(),
         moves: None,
         knows_rates: false,
+        knows_tls_ports: false,
         stopping: false,
     }
 }

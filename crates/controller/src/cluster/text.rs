@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use api::heartbeat::Reply;
 use planner::{Node, Record};
+use topology::description::Form;
 use topology::{NodeId, Slot, Topology, Warning};
 
 /// What nodes are sent.
@@ -11,6 +13,8 @@ pub(crate) struct TopologyText {
     pub(crate) version: i64,
     pub(crate) text: Arc<str>,
     pub(crate) hash: Arc<str>,
+    /// Text and hash without ports of TLS, where there are some: for nodes that do not know them.
+    pub(crate) plain: Option<(Arc<str>, Arc<str>)>,
     /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
     pub(crate) shared: Vec<Warning>,
 }
@@ -22,6 +26,17 @@ impl TopologyText {
             return Arc::clone(self);
         }
         Arc::new(Self { version, ..Self::clone(self) })
+    }
+
+    /// What a node takes that answers so.
+    pub(super) fn text_for(&self, reply: Option<&Reply>) -> &Arc<str> {
+        let knows_all = reply.is_some_and(|reply| reply.knows_tls_ports);
+        let plain = self.plain.as_ref().filter(|_| !knows_all);
+        plain.map_or(&self.text, |(text, _)| text)
+    }
+
+    pub(super) fn plain_hash(&self) -> Option<String> {
+        self.plain.as_ref().map(|(_, hash)| hash.to_string())
     }
 }
 
@@ -61,6 +76,7 @@ pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError
                 id: id(&node.id)?,
                 local: node.local.clone(),
                 announced: node.announced.clone(),
+                tls: node.tls,
                 role,
                 failed: false,
                 slots,
@@ -76,8 +92,11 @@ pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError
             return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
         }
     }
+    let plain = topology
+        .has_tls_ports()
+        .then(|| (topology.render_in(Form::Plain).into(), topology.hash_in(Form::Plain).into()));
     let (hash, shared) = (topology.hash().into(), topology.warnings());
-    Ok(TopologyText { version: record.version, text: text.into(), hash, shared })
+    Ok(TopologyText { version: record.version, text: text.into(), hash, plain, shared })
 }
 
 /// [`topology_of`] `record`, where that of `was` is `known`: most changes are of epochs, sets, or
@@ -96,8 +115,8 @@ pub(super) fn topology_after(
 fn is_same_topology(a: &Record, b: &Record) -> bool {
     // All fields are named, so that a new one is decided about.
     let is_same = |a: &Node, b: &Node| {
-        let Node { id, local, announced, role, created_at: _, stated: _ } = a;
-        (id, local, announced, role) == (&b.id, &b.local, &b.announced, &b.role)
+        let Node { id, local, announced, tls, role, created_at: _, stated: _ } = a;
+        (id, local, announced, tls, role) == (&b.id, &b.local, &b.announced, &b.tls, &b.role)
     };
     a.shards.len() == b.shards.len()
         && a.shards.iter().zip(&b.shards).all(|(a, b)| {
@@ -147,7 +166,7 @@ mod tests {
         for (number, change) in kept.into_iter().enumerate() {
             assert!(is_kept(change), "change {number}");
         }
-        let rendered: [fn(&mut Record); 5] = [
+        let rendered: [fn(&mut Record); 6] = [
             |record| record.shards[0].slot_ranges = vec![(0, 9)],
             |record| record.shards[0].nodes[0].local.port += 1,
             |record| record.shards[0].nodes[0].id = "b".repeat(40),
@@ -155,6 +174,7 @@ mod tests {
                 let lb = Endpoint { host: "lb".to_owned(), port: 1 };
                 record.shards[0].nodes[0].announced = Some(lb);
             },
+            |record| record.shards[0].nodes[0].tls.local = std::num::NonZeroU16::new(9),
             |record| {
                 let mut replica = record.shards[0].nodes[0].clone();
                 (replica.id, replica.local.port) = ("c".repeat(40), 9);
@@ -165,6 +185,28 @@ mod tests {
         for (number, change) in rendered.into_iter().enumerate() {
             assert!(!is_kept(change), "change {number}");
         }
+    }
+
+    #[test]
+    fn a_node_is_sent_ports_of_tls_only_if_it_says_that_it_knows_them() {
+        let mut record = test_record();
+        let without = topology_of(&record).expect("a topology");
+        assert_eq!(without.plain, None);
+        record.shards[0].nodes[0].tls.local = std::num::NonZeroU16::new(9);
+        let with = topology_of(&record).expect("a topology");
+        let answer = |more: &str| {
+            let text = format!("role:master\r\nsequence:1\r\nversion:1\r\n{more}");
+            Reply::parse(&text).expect("a reply")
+        };
+        let (older, newer) = (answer(""), answer("endpoint_tls:1\r\n"));
+        assert_eq!(with.text_for(Some(&newer)), &with.text);
+        assert!(with.text.ends_with(" tls=9,0"), "{}", with.text);
+        for of in [None, Some(&older)] {
+            assert_eq!(with.text_for(of), &without.text);
+        }
+        assert_eq!(with.plain_hash().as_deref(), Some(&*without.hash));
+        assert_ne!(with.hash, without.hash);
+        assert_eq!(without.text_for(Some(&older)), &without.text);
     }
 
     #[test]

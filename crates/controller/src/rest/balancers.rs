@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::heartbeat::ClientAccess;
-use api::rest::{Actor, BalancerRemoved, BalancerSpec, Balancers};
+use api::rest::{Actor, BalancerChange, BalancerRemoved, BalancerSpec, Balancers};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
@@ -54,6 +54,42 @@ pub(super) async fn add(
             _ => error.into(),
         })?;
     Ok(created(answer))
+}
+
+/// Changes how an instance is spoken to. What it has in force stays, and counts for nothing before
+/// it has said so in the new way.
+pub(super) async fn change(
+    registry: App,
+    Extension(by): Extension<Actor>,
+    Path((ns, name, balancer)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let change: BalancerChange = body(&bytes)?;
+    let record = cluster.record();
+    let known = record.balancers.iter().find(|known| known.name == balancer).cloned();
+    let before =
+        known.ok_or_else(|| ApiError::not_found(format!("balancer {balancer}: not found")))?;
+    if before.closing {
+        return Err(ApiError::conflict(format!("balancer {balancer} is being removed")));
+    }
+    let mut after = view::changed_balancer(&before, change)?;
+    if after == before {
+        return Ok(ok(view::balancer(&before)));
+    }
+    if !skips_checks(&headers) {
+        introduce(&mut after, &record, &registry.shared.tls).await?;
+    }
+    let (answer, endpoint) = (view::balancer(&after), after.endpoint.clone());
+    cluster
+        .update(&by, &format!("balancer {balancer} is driven at {endpoint}"), move |record| {
+            let mut known = record.balancers.iter_mut().filter(|known| **known == before);
+            *known.next().ok_or("the balancer was changed by others")? = after.clone();
+            Ok(())
+        })
+        .await?;
+    Ok(ok(answer))
 }
 
 /// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now and an outage later.

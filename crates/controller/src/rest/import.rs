@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::heartbeat::Reply;
 use api::moves::MoveId;
-use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
+use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeFields, NodeSpec};
 use api::store::{Heeds, StoreId};
 use axum::Extension;
 use axum::body::Bytes;
@@ -76,18 +76,9 @@ pub(super) async fn import(
         // What nodes know of moves is of another record: their numbers are given no more.
         moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
-    for given in &fields {
-        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
-        let known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
-        let node = known.into_iter().find(|node| node.local == local);
-        let node = node.ok_or_else(|| {
-            ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
-        })?;
-        if announced.is_some() && node.announced != announced {
-            node.announced = announced;
-            // Every node must learn it: a version nobody holds yet.
-            record.version = reply.version + 1;
-        }
+    if announce(&mut record, &fields, &first_at)? {
+        // Every node must learn it: a version nobody holds yet.
+        record.version = reply.version + 1;
     }
     probe::fenceable(&record)?;
     let mut reason = format!("imported version {} from {first_at}", reply.version);
@@ -96,6 +87,32 @@ pub(super) async fn import(
     }
     let cluster = registry.create(record, &by, reason).await?;
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+/// Says of nodes what was given of them, where it is said at all; whether that is another topology.
+fn announce(
+    record: &mut Record,
+    fields: &[NodeFields],
+    first_at: &Endpoint,
+) -> Result<bool, ApiError> {
+    let mut is_other = false;
+    for given in fields {
+        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
+        let mut known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+        let node = known.find(|node| node.local == local).ok_or_else(|| {
+            ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
+        })?;
+        if announced.endpoint.is_some() && !announced.is_of(node) {
+            announced.put(node);
+            is_other = true;
+        }
+        if let Some(port) = given.tls_port {
+            let port = view::tls_port(port, &local)?;
+            is_other |= port != node.tls.local;
+            node.tls.local = port;
+        }
+    }
+    Ok(is_other)
 }
 
 /// Asks every node at once, notes what each states of itself, and returns the name of the cluster,
@@ -171,7 +188,10 @@ fn judge(
                 node.local, reply.myid, node.id
             ));
         }
-        if reply.version == first.version && reply.topology_hash != first.topology_hash {
+        // One that knows no ports of TLS has the topology without them.
+        let knows_as_much = reply.knows_tls_ports == first.knows_tls_ports;
+        let is_same = reply.topology_hash == first.topology_hash || !knows_as_much;
+        if reply.version == first.version && !is_same {
             return Err(format!(
                 "nodes {first_at} and {} hold different topologies of version {}: CLUSTERX NODES shows them; give the right one a \
                  higher version with CLUSTERX SETNODES first",
@@ -216,6 +236,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
         id: node.id.to_string(),
         local: node.local.clone(),
         announced: node.announced.clone(),
+        tls: node.tls,
         role: if node.is_master() { Role::Master } else { Role::Slave },
         created_at: now,
         stated: None,
@@ -260,6 +281,7 @@ mod tests {
             id: id.repeat(40),
             local: Endpoint { host: id.to_owned(), port: 1 },
             announced: None,
+            tls: topology::TlsPorts::default(),
             role: Role::Slave,
             created_at: 0,
             stated: None,

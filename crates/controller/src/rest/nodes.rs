@@ -1,6 +1,6 @@
-//! `/nodes` of a shard: list, add, remove, change the announced endpoint.
+//! `/nodes` of a shard: list, add, remove, change where clients reach one.
 
-use api::rest::{Actor, Announced, NodeFields, Nodes};
+use api::rest::{Actor, NodeChange, NodeFields, Nodes};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -120,7 +120,8 @@ pub(super) async fn change_anywhere(
     announce(registry, &by, (&ns, &name), id, &bytes).await
 }
 
-/// Sets the announced endpoint, or takes it away when the body has none.
+/// Sets the announced endpoint, or takes it away when the body has none; and where the node speaks
+/// TLS, if the body says so.
 async fn announce(
     registry: App,
     by: &Actor,
@@ -129,25 +130,47 @@ async fn announce(
     bytes: &Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, ns, name)?;
-    let spec: Announced = body(bytes)?;
-    let endpoint = view::announced(&spec)?;
-    if cluster.record().node(&id).is_none() {
-        return Err(ApiError::not_found(format!("node {id} is not in the cluster")));
-    }
-    let reason = match &endpoint {
-        Some(endpoint) => format!("node {id} is announced as {endpoint}"),
-        None => format!("node {id} is announced by its own address"),
-    };
+    let change: NodeChange = body(bytes)?;
+    let announced = change.announced().map(|spec| view::announced(&spec)).transpose()?;
+    let record = cluster.record();
+    let known = record.node(&id);
+    let known =
+        known.ok_or_else(|| ApiError::not_found(format!("node {id} is not in the cluster")))?;
+    let tls_port = change.tls_port.map(|port| view::tls_port(port, &known.local)).transpose()?;
+    let mut parts = Vec::new();
+    parts.extend(announced.as_ref().map(told));
+    parts.extend(tls_port.map(|port| match port {
+        Some(port) => format!("speaks TLS at port {port}"),
+        None => "has no port of TLS alone".to_owned(),
+    }));
+    let reason = format!("node {id} {}", parts.join(", "));
     let wanted = id.clone();
     let record = cluster
         .update(by, &reason, move |record: &mut Record| {
             let mut nodes = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
             let node = nodes.find(|node| node.id == wanted);
             let node = node.ok_or("the node was removed by others")?;
-            node.announced.clone_from(&endpoint);
+            if let Some(announced) = &announced {
+                announced.clone().put(node);
+            }
+            if let Some(port) = tls_port {
+                node.tls.local = port;
+            }
             Ok(())
         })
         .await?;
     let node = record.node(&id).ok_or_else(|| ApiError::not_found("not found"))?;
     Ok(ok(view::node(node)))
+}
+
+fn told(announced: &view::Announced) -> String {
+    match announced {
+        view::Announced { endpoint: Some(endpoint), tls: Some(tls) } => {
+            format!("is announced as {endpoint}, over TLS at port {tls}")
+        }
+        view::Announced { endpoint: Some(endpoint), tls: None } => {
+            format!("is announced as {endpoint}")
+        }
+        view::Announced { endpoint: None, .. } => "is announced by its own address".to_owned(),
+    }
 }

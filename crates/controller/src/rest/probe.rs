@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use api::heartbeat::Reply;
 use api::moves::{Found, MoveId};
 use planner::{Node, Record, Role, Shard, Stated, soundness};
-use topology::Endpoint;
+use topology::{Endpoint, TlsPorts};
 use web::tls::Tls;
 
 use super::App;
@@ -267,12 +267,18 @@ pub(super) fn fenceable(record: &Record) -> Result<(), ApiError> {
 
 /// A node nobody knows yet.
 pub(super) fn new_node(fields: &api::rest::NodeFields, role: Role) -> Result<Node, ApiError> {
-    Ok(Node {
+    let local = super::view::endpoint(&fields.addr)?;
+    let announced = super::view::announced(&fields.announced)?;
+    let tls_port = super::view::tls_port(fields.tls_port.unwrap_or_default(), &local)?;
+    let mut node = Node {
         id: topology::NodeId::random(&mut rand::rng()).to_string(),
-        local: super::view::endpoint(&fields.addr)?,
-        announced: super::view::announced(&fields.announced)?,
+        local,
+        announced: None,
+        tls: TlsPorts { local: tls_port, announced: None },
         role,
         created_at: crate::events::now_ms() / 1_000,
         stated: None,
-    })
+    };
+    announced.put(&mut node);
+    Ok(node)
 }

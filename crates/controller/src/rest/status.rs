@@ -1,6 +1,7 @@
 //! What is seen now, what happened, and numbers for Prometheus.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use api::grant::CommitMode;
@@ -92,6 +93,8 @@ fn shard_status(
             id: node.id.clone(),
             addr: node.local.to_string(),
             announced: node.announced.as_ref().map(ToString::to_string),
+            tls_port: node.tls.local.map(NonZeroU16::get),
+            announced_tls_port: node.tls.announced.map(NonZeroU16::get),
             role: view::role(node.role).to_owned(),
             health: planner::health(&state.record, &state.observed, policy, now, &node.id),
             settled: planner::settled(&state.record, &state.observed, policy, node),

@@ -135,14 +135,20 @@ async fn done_by(cluster: &Arc<Cluster>, before: &Before, new_master_id: String)
 fn attached_at(cluster: &Cluster, id: &str) -> Option<Time> {
     let state = cluster.state.lock();
     let (_, node) = state.record.nodes().find(|(_, node)| node.id == id)?;
-    let listen = node.announced.as_ref().filter(|_| node.role == Role::Master)?;
+    let listens: Vec<_> = node.announced_addresses().collect();
+    if node.role != Role::Master || listens.is_empty() {
+        return None;
+    }
     let mut last = None;
     for balancer in &state.record.balancers {
         let answer = state.observed.balancers.get(&balancer.name)?.in_force.as_ref()?;
-        let is_there = answer.frontends.iter().any(|frontend| {
-            frontend.listen == *listen
-                && frontend.backend.as_ref().is_some_and(|backend| backend.node == id)
-        });
+        let leads = |listen: &topology::Endpoint| {
+            answer.frontends.iter().any(|frontend| {
+                frontend.listen == *listen
+                    && frontend.backend.as_ref().is_some_and(|backend| backend.node == id)
+            })
+        };
+        let is_there = listens.iter().all(|listen| leads(listen));
         last = is_there.then(|| last.map_or(answer.at, |at: Time| at.max(answer.at)));
         last?;
     }

@@ -136,9 +136,10 @@ mod tests {
         "POST …/shards/{i}/nodes",
     ];
 
-    const OPERATOR: [&str; 14] = [
+    const OPERATOR: [&str; 15] = [
         "PATCH …",
         "POST …/balancers",
+        "PATCH …/balancers/{name}",
         "DELETE …/balancers/{name}",
         "PATCH …/nodes/{id}",
         "GET …/discarded/{id}/{file}",

@@ -1,5 +1,7 @@
 //! The record as REST shows it, and what REST is given as the record takes it.
 
+use std::num::NonZeroU16;
+
 use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
@@ -106,9 +108,11 @@ pub(super) fn node(node: &Node) -> rest::Node {
         role: role(node.role).to_owned(),
         password: String::new(),
         created_at: node.created_at,
+        tls_port: node.tls.local.map(NonZeroU16::get),
         announced: rest::Announced {
             announced_host: node.announced.as_ref().map(|endpoint| endpoint.host.clone()),
             announced_port: node.announced.as_ref().map(|endpoint| endpoint.port),
+            announced_tls_port: node.tls.announced.map(NonZeroU16::get),
         },
     }
 }
@@ -142,15 +146,99 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, ApiError> {
     Ok(Endpoint { host: host.to_owned(), port })
 }
 
-/// Both fields or none.
-pub(super) fn announced(spec: &rest::Announced) -> Result<Option<Endpoint>, ApiError> {
-    match (spec.announced_host.as_deref(), spec.announced_port) {
-        (None | Some(""), None | Some(0)) => Ok(None),
-        (Some(host), Some(port)) if !host.is_empty() => topology::announced::check(host, port)
-            .map(Some)
-            .map_err(|error| ApiError::bad(format!("announced endpoint {host}:{port}: {error}"))),
-        _ => Err(ApiError::bad("announced_host and announced_port belong together")),
+/// What is announced of a node: an endpoint, and where TLS alone is spoken beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Announced {
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) tls: Option<NonZeroU16>,
+}
+
+impl Announced {
+    pub(super) fn put(self, node: &mut Node) {
+        (node.announced, node.tls.announced) = (self.endpoint, self.tls);
     }
+
+    pub(super) fn is_of(&self, node: &Node) -> bool {
+        (&self.endpoint, self.tls) == (&node.announced, node.tls.announced)
+    }
+}
+
+/// Host and port or neither; a port of TLS beside them, or not.
+pub(super) fn announced(spec: &rest::Announced) -> Result<Announced, ApiError> {
+    let endpoint = match (spec.announced_host.as_deref(), spec.announced_port) {
+        (None | Some(""), None | Some(0)) => None,
+        (Some(host), Some(port)) if !host.is_empty() => {
+            let endpoint = topology::announced::check(host, port).map_err(|error| {
+                ApiError::bad(format!("announced endpoint {host}:{port}: {error}"))
+            })?;
+            Some(endpoint)
+        }
+        _ => return Err(ApiError::bad("announced_host and announced_port belong together")),
+    };
+    let beside = endpoint.as_ref().map(|endpoint| endpoint.port);
+    let tls = match (spec.announced_tls_port.and_then(NonZeroU16::new), beside) {
+        (Some(_), None) => {
+            return Err(ApiError::bad("announced_tls_port needs an announced_host and its port"));
+        }
+        (Some(tls), Some(port)) => Some(other_port("announced_tls_port", tls, port)?),
+        (None, _) => None,
+    };
+    Ok(Announced { endpoint, tls })
+}
+
+/// Where a node speaks TLS alone, beside its own port; 0 is nowhere.
+pub(super) fn tls_port(given: u16, local: &Endpoint) -> Result<Option<NonZeroU16>, ApiError> {
+    let tls = NonZeroU16::new(given);
+    tls.map(|tls| other_port("tls_port", tls, local.port)).transpose()
+}
+
+fn other_port(name: &str, tls: NonZeroU16, beside: u16) -> Result<NonZeroU16, ApiError> {
+    if tls.get() == beside {
+        return Err(ApiError::bad(format!(
+            "{name} {tls} is the port beside it, which takes both kinds without: leave it out"
+        )));
+    }
+    Ok(tls)
+}
+
+/// The instance as it is to be spoken to from now on. It stays where it is: of another address
+/// nobody would close what the instance leads to at the old one.
+pub(super) fn changed_balancer(
+    before: &Balancer,
+    change: rest::BalancerChange,
+) -> Result<Balancer, ApiError> {
+    let Balancer { name, endpoint: known, .. } = before;
+    if before.kind != BalancerKind::Builtin {
+        return Err(ApiError::bad(format!(
+            "balancer `{name}` is an HAProxy, whose Runtime API has neither TLS nor a token"
+        )));
+    }
+    let mut after = before.clone();
+    if let Some(endpoint) = change.endpoint {
+        let place = place_of(&endpoint);
+        if place.is_none() || place != place_of(known) {
+            return Err(ApiError::bad(format!(
+                "balancer `{name}` is at {known}, and `{endpoint}` is another place, or no URL with host and port: remove the \
+                 instance, which closes it, and add the other one"
+            )));
+        }
+        after.endpoint = endpoint;
+    }
+    if let Some(token) = change.token {
+        after.token = Some(token).filter(|token| !token.is_empty());
+    }
+    crate::cluster::driver::check(&after)
+        .map_err(|error| ApiError::bad(format!("balancer `{name}`: {error}")))?;
+    Ok(after)
+}
+
+/// Host and port of a URL, whichever way is spoken there; both have to be in it.
+fn place_of(url: &str) -> Option<(String, u16)> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':').filter(|_| is_known)?;
+    let host = Some(host.to_ascii_lowercase()).filter(|host| !host.is_empty())?;
+    Some((host, port.parse().ok()?))
 }
 
 pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiError> {
@@ -185,4 +273,25 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
     crate::cluster::driver::check(&balancer)
         .map_err(|error| ApiError::bad(format!("balancer `{}`: {error}", balancer.name)))?;
     Ok(balancer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_host_and_port_of_whichever_scheme() {
+        let known = place_of("http://LB1.test:9380");
+        assert_eq!(known, Some(("lb1.test".to_owned(), 9380)));
+        for same in ["https://lb1.test:9380", "HTTPS://lb1.test:9380/", "lb1.test:9380"] {
+            assert_eq!(place_of(same), known, "{same}");
+        }
+        for other in ["https://lb1.test:9381", "https://lb2.test:9380", "https://lb1.test:9380/x"] {
+            assert_ne!(place_of(other), known, "{other}");
+        }
+        for none in ["", "https://lb1.test", "ftp://lb1.test:9380", "https://:9380"] {
+            assert_eq!(place_of(none), None, "{none}");
+        }
+        assert_eq!(place_of("https://[::1]:9380"), place_of("http://[::1]:9380"));
+    }
 }

@@ -60,6 +60,8 @@ pub struct Inside {
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
     pub certificates: Vec<api::certificate::Certificate>,
+    /// It takes ports of TLS in a topology, and says so.
+    pub knows_tls_ports: bool,
     /// By how much its wall clock is ahead; `None`: it says no time.
     pub ahead: Option<Duration>,
     started: Instant,
@@ -108,6 +110,7 @@ impl FakeNode {
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
             certificates: Vec::new(),
+            knows_tls_ports: false,
             ahead: None,
             started: Instant::now(),
         }));
@@ -293,7 +296,10 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         }
         ["CLUSTERX", "SETNODES", text, version] => {
             let version = version.parse().expect("a version");
+            // One that does not know the word takes it for a slot, or a field too many.
+            let is_refused = !inside.lock().knows_tls_ports && text.contains(" tls=");
             match Topology::parse(text, version) {
+                _ if is_refused => reply.error("ERR Slot is out of range"),
                 Err(error) => reply.error(&format!("ERR {error}")),
                 Ok(topology) => {
                     inside.lock().set(topology);
@@ -518,6 +524,7 @@ impl Inside {
             },
             moves: self.mover.as_ref().map(|_| Vec::new()),
             knows_rates: self.mover.is_some(),
+            knows_tls_ports: self.knows_tls_ports,
             copying: Vec::new(),
             usual_rate: None,
             certificates: self.certificates.clone(),

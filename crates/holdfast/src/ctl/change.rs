@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
 use api::rest::{
-    BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec, NamespaceSpec,
-    NodeFields, NodeSpec, ShardSpec,
+    BalancerChange, BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec,
+    ImportSpec, NamespaceSpec, NodeFields, ShardSpec,
 };
 use clap::Subcommand;
 use reqwest::Method;
@@ -20,7 +20,7 @@ use super::made::made;
 use super::redis::{self, FromRedis};
 use super::secret::{self, Password};
 use super::table::{json, render, text};
-use super::words::{Members, announced, balancers, in_path, specs, with_master};
+use super::words::{self, Members, balancers, in_path, specs, with_master};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -42,14 +42,14 @@ pub(crate) enum Create {
     },
     /// A replica
     Node {
-        /// host:port
+        /// host:port[/port of TLS alone]
         address: String,
         #[command(flatten)]
         place: Place,
         /// Index of its shard
         #[arg(short, long)]
         shard: usize,
-        /// Where clients reach it, host:port
+        /// Where clients reach it, host:port[/port of TLS alone]
         #[arg(long, value_name = "ENDPOINT")]
         announce: Option<String>,
         #[command(flatten)]
@@ -150,19 +150,6 @@ pub(crate) enum Failover {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum NodeVerb {
-    /// Set where clients reach a node's role, or `none`
-    Announce {
-        /// Its id, the beginning of it, or its address
-        node: String,
-        /// host:port, or `none`
-        endpoint: String,
-        #[command(flatten)]
-        place: Place,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum Import {
     /// By asking one of its nodes
     Cluster {
@@ -215,6 +202,20 @@ pub(crate) enum BalancerVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Change how the controller speaks to an instance, which stays at its address: over TLS or in
+    /// clear, by another token
+    Change {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// Its URL, https:// or http://, of the same host and port
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// File whose only line is its token from now on
+        #[arg(long, value_name = "FILE")]
+        balancer_token_file: Option<PathBuf>,
+    },
     /// Close an instance and remove it; refused while it cannot be closed, or is the last way to nodes that take
     /// clients from balancers only
     Remove {
@@ -228,7 +229,7 @@ pub(crate) enum BalancerVerb {
     },
 }
 
-async fn send(
+pub(super) async fn send(
     cx: &Context,
     method: Method,
     path: &str,
@@ -264,16 +265,14 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
         }
         Create::Shard { place, nodes } => {
             let path = format!("{}/shards", cx.cluster(&place).await?);
-            let nodes = nodes.into_iter().map(NodeSpec::Address).collect();
-            let body = ShardSpec { nodes, password: None };
+            let body = ShardSpec { nodes: words::nodes(&nodes, &[])?, password: None };
             send(cx, Method::POST, &path, Some(&body), "shard created").await
         }
         Create::Node { address, place, shard, announce, password } => {
             let path = format!("{}/shards/{shard}/nodes", cx.cluster(&place).await?);
-            let announced = announced(announce.as_deref().unwrap_or("-"))?;
+            let fields = words::fields(&address, announce.as_deref().unwrap_or("-"))?;
             let done = format!("node {address} added");
-            let password = password.get()?;
-            let body = NodeFields { addr: address, role: None, password, announced };
+            let body = NodeFields { password: password.get()?, ..fields };
             send(cx, Method::POST, &path, Some(&body), &done).await
         }
     }
@@ -348,18 +347,6 @@ fn failover_text(index: &impl std::fmt::Display, value: &serde_json::Value) -> S
     told
 }
 
-pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
-    let NodeVerb::Announce { node, endpoint, place } = verb;
-    let body = announced(&endpoint)?;
-    let node = ids::find(cx, &place, &node).await?;
-    let path = format!("{}/nodes/{}", cx.cluster(&place).await?, node.id);
-    let done = match body.announced_host {
-        Some(_) => format!("node {} is announced as {endpoint}", node.name()),
-        None => format!("node {} is announced by its own address", node.name()),
-    };
-    send(cx, Method::PATCH, &path, Some(&body), &done).await
-}
-
 pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
     let (name, namespace, members, promise) = match import {
         Import::Redis(args) => return redis::run(args).await,
@@ -399,6 +386,16 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
             let done = format!("balancer {name} added");
             let body = BalancerSpec { name, kind, endpoint, token: balancer_token, source };
             send(cx, Method::POST, &path, Some(&body), &done).await
+        }
+        BalancerVerb::Change { name, place, endpoint, balancer_token_file } => {
+            if endpoint.is_none() && balancer_token_file.is_none() {
+                bail!("nothing to change: give --endpoint, --balancer-token-file, or both");
+            }
+            let token = secret::of(None, balancer_token_file.as_deref(), "--balancer-token-file")?;
+            let part = in_path("balancer", &name, "balancer list")?;
+            let path = format!("{}/balancers/{part}", cx.cluster(&place).await?);
+            let body = BalancerChange { endpoint, token };
+            send(cx, Method::PATCH, &path, Some(&body), &format!("balancer {name} changed")).await
         }
         BalancerVerb::Remove { name, place, force } => {
             let query = if force { "?force=yes" } else { "" };

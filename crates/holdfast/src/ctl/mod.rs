@@ -15,6 +15,7 @@ mod http;
 mod ids;
 mod made;
 mod moves;
+mod node;
 mod planned;
 mod redis;
 mod rotate;
@@ -120,7 +121,7 @@ enum Verb {
     Discarded(discarded::DiscardedVerb),
     /// Change a node
     #[command(subcommand)]
-    Node(change::NodeVerb),
+    Node(node::NodeVerb),
     /// Take over a cluster that runs, or copy the keys of a Redis
     #[command(subcommand)]
     Import(change::Import),
@@ -210,7 +211,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::Moves(args) => moves::moves(&cx, args).await?,
         Verb::Rebalance(args) => moves::rebalance(&cx, args).await?,
         Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
-        Verb::Node(node) => change::node(&cx, node).await?,
+        Verb::Node(verb) => node::run(&cx, verb).await?,
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use api::rest::{NodeFields, NodeSpec, ShardAnswer, ShardSpec, ShardStatus, Status};
+use anyhow::{Context as _, Result};
+use api::rest::{NodeStatus, ShardAnswer, ShardSpec, ShardStatus, Status};
 use clap::Subcommand;
 use reqwest::Method;
+use topology::Endpoint;
 
 use super::ids::ShardWord;
 use super::moves::{self, How};
 use super::table::json;
-use super::words::announced;
+use super::words;
 use super::{Context, Place};
 
 /// How long the new shard's way is waited for.
@@ -26,10 +27,11 @@ pub(crate) enum SlotsVerb {
     /// endpoints as frontends, so those must be free there. Then `ctl rebalance` or `ctl move slots`
     /// gives it slots.
     Add {
-        /// Addresses, host:port,…; the first is the master
+        /// Addresses, host:port[/port of TLS alone],…; the first is the master
         #[arg(long, value_delimiter = ',', required = true)]
         nodes: Vec<String>,
-        /// Announced endpoints in the order of --nodes, `-` for none
+        /// Announced endpoints in the order of --nodes, host:port[/port of TLS alone] or `-` for
+        /// none
         #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
         announce: Vec<String>,
         #[command(flatten)]
@@ -56,7 +58,7 @@ pub(crate) enum SlotsVerb {
 
 pub(crate) async fn run(cx: &Context, verb: SlotsVerb) -> Result<()> {
     match verb {
-        SlotsVerb::Add { nodes, announce, place } => add(cx, nodes, &announce, &place).await,
+        SlotsVerb::Add { nodes, announce, place } => add(cx, &nodes, &announce, &place).await,
         SlotsVerb::Drain { index, how } => moves::drain(cx, &index, how).await,
         SlotsVerb::Remove { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
@@ -66,19 +68,8 @@ pub(crate) async fn run(cx: &Context, verb: SlotsVerb) -> Result<()> {
     }
 }
 
-async fn add(cx: &Context, nodes: Vec<String>, announce: &[String], place: &Place) -> Result<()> {
-    if !announce.is_empty() && announce.len() != nodes.len() {
-        let (endpoints, nodes) = (announce.len(), nodes.len());
-        bail!(
-            "--announce has {endpoints} endpoints for {nodes} nodes; give one for each, `-` for none"
-        );
-    }
-    let endpoints = announce.iter().map(String::as_str).chain(std::iter::repeat("-"));
-    let spec = |(addr, endpoint): (String, &str)| {
-        let announced = announced(endpoint)?;
-        Ok(NodeSpec::Full(NodeFields { addr, announced, ..NodeFields::default() }))
-    };
-    let nodes = nodes.into_iter().zip(endpoints).map(spec).collect::<Result<Vec<_>>>()?;
+async fn add(cx: &Context, nodes: &[String], announce: &[String], place: &Place) -> Result<()> {
+    let nodes = words::nodes(nodes, announce)?;
     let base = cx.cluster(place).await?;
     let body = ShardSpec { nodes, password: None };
     let value = cx.http.call(Method::POST, &format!("{base}/shards"), Some(&body)).await?;
@@ -108,9 +99,10 @@ fn missing(status: &Status, shard: &ShardStatus) -> Vec<String> {
     let Some(master) = shard.nodes.iter().find(|node| node.role == "master") else {
         return missing;
     };
-    let Some(endpoint) = &master.announced else { return missing };
-    for balancer in &status.balancers {
-        let frontend = balancer.frontends.iter().find(|frontend| frontend.listen == *endpoint);
+    for (balancer, endpoint) in
+        status.balancers.iter().flat_map(|balancer| listens(master).map(move |at| (balancer, at)))
+    {
+        let frontend = balancer.frontends.iter().find(|frontend| frontend.listen == endpoint);
         if frontend.and_then(|frontend| frontend.node.as_ref()) != Some(&master.id) {
             let error = balancer.error.as_ref().or(frontend.and_then(|f| f.error.as_ref()));
             let why = error.map(|error| format!(": {error}")).unwrap_or_default();
@@ -121,6 +113,14 @@ fn missing(status: &Status, shard: &ShardStatus) -> Vec<String> {
         }
     }
     missing
+}
+
+/// Where balancers are to listen for it.
+fn listens(node: &NodeStatus) -> impl Iterator<Item = String> {
+    let announced = node.announced.as_deref().and_then(words::endpoint);
+    let tls = announced.clone().zip(node.announced_tls_port);
+    let tls = tls.map(|(endpoint, port)| Endpoint { port, ..endpoint });
+    announced.into_iter().chain(tls).map(|endpoint| endpoint.to_string())
 }
 
 fn added_text(shard: &ShardStatus, missing: &[String]) -> String {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::ids::ShardWord;
 use super::table::{json, render, text};
+use super::words::shown;
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -89,14 +90,16 @@ fn shard_rows(index: &str, shard: &Shard) -> Vec<Vec<String>> {
     let row = |node: &api::rest::Node| {
         let announced = &node.announced;
         let announced = match (&announced.announced_host, announced.announced_port) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), Some(port)) => {
+                shown(&format!("{host}:{port}"), announced.announced_tls_port)
+            }
             _ => "-".to_owned(),
         };
         let slots = if node.role == "master" { shard.slot_ranges.join(",") } else { String::new() };
         vec![
             index.to_owned(),
             super::status::role(&node.role).to_owned(),
-            node.addr.clone(),
+            shown(&node.addr, node.tls_port),
             announced,
             slots,
             node.id.clone(),

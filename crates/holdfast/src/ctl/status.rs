@@ -8,6 +8,7 @@ use api::rest::{BalancerStatus, NodeStatus, Status};
 use reqwest::Method;
 
 use super::table::{json, render, sentence as line, text};
+use super::words::shown;
 use super::{Context, Place, ids};
 
 /// A cluster that is not healthy, or has an alarm.
@@ -145,8 +146,8 @@ fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<Str
         state.to_owned(),
         role(&node.role).to_owned(),
         id,
-        node.addr.clone(),
-        or_dash(node.announced.clone()),
+        shown(&node.addr, node.tls_port),
+        or_dash(node.announced.as_deref().map(|at| shown(at, node.announced_tls_port))),
         node.health.to_string(),
         or_dash(answer.map(|answer| answer.sequence.to_string())),
         or_dash(node.lag.map(|lag| lag.to_string())),

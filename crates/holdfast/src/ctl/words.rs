@@ -8,10 +8,10 @@ use super::secret::{self, Password};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Members {
-    /// Addresses, host:port,…
+    /// Addresses, host:port[/port of TLS alone],…
     #[arg(long, value_delimiter = ',', required = true)]
     nodes: Vec<String>,
-    /// Announced endpoints in the order of --nodes, `-` for none
+    /// Announced endpoints in the order of --nodes, host:port[/port of TLS alone] or `-` for none
     #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
     announce: Vec<String>,
     #[command(flatten)]
@@ -26,34 +26,57 @@ pub(crate) struct Members {
 
 /// What `create` and `import` are told of nodes.
 pub(super) fn specs(members: &Members) -> Result<Vec<NodeSpec>> {
-    if !members.announce.is_empty() && members.announce.len() != members.nodes.len() {
-        bail!(
-            "--announce has {} endpoints for {} nodes; give one for each, `-` for none",
-            members.announce.len(),
-            members.nodes.len()
-        );
-    }
-    let endpoints = members.announce.iter().map(String::as_str).chain(std::iter::repeat("-"));
-    let spec = |(addr, endpoint): (&String, &str)| {
-        let announced = announced(endpoint)?;
-        let fields = NodeFields { addr: addr.clone(), announced, ..NodeFields::default() };
-        Ok(NodeSpec::Full(fields))
-    };
-    members.nodes.iter().zip(endpoints).map(spec).collect()
+    nodes(&members.nodes, &members.announce)
 }
 
-/// `host:port`, IPv6 in brackets; `-` or `none` for none.
+/// Nodes at these addresses, announced at these endpoints in the same order, or not at all.
+pub(super) fn nodes(addresses: &[String], announce: &[String]) -> Result<Vec<NodeSpec>> {
+    if !announce.is_empty() && announce.len() != addresses.len() {
+        bail!(
+            "--announce has {} endpoints for {} nodes; give one for each, `-` for none",
+            announce.len(),
+            addresses.len()
+        );
+    }
+    let endpoints = announce.iter().map(String::as_str).chain(std::iter::repeat("-"));
+    let spec = |(addr, endpoint): (&String, &str)| fields(addr, endpoint).map(NodeSpec::Full);
+    addresses.iter().zip(endpoints).map(spec).collect()
+}
+
+/// A node at `host:port[/port of TLS]`, announced at such an endpoint or not.
+pub(super) fn fields(address: &str, endpoint: &str) -> Result<NodeFields> {
+    let (addr, tls_port) = with_tls_port(address)?;
+    let announced = announced(endpoint)?;
+    Ok(NodeFields { addr: addr.to_owned(), tls_port, announced, ..NodeFields::default() })
+}
+
+/// What stands before a port of TLS, and that.
+fn with_tls_port(text: &str) -> Result<(&str, Option<u16>)> {
+    let Some((endpoint, port)) = text.split_once('/') else { return Ok((text, None)) };
+    let number = port.parse().ok().filter(|port| *port > 0);
+    let number = number.with_context(|| format!("`{text}`: `{port}` is no port of TLS"))?;
+    Ok((endpoint, Some(number)))
+}
+
+/// An endpoint and its port of TLS, as [`announced`] reads it.
+pub(super) fn shown(endpoint: &str, tls_port: Option<u16>) -> String {
+    let tls = tls_port.map(|port| format!("/{port}")).unwrap_or_default();
+    format!("{endpoint}{tls}")
+}
+
+/// `host:port`, IPv6 in brackets, and `/port` where TLS alone is spoken; `-` or `none` for none.
 pub(super) fn announced(text: &str) -> Result<Announced> {
     if text == "-" || text == "none" {
         return Ok(Announced::default());
     }
+    let (text, announced_tls_port) = with_tls_port(text)?;
     let parts = text.rsplit_once(':').and_then(|(host, port)| {
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         Some((host.to_owned(), port.parse().ok()?))
     });
     let (host, port) =
         parts.with_context(|| format!("endpoint `{text}` must be host:port, or `none`"))?;
-    Ok(Announced { announced_host: Some(host), announced_port: Some(port) })
+    Ok(Announced { announced_host: Some(host), announced_port: Some(port), announced_tls_port })
 }
 
 /// The address of a node: `host:port`, IPv6 in brackets.
@@ -159,6 +182,19 @@ mod tests {
         assert_eq!(v6.announced_host.as_deref(), Some("::1"));
         assert_eq!(announced("none").expect("none"), Announced::default());
         assert!(announced("host").is_err());
+        let both = announced("[::1]:7000/7001").expect("an endpoint");
+        assert_eq!((both.announced_port, both.announced_tls_port), (Some(7000), Some(7001)));
+        for wrong in ["lb:7000/", "lb:7000/0", "lb:7000/65536", "lb:7000/a", "lb/7001"] {
+            assert!(announced(wrong).is_err(), "{wrong}");
+        }
+        let node = fields("10.0.0.1:6666/6667", "lb:1/2").expect("a node");
+        assert_eq!((node.addr.as_str(), node.tls_port), ("10.0.0.1:6666", Some(6667)));
+        assert_eq!(node.announced.announced_tls_port, Some(2));
+        let (nodes_of, one) = (["a:1".to_owned(), "b:1".to_owned()], ["lb:1".to_owned()]);
+        assert!(nodes(&nodes_of, &one).is_err());
+        assert_eq!(nodes(&nodes_of, &[]).expect("two nodes").len(), 2);
+        assert_eq!(shown("lb:1", Some(2)), "lb:1/2");
+        assert_eq!(shown("lb:1", None), "lb:1");
         let spec = balancer_spec("name=b,endpoint=http://h:1,source=10.0.0.1,source=10.0.0.2")
             .expect("a balancer");
         assert_eq!(spec.source.as_deref(), Some("10.0.0.1,10.0.0.2"));

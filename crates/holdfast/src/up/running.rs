@@ -158,6 +158,7 @@ impl Running {
                 announced: Announced {
                     announced_host: announced_port.map(|_| HOST.to_owned()),
                     announced_port,
+                    announced_tls_port: None,
                 },
                 ..NodeFields::default()
             })

@@ -109,6 +109,7 @@ fn record(stored: &Stored) -> Record {
                 id: name(index),
                 local: Endpoint { host: name(index), port: 1 },
                 announced: None,
+                tls: topology::TlsPorts::default(),
                 role: Role::Master,
                 created_at: 0,
                 stated: None,

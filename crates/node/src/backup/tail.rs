@@ -14,6 +14,7 @@ use crate::gate::Role;
 use crate::grants::drive;
 use crate::grants::state::Ticket;
 use crate::node::Node;
+use crate::way::Way;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -94,14 +95,15 @@ fn ask(node: &Node, origin: &Origin, master: &Endpoint, sequence: u64) -> Result
 
 fn info(node: &Node, master: &Endpoint) -> std::io::Result<String> {
     let unfit = |text: &str| std::io::Error::other(text.to_owned());
-    let address = (master.host.as_str(), master.port).to_socket_addrs()?.next();
+    let Way { host, port, tls } = node.way_to(master)?;
+    let address = (host.as_str(), port).to_socket_addrs()?.next();
     let stream =
         TcpStream::connect_timeout(&address.ok_or_else(|| unfit("it has no address"))?, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
-    match node.link_tls()? {
+    match tls {
         None => info_over(node, stream),
-        Some(tls) => info_over(node, tls.over(stream, &master.host)?),
+        Some(tls) => info_over(node, tls.over(stream, &host)?),
     }
 }
 

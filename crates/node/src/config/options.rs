@@ -153,6 +153,9 @@ options! {
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
     /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
     "tls-port" tls_port: u16 = 0, Restart;
+    /// `port` takes nobody in clear either, but from this host: neither clients nor nodes and
+    /// controllers. Clients whose TLS ended at a balancer that says so are taken.
+    "tls-only" tls_only: bool = false, Live;
     /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
     "tls-cert-file" tls_cert_file: String = String::new(), Live;
     /// Its private key, PEM, not encrypted.

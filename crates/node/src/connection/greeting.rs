@@ -15,7 +15,7 @@ use crate::strangers::Fault;
 /// Longest wait for a PROXY header, and for the record behind it.
 const GREETING: Duration = Duration::from_secs(5);
 /// Longest wait for the first bytes of somebody who is refused whatever they are.
-const INTRODUCTION: Duration = Duration::from_millis(200);
+pub(super) const INTRODUCTION: Duration = Duration::from_millis(200);
 
 /// Who is calling, and how.
 pub(super) struct Greeting {

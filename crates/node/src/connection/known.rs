@@ -1,34 +1,74 @@
-//! What is spoken with a client, and the user that its certificate names.
+//! What is spoken with a client, whether that is taken here, and the user that its certificate
+//! names.
 //!
 //! Known once the handshake is over, which is while the first bytes are read, or from the header of
 //! a balancer where the client's TLS ended.
 
 use api::proxy::Secure;
+use resp::Writer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Connection;
+use super::greeting::INTRODUCTION;
+use super::{Connection, End, READ_BYTES};
 use crate::acl;
+use crate::clients::{Client, Via};
 use crate::config::value::ClientsUser;
+use crate::listener;
 use crate::node::Node;
 use crate::session::{Auth, Session};
 use crate::stream::Spoken;
 
+const TLS_ALONE: &str =
+    "ERR this node takes TLS alone (tls-only), and this connection is in clear: connect over TLS";
+
 impl Connection {
-    /// Looks who the client is, as soon as that can be known.
-    pub(super) fn recognize(&mut self, session: &mut Session) {
+    /// Looks who the client is, as soon as that can be known; nothing of it has run before. False:
+    /// it is not taken as it speaks.
+    pub(super) fn recognize(&mut self, session: &mut Session) -> bool {
         if !self.is_new {
-            return;
+            return true;
         }
         match self.stream.spoken() {
             Spoken::Undecided => {}
-            Spoken::Clear => self.is_new = false,
+            Spoken::Clear => {
+                self.is_new = false;
+                return !self.node.config.now().tls_only || may_be_clear(&session.client);
+            }
             Spoken::Tls { version, name } => {
                 self.is_new = false;
-                // As the second to set it, where a balancer speaks TLS with this node too.
-                let _ = session.client.tls.set(version);
-                become_user(&self.node, session, name.as_deref());
+                // Where a balancer speaks TLS with this node its client's is known already, and the
+                // certificate is the balancer's.
+                if session.client.tls.set(version).is_ok() {
+                    become_user(&self.node, session, name.as_deref());
+                }
             }
         }
+        true
     }
+
+    /// Says so to a client that is not taken in clear; nothing to one that is a balancer's.
+    pub(super) async fn refuse_clear(&mut self, session: &Session) -> End {
+        if !self.is_introduced(&session.client).await {
+            self.out.clear();
+            Writer::new(&mut self.out, session.protocol).error(TLS_ALONE);
+            // It may be gone already; it is refused either way. What else it sent is taken off the
+            // socket, or its reset would take the answer along.
+            let _ = self.stream.write_all(&self.out).await;
+            self.buffer.reserve(READ_BYTES);
+            let rest = self.stream.read_buf(&mut self.buffer);
+            let _ = tokio::time::timeout(INTRODUCTION, rest).await;
+        }
+        End::Refused("in clear where TLS alone is taken".into())
+    }
+}
+
+/// Whether nobody but this host and balancers hear what is said in clear: a client of this host,
+/// one whose TLS ended at a balancer, and a balancer that asks how this node is.
+fn may_be_clear(client: &Client) -> bool {
+    client.tls.get().is_some()
+        || client.address.ip().is_loopback()
+        || listener::is_file(&client.address)
+        || matches!(client.via, Via::Check { .. })
 }
 
 /// The same of a client whose TLS ended at a balancer that is listed. A session that was elsewhere

@@ -85,12 +85,18 @@ impl Served {
 pub(super) async fn serve(mut served: Box<Served>) -> Option<(Result<Leave, End>, Box<Served>)> {
     served.connection.look_for_mark();
     loop {
-        served.connection.forget_served();
+        let Served { connection, session, .. } = &mut *served;
+        if !connection.recognize(session) {
+            // Boxed: nearly no connection needs the room for it.
+            let end = Box::pin(connection.refuse_clear(session)).await;
+            return Some((Err(end), served));
+        }
+        connection.forget_served();
         let (back, done) = run(served).await?;
         served = back;
         let Served { connection, session, parser, .. } = &mut *served;
         match connection.answer(session, parser, done).await {
-            Ok(None) => connection.recognize(session),
+            Ok(None) => {}
             Ok(Some(leave)) => return Some((Ok(leave), served)),
             Err(end) => return Some((Err(end), served)),
         }

@@ -109,8 +109,8 @@ fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 fn nodes(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
     let (topology, jobs) = (cx.node.shown(state.topology()?), migrate::jobs(cx.node, &state));
-    let reach = cx.session.reach(cx.config);
-    Ok(text(reply, view::nodes_text(&topology, state.id(), reach, cx.now_ms, &jobs)).into())
+    let asker = cx.session.asker(cx.config);
+    Ok(text(reply, view::nodes_text(&topology, state.id(), asker, cx.now_ms, &jobs)).into())
 }
 
 fn my_id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
@@ -124,8 +124,8 @@ fn key_slot_of(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -
 
 fn replicas(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let (topology, reach) = (cx.node.shown(state.topology()?), cx.session.reach(cx.config));
-    Ok(text(reply, view::replicas_text(&topology, args.bytes()?, reach, cx.now_ms)?).into())
+    let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
+    Ok(text(reply, view::replicas_text(&topology, args.bytes()?, asker, cx.now_ms)?).into())
 }
 
 fn count_keys_in_slot(
@@ -172,18 +172,18 @@ fn text(reply: Reply<'_>, bytes: Vec<u8>) -> Replied {
 
 fn shards(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let (topology, reach) = (cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
     let sequence = cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
     let offset = |node: &topology::Node| match state.id() == Some(node.id) {
         true => sequence,
         false => cx.node.replication.offset_of(node.id, &node.local).unwrap_or(0),
     };
-    Ok(write_shards(reply, &view::shards(&topology, reach, offset)).into())
+    Ok(write_shards(reply, &view::shards(&topology, asker, offset)).into())
 }
 
 fn slots(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let runs = view::slots(&cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    let runs = view::slots(&cx.node.shown(state.topology()?), cx.session.asker(cx.config));
     let replied = reply.with(|writer| {
         writer.array(runs.len());
         for run in &runs {
@@ -215,11 +215,16 @@ fn write_shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
             writer.bulk(b"nodes");
             writer.array(shard.nodes.len());
             for node in &shard.nodes {
-                writer.map(7 + usize::from(node.hostname.is_some()));
+                let ports = [("port", Some(node.port)), ("tls-port", node.tls_port)];
+                let count = 6 + ports.iter().filter(|(_, port)| port.is_some()).count();
+                writer.map(count + usize::from(node.hostname.is_some()));
                 writer.bulk(b"id");
                 writer.bulk(node.id.as_bytes());
-                writer.bulk(b"port");
-                writer.integer(i64::from(node.port));
+                for (name, port) in ports.iter().filter_map(|(n, port)| port.map(|port| (n, port)))
+                {
+                    writer.bulk(name.as_bytes());
+                    writer.integer(i64::from(port));
+                }
                 let texts = [
                     ("ip", Some(node.ip.as_str())),
                     ("endpoint", Some(node.endpoint.as_str())),

@@ -47,7 +47,7 @@ pub async fn pass_on(node: Arc<Node>, master: Endpoint, words: Vec<Vec<u8>>) -> 
 }
 
 async fn ask(node: &Node, master: &Endpoint, words: Vec<Vec<u8>>) -> Result<Value, Failed> {
-    let mut stream = Stream::dial(&master.host, master.port, node.link_tls()?).await?;
+    let mut stream = node.way_to(master)?.dial().await?;
     let config = node.config.now();
     if let Some(password) = config.link_secret() {
         stream.write_all(&encode_command(&["AUTH", password])).await?;

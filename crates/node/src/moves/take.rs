@@ -147,10 +147,7 @@ impl Job {
     /// Dials the giver, and asks for what is not here yet.
     async fn open(&self) -> Result<Stream, End> {
         let Source { node: giver, nonce, epoch, rate } = &self.take.source;
-        let mut stream = {
-            let Endpoint { host, port } = self.giver(giver)?;
-            Stream::dial(&host, port, self.node.link_tls()?).await?
-        };
+        let mut stream = self.node.way_to(&self.giver(giver)?)?.dial().await?;
         let config = self.node.config.now();
         if let Some(secret) = config.link_secret() {
             stream.write_all(&encode_command(&["AUTH", secret])).await?;

@@ -9,10 +9,9 @@ use replication::replica::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use topology::Endpoint;
 
 use crate::stream::Stream;
-use crate::tls::Tls;
+use crate::way::Way;
 
 /// Read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -49,14 +48,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Starts to connect; `tls` as [`crate::node::Node::link_tls`] says.
+    /// Starts to connect by `way`.
     pub(super) fn open(
         conn: Conn,
-        (master, tls): (&Endpoint, std::io::Result<Option<Arc<Tls>>>),
+        way: std::io::Result<Way>,
         events: mpsc::Sender<Incoming>,
     ) -> Self {
         let outbox = Arc::new(Outbox::default());
-        let task = tokio::spawn(run(conn, (master.clone(), tls), Arc::clone(&outbox), events));
+        let task = tokio::spawn(run(conn, way, Arc::clone(&outbox), events));
         Self { outbox, task }
     }
 
@@ -91,12 +90,12 @@ impl Outbox {
 
 async fn run(
     conn: Conn,
-    (master, tls): (Endpoint, std::io::Result<Option<Arc<Tls>>>),
+    way: std::io::Result<Way>,
     outbox: Arc<Outbox>,
     events: mpsc::Sender<Incoming>,
 ) {
-    let dialled = match tls {
-        Ok(tls) => Stream::dial(&master.host, master.port, tls).await,
+    let dialled = match way {
+        Ok(way) => way.dial().await,
         Err(error) => Err(error),
     };
     let cause = match dialled {

@@ -246,8 +246,8 @@ impl Driver {
     fn plain(&mut self, action: Action<'_>) -> Option<Done> {
         match action {
             Action::Connect(conn) => {
-                let to = (&self.job.master, self.job.node.link_tls());
-                let socket = Socket::open(conn, to, self.events.clone());
+                let way = self.job.node.way_to(&self.job.master);
+                let socket = Socket::open(conn, way, self.events.clone());
                 self.sockets.insert(conn, socket);
             }
             Action::Send { conn, bytes } => {

@@ -81,7 +81,7 @@ impl<'a> Caller<'a> {
             is_write,
             readonly: self.session.is_readonly,
             asking: self.session.is_asking || self.session.imports(),
-            reach: self.session.reach(self.config),
+            asker: self.session.asker(self.config),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
 use storage::{At, DEFAULT_NAMESPACE, Name, Scope, Txn};
-use topology::Reach;
+use topology::{Asker, Reach};
 
 use crate::acl::log::Reason;
 use crate::acl::{self, Account};
@@ -445,15 +445,16 @@ impl Session {
         shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
     }
 
-    /// Which nodes its client can reach. Where only balancers bring clients, one that came through
-    /// a balancer reaches announced endpoints; who came to the node itself is a peer or an
-    /// operator, and sees every node.
-    pub fn reach(&self, config: &Values) -> Reach {
+    /// Which nodes its client can reach, and how it speaks with them. Where only balancers bring
+    /// clients, one that came through a balancer reaches announced endpoints; who came to the node
+    /// itself is a peer or an operator, and sees every node.
+    pub fn asker(&self, config: &Values) -> Asker {
         let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
-        match config.client_access {
+        let reach = match config.client_access {
             ClientAccess::BalancerOnly if is_balanced => Reach::Announced,
             _ => Reach::Nodes,
-        }
+        };
+        Asker { reach, is_tls: self.client.tls.get().is_some() }
     }
 
     /// What a connection has before it says anything: everything where no password is set, unless

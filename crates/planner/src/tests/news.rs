@@ -43,10 +43,11 @@ fn what_plans_look_at_is_news() {
     let s = Script::serving(&["a", "b", "c"]);
     let before = s.observed.node(&id("a"));
     let seen = before.seen.as_ref().expect("an answer");
-    let changes: [fn(&mut Reply); 12] = [
+    let changes: [fn(&mut Reply); 13] = [
         |reply| reply.lease_remaining_ms = 0,
         |reply| reply.nonce = "2".into(),
         |reply| reply.version += 1,
+        |reply| reply.knows_tls_ports = true,
         |reply| reply.role = Does::Slave,
         |reply| reply.paused = true,
         |reply| reply.loading = true,

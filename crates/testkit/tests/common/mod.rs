@@ -3,6 +3,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod ctl;
+pub(crate) mod wiretap;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

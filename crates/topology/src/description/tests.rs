@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -66,6 +68,83 @@ fn announced_vectors() {
     ] {
         check_tail(tail, expected);
     }
+}
+
+#[test]
+fn ports_of_tls_stand_last() {
+    let (slave, tls) = (format!("slave {OTHER}"), "Invalid cluster node tls ports");
+    for (tail, expected) in [
+        ("master - 0-100 lb1 6379 tls=7238,6380", "master - 0-100 lb1 6379 tls=7238,6380"),
+        ("master - 0-100 lb1 6379 tls=0,6380", "master - 0-100 lb1 6379 tls=0,6380"),
+        ("master - 0-100 tls=7238,0", "master - 0-100 tls=7238,0"),
+        ("master - tls=7238,0", "master - tls=7238,0"),
+        ("master - - - tls=7238,0", "master - tls=7238,0"),
+        // None is none.
+        ("master - 5 tls=0,0", "master - 5"),
+        (&format!("{slave} tls=07238,0"), &format!("{slave} tls=7238,0")),
+        (&format!("{slave} lb1 6379 tls=0,6380"), &format!("{slave} lb1 6379 tls=0,6380")),
+        ("master - 0-100 tls=0,6380", tls),
+        ("master - 0-100 lb1 6379 tls=0,6379", tls),
+        ("master - 0-100 tls=7237,0", tls),
+        ("master - 0-100 tls=7238", tls),
+        ("master - 0-100 tls=65536,0", tls),
+        ("master - 0-100 tls=", tls),
+        (&format!("{slave} tls=x,1"), tls),
+        ("master - tls=7238,0 0-100", "Invalid cluster node lb host"),
+        ("master - 0-100 TLS=7238,0", "Slot is out of range"),
+        (&format!("{slave} tls=1,0 tls=2,0"), "Invalid cluster nodes info"),
+    ] {
+        check_tail(tail, expected);
+    }
+}
+
+#[test]
+fn the_plain_form_is_what_there_was_before_ports_of_tls() {
+    let text = format!("{ID} h 1 master - 0-5 lb1 7 tls=11,8\n{OTHER} h 2 slave {ID} tls=12,0");
+    let topology = Topology::parse(&text, 1).unwrap();
+    let plain = format!("{ID} h 1 master - 0-5 lb1 7\n{OTHER} h 2 slave {ID}");
+    assert_eq!(topology.render(), text);
+    assert_eq!(topology.render_in(Form::Plain), plain);
+    let without = Topology::parse(&plain, 1).unwrap();
+    assert!(topology.has_tls_ports() && !without.has_tls_ports());
+    assert_ne!(topology.hash(), without.hash());
+    // What a node computes that was sent the plain one.
+    assert_eq!(topology.hash_in(Form::Plain), without.hash());
+    assert_eq!(without.hash_in(Form::Plain), without.hash());
+}
+
+#[test]
+fn addresses_of_tls_are_addresses() {
+    let masters = |first: &str, second: &str| {
+        understood(&format!("{ID} h 1 master - 0 {first}\n{OTHER} h 2 master - 1 {second}"))
+    };
+    assert_eq!(masters("lb1 7 tls=0,8", "lb1 8"), "Duplicated LB address");
+    assert_eq!(masters("lb1 7 tls=0,8", "LB1 9 tls=0,8"), "Duplicated LB address");
+    assert!(masters("lb1 7 tls=0,8", "lb2 8").starts_with(ID));
+    let warnings = |first: &str, second: &str| {
+        let text = format!("{ID} h 1 master - 0 {first}\n{OTHER} h 2 slave {ID} {second}");
+        let warnings = Topology::parse(text, 1).unwrap().warnings();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(warnings("lb1 7 tls=0,8", "lb1 9 tls=0,8").ends_with("are both at lb1:8 for clients"));
+    assert!(warnings("tls=5,0", "h 5").ends_with("are both at h:5 for clients"));
+    assert_eq!(warnings("lb1 7 tls=5,8", "lb1 9 tls=6,10"), "");
+}
+
+#[test]
+fn ports_of_tls_are_put_beside_the_addresses_they_fit() {
+    let topology = Topology::parse(format!("{ID} h 1 master - 0 lb1 7\n{OTHER} h 2 slave {ID}"), 1);
+    let topology = topology.unwrap();
+    let id = |text: &str| NodeId::new(text.as_bytes()).unwrap();
+    let with = |node: &str, ports: &str| {
+        let ports = [(id(node), TlsPorts::parse(ports.as_bytes()).unwrap())];
+        topology.clone().with_tls_ports(&ports).map(|topology| topology.render())
+    };
+    let line = format!("{ID} h 1 master - 0 lb1 7 tls=11,8\n{OTHER} h 2 slave {ID}");
+    assert_eq!(with(ID, "11,8"), Ok(line));
+    assert_eq!(with(OTHER, "0,8"), Err(ParseError::TlsPorts));
+    // Of a node that is gone.
+    assert_eq!(with(&"c".repeat(40), "1,2"), Ok(topology.render()));
 }
 
 #[test]
@@ -232,6 +311,7 @@ pub(crate) fn topologies() -> impl Strategy<Value = Topology> {
         id.clone(),
         endpoint.clone(),
         prop::option::of(endpoint),
+        (any::<u16>(), any::<u16>()),
         prop::option::of(id),
         any::<bool>(),
     );
@@ -240,8 +320,9 @@ pub(crate) fn topologies() -> impl Strategy<Value = Topology> {
         .prop_map(|(nodes, version, runs)| {
             let mut nodes: Vec<Node> = nodes
                 .into_iter()
-                .map(|(id, local, announced, master, failed)| Node {
+                .map(|(id, local, announced, ports, master, failed)| Node {
                     id,
+                    tls: fitting_ports(ports, &local, announced.as_ref()),
                     local,
                     announced,
                     failed: failed && master.is_some(),
@@ -264,6 +345,21 @@ pub(crate) fn topologies() -> impl Strategy<Value = Topology> {
             Topology { version, nodes }
         })
         .prop_filter("two masters with one address", |topology| topology.check_announced().is_ok())
+}
+
+/// These, as far as they fit; about every second node has none of a kind.
+fn fitting_ports(
+    (local_tls, announced_tls): (u16, u16),
+    local: &Endpoint,
+    announced: Option<&Endpoint>,
+) -> TlsPorts {
+    let other = |port: u16, than: u16| {
+        NonZeroU16::new(port).filter(|port| port.get() % 2 == 0 && port.get() != than)
+    };
+    TlsPorts {
+        local: other(local_tls, local.port),
+        announced: announced.and_then(|endpoint| other(announced_tls, endpoint.port)),
+    }
 }
 
 const SLOTS: u16 = crate::model::SLOT_COUNT;
@@ -289,6 +385,7 @@ proptest! {
     fn any_words(words in prop::collection::vec(prop_oneof![
         Just(ID), Just(OTHER), Just("-"), Just("master"), Just("slave"), Just("1"), Just("0-5"), Just("7-9"),
         Just("-1"), Just("lb1"), Just("::1"), Just("1222"), Just("\n"), Just("70000"), Just("[::1]"),
+        Just("tls=9,0"), Just("tls=9,10"),
     ], 0..12)) {
         let tail = words.join(" ");
         for text in [format!("{ID} h 1 master - {tail}"), format!("{ID} h 1 slave {OTHER} {tail}")] {

@@ -35,6 +35,31 @@ fn writes_the_example() {
 }
 
 #[test]
+fn an_earlier_version_reads_a_file_with_ports_of_tls() {
+    let lines = format!("{A} h 1 master - 0-5 lb1 7 tls=11,8\n{B} h 2 slave {A} tls=12,0");
+    let conf =
+        NodesConf { topology: Some(Topology::parse(lines, 5).unwrap()), ..NodesConf::default() };
+    let text = String::from_utf8(conf.to_bytes()).unwrap();
+    expect![[r#"
+        version 5
+        id 
+        # holdfast-tls 11,8 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+        # holdfast-tls 12,0 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+        node aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa h 1 master - 0-5 lb1 7
+        node bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb h 2 slave aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+    "#]]
+    .assert_eq(&text);
+    assert_eq!(NodesConf::parse(text.as_bytes()), Ok(conf));
+    // It knows no such comments, and no such words in lines.
+    let plain: String = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let read = NodesConf::parse(plain.as_bytes()).unwrap().topology.unwrap();
+    assert!(!plain.contains("tls") && !read.has_tls_ports());
+}
+
+#[test]
 fn reads_files_of_kvrocks() {
     let text = format!(
         "version 5\nid {A}\nnode {B} 127.0.0.1 2 master -  101-199 201-16383\nnode {A} 127.0.0.1 1 master -  0-100 200\n"
@@ -85,9 +110,12 @@ fn refused_files() {
             "# holdfast-cluster a\nversion -1",
             "Invalid cluster name: 16 hexadecimal digits expected",
         ),
+        ("# holdfast-tls 1 a\nversion -1", "Invalid cluster node tls ports"),
     ] {
         assert_eq!(understood(text), expected, "{text:?}");
     }
+    let unfit = format!("version 1\n# holdfast-tls 0,8 {A}\nnode {A} h 1 master -");
+    assert_eq!(understood(&unfit), "Invalid cluster node tls ports");
     let nodes_without_version = format!("version -1\nnode {A} h 1 master -");
     assert_eq!(understood(&nodes_without_version), "Invalid cluster version");
 }

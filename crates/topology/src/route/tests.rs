@@ -1,12 +1,17 @@
 use super::*;
-use crate::{model::SlotRange, slot::key_slot, state::Marks};
+use crate::{
+    model::{Reach, SlotRange},
+    slot::key_slot,
+    state::Marks,
+};
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
 
+const ANYBODY: Asker = Asker { reach: Reach::Nodes, is_tls: false };
 const READ: RouteRequest =
-    RouteRequest { is_write: false, readonly: false, asking: false, reach: Reach::Nodes };
+    RouteRequest { is_write: false, readonly: false, asking: false, asker: ANYBODY };
 const WRITE: RouteRequest = RouteRequest { is_write: true, ..READ };
 const READONLY: RouteRequest = RouteRequest { readonly: true, ..READ };
 const ASKING: RouteRequest = RouteRequest { asking: true, ..WRITE };
@@ -129,7 +134,8 @@ fn scripts() {
 #[test]
 fn nobody_is_sent_to_a_node_he_cannot_reach() {
     const DOWN: &str = "CLUSTERDOWN Hash slot not served: its master has no announced endpoint";
-    let balanced = |request| RouteRequest { reach: Reach::Announced, ..request };
+    let asker = Asker { reach: Reach::Announced, ..ANYBODY };
+    let balanced = |request| RouteRequest { asker, ..request };
     let replica = cluster(C);
     for request in [READ, WRITE] {
         check(&replica, &["b"], balanced(request), DOWN);
@@ -142,4 +148,24 @@ fn nobody_is_sent_to_a_node_he_cannot_reach() {
     assert_eq!(route, Route::ScriptNonLocal);
     // What it serves itself it serves, whatever it is announced as.
     check(&cluster(A), &["b"], balanced(WRITE), "");
+}
+
+#[test]
+fn a_redirection_leads_to_the_port_of_its_kind() {
+    let mut cluster = cluster(A);
+    let text = format!(
+        "{A} 10.0.0.1 6666 master - 0-8191 tls=6667,0\n\
+         {B} 10.0.0.2 6666 master - 8192-16383 fd00::2 7001 tls=6667,7002"
+    );
+    let change = cluster.prepare_set_nodes(text.as_bytes(), 2, false, &|_| false).unwrap();
+    cluster.commit(change).unwrap();
+    let asker = Asker { is_tls: true, ..ANYBODY };
+    check(&cluster, &["a"], WRITE, "MOVED 15495 fd00::2:7001");
+    check(&cluster, &["a"], RouteRequest { asker, ..WRITE }, "MOVED 15495 fd00::2:7002");
+    // A slot that was handed over, but is this node's in the topology.
+    let slot = key_slot(b"b");
+    cluster.update_marks(|marks| {
+        marks.migrated.insert(slot, NodeId::new(B.as_bytes()).unwrap());
+    });
+    check(&cluster, &["b"], RouteRequest { asker, ..WRITE }, "MOVED 3300 fd00::2:7002");
 }

@@ -25,13 +25,14 @@ fn left(budget: &Budget) -> usize {
 
 /// Relays between two sockets until the session ends or has left the node.
 async fn run(
-    client: &mut Client,
-    mut backend: TcpStream,
+    client: &mut Side,
+    backend: TcpStream,
     luggage: &mut Luggage,
     order: &Notify,
     budgets: &Budgets,
 ) -> io::Result<End> {
     let (inbound, outbound) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut backend = Side::from(backend);
     let leave = Leave { order, mark: Some(mark()), budgets };
     relay(client, &mut backend, luggage, (&inbound, &outbound), leave).await
 }
@@ -59,7 +60,7 @@ fn what_is_withheld_has_a_bound_over_all_sessions() {
 #[tokio::test]
 async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
     let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
-    let mut accepted = Client::from(accepted);
+    let mut accepted = Side::from(accepted);
     let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
     let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
     let test = async {
@@ -84,7 +85,7 @@ async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
 #[tokio::test]
 async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
     let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
-    let mut accepted = Client::from(accepted);
+    let mut accepted = Side::from(accepted);
     let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
     let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
     let test = async {
@@ -104,7 +105,7 @@ async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
 async fn unread_replies_of_a_session_that_moved_are_counted() {
     const REPLIES: usize = 900_000;
     let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
-    let mut accepted = Client::from(accepted);
+    let mut accepted = Side::from(accepted);
     // Most of it stays with the session.
     SockRef::from(&client).set_recv_buffer_size(16 * 1024).unwrap();
     SockRef::from(accepted.socket()).set_send_buffer_size(16 * 1024).unwrap();

@@ -164,6 +164,114 @@ fn a_client_whose_tls_ended_at_a_balancer_is_the_user_of_its_certificate() {
     }
 }
 
+#[test]
+fn where_tls_alone_is_taken_nothing_runs_that_came_in_clear() {
+    let files = Files::good();
+    let only = |values: &mut Values| {
+        files.of_node(values);
+        values.tls_only = true;
+    };
+    let at_balancer = Secure { version: "TLSv1.3".into(), ..Secure::default() };
+    // Of this host, and one whose TLS ended at the balancer: nobody else heard them.
+    for (client, secure, is_taken) in [
+        ("10.0.0.1:5", None, false),
+        ("192.0.2.1:5", None, false),
+        ("10.0.0.1:5", Some(&at_balancer), true),
+        ("127.0.0.9:5", None, true),
+    ] {
+        served_by(only, |_, mut stream| async move {
+            let (client, (_, frontend)) = (client.parse().unwrap(), ends());
+            let head = proxy::encode_session(client, frontend, 0, &mark(), secure);
+            // In one piece with the header: it is not too late then.
+            let all = [&head[..], &b"SET k v\r\nPING\r\n"[..], &mark().bytes()[..]].concat();
+            stream.write_all(&all).await.unwrap();
+            let said = rest(&mut stream).await;
+            if is_taken {
+                assert_eq!(said, "+OK\r\n+PONG\r\n", "{client}");
+            } else {
+                let refused = "-ERR this node takes TLS alone (tls-only), ";
+                assert!(said.starts_with(refused) && said.lines().count() == 1, "{said}");
+            }
+        });
+    }
+    served_by(only, |_, mut stream| async move {
+        stream
+            .write_all(&[&proxy::encode_local()[..], b"PING\r\nQUIT\r\n"].concat())
+            .await
+            .unwrap();
+        assert!(rest(&mut stream).await.starts_with("+PONG\r\n"), "the balancer's own check");
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |values| {
+        only(values);
+        values.balancer_sources = Networks(Vec::new());
+    });
+    let said = runtime().block_on(asked(&node, &Arc::new(files.client()), b"PING\r\n")).unwrap();
+    assert!(said.0.starts_with("+PONG\r\n"), "{}", said.0);
+}
+
+#[test]
+fn another_node_is_dialled_where_it_speaks_tls_and_in_clear_where_links_are() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| {
+        files.of_node(values);
+        values.tls_replication = true;
+    });
+    let ids = ["a", "b"].map(|letter| letter.repeat(40));
+    let lines = format!(
+        "{} 10.0.0.1 6666 master - tls=6667,0\n{} 10.0.0.2 6666 slave {}",
+        ids[0], ids[1], ids[0]
+    );
+    let cluster = Cluster::default();
+    let change = cluster.prepare_set_nodes(lines.as_bytes(), 1, false, &|_| false).unwrap();
+    node.cluster.store(Arc::new(change.into_parts().0));
+    let way = |host: &str| {
+        let way = node.way_to(&topology::Endpoint { host: host.into(), port: 6666 }).unwrap();
+        (way.host, way.port, way.tls.is_some())
+    };
+    assert_eq!(way("10.0.0.1"), ("10.0.0.1".into(), 6667, true));
+    // It has none of its own, and one that is not in the topology: the port takes both kinds.
+    for host in ["10.0.0.2", "10.0.0.3"] {
+        assert_eq!(way(host), (host.to_owned(), 6666, true));
+    }
+    node.config.set(&[("tls-replication", "no")]).unwrap();
+    assert_eq!(way("10.0.0.1"), ("10.0.0.1".into(), 6666, false));
+    // Nobody is dialled in clear because there is no certificate.
+    node.config.set(&[("tls-replication", "yes")]).unwrap();
+    node.tls.prepare(&Values::default()).unwrap().put_in_force();
+    assert!(node.way_to(&topology::Endpoint { host: "h".into(), port: 1 }).is_err());
+}
+
+/// What comes over a balancer's own TLS is its client's, not that of the name in its certificate.
+#[test]
+fn a_balancer_that_speaks_tls_itself_is_not_the_user_of_its_certificate() {
+    let files = Files::good();
+    let config = Arc::new(files.client());
+    let change = |values: &mut Values| {
+        files.of_node(values);
+        values.tls_auth_clients_user = ClientsUser::Cn;
+        values.tls_only = true;
+    };
+    served_by(change, |node, mut stream| async move {
+        for user in ["ann", "bob"] {
+            node.acl.set(user, &["on", "~*", "+@all"]).unwrap();
+        }
+        let (client, frontend) = ends();
+        let name = Some("bob".to_owned());
+        let secure =
+            Secure { version: "TLSv1.2".into(), is_known: true, name, ..Secure::default() };
+        stream.write_all(&proxy::encode_secure(client, frontend, &secure)).await.unwrap();
+        let mut tls = TlsConnector::from(config).connect(here(), stream).await.unwrap();
+        tls.write_all(b"ACL WHOAMI\r\nCLIENT INFO\r\nQUIT\r\n").await.unwrap();
+        let mut said = Vec::new();
+        tls.read_to_end(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with("$3\r\nbob\r\n"), "{said}");
+        // That of the client with the balancer.
+        assert!(said.contains(" tls=TLSv1.2"), "{said}");
+    });
+}
+
 /// Without a last word of TLS: the balancer sees the end of the client's side, and tells of it in
 /// clear, right behind the last record.
 #[test]

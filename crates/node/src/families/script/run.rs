@@ -302,7 +302,7 @@ impl Outside<'_, '_, '_, '_> {
             is_write: command.is_write(),
             readonly: cx.session.is_readonly,
             asking: cx.session.is_asking,
-            reach: cx.session.reach(cx.config),
+            asker: cx.session.asker(cx.config),
         };
         let slots = || command.keys_in(words).map(key_slot);
         match cluster.route_in_script(slots(), request, &mut self.slots) {

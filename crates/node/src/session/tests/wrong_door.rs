@@ -166,6 +166,35 @@ fn an_ipv6_door_is_told_apart_by_address_and_port_however_it_is_spelled() {
     }
 }
 
+/// With this node or with a balancer in front of it: either way it is known of the connection.
+#[test]
+fn who_speaks_tls_is_sent_where_tls_alone_is_spoken() {
+    let lines = [
+        "master - 0-8191 192.0.2.1 7001 tls=0,7101",
+        "master - 8192-16383 192.0.2.2 7002 tls=6667,7102",
+    ];
+    let mut bench = Bench::in_cluster(Role::Master, lines);
+    let moved = format!("GET {HIGH}");
+    let shown = |bench: &mut Bench, port: u16| {
+        let nodes = bench.answer("CLUSTER NODES").unwrap();
+        let slots = bench.answer("CLUSTER SLOTS").unwrap();
+        nodes.contains(&format!("192.0.2.2:{port}@")) && slots.contains(&format!(" :{port} "))
+    };
+    bench.dial(MY_DOOR);
+    assert_eq!(bench.answer(&moved).unwrap(), "-MOVED 15495 192.0.2.2:7002");
+    assert!(shown(&mut bench, 7002));
+    bench.dial("192.0.2.1:7101");
+    bench.session.client.tls.set("TLSv1.3".into()).unwrap();
+    assert_eq!(bench.answer(&moved).unwrap(), "-MOVED 15495 192.0.2.2:7102");
+    assert!(shown(&mut bench, 7102));
+    let said = bench.answer("CLUSTER SHARDS").unwrap();
+    assert!(said.contains("$4 port :7002 $8 tls-port :7102"), "{said}");
+    // The same circle as in clear.
+    bench.dial("192.0.2.2:7102");
+    bench.session.client.tls.set("TLSv1.3".into()).unwrap();
+    assert!(bench.answer(&moved).is_err());
+}
+
 #[test]
 fn who_comes_through_a_balancer_is_shown_what_balancers_reach() {
     let lines = ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383"];

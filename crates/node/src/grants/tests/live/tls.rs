@@ -6,6 +6,7 @@ use rustls::{CipherSuite, ProtocolVersion, SupportedCipherSuite};
 
 use super::*;
 use crate::config::value::AuthClients;
+use crate::connection::{Seat, serve};
 use crate::tls::Tls;
 
 /// Certificates that vouch for themselves, the node's and a client's, and both in one file.
@@ -184,6 +185,13 @@ fn is_of_whom(files: &Files, node: &Running, name: &str) -> bool {
             set(node, name, "CN");
             assert_eq!(files.user(node), "client");
         }
+        "tls-only" => {
+            begins(&plain().ask(&["CONFIG", "SET", name, "yes"]), "-ERR CONFIG SET failed");
+            set(node, "protected-mode", "no");
+            begins(&said_in_clear(node), "+PONG");
+            set(node, name, "yes");
+            begins(&said_in_clear(node), "-ERR this node takes TLS alone");
+        }
         "tls-admin" => {
             let probed = || [true, false].map(|is_secure| files.probed(node, is_secure));
             assert_eq!(probed(), [false, true]);
@@ -204,6 +212,28 @@ fn is_of_whom(files: &Files, node: &Running, name: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What a client of another host is told in clear.
+fn said_in_clear(node: &Running) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream =
+            tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let seat = Seat { node: Arc::clone(&node.node), worker: 0, peers: None };
+        let place = node.node.clients.places.enter(1_000, 8);
+        let from = SocketAddr::from(([10, 0, 0, 1], 5));
+        let asking = async {
+            stream.write_all(b"PING\r\nQUIT\r\n").await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            said
+        };
+        tokio::join!(serve(seat, accepted, from, place), asking).1
+    })
 }
 
 /// Those that a single handshake does not show.
