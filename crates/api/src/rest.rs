@@ -26,7 +26,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
-pub use store::{StoreExport, StoreStatus};
+pub use store::{StoreExport, StoreResealed, StoreSealing, StoreStatus};
 
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

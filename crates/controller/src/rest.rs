@@ -76,6 +76,7 @@ fn rows() -> Vec<Row> {
         get("/api/v1/store", Viewer, store::show),
         // All secrets that the store has.
         get("/api/v1/store/export", Admin, store::export),
+        post("/api/v1/store/reseal", Admin, store::reseal),
         get("/api/v1/events", Viewer, status::events),
         get("/api/v1/openapi.json", Viewer, openapi),
         get("/metrics", Viewer, status::metrics),

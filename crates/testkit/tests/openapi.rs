@@ -31,11 +31,12 @@ const NOT_ASKED: [&str; 8] = [
 ];
 
 /// Verbs that ask no controller, or work on the store itself.
-const NOT_ASKING: [&str; 7] = [
+const NOT_ASKING: [&str; 8] = [
     "backup",
     "haproxy-config",
     "openapi",
     "import redis",
+    "store key",
     "store import",
     "store migrate",
     "store adopt",
@@ -85,6 +86,8 @@ balancer list
 balancer remove lb1 --force
 store status
 store export DIR/export
+store export --clear DIR/clear
+store reseal
 status
 events --audit
 events -c c --history --limit 5
@@ -142,6 +145,9 @@ fn status() -> Json {
     })
 }
 
+/// An export of a store without clusters.
+const EXPORT: &str = "holdfast-store-export 1 5eb6b1d8d7d1d3899894f99d4e6b319b0755b08c92e0fbbbd1f9a9cbee55e2a5\n{\"clusters\":[]}\n";
+
 /// What the controller that is none answers to an operation.
 fn answer(id: &str) -> Option<Json> {
     let one = json!({ "id": 7, "slots": "0-9", "from": "1".repeat(16), "to": "2".repeat(16) });
@@ -197,7 +203,8 @@ fn answer(id: &str) -> Option<Json> {
             "kind": "embedded", "place": "x", "name": "x", "generation": 1, "format": 1, "term": 1,
             "clusters": 1,
         }),
-        "export_store" => json!({ "file": "x" }),
+        "export_store" => json!({ "file": EXPORT }),
+        "reseal_store" => json!({ "resealed": 0, "left": [] }),
         "list_users" => json!({ "users": [] }),
         "add_user" => json!({
             "user": {

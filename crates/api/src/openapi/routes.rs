@@ -116,7 +116,8 @@ pub(super) fn all() -> Vec<Route> {
 
 #[rustfmt::skip]
 fn of_site() -> Vec<Route> {
-    let offers = "All that the store has, secrets included; that it was asked for stands in the events.";
+    let offers = "All that the store has, with its secrets: sealed as they are there, or else `clear` must say that they may be in clear. That it was asked for stands in the events.";
+    let clear = json!({ "type": "string", "enum": ["yes", "no"], "default": "no" });
     vec![
         route("GET /healthz", None, "health", "Whether a failover could be carried out now; 503 says why not. Asks nobody for a token.")
             .holds(200, Holds::Text("text/plain")).holds(503, Holds::Text("text/plain")),
@@ -141,7 +142,10 @@ fn of_site() -> Vec<Route> {
         route("GET /api/v1/store", Viewer, "get_store", "Where all records are kept, and who leads by them.")
             .answers::<StoreStatus>(200),
         route("GET /api/v1/store/export", Admin, "export_store", offers)
+            .query("clear", clear, "Secrets in clear.")
             .answers::<StoreExport>(200),
+        route("POST /api/v1/store/reseal", Admin, "reseal_store", "Writes each record anew whose secrets are not sealed with the key that seals now.")
+            .answers::<StoreResealed>(200),
         route("GET /api/v1/events", Viewer, "list_events", "What happened in all clusters, and why.")
             .events(),
         route("GET /api/v1/namespaces/{ns}/clusters", Viewer, "list_clusters", "The clusters of a namespace.")

@@ -16,6 +16,8 @@ impl Config {
             log_level,
             store: _,
             data,
+            store_key_file: _,
+            store_keys: _,
             etcd_endpoints,
             etcd_prefix,
             etcd_user: _,
@@ -81,6 +83,11 @@ impl Config {
 # File of the embedded store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
 # A relative path counts from where the process is started.
 # data = {data:?}
+
+# File of the keys by which secrets are sealed in the store (passwords of nodes, tokens of balancers), one a line, of mode
+# 0600: the first seals, all of them open. `holdfast ctl store key FILE` makes it. Controllers that share a store have the
+# same. Default: none, and secrets lie there in clear.
+# store_key_file = \"/etc/holdfast/store.key\"
 
 # Pause between two heartbeats to a node, ms, 10 to 60000.
 # heartbeat_ms = {heartbeat_ms}

@@ -118,13 +118,14 @@ mod tests {
         assert_eq!(told, there, "see crates/api/src/openapi/routes.rs");
     }
 
-    const ADMIN: [&str; 15] = [
+    const ADMIN: [&str; 16] = [
         "POST /namespaces",
         "DELETE /namespaces/{ns}",
         "GET /users",
         "POST /users",
         "DELETE /users/{name}",
         "GET /store/export",
+        "POST /store/reseal",
         "POST /namespaces/{ns}/clusters",
         "DELETE …",
         "POST …/import",
