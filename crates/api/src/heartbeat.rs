@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use topology::NodeId;
 
-use crate::certificate::{self, Certificate};
+use crate::certificate::{self, Certificate, Trust};
 use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Copying, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
@@ -213,6 +213,9 @@ pub struct Reply {
     pub usual_rate: Option<Rate>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
+    /// Which CAs it knows others by, for people; empty from nodes without a certificate, or that do
+    /// not say.
+    pub trust: Vec<Trust>,
     /// The highest number of a move that its data or its process knows, 0 for none: a lower one is
     /// no new move's. `None` from nodes that do not say.
     pub newest_move: Option<MoveId>,
@@ -285,12 +288,19 @@ impl Reply {
         if self.stopping {
             line("stopping", &1);
         }
-        if !self.certificates.is_empty() {
-            line("certificates", &certificate::show_all(&self.certificates));
-        }
+        self.render_tls(&mut line);
         self.standing.render(&mut line);
         self.render_moves(&mut line);
         text
+    }
+
+    fn render_tls(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+        if !self.certificates.is_empty() {
+            line("certificates", &certificate::show_all(&self.certificates));
+        }
+        if !self.trust.is_empty() {
+            line("trust", &certificate::show_trust(&self.trust));
+        }
     }
 
     /// It said which cluster its folder belongs to.
@@ -374,6 +384,7 @@ impl Reply {
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
             certificates: certificate::read_all(fields.optional("certificates")),
+            trust: certificate::read_trust(fields.optional("trust")),
             newest_move: match fields.optional("move_newest") {
                 None => None,
                 Some(_) => Some(MoveId(fields.required("move_newest")?)),
@@ -541,6 +552,11 @@ mod tests {
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
             ],
+            trust: vec![Trust {
+                option: "tls-ca-cert-file".into(),
+                accepts: vec!["ab.cd".into(), "ab.-".into()],
+                issued_by: None,
+            }],
             newest_move: Some(MoveId(16)),
         }
     }

@@ -10,12 +10,14 @@ use crate::health::Health;
 
 mod access;
 mod answer;
+mod certificates;
 mod moves;
 mod operator;
 mod store;
 
 pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
 pub use answer::NodeAnswer;
+pub use certificates::{CertificateHolder, CertificateHolders};
 pub use moves::{
     By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
     MovesSpec, PastMove, RebalanceSpec,

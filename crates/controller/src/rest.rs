@@ -80,6 +80,8 @@ fn rows() -> Vec<Row> {
         get("/api/v1/events", Viewer, status::events),
         get("/api/v1/openapi.json", Viewer, openapi),
         get("/metrics", Viewer, status::metrics),
+        // As the numbers: of this process.
+        get("/certificates", Viewer, certificates::own),
         get(CLUSTERS, Viewer, clusters::list),
         post(CLUSTERS, Admin, clusters::create),
     ];
@@ -102,6 +104,7 @@ fn of_cluster() -> Vec<Row> {
         post(cluster("/release"), Admin, release::release),
         get(cluster("/status"), Viewer, status::show),
         get(cluster("/events"), Viewer, status::events_of),
+        get(cluster("/certificates"), Viewer, certificates::list),
         get(cluster("/balancers"), Viewer, balancers::list),
         post(cluster("/balancers"), Operator, balancers::add),
         delete(cluster("/balancers/{name}"), Operator, balancers::remove),

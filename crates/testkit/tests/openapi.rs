@@ -15,6 +15,7 @@ use testkit::cluster::{Cluster, Options};
 use testkit::openapi::{Document, Operation};
 use testkit::{process, wait};
 
+use common::certs::Ca;
 use common::{PATIENCE, get};
 
 /// What `ctl` does not ask for: probes and scrapes, the document itself, and what is there for
@@ -96,6 +97,7 @@ user list
 user remove duty
 rotate clients --password-file DIR/old --new-file DIR/new
 rotate clients --finish --password-file DIR/old --new-file DIR/new
+rotate ca --old DIR/old-ca/ca.pem --new DIR/new-ca/ca.pem
 ";
 
 fn node(letter: &str, addr: &str, role: &str) -> Json {
@@ -143,6 +145,10 @@ fn status() -> Json {
             "nodes": [node("a", "10.0.0.1:1", "master"), node("b", "10.0.0.2:1", "slave")],
         }],
     })
+}
+
+fn holder(kind: &str, name: &str) -> Json {
+    json!({ "kind": kind, "name": name, "told": true, "certificates": [], "trust": [] })
 }
 
 /// An export of a store without clusters.
@@ -199,6 +205,8 @@ fn answer(id: &str) -> Option<Json> {
         "apply_discarded" => json!({
             "master": "10.0.0.1:1", "done": false, "counts": { "applied": 1 }, "keys": { "applied": ["k"] },
         }),
+        "list_certificates" => json!({ "holders": [holder("node", "10.0.0.1:1")] }),
+        "get_own_certificates" => holder("controller", "x"),
         "get_store" => json!({
             "kind": "embedded", "place": "x", "name": "x", "generation": 1, "format": 1, "term": 1,
             "clusters": 1,
@@ -345,6 +353,7 @@ fn ctl_asks_for_what_the_document_has_and_as_it_says() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for name in ["old", "new"] {
         std::fs::write(folder.path().join(name), format!("{name}\n"))?;
+        Ca::new(folder.path(), &format!("{name}-ca"))?;
     }
     let dir = folder.path().to_str().context("a folder in UTF-8")?;
     let mut left = verbs()?;

@@ -4,6 +4,7 @@
 //! the certificate is valid where another one is in force already. Nothing of a key is shown in an
 //! error.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use rustls::{
     ServerConnection,
 };
 use x509_parser::time::ASN1Time;
+
+use crate::trust::{self, Trust};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -61,6 +64,7 @@ pub struct Own {
     validity: Validity,
     /// The option that names the key.
     key_option: &'static str,
+    issuer: Trust,
 }
 
 /// From when until when a certificate and what leads to its CA are valid.
@@ -128,7 +132,13 @@ impl Own {
     pub fn read(certificate: Named<'_>, key: Named<'_>) -> Result<Self, Fault> {
         let chain = certificates(certificate)?;
         let validity = Validity::of(certificate.0, &chain)?;
-        Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0 })
+        let issuer = Trust::issued(certificate.0, chain.last().and_then(trust::issuer));
+        Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0, issuer })
+    }
+
+    /// Which CA it leads to, for people.
+    pub fn issuer(&self) -> Trust {
+        self.issuer.clone()
     }
 
     /// How long it is good for.
@@ -155,21 +165,32 @@ impl Own {
     }
 }
 
-/// Everybody who may vouch for others, by these files; `None` if there is none.
+/// Everybody who may vouch for others.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    /// `None` if there is nobody.
+    pub store: Option<Arc<RootCertStore>>,
+    /// What is told of them, by the option that names them.
+    pub trust: Vec<Trust>,
+}
+
+/// Everybody who may vouch for others, by these files.
 ///
 /// # Errors
 /// The option to change, and why.
-pub fn roots<'a>(
-    files: impl IntoIterator<Item = Named<'a>>,
-) -> Result<Option<Arc<RootCertStore>>, Fault> {
+pub fn roots<'a>(files: impl IntoIterator<Item = Named<'a>>) -> Result<Roots, Fault> {
     let mut roots = RootCertStore::empty();
+    let mut names: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for (option, path) in files {
         for certificate in certificates((option, path))? {
+            names.entry(option).or_default().extend(trust::authority(&certificate));
             let added = roots.add(certificate);
             added.map_err(|error| Fault::of(option, format!("{}: {error}", path.display())))?;
         }
     }
-    Ok((!roots.is_empty()).then(|| Arc::new(roots)))
+    let store = (!roots.is_empty()).then(|| Arc::new(roots));
+    let trust = names.into_iter().map(|(option, names)| Trust::accepts(option, names)).collect();
+    Ok(Roots { store, trust })
 }
 
 /// The clients that a port takes.
@@ -181,7 +202,8 @@ pub struct Clients<'a> {
     pub may_be_unknown: bool,
 }
 
-/// What a port greets with; `own` is what it shows, and the option that names it.
+/// What a port greets with, and what is told of the CAs of its clients; `own` is what it shows, and
+/// the option that names it.
 ///
 /// # Errors
 /// The option to change, and why.
@@ -190,15 +212,15 @@ pub fn server(
     option: &'static str,
     own: &CertifiedKey,
     clients: Option<Clients<'_>>,
-) -> Result<ServerConfig, Fault> {
+) -> Result<(ServerConfig, Vec<Trust>), Fault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Fault::of(option, error))?;
-    let known = match clients {
-        None => None,
-        Some(clients) => roots([clients.file])?.map(|roots| (clients, roots)),
+    let Roots { store, trust } = match &clients {
+        None => Roots::default(),
+        Some(clients) => roots([clients.file])?,
     };
-    let builder = match known {
+    let builder = match clients.zip(store) {
         None => builder.with_no_client_auth(),
         Some((clients, roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
@@ -210,7 +232,8 @@ pub fn server(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone()))))
+    let own = SingleCertAndKey::from(own.clone());
+    Ok((builder.with_cert_resolver(Arc::new(own)), trust))
 }
 
 /// A client that resumes a session shows no certificate, and is known by the one that it showed

@@ -21,6 +21,7 @@ pub mod secure;
 pub mod supervisor;
 pub mod terminate;
 pub mod tls;
+pub mod trust;
 
 pub use authority::{Authority, BadName, Names};
 pub use door::{Door, Ends, service};

@@ -22,6 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs::{self, Clients, Fault, Named, Own, Validity, now_s};
 use crate::terminate::{self, Terminate, Terminator};
+use crate::trust::Trust;
 
 /// The table `tls` of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -56,6 +57,7 @@ struct Loaded {
     own: Option<Arc<CertifiedKey>>,
     known: Option<Arc<WebPkiServerVerifier>>,
     validity: Option<Validity>,
+    trust: Vec<Trust>,
     dials_nodes: bool,
     terminate: Option<terminate::Loaded>,
 }
@@ -82,10 +84,13 @@ impl Loaded {
             (Some(certificate), Some(key)) => {
                 let own = Own::read((CERT, certificate), (KEY, key))?;
                 loaded.validity = Some(own.validity());
+                loaded.trust.push(own.issuer());
                 loaded.own = Some(own.certified(&provider)?);
             }
         }
-        if let Some(roots) = certs::roots(named(CA, files.ca_file.as_ref()))? {
+        let roots = certs::roots(named(CA, files.ca_file.as_ref()))?;
+        loaded.trust.extend(roots.trust);
+        if let Some(roots) = roots.store {
             let known = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             loaded.known = Some(known.build().map_err(|error| Fault::of(CA, error))?);
         }
@@ -93,7 +98,8 @@ impl Loaded {
         match &loaded.own {
             Some(own) => {
                 let clients = clients.map(|file| Clients { file, may_be_unknown: false });
-                let mut server = certs::server(&provider, CERT, own, clients)?;
+                let (mut server, trust) = certs::server(&provider, CERT, own, clients)?;
+                loaded.trust.extend(trust);
                 server.alpn_protocols = vec![b"http/1.1".to_vec()];
                 loaded.server = Some(Arc::new(server));
             }
@@ -106,6 +112,8 @@ impl Loaded {
         let terminate = files.terminate.as_ref();
         loaded.terminate =
             terminate.map(|table| terminate::Loaded::read(table, &provider)).transpose()?;
+        let of_clients = loaded.terminate.as_ref().map(|table| table.trust().to_vec());
+        loaded.trust.extend(of_clients.into_iter().flatten());
         Ok(loaded)
     }
 
@@ -174,6 +182,12 @@ impl Tls {
     pub fn ends(&self) -> Vec<(&'static str, i64)> {
         let loaded = self.loaded.load();
         loaded.shown().map(|(_, validity)| (validity.option(), validity.ends_s())).collect()
+    }
+
+    /// Which CAs it knows others by, and which ones its certificates lead to, by the keys that name
+    /// their files.
+    pub fn trust(&self) -> Vec<Trust> {
+        self.loaded.load().trust.clone()
     }
 
     /// Greets those who connect; `None`: they are answered in clear.

@@ -123,6 +123,8 @@ fn of_site() -> Vec<Route> {
             .holds(200, Holds::Text("text/plain")).holds(503, Holds::Text("text/plain")),
         route("GET /metrics", Viewer, "metrics", "Numbers for Prometheus.")
             .holds(200, Holds::Text("text/plain")),
+        route("GET /certificates", Viewer, "get_own_certificates", "Certificates and CAs of this very controller, whoever leads.")
+            .answers::<CertificateHolder>(200),
         route("GET /api/v1/openapi.json", Viewer, "openapi", "This document.")
             .holds(200, Holds::Json),
         route("GET /api/v1/namespaces", Viewer, "list_namespaces", "All namespaces.")
@@ -174,6 +176,8 @@ fn of_cluster() -> Vec<Route> {
             .answers::<Status>(200),
         route("GET …/events", Viewer, "list_cluster_events", "What happened in a cluster, and why.")
             .events(),
+        route("GET …/certificates", Viewer, "list_certificates", "Certificates and CAs of a cluster's nodes and balancers.")
+            .answers::<CertificateHolders>(200),
         route("GET …/balancers", Viewer, "list_balancers", "The load balancers of a cluster.")
             .answers::<Balancers>(200),
         route("POST …/balancers", Operator, "add_balancer", "Adds a load balancer.")

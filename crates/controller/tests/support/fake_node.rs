@@ -60,6 +60,7 @@ pub struct Inside {
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
     pub certificates: Vec<api::certificate::Certificate>,
+    pub trust: Vec<api::certificate::Trust>,
     /// By how much its wall clock is ahead; `None`: it says no time.
     pub ahead: Option<Duration>,
     started: Instant,
@@ -108,6 +109,7 @@ impl FakeNode {
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
             certificates: Vec::new(),
+            trust: Vec::new(),
             ahead: None,
             started: Instant::now(),
         }));
@@ -521,6 +523,7 @@ impl Inside {
             copying: Vec::new(),
             usual_rate: None,
             certificates: self.certificates.clone(),
+            trust: self.trust.clone(),
             newest_move: self.mover.as_ref().map(|mover| mover.newest()),
             stopping: false,
         }
