@@ -99,7 +99,7 @@ mod tests {
         let all = [accepts("ca", &["ab.cd", "more"]), issued, accepts("none", &[])];
         assert_eq!(show_trust(&all), "ca=ab.cd+more,cert<ab.-,none=");
         assert_eq!(read_trust(Some(&show_trust(&all))), all);
-        assert_eq!(read_trust(Some("x,,y")), []);
+        assert!(read_trust(Some("x,,y")).is_empty());
         assert_eq!((read_trust(None), read_trust(Some(""))), (Vec::new(), Vec::new()));
     }
 

@@ -448,7 +448,7 @@ mod tests {
         let is_key = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 26, "{lines:?}");
+        assert_eq!(lines.len(), 27, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
         let shown = Config {
             token: Some("…".into()),
@@ -462,6 +462,7 @@ mod tests {
                 cert_file: Some("/etc/holdfast/controller.pem".into()),
                 key_file: Some("/etc/holdfast/controller.key".into()),
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
+                client_optional: false,
                 ca_file: Some("/etc/holdfast/ca.pem".into()),
                 nodes: false,
                 terminate: None,

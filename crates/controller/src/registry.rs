@@ -410,6 +410,7 @@ impl Registry {
         };
         tokio::select! {
             () = users => "users are read no more".to_owned(),
+            () = self.note_users() => "it is noted no more when users were seen".to_owned(),
             () = journal => "the log of events is written no more".to_owned(),
             () = lead => "who leads is looked at no more".to_owned(),
             why = self.watch() => why,

@@ -256,6 +256,10 @@ pub trait Store: Records {
     /// Adds a user.
     fn add_user(&self, user: User, event: Event) -> Work<'_, Outcome>;
 
+    /// Notes when users were seen, ms since 1970. One that is gone meanwhile stays gone. No event
+    /// says so, and another store than a leader's takes nothing.
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome>;
+
     /// Removes a user.
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome>;
 

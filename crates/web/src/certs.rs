@@ -19,6 +19,7 @@ use rustls::{
     CertificateError, HandshakeKind, InconsistentKeys, RootCertStore, ServerConfig,
     ServerConnection,
 };
+use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
 use crate::trust::{self, Trust};
@@ -259,6 +260,30 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
+/// All that a certificate says its holder is called: the common name, and the host names, mail
+/// addresses and URIs beside it.
+pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, read)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let common = read.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let beside = read.subject_alternative_name().ok().flatten();
+    let beside = beside.iter().flat_map(|beside| &beside.value.general_names);
+    let beside = beside.filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+            Some(*name)
+        }
+        _ => None,
+    });
+    common.into_iter().chain(beside).map(str::to_owned).collect()
+}
+
+/// Until when a certificate is good, Unix seconds; `None` if it cannot be read.
+pub fn ends_s(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(read.validity().not_after.timestamp())
+}
+
 /// The time now, Unix seconds.
 pub fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -343,6 +368,18 @@ mod tests {
         assert_eq!(said(13), text("runs out in 13 days"));
         assert_eq!(said(0), text("runs out in 0 days"));
         assert_eq!(said(-1), text("has run out"));
+    }
+
+    #[test]
+    fn a_certificate_names_its_holder_and_no_address_does() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let beside = ["deploy.example", "10.0.0.1"].map(str::to_owned);
+        let mut params = rcgen::CertificateParams::new(beside).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "deploy");
+        params.not_after = rcgen::date_time_ymd(2200, 1, 1);
+        let shown = params.self_signed(&key).unwrap();
+        assert_eq!(names(shown.der()), ["deploy", "deploy.example"]);
+        assert_eq!(ends_s(shown.der()), Some(7_258_118_400));
     }
 
     #[test]

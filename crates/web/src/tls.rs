@@ -35,6 +35,8 @@ pub struct Files {
     pub key_file: Option<PathBuf>,
     /// Certificates of the CAs of which clients must show one, PEM.
     pub client_ca_file: Option<PathBuf>,
+    /// A client may show none; one that is shown must be of these CAs all the same.
+    pub client_optional: bool,
     /// Certificates of the CAs by which those who are dialled are known, PEM.
     pub ca_file: Option<PathBuf>,
     /// Nodes are dialled over TLS.
@@ -49,6 +51,7 @@ pub const CERT: &str = "tls.cert_file";
 pub const KEY: &str = "tls.key_file";
 const CLIENT_CA: &str = "tls.client_ca_file";
 const CA: &str = "tls.ca_file";
+const OPTIONAL: &str = "tls.client_optional";
 
 /// What these files hold.
 #[derive(Debug, Default)]
@@ -59,6 +62,8 @@ struct Loaded {
     validity: Option<Validity>,
     trust: Vec<Trust>,
     dials_nodes: bool,
+    /// Clients of the port show certificates, or may.
+    asks_clients: bool,
     terminate: Option<terminate::Loaded>,
 }
 
@@ -74,6 +79,10 @@ impl Loaded {
     fn read(files: &Files) -> Result<Self, Fault> {
         let provider = provider();
         let mut loaded = Self { dials_nodes: files.nodes, ..Self::default() };
+        if files.client_optional && files.client_ca_file.is_none() {
+            let why = "there is nothing to be left out: set tls.client_ca_file too";
+            return Err(Fault::of(OPTIONAL, why));
+        }
         if files.nodes && files.ca_file.is_none() {
             return Err(Fault::of(CA, "a CA is needed to know the nodes by (tls.nodes)"));
         }
@@ -95,9 +104,11 @@ impl Loaded {
             loaded.known = Some(known.build().map_err(|error| Fault::of(CA, error))?);
         }
         let clients = named(CLIENT_CA, files.client_ca_file.as_ref());
+        loaded.asks_clients = clients.is_some();
         match &loaded.own {
             Some(own) => {
-                let clients = clients.map(|file| Clients { file, may_be_unknown: false });
+                let may_be_unknown = files.client_optional;
+                let clients = clients.map(|file| Clients { file, may_be_unknown });
                 let (mut server, trust) = certs::server(&provider, CERT, own, clients)?;
                 loaded.trust.extend(trust);
                 server.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -203,6 +214,11 @@ impl Tls {
     /// What an operator should know of a certificate that runs out soon.
     pub fn runs_out(&self) -> Option<String> {
         certs::runs_out(self.ends_s()?, now_s())
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks_clients(&self) -> bool {
+        self.loaded.load().asks_clients
     }
 
     /// Whether nodes are dialled over TLS.
@@ -327,6 +343,7 @@ mod tests {
         assert_eq!(fault(&Files { client_ca_file: file(), ..Files::default() }), CLIENT_CA);
         assert_eq!(fault(&Files { ca_file: file(), ..Files::default() }), CA);
         assert_eq!(fault(&Files { nodes: true, ..Files::default() }), CA);
+        assert_eq!(fault(&Files { client_optional: true, ..Files::default() }), OPTIONAL);
         let fault = |table: Terminate| {
             Tls::read(&Files { terminate: Some(table), ..Files::default() }).unwrap_err()
         };

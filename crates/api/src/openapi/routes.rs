@@ -137,7 +137,7 @@ fn of_site() -> Vec<Route> {
             .gone(),
         route("GET /api/v1/users", Admin, "list_users", "All users, without their tokens.")
             .answers::<Users>(200),
-        route("POST /api/v1/users", Admin, "add_user", "Adds a user; its token is in the answer, this once.")
+        route("POST /api/v1/users", Admin, "add_user", "Adds a user; its token is in the answer, this once, unless it is known by certificates.")
             .takes::<UserSpec>().answers::<UserAdded>(201),
         route("DELETE /api/v1/users/{name}", Admin, "remove_user", "Removes a user: its token is refused from now on.")
             .gone(),

@@ -115,8 +115,12 @@ impl Config {
 # Its key, PEM, not encrypted.
 # key_file = \"/etc/holdfast/controller.key\"
 
-# Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
+# Certificates of the CAs of which clients must show one, PEM: beside a token, or in place of one (`ctl user add NAME
+# --certificate …`). Default: none is asked for.
 # client_ca_file = \"/etc/holdfast/ca.pem\"
+
+# Whether a client may show none; one that is shown must be of these CAs all the same.
+# client_optional = false
 
 # Certificates of the CAs by which balancers, etcd and other controllers are known where they are `https://`, and
 # nodes with `nodes`, PEM. Default: none is known.

@@ -119,6 +119,10 @@ impl Store for Embedded {
         Box::pin(self.write("add a user", move |file| file.add_user(&user, &event)))
     }
 
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome> {
+        Box::pin(self.write("note that users were seen", move |file| file.saw_users(&seen)))
+    }
+
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
         Box::pin(self.write("remove a user", move |file| file.remove_user(&name, &event)))
     }

@@ -303,6 +303,10 @@ impl Store for Etcd {
         Box::pin(async move { self.put_user(&user, &event).await })
     }
 
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome> {
+        Box::pin(async move { self.note_users(&seen).await })
+    }
+
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
         Box::pin(async move { self.drop_user(&name, &event).await })
     }

@@ -324,6 +324,11 @@ impl File {
         })
     }
 
+    /// Notes when users were seen.
+    pub(super) fn saw_users(&self, seen: &[(String, u64)]) -> Outcome {
+        self.engine.write("note that users were seen", |tx| users::saw(tx, seen))
+    }
+
     /// Removes a user.
     pub(super) fn remove_user(&self, name: &str, event: &Event) -> Outcome {
         self.engine.write("remove a user", |tx| {

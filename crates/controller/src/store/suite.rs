@@ -231,10 +231,13 @@ async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
     let user = |name: &str, hash: &str| User {
         name: name.to_owned(),
         role: UserRole::Operator,
+        namespaces: Vec::new(),
         hash: hash.to_owned(),
+        certificate: None,
         created_at_ms: 1,
         created_by: "admin".to_owned(),
         expires_at_ms: Some(9),
+        last_used_ms: None,
     };
     assert!(store.users().await.expect("users").is_empty());
     for name in ["deploy", "be"] {
@@ -250,6 +253,11 @@ async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
     let gone = remove().await;
     assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
     assert_eq!(store.users().await.expect("users"), [user("deploy", "deploy")]);
+    // That one is seen is no event, and brings nobody back.
+    let seen = [("be", 5), ("deploy", 7), ("x", 9)].map(|(name, ms)| (name.to_owned(), ms));
+    store.saw_users(seen.into()).await.done().expect("a note");
+    let noted = User { last_used_ms: Some(7), ..user("deploy", "deploy") };
+    assert_eq!(store.users().await.expect("users"), [noted]);
     let all = store.events(10, Box::new(|_| true)).await.expect("events");
     let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
     assert_eq!(texts, ["added", "added", "removed"]);

@@ -138,6 +138,7 @@ impl Http {
         if status == reqwest::StatusCode::UNAUTHORIZED {
             let why = value["error"]["message"].as_str().unwrap_or("it has another one");
             match &self.token {
+                None if why.contains("certificate") => bail!("the controller refuses this: {why}"),
                 None => bail!("the controller wants a token: {TOKEN_HELP}"),
                 Some(_) => bail!("the controller refuses this token: {why}"),
             }
