@@ -1,10 +1,10 @@
-//! Users: who they are, by what token or certificate they are known, and what is made of one that is
-//! shown.
+//! Users: who they are, by what token or certificate they are known, and what is made of one that
+//! is shown.
 //!
 //! A token is random and has 256 bits, so its plain SHA-256 is kept: nobody finds a token by
 //! trying, and a reader of the store has none. Of a certificate the store has a name; who may have
-//! one of that name is for its CA. The configured token is no user; it is an admin, whatever becomes
-//! of the users.
+//! one of that name is for its CA. The configured token is no user; it is an admin, whatever
+//! becomes of the users.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -70,8 +70,8 @@ struct Stored {
     last_used_ms: Option<u64>,
 }
 
-/// A role that ends somewhere is spelled so that a version which does not know of that reads no user
-/// there, and not one without the end.
+/// A role that ends somewhere is spelled so that a version which does not know of that reads no
+/// user there, and not one without the end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Grant {
@@ -307,7 +307,8 @@ impl Known {
         self.used.lock().get(name).copied()
     }
 
-    /// Whom it has seen since that is long out of date in the store: what is to be written down.
+    /// Users that it has seen, and of which the store has an older note: what is to be written
+    /// down.
     pub(crate) fn unwritten(&self) -> Vec<(String, u64)> {
         let users = self.newest.read().as_ref().map(|known| Arc::clone(&known.users));
         let users = users.unwrap_or_default();

@@ -165,7 +165,7 @@ impl Registry {
         for cluster in self.all() {
             cluster.leads(term);
         }
-        let text = format!("controller leads with term {term}");
+        let text = format!("controller leads with term {term}{}", seals(&*self.shared.store));
         self.shared.journal.add(Event::now(term, String::new(), "start", text));
         self.recall();
     }
@@ -205,7 +205,11 @@ impl Registry {
             shared.store.term(),
             String::new(),
             "start",
-            format!("controller started with term {}", shared.store.term()),
+            format!(
+                "controller started with term {}{}",
+                shared.store.term(),
+                seals(&*shared.store)
+            ),
         );
         registry.store(|store| async move { store.append(vec![event]).await.done() }).await?;
         registry.recall();
@@ -440,6 +444,12 @@ impl Registry {
             cluster.stop();
         }
     }
+}
+
+/// With which key: that it was changed stands in the log.
+fn seals(store: &dyn Store) -> String {
+    let key = store.keys().sealing();
+    key.map(|key| format!(", secrets are sealed with key {key}")).unwrap_or_default()
 }
 
 /// Whether the record that was read is of another cluster, which has taken the name while nobody

@@ -4,12 +4,13 @@
 //! without a moment in which some controller cannot read what another has written. Keys are told
 //! apart by ids, which are made of the keys themselves and tell nothing of them.
 //!
-//! A seal is ChaCha20-Poly1305 under a key of its own, which HKDF-SHA256 makes of the file's key and
+//! A seal is ChaCha20-Poly1305 under a key of its own, which HKDF-SHA256 makes of the file's key
+//! and
 //! 192 random bits, so that no nonce comes twice. It is bound to what it is about: that of one
 //! cluster opens for no other.
 //!
-//! Whoever reads the store, or a copy of it, learns no secret. Against one that writes to the store a
-//! seal is no help: a record decides where its secrets are sent.
+//! One that reads the store, or a copy of it, learns no secret. Against one that writes to the
+//! store a seal is no help: a record decides where its secrets are sent.
 
 use std::fmt::{self, Write as _};
 use std::io::Read as _;

@@ -8,8 +8,9 @@
 //! A store has a name and a generation ([`Identity`]), and may be given up for another one, for good (rule O7): no controller
 //! leads from it then, whichever is started. Tools that move its content work on one that nobody leads from: [`Idle`].
 //!
-//! Where there is a key (`store_key_file`) the secrets of records are sealed (`sealed`): that of a cluster's nodes, those of its
-//! balancers. The store says which key its leader seals with, and nobody leads that does not have it, or cannot open a record.
+//! Where there is a key (`store_key_file`) the secrets of records are sealed (`sealed`): that of a
+//! cluster's nodes, those of its balancers. The store says which key its leader seals with, and
+//! nobody leads that does not have it, or cannot open a record.
 //!
 //! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
 //! ([`Etcd`]). What both must do is tested by one suite.

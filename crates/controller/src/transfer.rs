@@ -134,8 +134,9 @@ impl Side {
     }
 }
 
-/// All that the store of this configuration holds, secrets opened; no controller runs on its file. With `give_up_for` the
-/// store is given up first, for what it says: from then on nobody leads from it.
+/// All that the store of this configuration holds, secrets opened; no controller runs on its file.
+/// With `give_up_for` the store is given up first, for what it says: from then on nobody leads from
+/// it.
 ///
 /// # Errors
 /// It cannot be read, or not be given up.
@@ -156,10 +157,12 @@ pub async fn export(config: &Config, give_up_for: Option<&str>, say: Say<'_>) ->
     side.export().await
 }
 
-/// The same as a text, with its secrets sealed as in the store. With `may_be_clear` they are in clear.
+/// The same as a text, with its secrets sealed as in the store. With `may_be_clear` they are in
+/// clear.
 ///
 /// # Errors
-/// As [`export`]; or no key seals there, and nobody has said that secrets may be in clear: then nothing was changed.
+/// As [`export`]; or no key seals there, and nobody has said that secrets may be in clear: then
+/// nothing was changed.
 pub async fn export_text(
     config: &Config,
     give_up_for: Option<&str>,
@@ -178,8 +181,8 @@ pub async fn export_text(
     Ok(export(config, give_up_for, say).await?.text_with(&keys)?)
 }
 
-/// Puts an export into the store of this configuration, from which no controller leads. What is sealed in it must open with
-/// the keys of the configuration, by which it is sealed there.
+/// Puts an export into the store of this configuration, from which no controller leads. What is
+/// sealed in it must open with the keys of the configuration, by which it is sealed there.
 ///
 /// # Errors
 /// The text is no export, the store is not to be overwritten, nodes hear a controller.

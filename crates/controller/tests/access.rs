@@ -218,7 +218,7 @@ async fn a_user_that_is_limited_to_namespaces_does_nothing_elsewhere() {
     controller.stop().await;
 }
 
-/// What a certificate shows to one controller another one cannot see. Whoever has the token of all
+/// What a certificate shows to one controller another one cannot see. One with the token of all
 /// could do anything: by vouching it does less.
 #[tokio::test]
 async fn a_controller_vouches_for_a_certificate_by_the_token_and_by_nothing_else() {

@@ -478,8 +478,8 @@ fn controllers_speak_tls_with_etcd_and_with_each_other() -> Result<()> {
     Ok(())
 }
 
-/// Whoever shows a certificate of that name, at the controller that leads and at the one that stands
-/// by, which vouches for what the other cannot see.
+/// It is whoever shows a certificate of that name, at the controller that leads and at the one that
+/// stands by, which vouches for what the other cannot see.
 #[test]
 fn a_user_is_known_by_its_certificate_at_every_controller() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -1,5 +1,6 @@
 //! A site goes from a file to etcd while a client writes, and back by export and import: real processes, and `ctl` as an
-//! operator uses it. What is left behind is booted once more each time. Secrets are sealed wherever they lie.
+//! operator uses it. What is left behind is booted once more each time. Secrets are sealed wherever
+//! they lie.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,6 +52,8 @@ impl Site {
         let site = Self { folder, nodes, etcd, port };
         let (key, data) = (site.path("store.key"), site.path("store.redb"));
         site.ctl(&["store", "key", &key.display().to_string()])?;
+        let mode = std::fs::metadata(&key)?.permissions().mode();
+        ensure!(mode & 0o777 == 0o600, "{mode:o}");
         let sealed = format!("store_key_file = {key:?}\n");
         let listen = format!("listen = \"127.0.0.1:{port}\"\n");
         std::fs::write(site.path("no-key.toml"), format!("{listen}data = {data:?}\n"))?;

@@ -1,9 +1,9 @@
 //! Which CAs a process knows others by, and which one has issued its own certificate: told to those
 //! who replace a CA.
 //!
-//! A CA is named by what links a certificate to its issuer: hashes of its name, and of the id of its
-//! key where it says one. So one that was made anew with the same key is the same. Nobody is believed
-//! by it.
+//! A CA is named by what links a certificate to its issuer: hashes of its name, and of the id of
+//! its key where it says one. So one that was made anew with the same key is the same. Nobody is
+//! believed by it.
 
 use std::fmt::Write as _;
 

@@ -78,10 +78,12 @@ pub struct UserSpec {
     pub name: String,
     /// What it may do.
     pub role: UserRole,
-    /// For how long the token is good, or the certificate stands for the user, seconds, 1 and up; for ever without.
+    /// For how long the token is good, or the certificate stands for the user, seconds, 1 and up;
+    /// for ever without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
-    /// Common name, or a host name, mail address or URI beside it, in the certificates by which it is known in place of a token; unique.
+    /// Common name, or a host name, mail address or URI beside it, in the certificates by which it
+    /// is known in place of a token; unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
     /// Namespaces to whose clusters it is limited; empty: all, and what is of none.
@@ -111,7 +113,8 @@ pub struct User {
     /// Namespaces to which it is limited; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
-    /// When it was last seen, ms since 1970. After another controller has taken the lead an hour may be missing.
+    /// When it was last seen, ms since 1970. After another controller has taken the lead an hour
+    /// may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_ms: Option<u64>,
 }

@@ -15,7 +15,8 @@ pub struct CertificateHolder {
     pub told: bool,
     /// When its certificates run out.
     pub certificates: Vec<Certificate>,
-    /// Which CAs it knows others by, and which ones its certificates lead to. Nothing from earlier versions.
+    /// Which CAs it knows others by, and which ones its certificates lead to. Nothing from earlier
+    /// versions.
     pub trust: Vec<Trust>,
 }
 

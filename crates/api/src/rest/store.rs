@@ -69,7 +69,8 @@ pub struct StoreResealed {
     pub left: Vec<String>,
 }
 
-/// `GET /store/export`: all of it, secrets sealed as in the store, or in clear where that is asked for.
+/// `GET /store/export`: all of it, secrets sealed as in the store, or in clear where that is asked
+/// for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreExport {
     /// What the file is to contain, as it is.

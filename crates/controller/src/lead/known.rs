@@ -61,7 +61,8 @@ impl Lead {
         Self { etcd, here, min_term, known, other_hears_at, fault, kept_out }
     }
 
-    /// Notes why this process must not lead, as a look has just shown it; whether there is something.
+    /// Notes why this process must not lead, as a look has just shown it; whether there is
+    /// something.
     pub(super) fn is_kept_out(&self, why: Option<String>) -> bool {
         let mut known = self.kept_out.lock();
         if *known != why {

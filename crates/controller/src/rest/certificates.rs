@@ -1,5 +1,5 @@
-//! Certificates of nodes and balancers: which CAs they know each other by, for those who replace one,
-//! and those that run out, before clients are turned away.
+//! Certificates of nodes and balancers: which CAs they know each other by, for those who replace
+//! one, and those that run out, before clients are turned away.
 //!
 //! Looked at whenever they are asked for, by the wall clock, which plans do not have.
 

@@ -27,7 +27,8 @@ const BODY_MAX: usize = 2 << 20;
 /// Longest wait for the leader: switchovers and what is put back of an export take their time.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The user for whose certificate another controller vouches. Whether it may is for the token beside.
+/// The user for whose certificate another controller vouches. Whether it may is for the token
+/// beside.
 pub(super) fn vouched(headers: &HeaderMap) -> Option<String> {
     let is_passed_on = headers.contains_key(HOP);
     let name = headers.get(VOUCHED).filter(|_| is_passed_on)?;

@@ -1,4 +1,5 @@
-//! `/store`: what the records of all clusters are kept in, how their secrets lie there, and all of it as one file.
+//! `/store`: what the records of all clusters are kept in, how their secrets lie there, and all of
+//! it as one file.
 
 use std::collections::BTreeMap;
 

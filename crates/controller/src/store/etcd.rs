@@ -5,8 +5,9 @@
 //! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
 //!
 //! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C`
-//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `sealing` (the
-//! id of the key that the leader seals with), `events/N` and `history/N`.
+//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look
+//! at every cluster), `sealing` (the id of the key that the leader seals with), `events/N` and
+//! `history/N`.
 
 mod claim;
 mod client;
@@ -118,7 +119,8 @@ impl Etcd {
     /// Reaches an etcd, and gives the store a name if it has none.
     ///
     /// # Errors
-    /// Nobody answers, what answers cannot be used, or its leader seals with a key that is not here.
+    /// Nobody answers, what answers cannot be used, or its leader seals with a key that is not
+    /// here.
     pub async fn open(place: Place) -> Result<Self, StoreError> {
         let (prefix, text, keys) = (place.prefix.clone(), place.text(), Arc::clone(&place.keys));
         let client = Client::new(place)?;

@@ -104,7 +104,8 @@ pub struct Beginning {
     pub takes: Vec<StoreId>,
 }
 
-/// All that a store holds, of one moment. With secrets, which are opened: passwords of nodes, tokens of balancers.
+/// All that a store holds, of one moment. With secrets, which are opened: passwords of nodes,
+/// tokens of balancers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The format of the store it was made from.
@@ -168,7 +169,8 @@ const VERSION: &str = "1";
 const CLUSTERS: &str = "clusters";
 
 impl Export {
-    /// As a file: one line with version and SHA-256 of the rest, then one line of JSON. Secrets in it are in clear.
+    /// As a file: one line with version and SHA-256 of the rest, then one line of JSON. Secrets in
+    /// it are in clear.
     ///
     /// # Errors
     /// It cannot be encoded.

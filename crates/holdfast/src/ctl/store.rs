@@ -29,9 +29,9 @@ pub(crate) enum StoreVerb {
     Status,
     /// Write all that the store holds to a new file, secrets of nodes and balancers included
     ///
-    /// Secrets are sealed as in the store, so that the file is of use with its key alone. Made from one
-    /// consistent read, with a checksum, readable by you alone. Asks the controller; with --config it
-    /// reads the store itself, whose controller does not run where it is a file.
+    /// Secrets are sealed as in the store, so that the file is of use with its key alone. Made from
+    /// one consistent read, with a checksum, readable by you alone. Asks the controller; with
+    /// --config it reads the store itself, whose controller does not run where it is a file.
     Export {
         /// The file, which must not be there
         file: PathBuf,
@@ -50,8 +50,8 @@ pub(crate) enum StoreVerb {
     },
     /// Write each record anew whose secrets are not sealed with the key that seals now
     ///
-    /// After the key file of the controllers was changed. Once it says that nothing is left, the old
-    /// key is of no use any more but to older exports and backups.
+    /// After the key file of the controllers was changed. Once it says that nothing is left, the
+    /// old key is of no use any more but to older exports and backups.
     Reseal,
     /// Add a new key to a key file (`store_key_file`), or make the file
     ///
@@ -59,7 +59,8 @@ pub(crate) enum StoreVerb {
     Key {
         /// The file: of mode 0600, and of the controllers' user
         file: PathBuf,
-        /// The new key opens only: for a file that goes to all controllers before one of them seals with it
+        /// The new key opens only: for a file that goes to all controllers before one of them seals
+        /// with it
         #[arg(long)]
         last: bool,
     },

@@ -17,10 +17,10 @@ pub(crate) enum UserVerb {
     /// Add a user, and print its token, this once
     ///
     /// The store keeps only a hash of the token: one that was lost is replaced by `user remove` and
-    /// `user add`. Give it to `ctl` by --token-file or HOLDFAST_TOKEN_FILE. With --certificate there is
-    /// no token: whoever shows a certificate of that name (`ctl --cert`, `--key`) is the user. The token
-    /// of the controller's configuration stays an admin, whatever users there are. Only an admin adds
-    /// users.
+    /// `user add`. Give it to `ctl` by --token-file or HOLDFAST_TOKEN_FILE. With --certificate
+    /// there is no token: whoever shows a certificate of that name (`ctl --cert`, `--key`) is the
+    /// user. The token of the controller's configuration stays an admin, whatever users there are.
+    /// Only an admin adds users.
     Add {
         /// Its name, for `events --audit`: letters, digits, `-`, `_`, `.`
         name: String,
@@ -31,12 +31,12 @@ pub(crate) enum UserVerb {
         /// For how long the token is good: a number and s, m, h, d or w, as 90d; without, for ever
         #[arg(long, value_name = "TIME", value_parser = lifetime)]
         expires: Option<Duration>,
-        /// Common name of its certificates, or a host name, mail address or URI beside it; of a CA in
-        /// the controller's `tls.client_ca_file`
+        /// Common name of its certificates, or a host name, mail address or URI beside it; of a CA
+        /// in the controller's `tls.client_ca_file`
         #[arg(long, value_name = "NAME")]
         certificate: Option<String>,
-        /// Namespaces to whose clusters it is limited, separated by commas; without, it may look and act
-        /// everywhere
+        /// Namespaces to whose clusters it is limited, separated by commas; without, it may look
+        /// and act everywhere
         #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
         within: Vec<String>,
     },

@@ -1,4 +1,5 @@
-//! Records of clusters: each is written in one transaction with its tag, its events, and the addresses in use where they change.
+//! Records of clusters: each is written in one transaction with its tag, its events, and the
+//! addresses in use where they change.
 
 use planner::Record;
 

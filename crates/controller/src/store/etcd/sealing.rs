@@ -1,7 +1,8 @@
-//! The key `sealing`: id of the key that the leader seals secrets with; none where it seals nothing.
+//! The key `sealing`: id of the key that the leader seals secrets with; none where it seals
+//! nothing.
 //!
-//! It changes with claims alone, and each claim compares it: nobody leads that lacks the key by which
-//! its predecessor may have sealed something a moment ago.
+//! It changes with claims alone, and each claim compares it: nobody leads that lacks the key by
+//! which its predecessor may have sealed something a moment ago.
 
 use super::Etcd;
 use super::wire::{Compare, Write};

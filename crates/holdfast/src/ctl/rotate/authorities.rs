@@ -179,7 +179,7 @@ fn unknown(holder: &CertificateHolder) -> Option<String> {
     is_mute.then(|| format!("{} does not say which CAs it knows: upgrade it first", name(holder)))
 }
 
-/// Who shows what others do not know.
+/// What is shown that others do not know.
 fn warnings(
     accept: &[Task],
     replace: &[Task],

@@ -1,8 +1,9 @@
 //! `ctl rotate ca`: one CA takes the place of another, without a connection that is refused.
 //!
 //! Files of certificates lie on hosts, and `ctl` copies none: it says which file is to be changed
-//! next, by what each process has in force, or has a command of the operator's do it and waits until
-//! the process says so. What is to be done is made anew from what is seen, so a run may end anywhere.
+//! next, by what each process has in force, or has a command of the operator's do it and waits
+//! until the process says so. What is to be done is made anew from what is seen, so a run may end
+//! anywhere.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,9 +1,9 @@
 //! `ctl rotate`: changes the passwords of a running cluster, node by node, without anybody being
 //! refused meanwhile; and the CA of a site ([`ca`]).
 //!
-//! [`plan`] has the steps of passwords. A run that ended anywhere is made again with the same two passwords: it
-//! asks the nodes what they take, and goes on. It stops before the next step wherever the cluster
-//! is not well.
+//! [`plan`] has the steps of passwords. A run that ended anywhere is made again with the same two
+//! passwords: it asks the nodes what they take, and goes on. It stops before the next step wherever
+//! the cluster is not well.
 
 mod authorities;
 mod ca;
@@ -59,9 +59,9 @@ pub(crate) enum Rotate {
     },
     /// The CA by which nodes, balancers and controllers know each other
     ///
-    /// All know the new one beside the old one, then certificates are replaced, and then the old one
-    /// is removed. It says how far that is, by what each process has in force, and which files are
-    /// next. With --hook and --run a command of yours changes them, one after the other.
+    /// All know the new one beside the old one, then certificates are replaced, and then the old
+    /// one is removed. It says how far that is, by what each process has in force, and which files
+    /// are next. With --hook and --run a command of yours changes them, one after the other.
     Ca(ca::Ca),
 }
 
