@@ -426,7 +426,9 @@ fn what_a_controller_answers_is_what_the_document_says() -> Result<()> {
         if operation.method != "GET" || path.contains('{') || is_other {
             continue;
         }
-        let said = get(address, &path)?;
+        // Where no key seals secrets they come in clear, or not at all.
+        let query = if id == "export_store" { "?clear=yes" } else { "" };
+        let said = get(address, &format!("{path}{query}"))?;
         let json: Json = serde_json::from_str(body(&said)?).with_context(|| said.clone())?;
         document.check_answer(&operation, 200, &json)?;
         looked += 1;

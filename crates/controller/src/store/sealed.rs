@@ -107,14 +107,14 @@ fn parted(text: &[u8]) -> Result<(Record, Option<String>), StoreError> {
         #[serde(default)]
         password: Value,
     }
-    let unread = failed("read a cluster");
-    let place: Place = match serde_json::from_slice(text) {
-        Ok(place) => place,
-        Err(error) => return Err(unread(error)),
+    // In clear it is read as it is, and costs no more than that.
+    let unread = match serde_json::from_slice(text) {
+        Ok(record) => return Ok((record, None)),
+        Err(error) => error,
     };
-    let Some(seal) = place.password.get("sealed").and_then(Value::as_str) else {
-        return Ok((serde_json::from_slice(text).map_err(unread)?, None));
-    };
+    let place: Option<Place> = serde_json::from_slice(text).ok();
+    let seal = place.as_ref().and_then(|place| place.password.get("sealed")?.as_str());
+    let Some(seal) = seal else { return Err(failed("read a cluster")(unread)) };
     let bare = || -> Result<Record, serde_json::Error> {
         let mut document: Value = serde_json::from_slice(text)?;
         if let Some(fields) = document.as_object_mut() {
@@ -122,7 +122,7 @@ fn parted(text: &[u8]) -> Result<(Record, Option<String>), StoreError> {
         }
         serde_json::from_value(document)
     };
-    Ok((bare().map_err(unread)?, Some(seal.to_owned())))
+    Ok((bare().map_err(failed("read a cluster"))?, Some(seal.to_owned())))
 }
 
 /// A record that is stored, without what is sealed in it: nobody need open it to compare it.
