@@ -552,13 +552,14 @@ mod tests {
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
             ],
-            trust: vec![Trust {
-                option: "tls-ca-cert-file".into(),
-                accepts: vec!["ab.cd".into(), "ab.-".into()],
-                issued_by: None,
-            }],
+            trust: vec![trust()],
             newest_move: Some(MoveId(16)),
         }
+    }
+
+    fn trust() -> Trust {
+        let accepts = vec!["ab.cd".into(), "ab.-".into()];
+        Trust { option: "tls-ca-cert-file".into(), accepts, issued_by: None }
     }
 
     fn member() -> Member {
