@@ -45,7 +45,8 @@ pub struct Trust {
     /// not told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepts: Vec<String>,
-    /// CA that the certificate in it leads to; none where it holds CAs.
+    /// CAs that have issued the certificate in it and those beside it, parted by `+`; none where it
+    /// holds CAs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_by: Option<String>,
 }

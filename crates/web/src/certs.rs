@@ -133,7 +133,7 @@ impl Own {
     pub fn read(certificate: Named<'_>, key: Named<'_>) -> Result<Self, Fault> {
         let chain = certificates(certificate)?;
         let validity = Validity::of(certificate.0, &chain)?;
-        let issuer = Trust::issued(certificate.0, chain.last().and_then(trust::issuer));
+        let issuer = Trust::issued(certificate.0, &chain);
         Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0, issuer })
     }
 

@@ -26,7 +26,8 @@ pub struct Trust {
     /// CAs in the file that it names; empty where that holds an own certificate. The last one is
     /// [`MORE`] where there are too many.
     pub accepts: Vec<String>,
-    /// CA that has issued the certificate, or the last one of those that lead to it.
+    /// CAs that have issued the certificate and those that lead from it to its CA, each parted from
+    /// the next by `+`: any of them may be the one that others know.
     pub issued_by: Option<String>,
 }
 
@@ -42,8 +43,14 @@ impl Trust {
         Self { option, accepts, issued_by: None }
     }
 
-    /// That the certificate leads there.
-    pub(crate) fn issued(option: &'static str, issued_by: Option<String>) -> Self {
+    /// Where the certificate leads to, by those beside it.
+    pub(crate) fn issued(option: &'static str, chain: &[CertificateDer<'_>]) -> Self {
+        let own = chain.iter().take(1);
+        // A CA that is beside it has issued itself, which says nothing.
+        let beside = chain.iter().skip(1).filter(|one| !is_own_issuer(one));
+        let mut by: Vec<String> = own.chain(beside).filter_map(issuer).collect();
+        by.dedup();
+        let issued_by = (!by.is_empty()).then(|| by.join("+"));
         Self { option, accepts: Vec::new(), issued_by }
     }
 }
@@ -68,6 +75,11 @@ pub fn issuer(certificate: &CertificateDer<'_>) -> Option<String> {
         _ => None,
     };
     Some(named(read.issuer().as_raw(), id_of(&read, key)))
+}
+
+fn is_own_issuer(certificate: &CertificateDer<'_>) -> bool {
+    let read = x509_parser::parse_x509_certificate(certificate);
+    read.is_ok_and(|(_, read)| read.issuer().as_raw() == read.subject().as_raw())
 }
 
 fn id_of(
@@ -112,19 +124,47 @@ mod tests {
             let certificate = params.self_signed(&key).unwrap();
             (certificate.der().clone(), Issuer::new(params, key))
         };
-        let ((one, by_one), (other, _)) = (ca("A"), ca("A"));
+        let ((first, by_one), (other, _)) = (ca("A"), ca("A"));
         let mut leaf = params("node");
         leaf.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
         let signed = leaf.signed_by(&key, &by_one).unwrap();
-        let (one, other) = (authority(&one).unwrap(), authority(&other).unwrap());
+        let (one, other) = (authority(&first).unwrap(), authority(&other).unwrap());
         assert_eq!(issuer(signed.der()).unwrap(), one);
         assert_ne!(one, other, "of one name, by another key");
+        let told = Trust::issued("x", &[signed.der().clone(), signed.der().clone()]);
+        assert_eq!(told.issued_by, Some(one.clone()));
         // Without the id of the key the name alone is told.
         leaf.use_authority_key_identifier_extension = false;
         let signed = leaf.signed_by(&key, &by_one).unwrap();
         let (name, _) = one.split_once('.').unwrap();
         assert_eq!(issuer(signed.der()).unwrap(), format!("{name}.-"));
+    }
+
+    #[test]
+    fn what_is_beside_a_certificate_leads_on_and_a_ca_leads_to_nobody() {
+        let authority = |params: &CertificateParams| {
+            let mut params = params.clone();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let (root_key, middle_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (root, middle) = (authority(&params("root")), authority(&params("middle")));
+        let first = root.self_signed(&root_key).unwrap();
+        let by_root = Issuer::new(root, root_key);
+        let between = middle.signed_by(&middle_key, &by_root).unwrap();
+        let by_middle = Issuer::new(middle, middle_key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params("node").signed_by(&key, &by_middle).unwrap();
+        let chain = [leaf.der().clone(), between.der().clone(), first.der().clone()];
+        let [to_middle, to_root] = [&leaf, &between].map(|one| issuer(one.der()).unwrap());
+        assert_ne!(to_middle, to_root);
+        let told = |chain: &[CertificateDer<'_>]| Trust::issued("x", chain).issued_by;
+        assert_eq!(told(&chain), Some(format!("{to_middle}+{to_root}")));
+        assert_eq!(told(&chain[..1]), Some(to_middle));
+        // One that has issued itself and stands alone is its own CA.
+        assert_eq!(told(&chain[2..]), Some(to_root));
+        assert_eq!(told(&[]), None);
     }
 
     #[test]

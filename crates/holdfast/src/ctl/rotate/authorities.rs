@@ -59,6 +59,8 @@ pub(super) struct Progress {
     pub(super) replaced: (usize, usize),
     /// Files that know the old CA still.
     pub(super) remembering: usize,
+    /// Certificates of neither.
+    pub(super) others: Vec<String>,
     /// Processes of which it is not known, and why. Until it is, nothing is to be done.
     pub(super) unknown: Vec<String>,
     /// What is wrong already.
@@ -124,8 +126,9 @@ pub(super) fn progress(
             let task = |what| Task { what, at, option: option.clone() };
             let place = || format!("{} ({option})", name(holder));
             if let Some(by) = issued_by {
-                match both.of(std::slice::from_ref(by)) {
-                    (false, false) => continue,
+                let by: Vec<String> = by.split('+').map(str::to_owned).collect();
+                match both.of(&by) {
+                    (false, false) => progress.others.push(place()),
                     (true, true) => progress.unknown.push(format!(
                         "{}: its certificate says neither whether it is of the old CA nor of the new one",
                         place()
@@ -304,7 +307,11 @@ mod tests {
         };
         assert!(look(&[mute], true).unknown[0].contains("upgrade it first"));
         assert!(look(&[holder("e", &["x.y", MORE], "x.y")], true).unknown[0].contains("more CAs"));
-        assert!(look(&[holder("f", &["x.y"], "x.y")], true).is_nothing());
+        let other = look(&[holder("f", &["x.y"], "x.y")], true);
+        assert!(other.is_nothing() && other.others == ["node f (cert)"], "{other:?}");
+        // By a certificate beside it.
+        let chain = look(&[holder("h", &[OLD, NEW], "x.y+ca.old")], true);
+        assert_eq!(tasks(&chain), [(Replace, 0, "cert")]);
         // It does not say the id of its issuer's key, and both CAs have one name.
         assert!(look(&[holder("g", &[OLD, NEW], "ca.-")], true).unknown[0].contains("neither"));
     }

@@ -194,7 +194,8 @@ impl Rotation<'_> {
             let tasks: Vec<_> = seen.tasks.iter().filter_map(task).collect();
             return print_json(&json!({
                 "accepting": seen.accepting, "replaced": seen.replaced,
-                "remembering": seen.remembering, "tasks": tasks, "unknown": seen.unknown,
+                "remembering": seen.remembering, "others": seen.others, "tasks": tasks,
+                "unknown": seen.unknown,
                 "warnings": seen.warnings, "done": seen.is_done(),
             }));
         }
@@ -213,6 +214,12 @@ fn told(holders: &[CertificateHolder], seen: &Progress, may_forget: bool) -> Str
         "{accepting} of {files} files know the new CA, {replaced} of {certificates} certificates are of it, {} files know the old one.",
         seen.remembering
     );
+    if let Some(first) = seen.others.first() {
+        words.push_str(&format!(
+            "\n{} certificates are of neither CA, the first is {first}: see that others know theirs.",
+            seen.others.len()
+        ));
+    }
     for warning in &seen.warnings {
         words.push_str(&format!("\nWARNING: {warning}."));
     }
