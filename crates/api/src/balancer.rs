@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 pub use topology::Endpoint;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Trust};
 
 /// The node behind a frontend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct State {
     /// Its certificates; older balancers do not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
+    /// Which CAs it knows others by; older balancers do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<Trust>,
     /// Every frontend known.
     pub frontends: Vec<FrontendState>,
 }
@@ -143,6 +146,11 @@ mod tests {
             bind_source: text(),
             send_proxy: Some(true),
             certificates: vec![Certificate { option: "tls.cert_file".into(), ends_s: 1 }],
+            trust: vec![Trust {
+                option: "tls.cert_file".into(),
+                accepts: vec!["ab.cd".into()],
+                issued_by: text(),
+            }],
             frontends: vec![FrontendState {
                 listen,
                 backend: Some(Backend { node: "n".into(), host: "h".into(), port: 1 }),
@@ -165,6 +173,7 @@ mod tests {
         said.extend(keys(frontend));
         said.extend(keys(&frontend["sessions"][0]));
         said.extend(keys(&value["certificates"][0]));
+        said.extend(keys(&value["trust"][0]));
         said.sort_unstable();
         let mut documented = documented();
         documented.sort();

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use topology::NodeId;
 
-use crate::certificate::{self, Certificate};
+use crate::certificate::{self, Certificate, Trust};
 use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Copying, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
@@ -215,6 +215,9 @@ pub struct Reply {
     pub usual_rate: Option<Rate>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
+    /// Which CAs it knows others by, for people; empty from nodes without a certificate, or that do
+    /// not say.
+    pub trust: Vec<Trust>,
     /// The highest number of a move that its data or its process knows, 0 for none: a lower one is
     /// no new move's. `None` from nodes that do not say.
     pub newest_move: Option<MoveId>,
@@ -294,8 +297,15 @@ impl Reply {
         if self.stopping {
             line("stopping", &1);
         }
+        self.render_tls(line);
+    }
+
+    fn render_tls(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
         if !self.certificates.is_empty() {
             line("certificates", &certificate::show_all(&self.certificates));
+        }
+        if !self.trust.is_empty() {
+            line("trust", &certificate::show_trust(&self.trust));
         }
         if self.knows_tls_ports {
             line("endpoint_tls", &1);
@@ -384,6 +394,7 @@ impl Reply {
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
             certificates: certificate::read_all(fields.optional("certificates")),
+            trust: certificate::read_trust(fields.optional("trust")),
             newest_move: match fields.optional("move_newest") {
                 None => None,
                 Some(_) => Some(MoveId(fields.required("move_newest")?)),
@@ -552,8 +563,14 @@ mod tests {
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
             ],
+            trust: vec![trust()],
             newest_move: Some(MoveId(16)),
         }
+    }
+
+    fn trust() -> Trust {
+        let accepts = vec!["ab.cd".into(), "ab.-".into()];
+        Trust { option: "tls-ca-cert-file".into(), accepts, issued_by: None }
     }
 
     fn member() -> Member {

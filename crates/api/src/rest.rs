@@ -9,6 +9,7 @@ use crate::grant::CommitMode;
 
 mod access;
 mod answer;
+mod certificates;
 mod moves;
 mod node;
 mod operator;
@@ -16,6 +17,7 @@ mod store;
 
 pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
 pub use answer::NodeAnswer;
+pub use certificates::{CertificateHolder, CertificateHolders};
 pub use moves::{
     By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
     MovesSpec, PastMove, RebalanceSpec,
@@ -27,7 +29,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
-pub use store::{StoreExport, StoreStatus};
+pub use store::{StoreExport, StoreResealed, StoreSealing, StoreStatus};
 
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -131,6 +131,7 @@ fn applied(state: State) -> Applied {
         source: state.bind_source,
         sends_header: state.send_proxy,
         certificates: state.certificates,
+        trust: state.trust,
         ..Applied::default()
     };
     for frontend in state.frontends {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired};
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use thiserror::Error;
 use topology::Endpoint;
 
@@ -52,6 +52,8 @@ pub struct Applied {
     pub sends_header: Option<bool>,
     /// Its certificates; nothing from kinds that do not tell.
     pub certificates: Vec<Certificate>,
+    /// Which CAs it knows others by; nothing from kinds that do not tell.
+    pub trust: Vec<Trust>,
     /// Frontends that could not be served as wished, and why.
     pub errors: Vec<(Endpoint, String)>,
     /// Why this answer does not cover every process of the instance; nothing is fenced then.

@@ -10,6 +10,7 @@ use web::certs::Fault;
 use web::tls::{Files, Tls};
 use web::{Reloaded, Settings};
 
+use crate::seal::{BadKeys, Keys};
 use crate::store::Place;
 
 mod sample;
@@ -45,6 +46,11 @@ pub struct Config {
     pub store: Kind,
     /// File of the embedded store.
     pub data: PathBuf,
+    /// File of the keys by which secrets are sealed in the store, the first of which seals.
+    pub store_key_file: Option<PathBuf>,
+    /// What that file holds. Read with it.
+    #[serde(skip)]
+    pub store_keys: Arc<Keys>,
     /// `http://host:port` or `https://host:port` of each member of the etcd.
     pub etcd_endpoints: Vec<String>,
     /// What all keys in it begin with; ends in `/`. One for each group of controllers.
@@ -86,6 +92,8 @@ impl Default for Config {
             log_level: "info".to_owned(),
             store: Kind::Embedded,
             data: PathBuf::from("controller.redb"),
+            store_key_file: None,
+            store_keys: Arc::default(),
             etcd_endpoints: Vec::new(),
             etcd_prefix: "/holdfast/".to_owned(),
             etcd_user: None,
@@ -126,6 +134,9 @@ pub enum ConfigError {
     /// The file of etcd's password cannot be used.
     #[error("`etcd_password_file`: {0}")]
     Password(#[source] web::SecretError),
+    /// The key file cannot be used.
+    #[error("`store_key_file`: {0}")]
+    Keys(#[from] BadKeys),
     /// The token's file cannot be used.
     #[error("`token_file`: {0}")]
     Secret(#[from] web::SecretError),
@@ -169,6 +180,7 @@ impl Config {
             user: self.etcd_user.clone().map(|name| (name, password)),
             limit: Duration::from_millis(self.etcd_limit_ms),
             tls: Arc::clone(tls),
+            keys: Arc::clone(&self.store_keys),
         })
     }
 
@@ -275,6 +287,9 @@ impl Settings for Config {
             }
             config.token = Some(web::read_secret(file)?);
         }
+        if let Some(file) = &config.store_key_file {
+            config.store_keys = Arc::new(Keys::read(file)?);
+        }
         config.check()?;
         config.check_files()?;
         Ok(config)
@@ -328,6 +343,7 @@ impl Settings for Config {
             ConfigError::Range { key: "etcd_endpoints", .. } => vec!["etcd_endpoints", "store"],
             ConfigError::Range { key, .. } => vec![key],
             ConfigError::Password(_) => vec!["etcd_password_file"],
+            ConfigError::Keys(_) => vec!["store_key_file"],
             ConfigError::Secret(_) => vec!["token_file"],
             ConfigError::Tls(fault) => vec![fault.option],
             ConfigError::Host(_) => vec!["allowed_hosts"],
@@ -362,6 +378,8 @@ impl Settings for Config {
             log_level,
             store,
             data,
+            store_key_file,
+            store_keys,
             etcd_endpoints,
             etcd_prefix,
             etcd_user,
@@ -389,6 +407,10 @@ impl Settings for Config {
             ("listen", *listen != self.listen),
             ("store", *store != self.store),
             ("data", *data != self.data),
+            (
+                "store_key_file",
+                *store_key_file != self.store_key_file || *store_keys != self.store_keys,
+            ),
             ("etcd_endpoints", *etcd_endpoints != self.etcd_endpoints),
             ("etcd_prefix", *etcd_prefix != self.etcd_prefix),
             ("etcd_user", *etcd_user != self.etcd_user),
@@ -426,12 +448,13 @@ mod tests {
         let is_key = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 25, "{lines:?}");
+        assert_eq!(lines.len(), 27, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
         let shown = Config {
             token: Some("…".into()),
             token_file: Some("/etc/holdfast/controller.token".into()),
             log_file: Some("/var/log/holdfast/controller.log".into()),
+            store_key_file: Some("/etc/holdfast/store.key".into()),
             etcd_user: Some("holdfast".into()),
             etcd_password_file: Some("/etc/holdfast/etcd.password".into()),
             advertise: Some("http://10.0.0.1:9379".into()),
@@ -439,6 +462,7 @@ mod tests {
                 cert_file: Some("/etc/holdfast/controller.pem".into()),
                 key_file: Some("/etc/holdfast/controller.key".into()),
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
+                client_optional: false,
                 ca_file: Some("/etc/holdfast/ca.pem".into()),
                 nodes: false,
                 terminate: None,

@@ -4,6 +4,7 @@
 //! nothing here measures how long anything lasts. A standby asks all nodes without leading them and is warm; a claim needs
 //! a proof ([`planner::proof`]); what a leader does begins with a read of all records that was sent after its claim.
 //! One that hears no node any more gives the lead up to one that does ([`planner::yields`]).
+//! One that cannot open what is sealed in the store never claims: it would lead without passwords.
 
 pub(crate) mod known;
 #[cfg(test)]
@@ -68,6 +69,11 @@ impl Lead {
                         vacant_at.get_or_insert(shared.now());
                     } else if self.etcd.holds().is_none() {
                         (vacant_at, in_vain) = (None, 0);
+                    }
+                    let locked = self.etcd.locked().map(|error| error.to_string());
+                    if self.is_kept_out(locked.or_else(|| registry.locked())) {
+                        tokio::time::sleep(PACE).await;
+                        continue;
                     }
                     let nodes = (registry.witnesses(), registry.hearing());
                     let standby = witness.standby(vacant_at, nodes, claimed_at);

@@ -16,6 +16,7 @@ mod lead;
 mod metrics;
 mod registry;
 mod rest;
+pub mod seal;
 mod server;
 pub mod store;
 pub mod transfer;

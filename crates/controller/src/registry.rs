@@ -31,6 +31,8 @@ pub(crate) struct Registry {
     clusters: Mutex<BTreeMap<Key, Arc<Cluster>>>,
     /// Clusters of a shared store whose record cannot be read, and why.
     unread: Mutex<BTreeMap<Key, String>>,
+    /// Those of them whose secrets do not open here.
+    locked: Mutex<BTreeSet<Key>>,
     /// Asks the controller that leads, where this one does not.
     pub(crate) passing: reqwest::Client,
 }
@@ -45,15 +47,15 @@ impl Registry {
             .connect_timeout(CONNECT_LIMIT)
             .build()
             .context("prepare requests to other controllers")?;
-        let (clusters, unread) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { shared, clusters, unread, passing }))
+        let (clusters, unread, locked) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { shared, clusters, unread, locked, passing }))
     }
 
     /// Runs the records that a look shows, newer ones of clusters that run already, and none that is
     /// not named.
     pub(crate) fn follow(&self, look: Look) {
-        let Look { changed, unread, names, .. } = look;
-        self.could_read(&changed, unread, &names);
+        let Look { changed, unread, locked, names, .. } = look;
+        self.could_read(&changed, (unread, locked), &names);
         for record in changed {
             let key = (record.namespace.clone(), record.name.clone());
             let mut known = self.clusters.lock().get(&key).map(Arc::clone);
@@ -81,10 +83,21 @@ impl Registry {
     }
 
     /// Notes which records a look could read, and which not.
-    fn could_read(&self, read: &[Record], not: Vec<(Key, String)>, names: &BTreeSet<Key>) {
+    fn could_read(
+        &self,
+        read: &[Record],
+        (not, locks): (Vec<(Key, String)>, BTreeSet<Key>),
+        names: &BTreeSet<Key>,
+    ) {
         let mut unread = self.unread.lock();
+        let mut locked = self.locked.lock();
+        for (key, _) in &not {
+            locked.remove(key);
+        }
+        locked.extend(locks);
         for record in read {
             let key = (record.namespace.clone(), record.name.clone());
+            locked.remove(&key);
             if unread.remove(&key).is_some() {
                 let cluster = format!("{}/{}", key.0, key.1);
                 tracing::info!(cluster, "its record can be read again");
@@ -102,6 +115,13 @@ impl Registry {
             }
         }
         unread.retain(|key, _| names.contains(key));
+        locked.retain(|key| names.contains(key));
+    }
+
+    /// Why this process must not lead: secrets of a cluster do not open here.
+    pub(crate) fn locked(&self) -> Option<String> {
+        let (namespace, name) = self.locked.lock().first()?.clone();
+        self.unread(&namespace, &name)
     }
 
     /// Whether there is a record that cannot be read.
@@ -123,9 +143,9 @@ impl Registry {
     /// As the leader: runs what could not be read before and can be now. What else there is has
     /// newer records here than any look shows.
     pub(crate) fn read_again(&self, look: Look) {
-        let Look { mut changed, unread, names, .. } = look;
+        let Look { mut changed, unread, locked, names, .. } = look;
         changed.retain(|record| self.unread(&record.namespace, &record.name).is_some());
-        self.could_read(&changed, unread, &names);
+        self.could_read(&changed, (unread, locked), &names);
         for record in changed {
             let cluster = format!("{}/{}", record.namespace, record.name);
             if let Err(error) = self.run(record, None) {
@@ -145,7 +165,7 @@ impl Registry {
         for cluster in self.all() {
             cluster.leads(term);
         }
-        let text = format!("controller leads with term {term}");
+        let text = format!("controller leads with term {term}{}", seals(&*self.shared.store));
         self.shared.journal.add(Event::now(term, String::new(), "start", text));
         self.recall();
     }
@@ -185,7 +205,11 @@ impl Registry {
             shared.store.term(),
             String::new(),
             "start",
-            format!("controller started with term {}", shared.store.term()),
+            format!(
+                "controller started with term {}{}",
+                shared.store.term(),
+                seals(&*shared.store)
+            ),
         );
         registry.store(|store| async move { store.append(vec![event]).await.done() }).await?;
         registry.recall();
@@ -390,6 +414,7 @@ impl Registry {
         };
         tokio::select! {
             () = users => "users are read no more".to_owned(),
+            () = self.note_users() => "it is noted no more when users were seen".to_owned(),
             () = journal => "the log of events is written no more".to_owned(),
             () = lead => "who leads is looked at no more".to_owned(),
             why = self.watch() => why,
@@ -419,6 +444,12 @@ impl Registry {
             cluster.stop();
         }
     }
+}
+
+/// With which key: that it was changed stands in the log.
+fn seals(store: &dyn Store) -> String {
+    let key = store.keys().sealing();
+    key.map(|key| format!(", secrets are sealed with key {key}")).unwrap_or_default()
 }
 
 /// Whether the record that was read is of another cluster, which has taken the name while nobody

@@ -76,9 +76,12 @@ fn rows() -> Vec<Row> {
         get("/api/v1/store", Viewer, store::show),
         // All secrets that the store has.
         get("/api/v1/store/export", Admin, store::export),
+        post("/api/v1/store/reseal", Admin, store::reseal),
         get("/api/v1/events", Viewer, status::events),
         get("/api/v1/openapi.json", Viewer, openapi),
         get("/metrics", Viewer, status::metrics),
+        // As the numbers: of this process.
+        get("/certificates", Viewer, certificates::own),
         get(CLUSTERS, Viewer, clusters::list),
         post(CLUSTERS, Admin, clusters::create),
     ];
@@ -101,6 +104,7 @@ fn of_cluster() -> Vec<Row> {
         post(cluster("/release"), Admin, release::release),
         get(cluster("/status"), Viewer, status::show),
         get(cluster("/events"), Viewer, status::events_of),
+        get(cluster("/certificates"), Viewer, certificates::list),
         get(cluster("/balancers"), Viewer, balancers::list),
         post(cluster("/balancers"), Operator, balancers::add),
         patch(cluster("/balancers/{name}"), Operator, balancers::change),

@@ -98,8 +98,11 @@ async fn alone(
     tls: &Arc<Tls>,
 ) -> anyhow::Result<(Arc<Registry>, Option<JoinHandle<()>>)> {
     let (path, min_term) = (config.data.clone(), config.min_term);
-    let store = tokio::task::spawn_blocking(move || Embedded::open(&path, min_term)).await??;
-    tracing::info!(term = store.term(), data = %config.data.display(), "the store is open");
+    let keys = Arc::clone(&config.store_keys);
+    let open = move || Embedded::open_with(&path, min_term, keys);
+    let store = tokio::task::spawn_blocking(open).await??;
+    let seals_with = store.keys().sealing();
+    tracing::info!(term = store.term(), data = %config.data.display(), seals_with, "the store is open");
     let from = moved_from(&store, config).await?;
     let shared = Shared::new(Arc::new(store.clone()), config.policy()).context(THREADS)?;
     let shared = Arc::new(shared.speaking(Arc::clone(tls)));
@@ -114,7 +117,8 @@ async fn shared(live: &Arc<Live>, listens: SocketAddr) -> anyhow::Result<Arc<Reg
     let (config, tls) = (live.config(), live.tls());
     let etcd = Arc::new(reached(config.place(tls)?).await?);
     let Identity { name, generation } = etcd.identity();
-    tracing::info!(name, generation, etcd = ?config.etcd_endpoints, "the store is open");
+    let seals_with = etcd.keys().sealing();
+    tracing::info!(name, generation, etcd = ?config.etcd_endpoints, seals_with, "the store is open");
     let lead = Lead::new(Arc::clone(&etcd), (Arc::clone(live), listens), config.min_term);
     let shared = Shared::new(etcd, config.policy()).context(THREADS)?;
     let shared = shared.led_by(lead).speaking(Arc::clone(tls));
@@ -127,9 +131,11 @@ async fn reached(place: Place) -> anyhow::Result<Etcd> {
     loop {
         let error = match Etcd::open(place.clone()).await {
             Ok(etcd) => return Ok(etcd),
-            Err(error @ (StoreError::Unusable(_) | StoreError::GivenUp { .. })) => {
-                return Err(error.into());
-            }
+            Err(
+                error @ (StoreError::Unusable(_)
+                | StoreError::GivenUp { .. }
+                | StoreError::Locked { .. }),
+            ) => return Err(error.into()),
             Err(error) => error,
         };
         if began.elapsed() >= PATIENCE {

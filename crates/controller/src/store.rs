@@ -8,6 +8,10 @@
 //! A store has a name and a generation ([`Identity`]), and may be given up for another one, for good (rule O7): no controller
 //! leads from it then, whichever is started. Tools that move its content work on one that nobody leads from: [`Idle`].
 //!
+//! Where there is a key (`store_key_file`) the secrets of records are sealed (`sealed`): that of a
+//! cluster's nodes, those of its balancers. The store says which key its leader seals with, and
+//! nobody leads that does not have it, or cannot open a record.
+//!
 //! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
 //! ([`Etcd`]). What both must do is tested by one suite.
 
@@ -15,6 +19,7 @@ mod embedded;
 mod etcd;
 mod file;
 mod idle;
+mod sealed;
 #[cfg(test)]
 mod suite;
 mod together;
@@ -33,10 +38,12 @@ pub use embedded::Embedded;
 pub(crate) use etcd::server;
 pub use etcd::{Etcd, Leader, Look, Place};
 pub use idle::{At, Idle};
-pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity};
+pub use sealed::{Has, Held};
+pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity, held_in};
 
 use crate::access::User;
 use crate::events::Event;
+use crate::seal::{Keys, Locked};
 
 /// The format of a store: a later one is not touched.
 pub(crate) const FORMAT: u64 = 1;
@@ -47,6 +54,14 @@ pub enum StoreError {
     /// Another process has the file.
     #[error("another controller uses {}; stop it, or set another `data` file", .0.display())]
     InUse(PathBuf),
+    /// What it holds is sealed, and does not open here.
+    #[error("{what}: {why}")]
+    Locked {
+        /// Which secrets.
+        what: String,
+        /// Why not.
+        why: Locked,
+    },
     /// A later version wrote it.
     #[error("{} has format {found}, this version reads formats up to {FORMAT}; start the version that wrote it, or a later one", path.display())]
     Newer {
@@ -242,6 +257,10 @@ pub trait Store: Records {
     /// Adds a user.
     fn add_user(&self, user: User, event: Event) -> Work<'_, Outcome>;
 
+    /// Notes when users were seen, ms since 1970. One that is gone meanwhile stays gone. No event
+    /// says so, and another store than a leader's takes nothing.
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome>;
+
     /// Removes a user.
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome>;
 
@@ -285,6 +304,12 @@ pub trait Store: Records {
 
     /// What it takes on disk, bytes, as far as it says.
     fn bytes(&self) -> Work<'_, Option<u64>>;
+
+    /// What secrets are sealed with.
+    fn keys(&self) -> &Keys;
+
+    /// How the secrets of each cluster lie there.
+    fn held(&self) -> Work<'_, Result<Vec<Held>, StoreError>>;
 
     /// All that it holds, of one moment.
     fn export(&self) -> Work<'_, Result<Export, StoreError>>;

@@ -68,7 +68,8 @@ impl Side {
         let is_file = config.store == Kind::Embedded;
         let at = if is_file {
             // A mark is read later, perhaps from another folder.
-            At::File(std::path::absolute(&config.data).context("find the `data` file")?)
+            let data = std::path::absolute(&config.data).context("find the `data` file")?;
+            At::File(data, Arc::clone(&config.store_keys))
         } else {
             let place = config.place(&tls)?;
             At::Etcd(Place { limit: LIMIT.max(place.limit), ..place })
@@ -133,8 +134,9 @@ impl Side {
     }
 }
 
-/// All that the store of this configuration holds; no controller runs on its file. With `give_up_for` the store is given
-/// up first, for what it says: from then on nobody leads from it.
+/// All that the store of this configuration holds, secrets opened; no controller runs on its file.
+/// With `give_up_for` the store is given up first, for what it says: from then on nobody leads from
+/// it.
 ///
 /// # Errors
 /// It cannot be read, or not be given up.
@@ -142,6 +144,8 @@ pub async fn export(config: &Config, give_up_for: Option<&str>, say: Say<'_>) ->
     let mut side = Side::open(config).await?;
     let (found, place) = (side.found().await?, side.place());
     if let Some(to) = give_up_for {
+        // What cannot be opened is not given up.
+        side.export().await?;
         let identity =
             decide::source(&found, &place, goes_on(&found, to)).map_err(anyhow::Error::msg)?;
         let generation = decide::after(identity.generation);
@@ -153,12 +157,37 @@ pub async fn export(config: &Config, give_up_for: Option<&str>, say: Say<'_>) ->
     side.export().await
 }
 
-/// Puts an export into the store of this configuration, from which no controller leads.
+/// The same as a text, with its secrets sealed as in the store. With `may_be_clear` they are in
+/// clear.
+///
+/// # Errors
+/// As [`export`]; or no key seals there, and nobody has said that secrets may be in clear: then
+/// nothing was changed.
+pub async fn export_text(
+    config: &Config,
+    give_up_for: Option<&str>,
+    may_be_clear: bool,
+    say: Say<'_>,
+) -> Result<String> {
+    let keys = if may_be_clear { Arc::default() } else { Arc::clone(&config.store_keys) };
+    if !may_be_clear && keys.sealing().is_none() {
+        let side = Side::open(config).await?;
+        ensure!(
+            !side.export().await?.has_secrets(),
+            "no key seals the secrets of {} (`store_key_file`), so passwords of nodes and tokens of balancers would be written in clear: --clear asks for that. Nothing was changed",
+            side.place()
+        );
+    }
+    Ok(export(config, give_up_for, say).await?.text_with(&keys)?)
+}
+
+/// Puts an export into the store of this configuration, from which no controller leads. What is
+/// sealed in it must open with the keys of the configuration, by which it is sealed there.
 ///
 /// # Errors
 /// The text is no export, the store is not to be overwritten, nodes hear a controller.
 pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Result<Begun> {
-    let export = Export::parse(text)?;
+    let export = Export::parse_with(text, &config.store_keys)?;
     let mut side = Side::open(config).await?;
     let (found, place) = (side.found().await?, side.place());
     let next = decide::target(&export.identity, None, &found, &place, how.replace);
@@ -185,6 +214,10 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
 pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let (one, other) = (said(from)?, said(to)?);
     ensure!(!place::is_same(&one, &other), "both configurations say the same place: {one}");
+    ensure!(
+        from.store_keys.sealing().is_none() || !to.store_keys.is_none(),
+        "secrets are sealed in {one}, and would lie in clear in {other}: name a `store_key_file` there, too. Nothing was changed"
+    );
     let mut source = Side::open(from).await?;
     let mut target = Side::open(to).await?;
     let (from, to) = (source.place(), target.place());

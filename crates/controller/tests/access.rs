@@ -174,6 +174,115 @@ async fn a_token_is_told_once_and_refused_once_its_user_is_gone_or_its_time_is_o
     controller.stop().await;
 }
 
+/// Within its namespaces it is what its role says; of others, and of all, it learns nothing.
+#[tokio::test]
+async fn a_user_that_is_limited_to_namespaces_does_nothing_elsewhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    create(&controller, TOKEN).await;
+    let body = json!({"namespace": "m"});
+    assert_eq!(controller.call_with(Some(TOKEN), "POST", "/namespaces", body).await.0, 201);
+    let spec = json!({"name": "duty", "role": "admin", "namespaces": ["n", "x"]});
+    let token = add(&controller, spec).await;
+    let call = async |method: &str, path: &str, body: Value| {
+        controller.call_with(Some(&token), method, path, body).await
+    };
+    let (code, answer) = call("GET", "/namespaces", json!({})).await;
+    assert_eq!((code, &answer["data"]["namespaces"]), (200, &json!(["n"])));
+    for (method, path) in [
+        ("GET", "/namespaces/m"),
+        ("GET", "/namespaces/m/clusters"),
+        ("DELETE", "/namespaces/m"),
+        ("POST", "/namespaces"),
+        ("GET", "/events"),
+        ("GET", "/store"),
+        ("GET", "/store/export"),
+        ("GET", "/users"),
+        ("POST", "/users"),
+    ] {
+        let (code, answer) = call(method, path, json!({"namespace": "x"})).await;
+        assert_eq!(code, 403, "{method} {path}: {answer}");
+        assert!(message(&answer).contains("user duty is limited to namespaces n, x"), "{answer}");
+    }
+    assert_eq!(call("GET", "/namespaces/n/clusters/c/status", json!({})).await.0, 200);
+    let paused = json!({"paused": true, "reason": "a disk"});
+    assert_eq!(call("PATCH", "/namespaces/n/clusters/c", paused).await.0, 200);
+    let (_, list) = controller.call_with(Some(TOKEN), "GET", "/users", json!({})).await;
+    let user = &list["data"]["users"][0];
+    assert_eq!(user["namespaces"], json!(["n", "x"]));
+    // It was seen a moment ago; that is told before it is written down.
+    assert!(user["last_used_ms"].as_u64() >= user["created_at_ms"].as_u64(), "{user}");
+    for wrong in [json!(["a/b"]), json!([""])] {
+        let body = json!({"name": "x", "role": "viewer", "namespaces": wrong});
+        assert_eq!(controller.call_with(Some(TOKEN), "POST", "/users", body).await.0, 400);
+    }
+    controller.stop().await;
+}
+
+/// What a certificate shows to one controller another one cannot see. One with the token of all
+/// could do anything: by vouching it does less.
+#[tokio::test]
+async fn a_controller_vouches_for_a_certificate_by_the_token_and_by_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = guarded(folder.path());
+    let user = json!({
+        "name": "duty", "role": "viewer", "hash": "", "certificate": "duty.example",
+        "created_at_ms": 1, "created_by": "x",
+    });
+    let export = json!({
+        "format": 1, "identity": { "name": "aa", "generation": 1 }, "term": 1, "from": "a test",
+        "made_at_ms": 1, "namespaces": ["n"], "clusters": [], "users": { "duty": user },
+        "events": [],
+    });
+    let export: controller::store::Export = serde_json::from_value(export).expect("an export");
+    let (text, how) = (export.text().expect("a text"), controller::transfer::How::default());
+    controller::transfer::import(&text, &config, how, &|_| ()).await.expect("an import");
+    let controller = Controller::start_with(config).await;
+    let other = add(&controller, json!({"name": "other", "role": "operator"})).await;
+
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let ask = async |token: Option<&str>, vouched: &str, hop: bool, name: &str| {
+        let url = format!("{}/api/v1/namespaces", controller.url);
+        let mut request = http.post(url).json(&json!({"namespace": name}));
+        request = request.header("x-holdfast-vouched", vouched);
+        if hop {
+            request = request.header("x-holdfast-passed-on", "1");
+        }
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.expect("an answer");
+        let code = answer.status().as_u16();
+        (code, answer.text().await.expect("a text"))
+    };
+    let (code, said) = ask(Some(TOKEN), "duty", true, "a").await;
+    assert_eq!(code, 403, "{said}");
+    assert!(said.contains("and duty has `viewer`"), "{said}");
+    // Nobody of that name, and a user that has a token, are known by no certificate.
+    for name in ["nobody", "other", ""] {
+        let (code, said) = ask(Some(TOKEN), name, true, "a").await;
+        assert_eq!(code, 401, "{name}: {said}");
+    }
+    // Without the token of all it is a word like any other.
+    let (code, said) = ask(Some(&other), "duty", true, "a").await;
+    assert!(code == 403 && said.contains("and other has `operator`"), "{code} {said}");
+    assert_eq!(ask(None, "duty", true, "a").await.0, 401);
+    assert_eq!(ask(Some(TOKEN), "duty", false, "a").await.0, 201, "nobody has passed it on");
+    controller.stop().await;
+}
+
+/// Where nobody is asked for a certificate none could be shown.
+#[tokio::test]
+async fn no_user_is_known_by_a_certificate_where_nobody_is_asked_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    let body = json!({"name": "duty", "role": "viewer", "certificate": "duty.example"});
+    let (code, answer) = controller.call_with(Some(TOKEN), "POST", "/users", body).await;
+    assert_eq!(code, 409, "{answer}");
+    assert!(message(&answer).contains("tls.client_ca_file"), "{answer}");
+    controller.stop().await;
+}
+
 #[tokio::test]
 async fn where_no_token_is_configured_there_are_no_users() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@
 
 mod support;
 
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use api::heartbeat::Stranger;
 use serde_json::{Value, json};
 use support::fake_balancer::FakeBalancer;
@@ -233,6 +233,37 @@ async fn certificates_that_run_out_are_told_of_until_they_are_replaced() {
     stage.nodes[1].inside.lock().certificates = with("tls-cert-file", 400 * day_s);
     stage.balancer.set_certificates(with("tls.cert_file", 400 * day_s));
     stage.controller.until("a healthy cluster", |status| status.healthy).await;
+}
+
+/// What is asked for by whoever replaces a CA: each tells for itself.
+#[tokio::test]
+async fn the_cas_that_nodes_and_balancers_know_are_told_and_those_of_the_controller() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let knows = |option: &str, ca: &str| {
+        let accepts = vec![ca.to_owned()];
+        vec![Trust { option: option.to_owned(), accepts, issued_by: None }]
+    };
+    stage.nodes[0].inside.lock().trust = knows("tls-ca-cert-file", "ab.cd");
+    stage.balancer.set_trust(knows("tls.client_ca_file", "ef.-"));
+    let told = until("both to tell", || async {
+        let path = "/namespaces/n/clusters/c/certificates";
+        let (code, body) = stage.controller.call("GET", path, json!({})).await;
+        let holders = &body["data"]["holders"];
+        let names = |at: usize| holders[at]["trust"][0]["accepts"][0].as_str();
+        match (code, names(0), names(2)) {
+            (200, Some("ab.cd"), Some("ef.-")) => Ok(holders.clone()),
+            _ => Err(body.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(told[0]["name"], stage.nodes[0].address());
+    assert_eq!((&told[1]["trust"], &told[1]["told"]), (&json!([]), &json!(true)));
+    assert_eq!((&told[2]["kind"], &told[2]["name"]), (&json!("balancer"), &json!("b")));
+    let url = format!("{}/certificates", stage.controller.url);
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let own: Value = http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!((&own["data"]["kind"], &own["data"]["trust"]), (&json!("controller"), &json!([])));
 }
 
 /// Created, added, moved to: an address belongs to one node.

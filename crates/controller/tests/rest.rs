@@ -14,7 +14,7 @@ use support::{Stage, until};
 use tokio::sync::oneshot;
 
 /// Every path of the table, with a method that it has.
-const PATHS: [(&str, &str); 30] = [
+const PATHS: [(&str, &str); 33] = [
     ("GET", "/api/v1/namespaces"),
     ("POST", "/api/v1/namespaces"),
     ("GET", "/api/v1/namespaces/n"),
@@ -44,6 +44,9 @@ const PATHS: [(&str, &str); 30] = [
     ("DELETE", "/api/v1/users/x"),
     ("GET", "/api/v1/store"),
     ("GET", "/api/v1/store/export"),
+    ("POST", "/api/v1/store/reseal"),
+    ("GET", "/api/v1/namespaces/n/clusters/c/certificates"),
+    ("GET", "/certificates"),
     ("GET", "/metrics"),
 ];
 

@@ -473,6 +473,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         copying: Vec::new(),
         usual_rate: None,
         certificates: Vec::new(),
+        trust: Vec::new(),
         newest_move: None,
         stopping: false,
         standing: Standing {

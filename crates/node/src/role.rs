@@ -408,6 +408,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
         certificates: node.tls.certificates(),
+        trust: node.tls.trust(),
         newest_move,
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -24,7 +24,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use tokio_rustls::TlsAcceptor;
-use web::certs::{self, Fault, Own, Validity};
+use web::certs::{self, Fault, Own, Roots, Validity};
 
 use crate::clock;
 use crate::config::value::AuthClients;
@@ -40,6 +40,7 @@ pub struct Tls {
     /// What is shown.
     chain: Vec<CertificateDer<'static>>,
     validity: Validity,
+    trust: Vec<Trust>,
 }
 
 /// What is in force, and who may change it.
@@ -74,6 +75,11 @@ impl Current {
     pub fn certificates(&self) -> Vec<Certificate> {
         let ends_s = self.tls.load().as_ref().map(|tls| tls.validity.ends_s());
         Certificate::of(CERT, ends_s).into_iter().collect()
+    }
+
+    /// What is told of CAs in a heartbeat.
+    pub fn trust(&self) -> Vec<Trust> {
+        self.tls.load().as_ref().map(|tls| tls.trust.clone()).unwrap_or_default()
     }
 
     /// Reads certificate and key at the start. A certificate that is not valid now is in force all
@@ -167,9 +173,10 @@ impl Tls {
         let (certificate, key) =
             (Path::new(&values.tls_cert_file), Path::new(&values.tls_key_file));
         let own = Own::read((CERT, certificate), (KEY, key))?;
-        let validity = own.validity();
+        let (validity, issuer) = (own.validity(), own.issuer());
         let own = own.certified(&provider)?;
-        let roots = roots(values)?;
+        let Roots { store: roots, mut trust } = roots(values)?;
+        trust.push(issuer);
         let server = server(values, &provider, &versions, &own, roots.as_ref())?;
         let admin = match values.tls_admin {
             true => Some(Arc::new(admin(values, &provider, &versions, &own, roots.as_ref())?)),
@@ -178,7 +185,8 @@ impl Tls {
         let client = client(values, &provider, &versions, &own, roots)?;
         let chain = own.cert.clone();
         let client = client.map(Arc::new);
-        Ok(Some(Self { server: Arc::new(server), admin, client, chain, validity }))
+        let trust = trust.into_iter().map(told).collect();
+        Ok(Some(Self { server: Arc::new(server), admin, client, chain, validity, trust }))
     }
 
     /// Greets those who connect.
@@ -218,6 +226,11 @@ impl Tls {
     pub fn validity(&self) -> Validity {
         self.validity
     }
+}
+
+fn told(trust: web::trust::Trust) -> Trust {
+    let web::trust::Trust { option, accepts, issued_by } = trust;
+    Trust { option: option.to_owned(), accepts, issued_by }
 }
 
 fn refuse_what_rustls_has_not(values: &Values) -> Result<(), Fault> {
@@ -286,8 +299,8 @@ fn is_of_a_ca(path: &Path) -> bool {
     !is_hidden && (is_named || (is_hash && is_number))
 }
 
-/// Everybody who may vouch for others; `None` where nobody is named.
-fn roots(values: &Values) -> Result<Option<Arc<RootCertStore>>, Fault> {
+/// Everybody who may vouch for others.
+fn roots(values: &Values) -> Result<Roots, Fault> {
     let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
     if !values.tls_ca_cert_file.is_empty() {
         files.push((CA_FILE, PathBuf::from(&values.tls_ca_cert_file)));

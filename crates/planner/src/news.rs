@@ -60,6 +60,7 @@ pub fn is_news_of_balancer(before: &BalancerObserved, after: &BalancerObserved) 
         sends_header,
         // As of a node.
         certificates: _,
+        trust: _,
     } = before;
     let is_in_force = match (in_force, &after.in_force) {
         (Some(before), Some(after)) => is_still_in_force(before, after),
@@ -126,6 +127,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         usual_rate,
         // For people, and by the day: a status looks at it, and no plan.
         certificates: _,
+        trust: _,
         newest_move,
     } = before;
     *role == after.role

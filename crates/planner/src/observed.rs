@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use api::heartbeat::Reply;
 use api::moves::MoveId;
 use api::store::StoreId;
@@ -232,6 +232,8 @@ pub struct BalancerObserved {
     pub sends_header: Option<bool>,
     /// Its certificates, for people.
     pub certificates: Vec<Certificate>,
+    /// Which CAs it knows others by, for people.
+    pub trust: Vec<Trust>,
 }
 
 /// Whether a balancer reaches a node.

@@ -135,6 +135,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         copying: Vec::new(),
         usual_rate: None,
         certificates: Vec::new(),
+        trust: Vec::new(),
         newest_move: None,
     }
 }

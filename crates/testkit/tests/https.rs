@@ -532,3 +532,100 @@ fn controllers_speak_tls_with_etcd_and_with_each_other() -> Result<()> {
     }
     Ok(())
 }
+
+/// What ctl says to one that shows this certificate; without, to one that has the token.
+fn asked_by(
+    of: &Service,
+    cacert: &str,
+    shown: Option<(&Ca, &str)>,
+    words: &[&str],
+) -> Result<String> {
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["ctl", "--wide", "-H", &of.url(), "--cacert", cacert]);
+    command.env_remove("HOLDFAST_TOKEN").env_remove("HOLDFAST_TOKEN_FILE");
+    match shown {
+        Some((ca, name)) => {
+            command.args(["--cert", &ca.path(&format!("{name}.pem"))]);
+            command.args(["--key", &ca.path(&format!("{name}.key"))]);
+        }
+        None => {
+            command.env("HOLDFAST_TOKEN", "hush");
+        }
+    }
+    let output = command.args(words).output().context("run ctl")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// It is whoever shows a certificate of that name, at the controller that leads and at the one that
+/// stands by, which vouches for what the other cannot see.
+#[test]
+fn a_user_is_known_by_its_certificate_at_every_controller() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (ca, other) = (Ca::new(folder.path(), "ca")?, Ca::new(folder.path(), "other")?);
+    for name in ["etcd", "controller"] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    for (ca, name) in [(&ca, "duty"), (&ca, "stranger"), (&other, "duty")] {
+        ca.issue(name, &[], GOOD)?;
+    }
+    let (etcd, endpoint) = etcd(folder.path(), &ca)?;
+    let lines = format!("token = 'hush'\nstore = 'etcd'\netcd_endpoints = ['{endpoint}']\n");
+    let tls = format!(
+        "{}client_ca_file = '{1}'\nclient_optional = true\nca_file = '{1}'\n",
+        table(&ca, "controller"),
+        ca.path("ca.pem")
+    );
+    let start = |name: &str| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder)?;
+        Service::start(&folder, "controller", &lines, &tls)
+    };
+    let pair = [start("one")?, start("two")?];
+    let logs = || format!("{}\n{}\n{}", pair[0].process.log(), pair[1].process.log(), etcd.log());
+    let cacert = ca.path("ca.pem");
+    let asked = |of: &Service, shown: Option<(&Ca, &str)>, words: &[&str]| {
+        asked_by(of, &cacert, shown, words)
+    };
+    let refused = |of: &Service, shown: (&Ca, &str), words: &[&str], why: &str| match asked(
+        of,
+        Some(shown),
+        words,
+    ) {
+        Ok(said) => anyhow::bail!("it was let in: {said}"),
+        Err(error) => {
+            let said = error.to_string();
+            ensure!(said.contains(why), "{why}: {said}\n{}", logs());
+            Ok(())
+        }
+    };
+    wait::until("a namespace is made", PATIENCE, || {
+        asked(&pair[0], None, &["create", "namespace", "a"])
+    })
+    .with_context(logs)?;
+    let add = ["user", "add", "duty", "--role", "viewer", "--certificate", "duty"];
+    let said = asked(&pair[0], None, &add)?;
+    ensure!(said.contains("whoever shows a certificate of duty"), "{said}");
+    let list = ["list", "namespaces"];
+    for one in &pair {
+        wait::until("the user is known", PATIENCE, || {
+            let said = asked(one, Some((&ca, "duty")), &list)?;
+            ensure!(said.contains('a'), "{said}");
+            Ok(())
+        })
+        .with_context(logs)?;
+        let has = "needs the role `admin`, and duty has `viewer`";
+        refused(one, (&ca, "duty"), &["create", "namespace", "b"], has)?;
+        refused(one, (&ca, "stranger"), &list, "stands for no user")?;
+        refused(one, (&other, "duty"), &list, "reach the controller")?;
+    }
+    let said = asked(&pair[1], None, &["user", "list"])?;
+    ensure!(said.contains("certificate duty") && !said.contains("never"), "{said}");
+    asked(&pair[1], None, &["user", "remove", "duty"])?;
+    for one in &pair {
+        wait::until("it is nobody", PATIENCE, || {
+            refused(one, (&ca, "duty"), &list, "stands for no user")
+        })?;
+    }
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! A site goes from a file to etcd while a client writes, and back by export and import: real processes, and `ctl` as an
-//! operator uses it. What is left behind is booted once more each time.
+//! operator uses it. What is left behind is booted once more each time. Secrets are sealed wherever
+//! they lie.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +16,7 @@ use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const SECRET: &str = "hush";
+const SECRET: &str = "hush-hush-hush";
 
 /// A master and its replica, an etcd, and a port where one controller at a time listens.
 struct Site {
@@ -49,13 +50,19 @@ impl Site {
         let etcd = Process::start_command(command, &folder.path().join("etcd.log"))?;
         let port = process::free_port()?;
         let site = Self { folder, nodes, etcd, port };
+        let (key, data) = (site.path("store.key"), site.path("store.redb"));
+        site.ctl(&["store", "key", &key.display().to_string()])?;
+        let mode = std::fs::metadata(&key)?.permissions().mode();
+        ensure!(mode & 0o777 == 0o600, "{mode:o}");
+        let sealed = format!("store_key_file = {key:?}\n");
         let listen = format!("listen = \"127.0.0.1:{port}\"\n");
-        let data = site.path("store.redb");
+        std::fs::write(site.path("no-key.toml"), format!("{listen}data = {data:?}\n"))?;
+        let listen = format!("{listen}{sealed}");
         std::fs::write(site.path("file.toml"), format!("{listen}data = {data:?}\n"))?;
         let lines = format!("store = \"etcd\"\netcd_endpoints = [{client:?}]\n");
         std::fs::write(site.path("etcd.toml"), listen + &lines)?;
         // The same stores from hosts that are booted once more, beside the one that leads.
-        let listen = format!("listen = \"127.0.0.1:{}\"\n", process::free_port()?);
+        let listen = format!("listen = \"127.0.0.1:{}\"\n{sealed}", process::free_port()?);
         std::fs::write(site.path("old-file.toml"), format!("{listen}data = {data:?}\n"))?;
         std::fs::write(site.path("old-etcd.toml"), listen + &lines)?;
         Ok(site)
@@ -155,8 +162,10 @@ fn writes(master: SocketAddr, stop: &AtomicBool) -> Result<i64> {
 /// first, nodes refuse its generation, and its status says so.
 fn a_copy_leads_nobody(site: &Site) -> Result<()> {
     let (port, data) = (process::free_port()?, site.path("copy.redb"));
-    let lines =
-        format!("listen = \"127.0.0.1:{port}\"\ndata = {data:?}\nmin_term = 900000000000\n");
+    let lines = format!(
+        "listen = \"127.0.0.1:{port}\"\ndata = {data:?}\nstore_key_file = {:?}\nmin_term = 900000000000\n",
+        site.path("store.key")
+    );
     let config = site.path("copy.toml");
     std::fs::write(&config, lines)?;
     let asks_nobody = Path::new("--take-over");
@@ -191,11 +200,17 @@ fn there_and_back(site: &Site, old: Process) -> Result<()> {
     ends(site.boot("old-file.toml", "refused.log")?, given_up)?;
 
     let give_up = ["export", "--config", "etcd.toml", "--give-up", "--yes", "site.store"];
-    site.on_stores(&give_up)?;
+    let said = site.on_stores(&give_up)?;
+    ensure!(said.contains("are sealed in it with key"), "{said}");
+    let export = std::fs::read_to_string(site.path("site.store"))?;
+    ensure!(export.contains("\"sealed\"") && !export.contains(SECRET), "{export}");
     let mode = std::fs::metadata(site.path("site.store"))?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
     ends(new, "was given up for the export")?;
     site.on_stores(&["import", "--config", "file.toml", "--replace", "site.store"])?;
+    ends(site.boot("no-key.toml", "no-key.log")?, "sealed with key")?;
+    let stored = std::fs::read(site.path("store.redb"))?;
+    ensure!(!stored.windows(SECRET.len()).any(|some| some == SECRET.as_bytes()));
     let back = site.boot("file.toml", "three.log")?;
     site.is_healthy("embedded", 3)?;
     ends(site.boot("old-etcd.toml", "refused-too.log")?, "was given up for the export")?;

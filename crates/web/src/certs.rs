@@ -4,6 +4,7 @@
 //! the certificate is valid where another one is in force already. Nothing of a key is shown in an
 //! error.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use rustls::{
     CertificateError, HandshakeKind, InconsistentKeys, RootCertStore, ServerConfig,
     ServerConnection,
 };
+use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
+
+use crate::trust::{self, Trust};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -61,6 +65,7 @@ pub struct Own {
     validity: Validity,
     /// The option that names the key.
     key_option: &'static str,
+    issuer: Trust,
 }
 
 /// From when until when a certificate and what leads to its CA are valid.
@@ -128,7 +133,13 @@ impl Own {
     pub fn read(certificate: Named<'_>, key: Named<'_>) -> Result<Self, Fault> {
         let chain = certificates(certificate)?;
         let validity = Validity::of(certificate.0, &chain)?;
-        Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0 })
+        let issuer = Trust::issued(certificate.0, &chain);
+        Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0, issuer })
+    }
+
+    /// Which CA it leads to, for people.
+    pub fn issuer(&self) -> Trust {
+        self.issuer.clone()
     }
 
     /// How long it is good for.
@@ -155,21 +166,32 @@ impl Own {
     }
 }
 
-/// Everybody who may vouch for others, by these files; `None` if there is none.
+/// Everybody who may vouch for others.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    /// `None` if there is nobody.
+    pub store: Option<Arc<RootCertStore>>,
+    /// What is told of them, by the option that names them.
+    pub trust: Vec<Trust>,
+}
+
+/// Everybody who may vouch for others, by these files.
 ///
 /// # Errors
 /// The option to change, and why.
-pub fn roots<'a>(
-    files: impl IntoIterator<Item = Named<'a>>,
-) -> Result<Option<Arc<RootCertStore>>, Fault> {
+pub fn roots<'a>(files: impl IntoIterator<Item = Named<'a>>) -> Result<Roots, Fault> {
     let mut roots = RootCertStore::empty();
+    let mut names: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for (option, path) in files {
         for certificate in certificates((option, path))? {
+            names.entry(option).or_default().extend(trust::authority(&certificate));
             let added = roots.add(certificate);
             added.map_err(|error| Fault::of(option, format!("{}: {error}", path.display())))?;
         }
     }
-    Ok((!roots.is_empty()).then(|| Arc::new(roots)))
+    let store = (!roots.is_empty()).then(|| Arc::new(roots));
+    let trust = names.into_iter().map(|(option, names)| Trust::accepts(option, names)).collect();
+    Ok(Roots { store, trust })
 }
 
 /// The clients that a port takes.
@@ -181,7 +203,8 @@ pub struct Clients<'a> {
     pub may_be_unknown: bool,
 }
 
-/// What a port greets with; `own` is what it shows, and the option that names it.
+/// What a port greets with, and what is told of the CAs of its clients; `own` is what it shows, and
+/// the option that names it.
 ///
 /// # Errors
 /// The option to change, and why.
@@ -190,15 +213,15 @@ pub fn server(
     option: &'static str,
     own: &CertifiedKey,
     clients: Option<Clients<'_>>,
-) -> Result<ServerConfig, Fault> {
+) -> Result<(ServerConfig, Vec<Trust>), Fault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Fault::of(option, error))?;
-    let known = match clients {
-        None => None,
-        Some(clients) => roots([clients.file])?.map(|roots| (clients, roots)),
+    let Roots { store, trust } = match &clients {
+        None => Roots::default(),
+        Some(clients) => roots([clients.file])?,
     };
-    let builder = match known {
+    let builder = match clients.zip(store) {
         None => builder.with_no_client_auth(),
         Some((clients, roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
@@ -210,7 +233,8 @@ pub fn server(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone()))))
+    let own = SingleCertAndKey::from(own.clone());
+    Ok((builder.with_cert_resolver(Arc::new(own)), trust))
 }
 
 /// A client that resumes a session shows no certificate, and is known by the one that it showed
@@ -234,6 +258,30 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = read.subject().iter_common_name().next()?;
     name.as_str().ok().map(str::to_owned)
+}
+
+/// All that a certificate says its holder is called: the common name, and the host names, mail
+/// addresses and URIs beside it.
+pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, read)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let common = read.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let beside = read.subject_alternative_name().ok().flatten();
+    let beside = beside.iter().flat_map(|beside| &beside.value.general_names);
+    let beside = beside.filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+            Some(*name)
+        }
+        _ => None,
+    });
+    common.into_iter().chain(beside).map(str::to_owned).collect()
+}
+
+/// Until when a certificate is good, Unix seconds; `None` if it cannot be read.
+pub fn ends_s(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(read.validity().not_after.timestamp())
 }
 
 /// The time now, Unix seconds.
@@ -320,6 +368,18 @@ mod tests {
         assert_eq!(said(13), text("runs out in 13 days"));
         assert_eq!(said(0), text("runs out in 0 days"));
         assert_eq!(said(-1), text("has run out"));
+    }
+
+    #[test]
+    fn a_certificate_names_its_holder_and_no_address_does() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let beside = ["deploy.example", "10.0.0.1"].map(str::to_owned);
+        let mut params = rcgen::CertificateParams::new(beside).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "deploy");
+        params.not_after = rcgen::date_time_ymd(2200, 1, 1);
+        let shown = params.self_signed(&key).unwrap();
+        assert_eq!(names(shown.der()), ["deploy", "deploy.example"]);
+        assert_eq!(ends_s(shown.der()), Some(7_258_118_400));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who may ask at all: see the crate's page.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::authority::{Authority, Names};
 use crate::body::Timed;
 use crate::error::{Say, in_json};
-use crate::listener::Listener;
+use crate::listener::{Listener, Shown};
 
 /// Both ends of a connection, and what it is doing.
 #[derive(Debug, Clone)]
@@ -28,12 +28,19 @@ pub struct Ends {
     peer: IpAddr,
     /// `None` where connections are not counted.
     conduct: Option<Arc<Conduct>>,
+    /// `None` where nobody is asked for a certificate.
+    shown: Option<Arc<OnceLock<Shown>>>,
 }
 
 impl Ends {
     fn of(local: Option<SocketAddr>, peer: SocketAddr, conduct: Option<&Arc<Conduct>>) -> Self {
         let local = local.map(|address| address.ip().to_canonical());
-        Self { local, peer: peer.ip().to_canonical(), conduct: conduct.cloned() }
+        Self { local, peer: peer.ip().to_canonical(), conduct: conduct.cloned(), shown: None }
+    }
+
+    /// The certificate that the client of a [`service`] has shown; its CA was looked at.
+    pub fn shown(request: &Request) -> Option<&Shown> {
+        request.extensions().get::<ConnectInfo<Self>>()?.0.shown.as_ref()?.get()
     }
 
     /// From where a request of a [`service`] came: the other end of its connection.
@@ -67,7 +74,8 @@ impl Connected<IncomingStream<'_, Bounded>> for Ends {
 impl Connected<IncomingStream<'_, Listener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
         let io = stream.io();
-        Self::of(io.local_addr(), *stream.remote_addr(), Some(io.conduct()))
+        let ends = Self::of(io.local_addr(), *stream.remote_addr(), Some(io.conduct()));
+        Self { shown: Some(Arc::clone(io.shown())), ..ends }
     }
 }
 

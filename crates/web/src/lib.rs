@@ -21,11 +21,12 @@ pub mod secure;
 pub mod supervisor;
 pub mod terminate;
 pub mod tls;
+pub mod trust;
 
 pub use authority::{Authority, BadName, Names};
 pub use door::{Door, Ends, service};
 pub use error::{Say, in_json};
-pub use listener::{Listener, Stream};
+pub use listener::{Listener, Shown, Stream};
 pub use live::{Admission, Live, Reloaded, Settings, bearer, same};
 pub use place::line_of;
 pub use secret::{SecretError, read_secret};

@@ -6,11 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use limits::http::{Bounded, Conduct, Connection};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
@@ -52,11 +53,29 @@ impl axum::serve::Listener for Listener {
     }
 }
 
+/// The certificate that a client has shown, as far as it says who that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// What its holder is called.
+    pub names: Vec<String>,
+    /// Until when it is good, Unix seconds: a connection may last longer.
+    pub ends_s: i64,
+}
+
+impl Shown {
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let ends_s = certs::ends_s(certificate)?;
+        Some(Self { names: certs::names(certificate), ends_s })
+    }
+}
+
 /// A connection.
 pub struct Stream {
     inner: Inner,
     local: Option<SocketAddr>,
     conduct: Arc<Conduct>,
+    /// Empty until the handshake is over, and where nothing was shown.
+    shown: Arc<OnceLock<Shown>>,
 }
 
 enum Inner {
@@ -77,7 +96,12 @@ impl Stream {
                 Inner::Greeting(Box::new((acceptor.accept(socket), limit)))
             }
         };
-        Self { inner, local, conduct }
+        Self { inner, local, conduct, shown: Arc::default() }
+    }
+
+    /// What the client shows in the handshake, once that is over.
+    pub fn shown(&self) -> &Arc<OnceLock<Shown>> {
+        &self.shown
     }
 
     /// The address of this machine that it was made to.
@@ -104,6 +128,11 @@ impl Stream {
             self.inner = Inner::Gone;
             let stream = accepted?;
             certs::check_resumed(stream.get_ref().1, certs::now_s())?;
+            let own = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            if let Some(shown) = own.and_then(Shown::of) {
+                // There is one handshake.
+                let _ = self.shown.set(shown);
+            }
             self.inner = Inner::Secure(Box::new(stream));
         }
         Poll::Ready(Ok(&mut self.inner))

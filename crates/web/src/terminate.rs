@@ -23,6 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream, client};
 use crate::authority::Authority;
 use crate::certs::{self, Clients, Fault, Own, Validity};
 use crate::secure;
+use crate::trust::Trust;
 
 /// How long a handshake may take, with the wait for the first byte of a client that may speak in
 /// clear.
@@ -84,6 +85,7 @@ pub(crate) struct Loaded {
     server: Arc<ServerConfig>,
     chain: Vec<CertificateDer<'static>>,
     validity: Validity,
+    trust: Vec<Trust>,
     frontends: Vec<Authority>,
     plain: bool,
 }
@@ -103,17 +105,19 @@ impl Loaded {
             return Err(Fault::of(OPTIONAL, why));
         }
         let own = Own::read((CERT, certificate), (KEY, key))?;
-        let validity = own.validity();
+        let (validity, issuer) = (own.validity(), own.issuer());
         let own = own.certified(provider)?;
         let clients = table
             .client_ca_file
             .as_deref()
             .map(|path| Clients { file: (CLIENT_CA, path), may_be_unknown: table.client_optional });
-        let server = Arc::new(certs::server(provider, CERT, &own, clients)?);
+        let (server, mut trust) = certs::server(provider, CERT, &own, clients)?;
+        trust.push(issuer);
         Ok(Self {
-            server,
+            server: Arc::new(server),
             chain: own.cert.clone(),
             validity,
+            trust,
             frontends: table.places()?,
             plain: table.plain,
         })
@@ -125,6 +129,10 @@ impl Loaded {
 
     pub(crate) fn validity(&self) -> Validity {
         self.validity
+    }
+
+    pub(crate) fn trust(&self) -> &[Trust] {
+        &self.trust
     }
 
     /// What the clients of this frontend are greeted with; `None`: it passes on what they send.

@@ -22,6 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs::{self, Clients, Fault, Named, Own, Validity, now_s};
 use crate::terminate::{self, Terminate, Terminator};
+use crate::trust::Trust;
 
 /// The table `tls` of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Files {
     pub key_file: Option<PathBuf>,
     /// Certificates of the CAs of which clients must show one, PEM.
     pub client_ca_file: Option<PathBuf>,
+    /// A client may show none; one that is shown must be of these CAs all the same.
+    pub client_optional: bool,
     /// Certificates of the CAs by which those who are dialled are known, PEM.
     pub ca_file: Option<PathBuf>,
     /// Nodes are dialled over TLS; by a balancer, for clients whose TLS ends there.
@@ -48,6 +51,7 @@ pub const CERT: &str = "tls.cert_file";
 pub const KEY: &str = "tls.key_file";
 const CLIENT_CA: &str = "tls.client_ca_file";
 const CA: &str = "tls.ca_file";
+const OPTIONAL: &str = "tls.client_optional";
 
 /// What these files hold.
 #[derive(Debug, Default)]
@@ -56,7 +60,10 @@ struct Loaded {
     own: Option<Arc<CertifiedKey>>,
     known: Option<Arc<WebPkiServerVerifier>>,
     validity: Option<Validity>,
+    trust: Vec<Trust>,
     dials_nodes: bool,
+    /// Clients of the port show certificates, or may.
+    asks_clients: bool,
     terminate: Option<terminate::Loaded>,
 }
 
@@ -72,6 +79,10 @@ impl Loaded {
     fn read(files: &Files) -> Result<Self, Fault> {
         let provider = provider();
         let mut loaded = Self { dials_nodes: files.nodes, ..Self::default() };
+        if files.client_optional && files.client_ca_file.is_none() {
+            let why = "there is nothing to be left out: set tls.client_ca_file too";
+            return Err(Fault::of(OPTIONAL, why));
+        }
         if files.nodes && files.ca_file.is_none() {
             return Err(Fault::of(CA, "a CA is needed to know the nodes by (tls.nodes)"));
         }
@@ -82,18 +93,24 @@ impl Loaded {
             (Some(certificate), Some(key)) => {
                 let own = Own::read((CERT, certificate), (KEY, key))?;
                 loaded.validity = Some(own.validity());
+                loaded.trust.push(own.issuer());
                 loaded.own = Some(own.certified(&provider)?);
             }
         }
-        if let Some(roots) = certs::roots(named(CA, files.ca_file.as_ref()))? {
+        let roots = certs::roots(named(CA, files.ca_file.as_ref()))?;
+        loaded.trust.extend(roots.trust);
+        if let Some(roots) = roots.store {
             let known = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             loaded.known = Some(known.build().map_err(|error| Fault::of(CA, error))?);
         }
         let clients = named(CLIENT_CA, files.client_ca_file.as_ref());
+        loaded.asks_clients = clients.is_some();
         match &loaded.own {
             Some(own) => {
-                let clients = clients.map(|file| Clients { file, may_be_unknown: false });
-                let mut server = certs::server(&provider, CERT, own, clients)?;
+                let may_be_unknown = files.client_optional;
+                let clients = clients.map(|file| Clients { file, may_be_unknown });
+                let (mut server, trust) = certs::server(&provider, CERT, own, clients)?;
+                loaded.trust.extend(trust);
                 server.alpn_protocols = vec![b"http/1.1".to_vec()];
                 loaded.server = Some(Arc::new(server));
             }
@@ -106,6 +123,8 @@ impl Loaded {
         let terminate = files.terminate.as_ref();
         loaded.terminate =
             terminate.map(|table| terminate::Loaded::read(table, &provider)).transpose()?;
+        let of_clients = loaded.terminate.as_ref().map(|table| table.trust().to_vec());
+        loaded.trust.extend(of_clients.into_iter().flatten());
         Ok(loaded)
     }
 
@@ -176,6 +195,12 @@ impl Tls {
         loaded.shown().map(|(_, validity)| (validity.option(), validity.ends_s())).collect()
     }
 
+    /// Which CAs it knows others by, and which ones its certificates lead to, by the keys that name
+    /// their files.
+    pub fn trust(&self) -> Vec<Trust> {
+        self.loaded.load().trust.clone()
+    }
+
     /// Greets those who connect; `None`: they are answered in clear.
     pub fn acceptor(&self) -> Option<TlsAcceptor> {
         self.loaded.load().server.clone().map(TlsAcceptor::from)
@@ -189,6 +214,11 @@ impl Tls {
     /// What an operator should know of a certificate that runs out soon.
     pub fn runs_out(&self) -> Option<String> {
         certs::runs_out(self.ends_s()?, now_s())
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks_clients(&self) -> bool {
+        self.loaded.load().asks_clients
     }
 
     /// Whether nodes are dialled over TLS.
@@ -313,6 +343,7 @@ mod tests {
         assert_eq!(fault(&Files { client_ca_file: file(), ..Files::default() }), CLIENT_CA);
         assert_eq!(fault(&Files { ca_file: file(), ..Files::default() }), CA);
         assert_eq!(fault(&Files { nodes: true, ..Files::default() }), CA);
+        assert_eq!(fault(&Files { client_optional: true, ..Files::default() }), OPTIONAL);
         let fault = |table: Terminate| {
             Tls::read(&Files { terminate: Some(table), ..Files::default() }).unwrap_err()
         };

@@ -116,12 +116,15 @@ pub(super) fn all() -> Vec<Route> {
 
 #[rustfmt::skip]
 fn of_site() -> Vec<Route> {
-    let offers = "All that the store has, secrets included; that it was asked for stands in the events.";
+    let offers = "All that the store has, with its secrets: sealed as they are there, or else `clear` must say that they may be in clear. That it was asked for stands in the events.";
+    let clear = json!({ "type": "string", "enum": ["yes", "no"], "default": "no" });
     vec![
         route("GET /healthz", None, "health", "Whether a failover could be carried out now; 503 says why not. Asks nobody for a token.")
             .holds(200, Holds::Text("text/plain")).holds(503, Holds::Text("text/plain")),
         route("GET /metrics", Viewer, "metrics", "Numbers for Prometheus.")
             .holds(200, Holds::Text("text/plain")),
+        route("GET /certificates", Viewer, "get_own_certificates", "Certificates and CAs of this very controller, whoever leads.")
+            .answers::<CertificateHolder>(200),
         route("GET /api/v1/openapi.json", Viewer, "openapi", "This document.")
             .holds(200, Holds::Json),
         route("GET /api/v1/namespaces", Viewer, "list_namespaces", "All namespaces.")
@@ -134,14 +137,17 @@ fn of_site() -> Vec<Route> {
             .gone(),
         route("GET /api/v1/users", Admin, "list_users", "All users, without their tokens.")
             .answers::<Users>(200),
-        route("POST /api/v1/users", Admin, "add_user", "Adds a user; its token is in the answer, this once.")
+        route("POST /api/v1/users", Admin, "add_user", "Adds a user; its token is in the answer, this once, unless it is known by certificates.")
             .takes::<UserSpec>().answers::<UserAdded>(201),
         route("DELETE /api/v1/users/{name}", Admin, "remove_user", "Removes a user: its token is refused from now on.")
             .gone(),
         route("GET /api/v1/store", Viewer, "get_store", "Where all records are kept, and who leads by them.")
             .answers::<StoreStatus>(200),
         route("GET /api/v1/store/export", Admin, "export_store", offers)
+            .query("clear", clear, "Secrets in clear.")
             .answers::<StoreExport>(200),
+        route("POST /api/v1/store/reseal", Admin, "reseal_store", "Writes each record anew whose secrets are not sealed with the key that seals now.")
+            .answers::<StoreResealed>(200),
         route("GET /api/v1/events", Viewer, "list_events", "What happened in all clusters, and why.")
             .events(),
         route("GET /api/v1/namespaces/{ns}/clusters", Viewer, "list_clusters", "The clusters of a namespace.")
@@ -170,6 +176,8 @@ fn of_cluster() -> Vec<Route> {
             .answers::<Status>(200),
         route("GET …/events", Viewer, "list_cluster_events", "What happened in a cluster, and why.")
             .events(),
+        route("GET …/certificates", Viewer, "list_certificates", "Certificates and CAs of a cluster's nodes and balancers.")
+            .answers::<CertificateHolders>(200),
         route("GET …/balancers", Viewer, "list_balancers", "The load balancers of a cluster.")
             .answers::<Balancers>(200),
         route("POST …/balancers", Operator, "add_balancer", "Adds a load balancer.")

@@ -16,10 +16,12 @@ impl Said {
             include_str!("../rest.rs"),
             include_str!("../rest/access.rs"),
             include_str!("../rest/answer.rs"),
+            include_str!("../rest/certificates.rs"),
             include_str!("../rest/moves.rs"),
             include_str!("../rest/node.rs"),
             include_str!("../rest/operator.rs"),
             include_str!("../rest/store.rs"),
+            include_str!("../certificate.rs"),
             include_str!("../grant.rs"),
             include_str!("../health.rs"),
         ] {

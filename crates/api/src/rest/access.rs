@@ -78,9 +78,17 @@ pub struct UserSpec {
     pub name: String,
     /// What it may do.
     pub role: UserRole,
-    /// For how long the token is good, seconds, 1 and up; for ever without.
+    /// For how long the token is good, or the certificate stands for the user, seconds, 1 and up;
+    /// for ever without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
+    /// Common name, or a host name, mail address or URI beside it, in the certificates by which it
+    /// is known in place of a token; unique.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Namespaces to whose clusters it is limited; empty: all, and what is of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
 }
 
 /// A user, without its token.
@@ -99,6 +107,16 @@ pub struct User {
     pub expires_at_ms: Option<u64>,
     /// It is refused now.
     pub expired: bool,
+    /// Name in the certificates by which it is known; none where it has a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Namespaces to which it is limited; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// When it was last seen, ms since 1970. After another controller has taken the lead an hour
+    /// may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_ms: Option<u64>,
 }
 
 /// `GET /users`.
@@ -113,8 +131,9 @@ pub struct Users {
 pub struct UserAdded {
     /// As it is stored.
     pub user: User,
-    /// Told this once: only its hash is kept.
-    pub token: String,
+    /// Told this once: only its hash is kept. None where it is known by certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 #[cfg(test)]

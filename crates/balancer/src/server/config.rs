@@ -267,6 +267,9 @@ impl Config {
 # Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
 # client_ca_file = \"/etc/holdfast/ca.pem\"
 
+# Whether a client may show none; one that is shown must be of these CAs all the same.
+# client_optional = false
+
 # Certificates of the CAs by which nodes are known, PEM, where `nodes` is set.
 # ca_file = \"/etc/holdfast/ca.pem\"
 
@@ -470,7 +473,7 @@ mod tests {
         let is_toml = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
-        assert_eq!(lines.len(), 28, "{lines:?}");
+        assert_eq!(lines.len(), 29, "{lines:?}");
         let lines: Vec<&str> =
             lines.into_iter().filter(|line| !line.starts_with("token_file")).collect();
         let shown = Config {
@@ -481,6 +484,7 @@ mod tests {
                 cert_file: Some("/etc/holdfast/balancer.pem".into()),
                 key_file: Some("/etc/holdfast/balancer.key".into()),
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
+                client_optional: false,
                 ca_file: Some("/etc/holdfast/ca.pem".into()),
                 nodes: false,
                 terminate: Some(Terminate {

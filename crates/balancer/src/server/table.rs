@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -117,6 +117,7 @@ impl Table {
             bind_source: self.bind_source.map(|ip| ip.to_string()),
             send_proxy: Some(self.shared.send_proxy),
             certificates: certificates(&self.shared.tls),
+            trust: trust(&self.shared.tls),
             frontends: self.frontends().iter().map(|frontend| frontend.state()).collect(),
         }
     }
@@ -299,6 +300,15 @@ impl Table {
 fn certificates(tls: &Tls) -> Vec<Certificate> {
     let all = tls.ends().into_iter();
     all.map(|(option, ends_s)| Certificate { option: option.to_owned(), ends_s }).collect()
+}
+
+fn trust(tls: &Tls) -> Vec<Trust> {
+    let told = |web::trust::Trust { option, accepts, issued_by }| Trust {
+        option: String::from(option),
+        accepts,
+        issued_by,
+    };
+    tls.trust().into_iter().map(told).collect()
 }
 
 /// Switches a frontend; one that begins to hold does so for a bounded time, whatever becomes of the controller.

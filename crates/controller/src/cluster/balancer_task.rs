@@ -101,6 +101,7 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applie
     let dials = std::mem::take(&mut answer.dials).into_iter().collect();
     let (source, sends_header) = (answer.source.take(), answer.sends_header);
     let certificates = std::mem::take(&mut answer.certificates);
+    let trust = std::mem::take(&mut answer.trust);
     let now = cluster.shared.now();
     let (in_force, error) = driver::in_force(answer, desired.version, now);
     // Not every kind of balancer can hold: those are closed then, which is as far as they go.
@@ -119,7 +120,7 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applie
         seen.reaches(reach, now);
         (seen.faults, seen.dials) = (faults, dials);
         (seen.source, seen.sends_header) = (source, sends_header);
-        seen.certificates = certificates;
+        (seen.certificates, seen.trust) = (certificates, trust);
         seen.error = error;
         is_news = planner::is_news_of_balancer(&before, seen);
     }

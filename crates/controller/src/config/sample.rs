@@ -16,6 +16,8 @@ impl Config {
             log_level,
             store: _,
             data,
+            store_key_file: _,
+            store_keys: _,
             etcd_endpoints,
             etcd_prefix,
             etcd_user: _,
@@ -82,6 +84,11 @@ impl Config {
 # A relative path counts from where the process is started.
 # data = {data:?}
 
+# File of the keys by which secrets are sealed in the store (passwords of nodes, tokens of balancers), one a line, of mode
+# 0600: the first seals, all of them open. `holdfast ctl store key FILE` makes it. Controllers that share a store have the
+# same. Default: none, and secrets lie there in clear.
+# store_key_file = \"/etc/holdfast/store.key\"
+
 # Pause between two heartbeats to a node, ms, 10 to 60000.
 # heartbeat_ms = {heartbeat_ms}
 
@@ -108,8 +115,12 @@ impl Config {
 # Its key, PEM, not encrypted.
 # key_file = \"/etc/holdfast/controller.key\"
 
-# Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
+# Certificates of the CAs of which clients must show one, PEM: beside a token, or in place of one (`ctl user add NAME
+# --certificate …`). Default: none is asked for.
 # client_ca_file = \"/etc/holdfast/ca.pem\"
+
+# Whether a client may show none; one that is shown must be of these CAs all the same.
+# client_optional = false
 
 # Certificates of the CAs by which balancers, etcd and other controllers are known where they are `https://`, and
 # nodes with `nodes`, PEM. Default: none is known.

@@ -46,6 +46,8 @@ pub(crate) struct Lead {
     other_hears_at: Mutex<Option<Time>>,
     /// Since when the store has not told who leads, and why it did not the first time.
     fault: Mutex<Option<(Time, String)>>,
+    /// Why it must not lead, whoever else does.
+    kept_out: Mutex<Option<String>>,
 }
 
 /// It is trouble if the store does not tell who leads for so long, ms.
@@ -55,7 +57,22 @@ impl Lead {
     pub(crate) fn new(etcd: Arc<Etcd>, here: (Arc<Live>, SocketAddr), min_term: u64) -> Self {
         let known = Mutex::new(Known::default());
         let (other_hears_at, fault) = (Mutex::default(), Mutex::default());
-        Self { etcd, here, min_term, known, other_hears_at, fault }
+        let kept_out = Mutex::default();
+        Self { etcd, here, min_term, known, other_hears_at, fault, kept_out }
+    }
+
+    /// Notes why this process must not lead, as a look has just shown it; whether there is
+    /// something.
+    pub(super) fn is_kept_out(&self, why: Option<String>) -> bool {
+        let mut known = self.kept_out.lock();
+        if *known != why {
+            match &why {
+                Some(why) => tracing::error!(why, "this controller must not lead"),
+                None => tracing::info!("this controller may lead again"),
+            }
+            known.clone_from(&why);
+        }
+        why.is_some()
     }
 
     /// The store has told who leads, or has not at `now`; whether that is the first time in a row.
@@ -71,8 +88,11 @@ impl Lead {
         is_first
     }
 
-    /// Why this process does not know who leads, if it has not known for a while.
+    /// Why this process must not lead, or does not know who does, if it has not known for a while.
     pub(crate) fn trouble(&self, now: Time) -> Option<String> {
+        if let Some(why) = &*self.kept_out.lock() {
+            return Some(format!("this controller never leads: {why}"));
+        }
         let fault = self.fault.lock();
         let (since, why) = fault.as_ref()?;
         let silent_ms = now.millis_since(*since);

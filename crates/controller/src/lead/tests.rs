@@ -123,3 +123,33 @@ async fn a_cluster_whose_record_cannot_be_read_is_not_led_by_an_older_one() {
     assert!(!stage.registry.has_unread());
     stage.registry.stop();
 }
+
+/// What it cannot open it could not lead by, so it goes before nobody, whatever it hears.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_cannot_open_a_record_is_kept_out_until_it_can() {
+    let stage = stage().await;
+    let lead = stage.registry.shared.lead.as_ref().expect("one of several");
+    let name = ("n".to_owned(), "c".to_owned());
+    let unread = |locked: bool| Look {
+        unread: vec![(name.clone(), "sealed with key ab".to_owned())],
+        locked: locked.then(|| name.clone()).into_iter().collect(),
+        names: BTreeSet::from([name.clone()]),
+        ..Look::default()
+    };
+    stage.registry.follow(unread(false));
+    assert!(!lead.is_kept_out(stage.registry.locked()), "a later version is no lock");
+    stage.registry.follow(unread(true));
+    assert!(lead.is_kept_out(stage.registry.locked()));
+    let trouble = stage.registry.trouble().expect("trouble");
+    assert!(trouble.contains("never leads: sealed with key ab"), "{trouble}");
+    // Nothing new of it: it stays so.
+    let names = BTreeSet::from([name.clone()]);
+    stage.registry.follow(Look { names, ..Look::default() });
+    assert!(lead.is_kept_out(stage.registry.locked()));
+    stage.shows(record(8, "one"));
+    assert!(!lead.is_kept_out(stage.registry.locked()));
+    stage.registry.follow(unread(true));
+    stage.registry.follow(Look::default());
+    assert!(!lead.is_kept_out(stage.registry.locked()), "it is gone");
+    stage.registry.stop();
+}

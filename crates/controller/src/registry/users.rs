@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::rest::Actor;
 
 use super::{READ_RETRY, Registry};
-use crate::access::{User, Verdict, is_one};
+use crate::access::{Asks, User, Verdict, is_one};
 use crate::cluster::UpdateError;
 use crate::events::{Event, now_ms};
 use crate::store::{Outcome, Store};
@@ -19,6 +19,8 @@ use crate::store::{Outcome, Store};
 const PACE: Duration = Duration::from_secs(1);
 /// Between two reads because of tokens that nobody has, ms: strangers must not keep the store busy.
 const PAUSE_MS: u64 = 100;
+/// How often it is looked whether somebody was seen whose note is old.
+const NOTE_PACE: Duration = Duration::from_secs(60);
 
 impl Registry {
     /// Adds a user, whether or not somebody still waits for it.
@@ -100,13 +102,37 @@ impl Registry {
         }
     }
 
-    /// What a token is worth now. One that nobody has, as far as this process knows, may be a
+    /// Writes down, now and then, when users were seen, as long as this process leads.
+    pub(super) async fn note_users(&self) {
+        loop {
+            tokio::time::sleep(NOTE_PACE).await;
+            let seen = self.shared.users.unwritten();
+            if seen.is_empty() || !self.shared.leads() {
+                continue;
+            }
+            let noted = self.store(|store| async move { store.saw_users(seen).await.done() }).await;
+            // What was written is known by what is read.
+            let known = match noted {
+                Ok(()) => self.read_users().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = known {
+                tracing::debug!(%error, "note that users were seen");
+            }
+        }
+    }
+
+    /// What somebody asks by is worth now. What nobody has, as far as this process knows, may be a
     /// moment old.
-    pub(crate) async fn judge(&self, token: &[u8], from: &str) -> Verdict {
+    pub(crate) async fn judge(&self, asks: Asks<'_>, from: &str) -> Verdict {
         let shared = &self.shared;
-        let verdict = shared.users.judge(token, from, now_ms());
+        let verdict = shared.users.judge(asks, from, now_ms());
         let is_known = !matches!(verdict, Verdict::Unknown | Verdict::NotRead);
-        if is_known || shared.lead.is_none() || !is_one(token) {
+        let may_be_new = match asks {
+            Asks::Token(token) => is_one(token),
+            Asks::Certificate(_) | Asks::Vouched(_) => true,
+        };
+        if is_known || shared.lead.is_none() || !may_be_new {
             return verdict;
         }
         let arrived = shared.now();
@@ -116,9 +142,9 @@ impl Registry {
             tokio::time::sleep_until(shared.instant(asked.plus_millis(PAUSE_MS))).await;
             *asked = shared.now();
             if let Err(error) = self.read_users().await {
-                tracing::debug!(%error, "read the users because of a token that is not known");
+                tracing::debug!(%error, "read the users because of one that is not known");
             }
         }
-        shared.users.judge(token, from, now_ms())
+        shared.users.judge(asks, from, now_ms())
     }
 }

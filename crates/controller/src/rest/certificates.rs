@@ -1,10 +1,66 @@
-//! Certificates of nodes and balancers that run out: who has not noticed finds clients turned away.
+//! Certificates of nodes and balancers: which CAs they know each other by, for those who replace
+//! one, and those that run out, before clients are turned away.
 //!
-//! Looked at whenever a status is, by the wall clock, which plans do not have.
+//! Looked at whenever they are asked for, by the wall clock, which plans do not have.
 
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
+use api::rest::{CertificateHolder, CertificateHolders};
+use axum::extract::Path;
+use axum::response::Response;
 use planner::{Observed, Record};
 use web::certs;
+
+use super::error::{ApiError, ok};
+use super::{App, find};
+
+/// Of this process, whether or not it leads.
+pub(super) async fn own(registry: App) -> Response {
+    let shared = &registry.shared;
+    let name = shared.lead.as_ref().map_or_else(|| "this one".to_owned(), |lead| lead.address());
+    let of = |(option, ends_s): (&str, i64)| Certificate { option: option.to_owned(), ends_s };
+    let told = |trust: web::trust::Trust| {
+        let web::trust::Trust { option, accepts, issued_by } = trust;
+        Trust { option: option.to_owned(), accepts, issued_by }
+    };
+    ok(CertificateHolder {
+        kind: "controller".to_owned(),
+        name,
+        told: true,
+        certificates: shared.tls.ends().into_iter().map(of).collect(),
+        trust: shared.tls.trust().into_iter().map(told).collect(),
+    })
+}
+
+pub(super) async fn list(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let state = cluster.state.lock();
+    Ok(ok(CertificateHolders { holders: holders(&state.record, &state.observed) }))
+}
+
+fn holders(record: &Record, observed: &Observed) -> Vec<CertificateHolder> {
+    let nodes = record.nodes().map(|(_, node)| {
+        let seen = observed.node(&node.id).seen.as_ref();
+        let told = seen.is_some();
+        let of = seen.map(|seen| (seen.reply.certificates.clone(), seen.reply.trust.clone()));
+        let (certificates, trust) = of.unwrap_or_default();
+        let name = node.local.to_string();
+        CertificateHolder { kind: "node".to_owned(), name, told, certificates, trust }
+    });
+    // Others have no port that speaks TLS with a certificate of ours.
+    let builtin = |of: &&planner::Balancer| of.kind == planner::BalancerKind::Builtin;
+    let balancers = record.balancers.iter().filter(builtin).map(|balancer| {
+        let seen = observed.balancers.get(&balancer.name);
+        let told = seen.is_some_and(|seen| seen.in_force.is_some());
+        let of = seen.map(|seen| (seen.certificates.clone(), seen.trust.clone()));
+        let (certificates, trust) = of.unwrap_or_default();
+        let name = balancer.name.clone();
+        CertificateHolder { kind: "balancer".to_owned(), name, told, certificates, trust }
+    });
+    nodes.chain(balancers).collect()
+}
 
 /// An alarm for each that is good for less than 14 days at that Unix time. One that is silent has
 /// the certificates that it told of last.

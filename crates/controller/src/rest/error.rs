@@ -17,11 +17,13 @@ pub(super) struct ApiError {
     message: String,
     /// What is needed and what there is, where that is why.
     roles: Option<(UserRole, UserRole)>,
+    /// It is none of the namespaces to which the user is limited.
+    is_outside: bool,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), roles: None }
+        Self { status, message: message.into(), roles: None, is_outside: false }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -53,6 +55,16 @@ impl ApiError {
         Self { roles: Some((needs, by.role)), ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
+    /// The user is limited to other namespaces.
+    pub(super) fn outside(by: &Actor, namespaces: &[String]) -> Self {
+        let message = format!(
+            "user {} is limited to namespaces {}, and this is of another, or of all",
+            by.who,
+            namespaces.join(", ")
+        );
+        Self { is_outside: true, ..Self::new(StatusCode::FORBIDDEN, message) }
+    }
+
     /// A node that could not be asked.
     pub(super) fn node(address: &impl std::fmt::Display, error: &ClientError) -> Self {
         Self::bad(format!("node {address}: {error}"))
@@ -64,6 +76,10 @@ impl ApiError {
 pub(super) struct TooLow {
     pub(super) needs: UserRole,
 }
+
+/// Of a response: it refuses because of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outside;
 
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,6 +95,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(needs) = needs {
             response.extensions_mut().insert(TooLow { needs });
+        }
+        if self.is_outside {
+            response.extensions_mut().insert(Outside);
         }
         response
     }

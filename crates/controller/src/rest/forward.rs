@@ -1,21 +1,25 @@
 //! Requests to a controller that does not lead: passed on to the one that does, one hop (rule O10).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::rest::Actor;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
+use crate::config::Config;
 use crate::registry::Registry;
 
 /// Says that a request was passed on already.
 pub(super) const HOP: &str = "x-holdfast-passed-on";
 /// From which address it came to whoever passed it on.
 pub(super) const CLIENT: &str = "x-holdfast-client";
+/// The user for whose certificate whoever passed it on vouches, by the configured token.
+const VOUCHED: &str = "x-holdfast-vouched";
 /// Header of requests that means something to their handlers.
 const UNCHECKED: &str = "x-dont-check-cluster-mode";
 /// Largest body of a request, bytes, as the server has it for its own.
@@ -23,15 +27,33 @@ const BODY_MAX: usize = 2 << 20;
 /// Longest wait for the leader: switchovers and what is put back of an export take their time.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The leader's answer.
-pub(super) async fn pass_on(registry: &Registry, by: &Actor, request: Request) -> Response {
+/// The user for whose certificate another controller vouches. Whether it may is for the token
+/// beside.
+pub(super) fn vouched(headers: &HeaderMap) -> Option<String> {
+    let is_passed_on = headers.contains_key(HOP);
+    let name = headers.get(VOUCHED).filter(|_| is_passed_on)?;
+    // What is no name is no user's, and not the token's either.
+    Some(name.to_str().unwrap_or_default().to_owned())
+}
+
+/// The leader's answer. With a configuration this process vouches for a certificate that it was
+/// shown.
+pub(super) async fn pass_on(
+    registry: &Registry,
+    by: (&Actor, Option<Arc<Config>>),
+    request: Request,
+) -> Response {
     match exchange(registry, by, request).await {
         Ok(response) => response,
         Err(why) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
 }
 
-async fn exchange(registry: &Registry, by: &Actor, request: Request) -> Result<Response, String> {
+async fn exchange(
+    registry: &Registry,
+    (by, vouches): (&Actor, Option<Arc<Config>>),
+    request: Request,
+) -> Result<Response, String> {
     let (head, body) = request.into_parts();
     if head.headers.contains_key(HOP) {
         return Err(
@@ -50,8 +72,19 @@ async fn exchange(registry: &Registry, by: &Actor, request: Request) -> Result<R
         .header(HOP, "1")
         .header(CLIENT, &by.from)
         .body(body);
+    let vouched = vouches.is_some();
+    if let Some(config) = vouches {
+        let token = config.token.as_deref().filter(|_| leader.starts_with("https://"));
+        // A token of an admin goes nowhere in clear.
+        let token = token.ok_or_else(|| {
+            format!("this controller does not lead, and the one that does, {leader}, is not `https://`: ask that one")
+        })?;
+        passed = passed.bearer_auth(token).header(VOUCHED, &by.who);
+    }
     for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), UNCHECKED] {
-        if let Some(value) = head.headers.get(name) {
+        // There is one of them, and it is this process's then.
+        let is_taken = vouched && name == AUTHORIZATION.as_str();
+        if let Some(value) = head.headers.get(name).filter(|_| !is_taken) {
             passed = passed.header(name, value);
         }
     }

@@ -7,10 +7,15 @@ use axum::extract::Path;
 use axum::response::Response;
 
 use super::error::{ApiError, created, gone, ok};
+use super::table::Within;
 use super::{App, body};
 
-pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
-    let namespaces = registry.store(|store| async move { store.namespaces().await }).await?;
+pub(super) async fn list(
+    registry: App,
+    Extension(within): Extension<Within>,
+) -> Result<Response, ApiError> {
+    let mut namespaces = registry.store(|store| async move { store.namespaces().await }).await?;
+    namespaces.retain(|name| within.shows(name));
     Ok(ok(Namespaces { namespaces }))
 }
 

@@ -1,6 +1,7 @@
 //! What can be asked, and the role it needs: a route is a row, and a row has a role.
 //!
-//! Nothing else makes routes of the interface, so none is left open by being forgotten.
+//! Nothing else makes routes of the interface, so none is left open by being forgotten. A user that
+//! is limited to namespaces asks for what has one of them in its path, and for little else.
 
 use std::sync::Arc;
 
@@ -57,14 +58,51 @@ pub(super) fn router(rows: Vec<Row>) -> Router<Arc<Registry>> {
 }
 
 async fn allowed(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let Some(by) = request.extensions().get::<Actor>() else {
+    let (by, within) = (request.extensions().get::<Actor>(), request.extensions().get::<Within>());
+    let Some((by, within)) = by.zip(within) else {
         return ApiError::failed(format!("{}: nobody has looked who asks", gate.route))
             .into_response();
     };
-    match must_be(by, gate.needs) {
+    let may = must_be(by, gate.needs).and_then(|()| {
+        let is_inside = within.has(&gate.route, request.uri().path());
+        if is_inside { Ok(()) } else { Err(ApiError::outside(by, &within.0)) }
+    });
+    match may {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
+}
+
+/// The namespaces to which whoever asks is limited; none: all, and what is of no namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Within(pub(super) Arc<[String]>);
+
+/// What is of no namespace and shows nothing of others.
+const OF_NONE: [&str; 2] = ["GET /api/v1/namespaces", "GET /api/v1/openapi.json"];
+
+impl Within {
+    /// Whether a request of this row is within them.
+    fn has(&self, route: &str, path: &str) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        match namespace(route, path) {
+            // One that is spelled with escapes is none of them.
+            Some(name) => self.0.iter().any(|own| own == name),
+            None => OF_NONE.contains(&route),
+        }
+    }
+
+    /// Whether this namespace may be shown.
+    pub(super) fn shows(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|own| own == name)
+    }
+}
+
+/// What stands in a path in the place of `{ns}`.
+fn namespace<'p>(route: &str, path: &'p str) -> Option<&'p str> {
+    let at = route.split('/').position(|part| part == "{ns}")?;
+    path.split('/').nth(at)
 }
 
 /// For what of a request needs more than its route.
@@ -118,13 +156,14 @@ mod tests {
         assert_eq!(told, there, "see crates/api/src/openapi/routes.rs");
     }
 
-    const ADMIN: [&str; 15] = [
+    const ADMIN: [&str; 16] = [
         "POST /namespaces",
         "DELETE /namespaces/{ns}",
         "GET /users",
         "POST /users",
         "DELETE /users/{name}",
         "GET /store/export",
+        "POST /store/reseal",
         "POST /namespaces/{ns}/clusters",
         "DELETE …",
         "POST …/import",
@@ -153,6 +192,31 @@ mod tests {
         "DELETE …/shards/{i}/nodes/{id}",
         "PATCH …/shards/{i}/nodes/{id}",
     ];
+
+    /// Of each row: with a namespace in its path it is asked for there alone, and without one it is
+    /// not asked for, or has been looked at.
+    #[test]
+    fn a_user_that_is_limited_asks_for_nothing_outside() {
+        let within = Within(vec!["a".to_owned(), "b".to_owned()].into());
+        let everywhere = Within(Vec::new().into());
+        let mut inside = 0;
+        for row in super::super::rows() {
+            let route = format!("{} {}", row.method, row.path);
+            let path = |name: &str| row.path.replace("{ns}", name).replace("{c}", "a");
+            assert!(everywhere.has(&route, &path("x")));
+            let is_of_one = row.path.contains("{ns}");
+            inside += usize::from(is_of_one);
+            for name in ["a", "b"] {
+                let may = is_of_one || OF_NONE.contains(&route.as_str());
+                assert_eq!(within.has(&route, &path(name)), may, "{route}");
+            }
+            for name in ["x", "", "ab", "A", "%61", "a%2Fb", "..", "x/a"] {
+                assert!(!is_of_one || !within.has(&route, &path(name)), "{route}: {name}");
+            }
+        }
+        assert!(inside > 30, "{inside}");
+        assert!(within.shows("a") && !within.shows("x") && everywhere.shows("x"));
+    }
 
     #[test]
     fn a_role_that_is_too_low_is_told_both_roles() {

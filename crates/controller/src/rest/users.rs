@@ -1,4 +1,4 @@
-//! `/users`: who may ask, by tokens of their own.
+//! `/users`: who may ask, by tokens or certificates of their own.
 
 use api::rest::{self, Actor, UserAdded, UserSpec, Users};
 use axum::Extension;
@@ -15,11 +15,58 @@ use crate::store::StoreError;
 
 /// Each request is compared with every one of them.
 const USERS_MAX: usize = 1_000;
+/// Namespaces to which a user may be limited.
+const NAMESPACES_MAX: usize = 100;
+/// Longest name in a certificate.
+const CERTIFICATE_MAX: usize = 255;
 
 pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
     let users = stored(&registry).await?;
-    let now_ms = now_ms();
-    Ok(ok(Users { users: users.into_iter().map(|user| shown(user, now_ms)).collect() }))
+    let (now_ms, known) = (now_ms(), &registry.shared.users);
+    let told = |user: User| {
+        // This process may have seen it since that was written down.
+        let last_used_ms = user.last_used_ms.max(known.used(&user.name));
+        shown(User { last_used_ms, ..user }, now_ms)
+    };
+    Ok(ok(Users { users: users.into_iter().map(told).collect() }))
+}
+
+/// What a request says of namespaces and a certificate.
+fn check(spec: &UserSpec) -> Result<(), ApiError> {
+    for namespace in &spec.namespaces {
+        namespaces::check_name("namespace", namespace)?;
+    }
+    if spec.namespaces.len() > NAMESPACES_MAX {
+        return Err(ApiError::bad(format!("namespaces: {NAMESPACES_MAX} at most")));
+    }
+    let Some(certificate) = &spec.certificate else { return Ok(()) };
+    let is_plain = !certificate.trim().is_empty()
+        && certificate.trim() == certificate
+        && certificate.len() <= CERTIFICATE_MAX
+        && !certificate.chars().any(char::is_control);
+    match is_plain {
+        true => Ok(()),
+        false => Err(ApiError::bad(
+            "certificate must be a name in a certificate: 1 to 255 characters, no blanks at its ends",
+        )),
+    }
+}
+
+/// Whether certificates of that name could be shown here, and stand for nobody yet.
+fn is_free(registry: &App, users: &[User], certificate: &str) -> Result<(), ApiError> {
+    if !registry.shared.tls.asks_clients() {
+        return Err(ApiError::conflict(
+            "this controller asks nobody for a certificate: set `tls.client_ca_file` in its configuration first, with \
+             `tls.client_optional` where others go on to use tokens, and reload it (SIGHUP)",
+        ));
+    }
+    match users.iter().find(|user| user.certificate.as_deref() == Some(certificate)) {
+        Some(user) => Err(ApiError::conflict(format!(
+            "certificates of {certificate} stand for user {} already: `ctl user remove {}` first",
+            user.name, user.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn add(
@@ -36,6 +83,7 @@ pub(super) async fn add(
             spec.name
         )));
     }
+    check(&spec)?;
     if by.who == OPEN {
         return Err(ApiError::conflict(
             "users mean nothing while anybody who reaches this port is an admin: set `token_file` or `token` in the \
@@ -49,15 +97,21 @@ pub(super) async fn add(
             users.len()
         )));
     }
+    if let Some(certificate) = &spec.certificate {
+        is_free(&registry, &users, certificate)?;
+    }
     let now_ms = now_ms();
-    let token = access::mint();
+    let token = spec.certificate.is_none().then(access::mint);
     let user = User {
         name: spec.name.clone(),
         role: spec.role,
-        hash: access::hash(token.as_bytes()),
+        namespaces: spec.namespaces,
+        hash: token.as_ref().map(|token| access::hash(token.as_bytes())).unwrap_or_default(),
+        certificate: spec.certificate,
         created_at_ms: now_ms,
         created_by: by.who.clone(),
         expires_at_ms: spec.expires_in_s.map(|seconds| end(now_ms, seconds)).transpose()?,
+        last_used_ms: None,
     };
     registry.add_user(user.clone(), &by).await.map_err(|error| of_user(&spec.name, error))?;
     Ok(created(UserAdded { user: shown(user, now_ms), token }))
@@ -110,13 +164,45 @@ fn of_user(name: &str, error: UpdateError) -> ApiError {
 
 fn shown(user: User, now_ms: u64) -> rest::User {
     let expired = user.is_expired(now_ms);
-    let User { name, role, hash: _, created_at_ms, created_by, expires_at_ms } = user;
-    rest::User { name, role, created_at_ms, created_by, expires_at_ms, expired }
+    let User { name, role, namespaces, hash: _, certificate, created_at_ms, created_by, .. } = user;
+    let (expires_at_ms, last_used_ms) = (user.expires_at_ms, user.last_used_ms);
+    rest::User {
+        name,
+        role,
+        created_at_ms,
+        created_by,
+        expires_at_ms,
+        expired,
+        certificate,
+        namespaces,
+        last_used_ms,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_and_a_certificate_have_names() {
+        let spec = |namespaces: &[&str], certificate: Option<&str>| UserSpec {
+            name: "duty".to_owned(),
+            role: rest::UserRole::Viewer,
+            expires_in_s: None,
+            certificate: certificate.map(str::to_owned),
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert!(check(&spec(&["a", "b"], Some("spiffe://site/duty officer"))).is_ok());
+        assert!(check(&spec(&[], None)).is_ok());
+        let many = vec!["a"; NAMESPACES_MAX + 1];
+        for wrong in [&["a/b"][..], &[""], &[".."], &many] {
+            assert!(check(&spec(wrong, None)).is_err(), "{wrong:?}");
+        }
+        let long = "x".repeat(CERTIFICATE_MAX + 1);
+        for wrong in ["", " ", " duty", "duty\n", &long] {
+            assert!(check(&spec(&[], Some(wrong))).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_token_lasts_for_some_time_or_is_not_made() {

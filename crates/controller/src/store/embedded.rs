@@ -10,9 +10,10 @@ use planner::Record;
 
 use super::file::File;
 use super::together::Together;
-use super::{About, Change, Export, Outcome, Records, Store, StoreError, Wanted, Work};
+use super::{About, Change, Export, Held, Outcome, Records, Store, StoreError, Wanted, Work};
 use crate::access::User;
 use crate::events::Event;
+use crate::seal::Keys;
 
 /// For how long nothing may have been written before the file is tried.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -30,7 +31,15 @@ impl Embedded {
     /// # Errors
     /// As [`File::open`].
     pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
-        let file = Arc::new(File::open(path, min_term)?);
+        Self::open_with(path, min_term, Arc::default())
+    }
+
+    /// The same with keys for its secrets.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`], and where a secret does not open with them: nothing was changed then.
+    pub fn open_with(path: &Path, min_term: u64, keys: Arc<Keys>) -> Result<Self, StoreError> {
+        let file = Arc::new(File::open(path, min_term, keys)?);
         Ok(Self { file, swaps: Arc::default() })
     }
 
@@ -110,6 +119,10 @@ impl Store for Embedded {
         Box::pin(self.write("add a user", move |file| file.add_user(&user, &event)))
     }
 
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome> {
+        Box::pin(self.write("note that users were seen", move |file| file.saw_users(&seen)))
+    }
+
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
         Box::pin(self.write("remove a user", move |file| file.remove_user(&name, &event)))
     }
@@ -172,6 +185,14 @@ impl Store for Embedded {
 
     fn bytes(&self) -> Work<'_, Option<u64>> {
         Box::pin(async { self.file.bytes() })
+    }
+
+    fn keys(&self) -> &Keys {
+        self.file.keys()
+    }
+
+    fn held(&self) -> Work<'_, Result<Vec<Held>, StoreError>> {
+        Box::pin(self.read("look at secrets", File::held))
     }
 
     fn export(&self) -> Work<'_, Result<Export, StoreError>> {

@@ -5,15 +5,18 @@
 //! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
 //!
 //! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C`
-//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
+//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look
+//! at every cluster), `sealing` (the id of the key that the leader seals with), `events/N` and
 //! `history/N`.
 
 mod claim;
 mod client;
+mod clusters;
 mod journal;
 mod measured;
 mod name;
 mod named;
+mod sealing;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
@@ -35,16 +38,18 @@ use web::tls::Tls;
 use self::claim::Claims;
 pub use self::claim::{Leader, Look};
 use self::client::Client;
+use self::clusters::{key_of, records, show};
 use self::journal::Journal;
 use self::name::Name;
-use self::used::Used;
 pub(super) use self::whole::Idle;
-use self::wire::{Answer, Compare, Found, Range, Write};
+use self::wire::{Answer, Compare, Range, Write};
 use super::{
-    About, Change, Export, Identity, Outcome, Records, Store, StoreError, Wanted, Work, failed,
+    About, Change, Export, Held, Identity, Outcome, Records, Store, StoreError, Wanted, Work,
+    failed, sealed,
 };
 use crate::access::User;
 use crate::events::Event;
+use crate::seal::Keys;
 
 /// How to reach an etcd.
 #[derive(Debug, Clone)]
@@ -59,6 +64,8 @@ pub struct Place {
     pub limit: Duration,
     /// By what members behind `https://` are known, and what is shown to them.
     pub tls: Arc<Tls>,
+    /// What secrets are sealed with there.
+    pub keys: Arc<Keys>,
 }
 
 impl Default for Place {
@@ -69,6 +76,7 @@ impl Default for Place {
             user: None,
             limit: Duration::from_millis(250),
             tls: Arc::default(),
+            keys: Arc::default(),
         }
     }
 }
@@ -95,6 +103,9 @@ pub struct Etcd {
     /// The key `store` as this process began with it.
     name_text: String,
     claims: Mutex<Claims>,
+    keys: Arc<Keys>,
+    /// The key `sealing`, as it was read last.
+    sealing: Mutex<Option<String>>,
     journal: tokio::sync::Mutex<Option<Journal>>,
 }
 
@@ -108,14 +119,18 @@ impl Etcd {
     /// Reaches an etcd, and gives the store a name if it has none.
     ///
     /// # Errors
-    /// Nobody answers, or what answers cannot be used.
+    /// Nobody answers, what answers cannot be used, or its leader seals with a key that is not
+    /// here.
     pub async fn open(place: Place) -> Result<Self, StoreError> {
-        let (prefix, text) = (place.prefix.clone(), place.text());
+        let (prefix, text, keys) = (place.prefix.clone(), place.text(), Arc::clone(&place.keys));
         let client = Client::new(place)?;
         client.check_version().await?;
         let key = format!("{prefix}store");
         let fresh = encode(&Name::of(Identity::fresh(), None))?;
-        let read = client.read("read the store's name", &[Range::Key(key.clone())]).await?;
+        let ranges = [Range::Key(key.clone()), Range::Key(format!("{prefix}{}", sealing::KEY))];
+        let read = client.read("read the store's name", &ranges).await?;
+        let sealing = read.found(1).value().map(str::to_owned);
+        sealing::check(sealing.as_deref(), &keys, &text)?;
         let name_text = match read.found(0).value() {
             Some(text) => text.to_owned(),
             None => {
@@ -140,6 +155,8 @@ impl Etcd {
             takes: name.instead_of,
             name_text,
             claims: Mutex::new(Claims::default()),
+            keys,
+            sealing: Mutex::new(sealing),
             journal: tokio::sync::Mutex::new(None),
         })
     }
@@ -158,6 +175,8 @@ impl Etcd {
             takes: self.takes.clone(),
             name_text: self.name_text.clone(),
             claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
+            keys: Arc::clone(&self.keys),
+            sealing: Mutex::new(self.sealing.lock().clone()),
             journal: tokio::sync::Mutex::new(self.journal.try_lock().ok().and_then(|known| *known)),
         })
     }
@@ -212,115 +231,6 @@ impl Etcd {
         }
     }
 
-    /// The addresses in use, and what shows whether they are still so.
-    async fn used(&self) -> Result<(Used, Compare), StoreError> {
-        let key = self.key("used");
-        let read =
-            self.client.read("read the addresses in use", &[Range::Key(key.clone())]).await?;
-        match read.found(0).value() {
-            None => Ok((Used::default(), Compare::Absent(key))),
-            Some(text) => {
-                let used = Used::parse(text).map_err(failed("read the addresses in use"))?;
-                // Its value has a tag, as a record: it is never the same twice.
-                Ok((used, Compare::Is(key, text.to_owned())))
-            }
-        }
-    }
-
-    async fn put(&self, old: Option<&Record>, record: &Record, events: &[Event]) -> Outcome {
-        let (doc, tag) = (key_of("clusters", record), key_of("tags", record));
-        let (doc, tag) = (self.key(&doc), self.key(&tag));
-        let (namespace, compare) = match old {
-            Some(old) => (None, Compare::Is(tag.clone(), show(old.tag))),
-            None => {
-                let key = self.key(&format!("namespaces/{}", record.namespace));
-                (Some(Compare::Present(key)), Compare::Absent(tag.clone()))
-            }
-        };
-        for _ in 0..AGAIN {
-            let mut writes = match self.logged(events).await {
-                Ok(writes) => writes,
-                Err(error) => return Outcome::NotDone(error),
-            };
-            let text = match encode(record) {
-                Ok(text) => text,
-                Err(error) => return Outcome::NotDone(error),
-            };
-            writes.push(Write::Put(doc.clone(), text));
-            writes.push(Write::Put(tag.clone(), show(record.tag)));
-            let mut compares = vec![compare.clone()];
-            compares.extend(namespace.clone());
-            if old.is_none_or(|old| used::addresses(old) != used::addresses(record)) {
-                match self.reserve(record).await {
-                    Ok((write, as_before)) => {
-                        writes.push(write);
-                        compares.push(as_before);
-                    }
-                    Err(error) => return Outcome::NotDone(error),
-                }
-            }
-            let found = match self.change("change a cluster", compares, writes).await {
-                Outcome::Done(Changed::Made) => return Outcome::Done(()),
-                Outcome::Done(Changed::Found(answer)) => answer,
-                Outcome::NotDone(error) => return Outcome::NotDone(error),
-                Outcome::Unknown(error) => return Outcome::Unknown(error),
-            };
-            let is_as_before = match old {
-                Some(old) => found.found(1).value() == Some(&show(old.tag)),
-                None => found.found(1).value().is_none(),
-            };
-            if !is_as_before {
-                let is_there = found.found(1).value().is_some();
-                return Outcome::NotDone(match (old.is_some(), is_there) {
-                    (true, false) => StoreError::NotFound,
-                    (true, true) => StoreError::Conflict,
-                    (false, _) => StoreError::Exists,
-                });
-            }
-            if namespace.is_some() && found.found(2).value().is_none() {
-                return Outcome::NotDone(StoreError::NotFound);
-            }
-            // The addresses in use have changed meanwhile.
-        }
-        Outcome::NotDone(StoreError::Conflict)
-    }
-
-    async fn reserve(&self, record: &Record) -> Result<(Write, Compare), StoreError> {
-        let (mut used, as_before) = self.used().await?;
-        used.take(record)?;
-        Ok((Write::Put(self.key("used"), used.text()?), as_before))
-    }
-
-    async fn forget(&self, namespace: String, name: String, event: Event) -> Outcome {
-        let doc = self.key(&format!("clusters/{namespace}/{name}"));
-        let tag = self.key(&format!("tags/{namespace}/{name}"));
-        for _ in 0..AGAIN {
-            let prepared = async {
-                let mut writes = self.logged(std::slice::from_ref(&event)).await?;
-                let (mut used, as_before) = self.used().await?;
-                used.release(&format!("{namespace}/{name}"));
-                writes.push(Write::Put(self.key("used"), used.text()?));
-                writes.extend([Write::Remove(doc.clone()), Write::Remove(tag.clone())]);
-                Ok((writes, as_before))
-            };
-            let (writes, as_before) = match prepared.await {
-                Ok(prepared) => prepared,
-                Err(error) => return Outcome::NotDone(error),
-            };
-            let compares = vec![Compare::Present(tag.clone()), as_before];
-            match self.change("delete a cluster", compares, writes).await {
-                Outcome::Done(Changed::Made) => return Outcome::Done(()),
-                Outcome::Done(Changed::Found(answer)) if answer.found(1).value().is_none() => {
-                    return Outcome::NotDone(StoreError::NotFound);
-                }
-                Outcome::Done(Changed::Found(_)) => {}
-                Outcome::NotDone(error) => return Outcome::NotDone(error),
-                Outcome::Unknown(error) => return Outcome::Unknown(error),
-            }
-        }
-        Outcome::NotDone(StoreError::Conflict)
-    }
-
     async fn append_all(&self, events: Vec<Event>) -> Outcome {
         for some in events.chunks(journal::AT_ONCE) {
             let writes = match self.logged(some).await {
@@ -358,7 +268,7 @@ impl Records for Etcd {
         Box::pin(async move {
             let key = self.key(&format!("clusters/{namespace}/{name}"));
             let read = self.client.read("read a cluster", &[Range::Key(key)]).await?;
-            Ok(records(&read.found(0))?.pop())
+            Ok(records(&read.found(0), &self.keys)?.pop())
         })
     }
 
@@ -395,6 +305,10 @@ impl Store for Etcd {
         Box::pin(async move { self.put_user(&user, &event).await })
     }
 
+    fn saw_users(&self, seen: Vec<(String, u64)>) -> Work<'_, Outcome> {
+        Box::pin(async move { self.note_users(&seen).await })
+    }
+
     fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
         Box::pin(async move { self.drop_user(&name, &event).await })
     }
@@ -402,7 +316,7 @@ impl Store for Etcd {
     fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let all = [Range::All(self.key("clusters/"))];
-            records(&self.client.read("read clusters", &all).await?.found(0))
+            records(&self.client.read("read clusters", &all).await?.found(0), &self.keys)
         })
     }
 
@@ -458,31 +372,28 @@ impl Store for Etcd {
         Box::pin(self.client.bytes())
     }
 
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn held(&self) -> Work<'_, Result<Vec<Held>, StoreError>> {
+        Box::pin(async move {
+            let all = [Range::All(self.key("clusters/"))];
+            let read = self.client.read("look at secrets", &all).await?.found(0);
+            read.pairs.iter().map(|pair| sealed::held(pair.value.as_bytes())).collect()
+        })
+    }
+
     fn export(&self) -> Work<'_, Result<Export, StoreError>> {
         Box::pin(async move {
             let ranges = whole::ranges(&self.prefix);
             let what = "export the store";
             let read = self.client.read_within(EXPORT_LIMIT, what, &ranges).await?;
-            whole::export(&read, &self.prefix, self.place.clone())
+            whole::export(&read, &self.prefix, self.place.clone(), &self.keys)
         })
     }
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(failed("encode for the store"))
-}
-
-fn records(found: &Found) -> Result<Vec<Record>, StoreError> {
-    let read =
-        |pair: &wire::Pair| serde_json::from_str(&pair.value).map_err(failed("read a cluster"));
-    found.pairs.iter().map(read).collect()
-}
-
-fn key_of(what: &str, record: &Record) -> String {
-    format!("{what}/{}/{}", record.namespace, record.name)
-}
-
-/// A tag as its key has it.
-fn show(tag: u64) -> String {
-    format!("{tag:016x}")
 }

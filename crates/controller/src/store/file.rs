@@ -4,26 +4,31 @@
 //! revision, together with the event that says why. The file is locked: one process at a time.
 //! A change whose outcome is not known is told apart from one that was not made: [`Outcome`].
 
+mod clusters;
 mod engine;
 mod log;
 mod trial;
 mod users;
 mod whole;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::store::StoreId;
 use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
+use self::clusters::{all, each, put, records, swap};
 use self::engine::{Engine, Opener};
 pub(super) use self::trial::try_out;
 pub(super) use self::whole::Idle;
-use super::{About, Change, Export, Identity, Outcome, StoreError, failed, unused_elsewhere};
+use super::{
+    About, Change, Export, Held, Identity, Outcome, StoreError, failed, sealed, unused_elsewhere,
+};
 use crate::access::User;
 use crate::events::Event;
+use crate::seal::Keys;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces");
@@ -61,6 +66,9 @@ fn named(path: &Path, error: StoreError) -> StoreError {
         StoreError::Newer { found, .. } => StoreError::Newer { path, found },
         StoreError::GivenUp { mark, .. } => {
             StoreError::GivenUp { what: path.display().to_string(), mark }
+        }
+        StoreError::Locked { what, why } => {
+            StoreError::Locked { what: format!("{what} in {}", path.display()), why }
         }
         StoreError::Engine { what: "open", cause } => opening(path, cause),
         other => other,
@@ -117,6 +125,7 @@ pub(super) struct File {
     origin: Option<String>,
     /// The stores whose place it takes.
     takes: Vec<StoreId>,
+    keys: Arc<Keys>,
 }
 
 impl File {
@@ -124,12 +133,13 @@ impl File {
     /// every earlier one.
     ///
     /// # Errors
-    /// Another process has it, it was given up, it is no store, or the disk fails.
-    pub(super) fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
+    /// Another process has it, it was given up, it is no store, a secret in it does not open with
+    /// these keys, or the disk fails.
+    pub(super) fn open(path: &Path, min_term: u64, keys: Arc<Keys>) -> Result<Self, StoreError> {
         let opened = make(path).and_then(|()| {
             private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
             let file = path.to_owned();
-            Self::open_with(Box::new(move || Database::create(&file)), min_term)
+            Self::open_with(Box::new(move || Database::create(&file)), min_term, keys)
         });
         match opened {
             Ok(file) => Ok(Self { path: path.to_owned(), ..file }),
@@ -137,7 +147,7 @@ impl File {
         }
     }
 
-    fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
+    fn open_with(opener: Opener, min_term: u64, keys: Arc<Keys>) -> Result<Self, StoreError> {
         let file = Engine::new(opener).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
             other => engine("open")(other),
@@ -151,6 +161,7 @@ impl File {
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
             let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
             let identity = whole::begin(&mut meta, &mut texts)?;
+            whole::opens(tx, &mut texts, &keys)?;
             let home = texts.get("home").map_err(engine("read its home"))?;
             let home = home.map(|home| home.value().to_owned());
             let last =
@@ -164,7 +175,7 @@ impl File {
         let origin = file.read("read its origin", whole::origin)?;
         let takes = file.read("read whose place it takes", whole::takes)?;
         let path = PathBuf::new();
-        Ok(Self { engine: file, path, term, home, identity, origin, takes })
+        Ok(Self { engine: file, path, term, home, identity, origin, takes, keys })
     }
 
     /// The term of this process.
@@ -213,7 +224,23 @@ impl File {
     /// The file cannot be read.
     pub(super) fn export(&self) -> Result<Export, StoreError> {
         let from = self.path.display().to_string();
-        self.engine.read("export the store", |tx| whole::export(tx, from))
+        self.engine.read("export the store", |tx| whole::export(tx, from, &self.keys))
+    }
+
+    /// What secrets are sealed with.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// How the secrets of each cluster lie there.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn held(&self) -> Result<Vec<Held>, StoreError> {
+        self.engine.read("look at secrets", |tx| {
+            let table = tx.open_table(CLUSTERS).map_err(engine("read clusters"))?;
+            each(&table, sealed::held)
+        })
     }
 
     /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
@@ -297,6 +324,11 @@ impl File {
         })
     }
 
+    /// Notes when users were seen.
+    pub(super) fn saw_users(&self, seen: &[(String, u64)]) -> Outcome {
+        self.engine.write("note that users were seen", |tx| users::saw(tx, seen))
+    }
+
     /// Removes a user.
     pub(super) fn remove_user(&self, name: &str, event: &Event) -> Outcome {
         self.engine.write("remove a user", |tx| {
@@ -314,17 +346,14 @@ impl File {
         self.engine.read("read a cluster", |tx| {
             let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
             let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
-            let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
-                serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))
-            };
-            bytes.map(read).transpose()
+            bytes.map(|bytes| sealed::record(bytes.value(), &self.keys)).transpose()
         })
     }
 
     /// Every cluster of every namespace.
     pub(super) fn clusters(&self) -> Result<Vec<Record>, StoreError> {
         self.engine.read("read clusters", |tx| {
-            records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?)
+            records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?, &self.keys)
         })
     }
 
@@ -340,13 +369,13 @@ impl File {
                 return Err(StoreError::Exists);
             }
             unused_elsewhere(&all, record)?;
-            put(tx, record, std::slice::from_ref(event))
+            put(tx, record, std::slice::from_ref(event), &self.keys)
         })
     }
 
     /// Replaces a cluster, if the store still has what the change was made from.
     pub(super) fn swap(&self, change: &Change) -> Outcome {
-        self.engine.write("change a cluster", |tx| swap(tx, change))
+        self.engine.write("change a cluster", |tx| swap(tx, change, &self.keys))
     }
 
     /// [`File::swap`] of each, one after the other, and all in one transaction.
@@ -357,7 +386,7 @@ impl File {
         let mut refused = Vec::new();
         let written = self.engine.write("change clusters", |tx| {
             for change in changes {
-                refused.push(match swap(tx, change) {
+                refused.push(match swap(tx, change, &self.keys) {
                     Err(error @ StoreError::Engine { .. }) => return Err(error),
                     outcome => outcome.err(),
                 });
@@ -409,58 +438,6 @@ impl File {
     ) -> Result<Vec<Event>, StoreError> {
         self.engine.read("read events", |tx| log::newest(tx, limit, wanted))
     }
-}
-
-fn records(
-    table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
-) -> Result<Vec<Record>, StoreError> {
-    let mut records = Vec::new();
-    for row in table.iter().map_err(engine("read clusters"))? {
-        let (_, bytes) = row.map_err(engine("read clusters"))?;
-        records.push(serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))?);
-    }
-    Ok(records)
-}
-
-fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
-    records(&tx.open_table(CLUSTERS).map_err(engine("open clusters"))?)
-}
-
-/// Reads no other cluster's record but where addresses are new: a change of one must not cost more
-/// the more there are.
-fn swap(tx: &redb::WriteTransaction, change: &Change) -> Result<(), StoreError> {
-    let Change { was, record, .. } = change;
-    let old: Record = {
-        let table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-        let key = (record.namespace.as_str(), record.name.as_str());
-        let bytes =
-            table.get(key).map_err(engine("read a cluster"))?.ok_or(StoreError::NotFound)?;
-        serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))?
-    };
-    if old.tag != was.tag || old.revision != was.revision {
-        return Err(StoreError::Conflict);
-    }
-    if has_new_addresses(&old, record) {
-        unused_elsewhere(&all(tx)?, record)?;
-    }
-    put(tx, record, &change.events())
-}
-
-/// Of nodes or balancers; all others are this cluster's already.
-fn has_new_addresses(old: &Record, record: &Record) -> bool {
-    let nodes: BTreeSet<_> = old.nodes().map(|(_, node)| &node.local).collect();
-    let balancers: BTreeSet<_> = old.balancers.iter().map(|of| &of.endpoint).collect();
-    record.nodes().any(|(_, node)| !nodes.contains(&node.local))
-        || record.balancers.iter().any(|of| !balancers.contains(&of.endpoint))
-}
-
-fn put(tx: &redb::WriteTransaction, record: &Record, events: &[Event]) -> Result<(), StoreError> {
-    let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
-    let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-    table
-        .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
-        .map_err(engine("write a cluster"))?;
-    events.iter().try_for_each(|event| log::append(tx, event))
 }
 
 #[cfg(test)]

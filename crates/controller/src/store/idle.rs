@@ -4,16 +4,18 @@
 //! compares what [`Idle::found`] read last, and shuts out whoever leads by it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::whole::{Beginning, Export, Found, GivenUp};
 use super::{Place, StoreError, etcd, file};
 use crate::events::Event;
+use crate::seal::Keys;
 
 /// Where a store is, or is to be.
 #[derive(Debug, Clone)]
 pub enum At {
-    /// A file.
-    File(PathBuf),
+    /// A file, and what secrets are sealed with there.
+    File(PathBuf, Arc<Keys>),
     /// An etcd.
     Etcd(Place),
 }
@@ -28,7 +30,7 @@ pub struct Idle {
 
 #[derive(Debug)]
 enum Kind {
-    File(PathBuf, Option<file::Idle>),
+    File(PathBuf, Arc<Keys>, Option<file::Idle>),
     Etcd(Box<etcd::Idle>),
 }
 
@@ -39,9 +41,10 @@ impl Idle {
     /// A controller has the file, nobody answers, or what is there is no store or of a later format.
     pub async fn open(at: At) -> Result<Self, StoreError> {
         match at {
-            At::File(path) => {
-                let file = file::Idle::open(&path)?;
-                Ok(Self { place: path.display().to_string(), kind: Kind::File(path, file) })
+            At::File(path, keys) => {
+                let file = file::Idle::open(&path, &keys)?;
+                let place = path.display().to_string();
+                Ok(Self { place, kind: Kind::File(path, keys, file) })
             }
             At::Etcd(place) => {
                 let text = place.text();
@@ -62,8 +65,8 @@ impl Idle {
     /// It cannot be read.
     pub async fn found(&mut self) -> Result<Found, StoreError> {
         match &mut self.kind {
-            Kind::File(_, None) => Ok(Found::default()),
-            Kind::File(_, Some(file)) => file.found(),
+            Kind::File(_, _, None) => Ok(Found::default()),
+            Kind::File(_, _, Some(file)) => file.found(),
             Kind::Etcd(etcd) => etcd.found().await,
         }
     }
@@ -74,8 +77,8 @@ impl Idle {
     /// It cannot be read, or there is none.
     pub async fn export(&self) -> Result<Export, StoreError> {
         match &self.kind {
-            Kind::File(path, None) => Err(none(path)),
-            Kind::File(_, Some(file)) => file.export(self.place.clone()),
+            Kind::File(path, _, None) => Err(none(path)),
+            Kind::File(_, _, Some(file)) => file.export(self.place.clone()),
             Kind::Etcd(etcd) => etcd.export().await,
         }
     }
@@ -86,8 +89,8 @@ impl Idle {
     /// It is not done, or not known to be: look, and do it again.
     pub async fn give_up(&mut self, found: &Found, mark: &GivenUp) -> Result<(), StoreError> {
         match &mut self.kind {
-            Kind::File(path, None) => Err(none(path)),
-            Kind::File(_, Some(file)) => file.give_up(mark),
+            Kind::File(path, _, None) => Err(none(path)),
+            Kind::File(_, _, Some(file)) => file.give_up(mark),
             Kind::Etcd(etcd) => etcd.give_up(found, mark).await,
         }
     }
@@ -99,8 +102,8 @@ impl Idle {
     /// As [`Idle::give_up`].
     pub async fn adopt(&mut self, as_: &Beginning, event: &Event) -> Result<(), StoreError> {
         match &mut self.kind {
-            Kind::File(path, None) => Err(none(path)),
-            Kind::File(_, Some(file)) => file.adopt(as_, event),
+            Kind::File(path, _, None) => Err(none(path)),
+            Kind::File(_, _, Some(file)) => file.adopt(as_, event),
             Kind::Etcd(etcd) => etcd.adopt(as_, event).await,
         }
     }
@@ -112,7 +115,7 @@ impl Idle {
     /// It would not, or does not answer; with the remedy, where one is known.
     pub async fn try_out(&self, export: &Export) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::File(path, _) => file::try_out(path, export),
+            Kind::File(path, ..) => file::try_out(path, export),
             Kind::Etcd(etcd) => etcd.try_out(export).await,
         }
     }
@@ -128,8 +131,10 @@ impl Idle {
         as_: &Beginning,
     ) -> Result<(), StoreError> {
         match &mut self.kind {
-            Kind::File(_, Some(file)) => file.fill(export, as_),
-            Kind::File(path, empty) => empty.insert(file::Idle::make(path)?).fill(export, as_),
+            Kind::File(_, _, Some(file)) => file.fill(export, as_),
+            Kind::File(path, keys, empty) => {
+                empty.insert(file::Idle::make(path, keys)?).fill(export, as_)
+            }
             Kind::Etcd(etcd) => etcd.fill(found, export, as_).await,
         }
     }

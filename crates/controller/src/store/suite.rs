@@ -6,10 +6,11 @@ use api::rest::UserRole;
 use planner::Record;
 
 use super::etcd::server::Etcd as Server;
-use super::{Change, Embedded, Etcd, Outcome, Place, Records as _, Store, StoreError};
+use super::{Change, Embedded, Etcd, Has, Outcome, Place, Records as _, Store, StoreError};
 use crate::access::User;
 use crate::cluster::{test_actor, test_record};
 use crate::events::Event;
+use crate::seal::Keys;
 
 /// A store that leads, and what it needs to be there.
 struct Stage {
@@ -230,10 +231,13 @@ async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
     let user = |name: &str, hash: &str| User {
         name: name.to_owned(),
         role: UserRole::Operator,
+        namespaces: Vec::new(),
         hash: hash.to_owned(),
+        certificate: None,
         created_at_ms: 1,
         created_by: "admin".to_owned(),
         expires_at_ms: Some(9),
+        last_used_ms: None,
     };
     assert!(store.users().await.expect("users").is_empty());
     for name in ["deploy", "be"] {
@@ -249,6 +253,11 @@ async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
     let gone = remove().await;
     assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
     assert_eq!(store.users().await.expect("users"), [user("deploy", "deploy")]);
+    // That one is seen is no event, and brings nobody back.
+    let seen = [("be", 5), ("deploy", 7), ("x", 9)].map(|(name, ms)| (name.to_owned(), ms));
+    store.saw_users(seen.into()).await.done().expect("a note");
+    let noted = User { last_used_ms: Some(7), ..user("deploy", "deploy") };
+    assert_eq!(store.users().await.expect("users"), [noted]);
     let all = store.events(10, Box::new(|_| true)).await.expect("events");
     let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
     assert_eq!(texts, ["added", "added", "removed"]);
@@ -424,4 +433,140 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     server.start_again().await;
     assert_eq!(store.namespaces().await.expect("names").len(), 2);
     assert_eq!(store.trouble(), None);
+}
+
+fn key() -> String {
+    crate::seal::grown("", false).expect("a key").0
+}
+
+fn keys(lines: &[&str]) -> Arc<Keys> {
+    Arc::new(Keys::parse(&lines.join("\n")).expect("keys"))
+}
+
+fn secretive() -> Record {
+    Record { tag: 3, password: Some("s3cret".to_owned()), ..test_record() }
+}
+
+/// How the secrets of the only cluster lie in the store.
+async fn lies(store: &dyn Store) -> Has {
+    let mut held = store.held().await.expect("a read");
+    assert_eq!(held.len(), 1);
+    held.remove(0).has
+}
+
+fn sealed(by: &Keys) -> Has {
+    Has::Sealed(by.sealing().expect("a key").to_owned())
+}
+
+/// Opens the file as soon as a thread that wrote to it has let go of it.
+async fn opened(path: &std::path::Path, keys: &Arc<Keys>) -> Result<Embedded, StoreError> {
+    let free = async {
+        loop {
+            match Embedded::open_with(path, 0, Arc::clone(keys)) {
+                Err(StoreError::InUse(_)) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                other => return other,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), free).await.expect("it is free")
+}
+
+/// Written in clear, sealed by the next write, by another key, and in clear again. A process whose
+/// keys do not do changes nothing, not even the term.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_opened_with_its_keys_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let (one, other) = (key(), key());
+    let none = Arc::new(Keys::default());
+    let clear = opened(&path, &none).await.expect("a store");
+    named(&clear, "n").await.done().expect("a namespace");
+    let made = clear.create(secretive(), event("operator", "created")).await;
+    made.done().expect("a cluster");
+    assert_eq!(lies(&clear).await, Has::Clear);
+    drop(clear);
+
+    let mut last = secretive();
+    let (first, alone) = (keys(&[&one]), keys(&[&other]));
+    let steps = [
+        (Arc::clone(&first), Some(Arc::clone(&none))),
+        (keys(&[&other, &one]), Some(Arc::clone(&first))),
+        (keys(&["none", &other]), None),
+        (Arc::clone(&first), Some(alone)),
+    ];
+    for (term, (own, not)) in (2..).zip(steps) {
+        let store = opened(&path, &own).await.expect("a store");
+        assert_eq!(store.term(), term, "nobody else has begun a term");
+        assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&last));
+        let change = longer(&Arc::new(last));
+        store.swap(change.clone()).await.done().expect("a change");
+        last = Record::clone(&change.record);
+        let has = if own.sealing().is_none() { Has::Clear } else { sealed(&own) };
+        assert_eq!(lies(&store).await, has);
+        drop(store);
+        if let Some(not) = not {
+            let error = opened(&path, &not).await.expect_err("a refusal");
+            assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+}
+
+/// The marker alone: nothing is sealed yet, and the next secret would be by a key that others lack.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_secrets_is_not_led_with_other_keys_either() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let (one, other) = (key(), key());
+    let open = |line: &str| Embedded::open_with(&path, 0, keys(&[line]));
+    drop(open(&one).expect("a store"));
+    assert!(matches!(open(&other), Err(StoreError::Locked { .. })));
+    assert!(matches!(Embedded::open(&path, 0), Err(StoreError::Locked { .. })));
+    assert_eq!(open(&one).expect("a store").term(), 2);
+}
+
+/// Also not one that began before anything was sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_claims_the_lead_who_cannot_open_what_is_sealed() {
+    let server = Server::start(1).await;
+    let (one, other) = (key(), key());
+    let with = |lines: &[&str]| Place { keys: keys(lines), ..place(&server) };
+    let claims = async |store: &Etcd| {
+        let seen = store.leader().await.expect("who leads");
+        store.claim(seen.as_ref(), "http://127.0.0.1:1", 0).await
+    };
+    let keyless = Etcd::open(place(&server)).await.expect("an etcd");
+    let stranger = Etcd::open(with(&[&other])).await.expect("an etcd");
+    let leader = Etcd::open(with(&[&one])).await.expect("an etcd");
+    claims(&leader).await.done().expect("the lead");
+    named(&leader, "n").await.done().expect("a namespace");
+    let made = leader.create(secretive(), event("operator", "created")).await;
+    made.done().expect("a cluster");
+    assert_eq!(lies(&leader).await, sealed(leader.keys()));
+
+    for blind in [&keyless, &stranger] {
+        let refused = claims(blind).await;
+        assert!(matches!(refused, Outcome::NotDone(StoreError::Locked { .. })), "{refused:?}");
+        let look = blind.look(0).await.expect("a look");
+        let name = ("n".to_owned(), "c".to_owned());
+        assert!(look.changed.is_empty() && look.locked.contains(&name), "{look:?}");
+        assert!(look.unread[0].1.contains("sealed with key"), "{look:?}");
+        assert!(blind.locked().is_some() && blind.holds().is_none());
+    }
+    assert_eq!(leader.holds(), Some(1), "nothing was taken from it");
+    let late = Etcd::open(place(&server)).await.expect_err("a refusal");
+    assert!(matches!(late, StoreError::Locked { .. }), "{late}");
+
+    // Another key seals from the next claim on, and the first one opens no more alone.
+    let next = Etcd::open(with(&[&other, &one])).await.expect("an etcd");
+    claims(&next).await.done().expect("the lead");
+    let change = longer(&Arc::new(secretive()));
+    next.swap(change).await.done().expect("a change");
+    assert_eq!(lies(&next).await, sealed(next.keys()));
+    let refused = claims(&leader).await;
+    assert!(matches!(refused, Outcome::NotDone(StoreError::Locked { .. })), "{refused:?}");
+    claims(&stranger).await.done().expect("it has that key");
+    assert_eq!(stranger.look(0).await.expect("a look").changed.len(), 1);
 }

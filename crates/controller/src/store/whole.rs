@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::sealed::{self, Held};
 use super::{FORMAT, StoreError, failed, fresh_tag};
 use crate::events::Event;
+use crate::seal::{Keys, Locked};
 
 /// What a store that nobody may lead from says of its format, in place of its own: versions that know no marks
 /// do not touch a later format.
@@ -102,7 +104,8 @@ pub struct Beginning {
     pub takes: Vec<StoreId>,
 }
 
-/// All that a store holds, of one moment. With secrets: passwords of nodes, tokens of balancers.
+/// All that a store holds, of one moment. With secrets, which are opened: passwords of nodes,
+/// tokens of balancers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The format of the store it was made from.
@@ -143,6 +146,14 @@ pub enum ExportError {
     /// It is what was written, and still cannot be read.
     #[error("read its content")]
     Content(#[from] serde_json::Error),
+    /// Secrets in it are sealed, and do not open here.
+    #[error("{what}: {why}")]
+    Locked {
+        /// Which secrets.
+        what: String,
+        /// Why not.
+        why: Locked,
+    },
     /// Its store has a later format.
     #[error(
         "it is of a store of format {0}, this program knows formats up to {FORMAT}; use the program that wrote it, or a later one"
@@ -154,36 +165,74 @@ pub enum ExportError {
 const HEAD: &str = "holdfast-store-export";
 /// Of the form of the text.
 const VERSION: &str = "1";
+/// The field of all records.
+const CLUSTERS: &str = "clusters";
 
 impl Export {
-    /// As a file: one line with version and SHA-256 of the rest, then one line of JSON.
+    /// As a file: one line with version and SHA-256 of the rest, then one line of JSON. Secrets in
+    /// it are in clear.
     ///
     /// # Errors
     /// It cannot be encoded.
     pub fn text(&self) -> Result<String, StoreError> {
-        let mut body = serde_json::to_string(self).map_err(failed("encode the export"))?;
+        self.text_with(&Keys::default())
+    }
+
+    /// The same with its secrets sealed by the first of these keys, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn text_with(&self, keys: &Keys) -> Result<String, StoreError> {
+        let mut body = match keys.sealing() {
+            None => serde_json::to_string(self).map_err(failed("encode the export"))?,
+            Some(_) => self.sealed(keys)?.to_string(),
+        };
         body.push('\n');
         Ok(format!("{HEAD} {VERSION} {}\n{body}", sum(&body)))
     }
 
-    /// Reads such a text.
+    fn sealed(&self, keys: &Keys) -> Result<Value, StoreError> {
+        let mut clusters = Vec::new();
+        for record in &self.clusters {
+            let text = sealed::text(record, keys)?;
+            let cluster = serde_json::from_str(&text).map_err(failed("encode a cluster"))?;
+            clusters.push(cluster);
+        }
+        let mut body = serde_json::to_value(self).map_err(failed("encode the export"))?;
+        body[CLUSTERS] = Value::Array(clusters);
+        Ok(body)
+    }
+
+    /// Whether it has a secret.
+    pub fn has_secrets(&self) -> bool {
+        self.clusters.iter().any(sealed::has_secrets)
+    }
+
+    /// Reads such a text, with its secrets in clear.
     ///
     /// # Errors
-    /// It is none, or not whole, or of a later version.
+    /// It is none, or not whole, or of a later version; secrets in it are sealed.
     pub fn parse(text: &str) -> Result<Self, ExportError> {
-        let (head, body) = text.split_once('\n').ok_or(ExportError::NoExport)?;
-        let mut words = head.split(' ');
-        if words.next() != Some(HEAD) {
-            return Err(ExportError::NoExport);
+        Self::parse_with(text, &Keys::default())
+    }
+
+    /// Reads such a text, and opens what is sealed in it.
+    ///
+    /// # Errors
+    /// As [`Export::parse`], where it does not open with these keys.
+    pub fn parse_with(text: &str, keys: &Keys) -> Result<Self, ExportError> {
+        let mut body = body_of(text)?;
+        for cluster in body[CLUSTERS].as_array_mut().into_iter().flatten() {
+            match sealed::record(cluster.to_string().as_bytes(), keys) {
+                Ok(record) => *cluster = serde_json::to_value(record)?,
+                Err(StoreError::Locked { what, why }) => {
+                    return Err(ExportError::Locked { what, why });
+                }
+                // What it is is found out below.
+                Err(_) => {}
+            }
         }
-        match words.next() {
-            Some(VERSION) => {}
-            other => return Err(ExportError::Version(other.unwrap_or("none").to_owned())),
-        }
-        if words.next() != Some(&*sum(body)) {
-            return Err(ExportError::Sum);
-        }
-        let export: Self = serde_json::from_str(body)?;
+        let export: Self = serde_json::from_value(body)?;
         if export.format > FORMAT {
             return Err(ExportError::Newer(export.format));
         }
@@ -199,6 +248,38 @@ impl Export {
         };
         (&self.namespaces, &self.users) == (&other.namespaces, &other.users)
             && sorted(self) == sorted(other)
+    }
+}
+
+/// How the secrets of each cluster lie in the text of an export.
+///
+/// # Errors
+/// It is none, or not whole.
+pub fn held_in(text: &str) -> Result<Vec<Held>, ExportError> {
+    let body = body_of(text)?;
+    let clusters = body[CLUSTERS].as_array().into_iter().flatten();
+    let held = clusters.map(|cluster| sealed::held(cluster.to_string().as_bytes()));
+    Ok(held.filter_map(Result::ok).collect())
+}
+
+/// The second line of an export, if it is what was written.
+fn body_of(text: &str) -> Result<Value, ExportError> {
+    let (head, body) = text.split_once('\n').ok_or(ExportError::NoExport)?;
+    let mut words = head.split(' ');
+    if words.next() != Some(HEAD) {
+        return Err(ExportError::NoExport);
+    }
+    match words.next() {
+        Some(VERSION) => {}
+        other => return Err(ExportError::Version(other.unwrap_or("none").to_owned())),
+    }
+    if words.next() != Some(&*sum(body)) {
+        return Err(ExportError::Sum);
+    }
+    let body: Value = serde_json::from_str(body)?;
+    match body.is_object() {
+        true => Ok(body),
+        false => Err(ExportError::NoExport),
     }
 }
 
@@ -241,6 +322,28 @@ mod tests {
         assert!(read.has_the_content_of(&export));
         let other = Export { namespaces: Vec::new(), ..read };
         assert!(!other.has_the_content_of(&export));
+    }
+
+    #[test]
+    fn a_sealed_export_shows_no_secret_and_needs_its_key() {
+        let keys =
+            |()| Keys::parse(&crate::seal::grown("", false).expect("a key").0).expect("keys");
+        let (own, other) = (keys(()), keys(()));
+        let export = export();
+        assert!(export.has_secrets());
+        let text = export.text_with(&own).expect("a text");
+        assert!(!text.contains("s3cret"), "{text}");
+        assert_eq!(Export::parse_with(&text, &own).expect("an export"), export);
+        for keys in [Keys::default(), other] {
+            let error = Export::parse_with(&text, &keys).expect_err("locked").to_string();
+            assert!(error.starts_with("the secrets of cluster n/c: sealed with key"), "{error}");
+        }
+        // One in clear is read whatever keys there are, and each says what it is.
+        let clear = export.text().expect("a text");
+        assert_eq!(Export::parse_with(&clear, &own).expect("an export"), export);
+        let has = |text: &str| held_in(text).expect("an export").pop().expect("a cluster").has;
+        assert_eq!(has(&clear), sealed::Has::Clear);
+        assert_eq!(has(&text), sealed::Has::Sealed(own.sealing().expect("a key").to_owned()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::balancer::{Backend, Desired, FrontendState, State};
-use api::certificate::Certificate;
+use api::certificate::{Certificate, Trust};
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use axum::routing::{get, put};
@@ -60,6 +60,11 @@ impl FakeBalancer {
         self.inside.state.lock().certificates = certificates;
     }
 
+    #[allow(dead_code, reason = "not every test that shares this module says so")]
+    pub fn set_trust(&self, trust: Vec<Trust>) {
+        self.inside.state.lock().trust = trust;
+    }
+
     pub fn set_reachable(&self, reachable: bool) {
         self.inside.reachable.send_replace(reachable);
     }
@@ -104,6 +109,7 @@ fn closed(start_id: String) -> State {
         bind_source: None,
         send_proxy: None,
         certificates: Vec::new(),
+        trust: Vec::new(),
         frontends: Vec::new(),
     }
 }

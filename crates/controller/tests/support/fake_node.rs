@@ -62,6 +62,7 @@ pub struct Inside {
     pub certificates: Vec<api::certificate::Certificate>,
     /// It takes ports of TLS in a topology, and says so.
     pub knows_tls_ports: bool,
+    pub trust: Vec<api::certificate::Trust>,
     /// By how much its wall clock is ahead; `None`: it says no time.
     pub ahead: Option<Duration>,
     started: Instant,
@@ -111,6 +112,7 @@ impl FakeNode {
             strangers: Vec::new(),
             certificates: Vec::new(),
             knows_tls_ports: false,
+            trust: Vec::new(),
             ahead: None,
             started: Instant::now(),
         }));
@@ -528,6 +530,7 @@ impl Inside {
             copying: Vec::new(),
             usual_rate: None,
             certificates: self.certificates.clone(),
+            trust: self.trust.clone(),
             newest_move: self.mover.as_ref().map(|mover| mover.newest()),
             stopping: false,
         }

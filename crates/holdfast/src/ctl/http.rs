@@ -138,6 +138,7 @@ impl Http {
         if status == reqwest::StatusCode::UNAUTHORIZED {
             let why = value["error"]["message"].as_str().unwrap_or("it has another one");
             match &self.token {
+                None if why.contains("certificate") => bail!("the controller refuses this: {why}"),
                 None => bail!("the controller wants a token: {TOKEN_HELP}"),
                 Some(_) => bail!("the controller refuses this token: {why}"),
             }
@@ -188,6 +189,24 @@ impl Http {
             Some(error) => Err(anyhow::Error::new(error).context(text)),
             None => bail!(text),
         }
+    }
+
+    /// What each controller says of itself at a path that is no one's but its own, by its URL.
+    pub(super) async fn each(&self, path: &str) -> Vec<(String, Result<Value>)> {
+        let mut all = Vec::new();
+        for base in &self.bases {
+            let mut request = self.client.get(format!("{base}{path}"));
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            let asked = async {
+                let answer = request.timeout(PATIENCE).send().await?.error_for_status()?;
+                let mut value: Value = answer.json().await?;
+                anyhow::Ok(value["data"].take())
+            };
+            all.push((base.clone(), asked.await));
+        }
+        all
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -142,7 +142,8 @@ enum Verb {
     /// time, node and sequence. Run it on the host of the nodes, as a user that may read their folders.
     /// A copy is of one moment of its shard.
     Backup(backup::Backup),
-    /// Change a password of a running cluster, without anybody being refused meanwhile
+    /// Change a password of a running cluster, or the CA of a site, without anybody being refused
+    /// meanwhile
     #[command(subcommand)]
     Rotate(rotate::Rotate),
     /// Print the configuration of an HAProxy in front of a cluster

@@ -58,6 +58,7 @@ impl TlsArgs {
             cert_file: said(&self.cert, "HOLDFAST_CERT"),
             key_file: said(&self.key, "HOLDFAST_KEY"),
             client_ca_file: None,
+            client_optional: false,
             ca_file: said(&self.cacert, "HOLDFAST_CACERT").or_else(system),
             nodes,
             terminate: None,

@@ -1,4 +1,4 @@
-//! Verbs about users: who may ask the controller.
+//! Verbs about users: who may ask the controller, and by what they are known.
 
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ pub(crate) enum UserVerb {
     /// Add a user, and print its token, this once
     ///
     /// The store keeps only a hash of the token: one that was lost is replaced by `user remove` and
-    /// `user add`. Give it to `ctl` by --token-file or HOLDFAST_TOKEN_FILE. The token of the
-    /// controller's configuration stays an admin, whatever users there are. Only an admin adds users.
+    /// `user add`. Give it to `ctl` by --token-file or HOLDFAST_TOKEN_FILE. With --certificate
+    /// there is no token: whoever shows a certificate of that name (`ctl --cert`, `--key`) is the
+    /// user. The token of the controller's configuration stays an admin, whatever users there are.
+    /// Only an admin adds users.
     Add {
         /// Its name, for `events --audit`: letters, digits, `-`, `_`, `.`
         name: String,
@@ -29,8 +31,16 @@ pub(crate) enum UserVerb {
         /// For how long the token is good: a number and s, m, h, d or w, as 90d; without, for ever
         #[arg(long, value_name = "TIME", value_parser = lifetime)]
         expires: Option<Duration>,
+        /// Common name of its certificates, or a host name, mail address or URI beside it; of a CA
+        /// in the controller's `tls.client_ca_file`
+        #[arg(long, value_name = "NAME")]
+        certificate: Option<String>,
+        /// Namespaces to whose clusters it is limited, separated by commas; without, it may look
+        /// and act everywhere
+        #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
+        within: Vec<String>,
     },
-    /// List users, their roles and when their tokens end
+    /// List users, their roles, until when they are good, and when each was last seen
     List,
     /// Remove a user: its token is refused from then on
     Remove {
@@ -58,14 +68,14 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 pub(crate) async fn run(cx: &Context, verb: UserVerb) -> Result<()> {
     match verb {
-        UserVerb::Add { name, role, expires } => {
+        UserVerb::Add { name, role, expires, certificate, within } => {
             let expires_in_s = expires.map(|time| time.as_secs());
-            let body = UserSpec { name, role, expires_in_s };
+            let body = UserSpec { name, role, expires_in_s, certificate, namespaces: within };
             let value = cx.http.call(Method::POST, "/users", Some(&body)).await?;
             if cx.json {
                 return json(&value);
             }
-            text(&added(&serde_json::from_value(value).context("read the token")?))
+            text(&added(&serde_json::from_value(value).context("read the user")?))
         }
         UserVerb::List => {
             let value = cx.http.call(Method::GET, "/users", None::<&()>).await?;
@@ -83,12 +93,23 @@ pub(crate) async fn run(cx: &Context, verb: UserVerb) -> Result<()> {
 }
 
 fn added(UserAdded { user, token }: &UserAdded) -> String {
-    format!(
-        "user {} added: {}, {}\ntoken: {token}\nIt is shown this once.\n",
-        user.name,
-        user.role,
-        end(user)
-    )
+    let mut words = format!("user {} added: {}, {}\n", user.name, role(user), end(user));
+    words.push_str(&match (token, &user.certificate) {
+        (Some(token), _) => format!("token: {token}\nIt is shown this once.\n"),
+        (None, certificate) => format!(
+            "It is whoever shows a certificate of {}.\n",
+            certificate.as_deref().unwrap_or("its name")
+        ),
+    });
+    words
+}
+
+/// `operator in a, b`.
+fn role(user: &User) -> String {
+    match user.namespaces.is_empty() {
+        true => user.role.to_string(),
+        false => format!("{} in {}", user.role, user.namespaces.join(", ")),
+    }
 }
 
 fn end(user: &User) -> String {
@@ -112,16 +133,23 @@ fn list(width: usize, Users { users }: &Users) -> String {
     let rows: Vec<_> = (users.iter())
         .map(|user| {
             let is_over = if user.expired { ", expired" } else { "" };
+            let by = user.certificate.as_ref().map(|name| format!("certificate {name}"));
             vec![
                 user.name.clone(),
-                user.role.to_string(),
+                role(user),
+                by.unwrap_or_else(|| "token".to_owned()),
                 format!("{}{is_over}", end(user)),
+                user.last_used_ms.map_or_else(|| "never".to_owned(), whole_seconds),
                 whole_seconds(user.created_at_ms),
                 user.created_by.clone(),
             ]
         })
         .collect();
-    render(width, &["USER", "ROLE", "TOKEN", "ADDED (UTC)", "BY"], &rows)
+    render(
+        width,
+        &["USER", "ROLE", "KNOWN BY", "GOOD", "LAST SEEN (UTC)", "ADDED (UTC)", "BY"],
+        &rows,
+    )
 }
 
 #[cfg(test)]
@@ -136,6 +164,9 @@ mod tests {
             created_by: "(configured token)".to_owned(),
             expires_at_ms,
             expired: expires_at_ms.is_some(),
+            certificate: None,
+            namespaces: Vec::new(),
+            last_used_ms: expires_at_ms,
         }
     }
 
@@ -151,13 +182,26 @@ mod tests {
 
     #[test]
     fn a_token_is_told_with_what_it_is_good_for() {
-        let told = added(&UserAdded { user: user(None), token: "hft_x".to_owned() });
+        let told = added(&UserAdded { user: user(None), token: Some("hft_x".to_owned()) });
         assert_eq!(
             told,
             "user deploy added: operator, for ever\ntoken: hft_x\nIt is shown this once.\n"
         );
-        let told = added(&UserAdded { user: user(Some(1_000)), token: "hft_x".to_owned() });
+        let told = added(&UserAdded { user: user(Some(1_000)), token: Some("hft_x".to_owned()) });
         assert!(told.contains("operator, until 1970-01-01 00:00:01 UTC\n"), "{told}");
+        let certified = User {
+            certificate: Some("duty.example".to_owned()),
+            namespaces: vec!["a".to_owned(), "b".to_owned()],
+            ..user(None)
+        };
+        let told = added(&UserAdded { user: certified.clone(), token: None });
+        assert_eq!(
+            told,
+            "user deploy added: operator in a, b, for ever\nIt is whoever shows a certificate of duty.example.\n"
+        );
+        let told = list(usize::MAX, &Users { users: vec![certified] });
+        assert!(told.contains("operator in a, b  certificate duty.example  for ever"), "{told}");
+        assert!(told.contains("never"), "{told}");
     }
 
     #[test]

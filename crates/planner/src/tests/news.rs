@@ -35,6 +35,8 @@ fn what_changes_all_the_time_is_no_news() {
     // A status tells of it, and no plan.
     reply.certificates =
         api::certificate::Certificate::of("tls-cert-file", Some(1)).into_iter().collect();
+    let (option, accepts) = ("tls-ca-cert-file".to_owned(), vec!["ab.cd".to_owned()]);
+    reply.trust = vec![api::certificate::Trust { option, accepts, issued_by: None }];
     assert!(!is_news(before, &reply));
 }
 

@@ -8,9 +8,10 @@ use planner::Record;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
+use super::sealing;
 use super::wire::{Compare, Pair, Range, Write};
 use super::{Etcd, encode};
-use crate::store::{Outcome, StoreError, failed, fresh_tag};
+use crate::store::{Outcome, StoreError, failed, fresh_tag, sealed};
 
 /// The key `leader`: who leads.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,8 +48,10 @@ pub struct Look {
     pub leader: Option<Leader>,
     /// Records that changed since.
     pub changed: Vec<Record>,
-    /// Those of them that this version cannot read: namespace and name of the cluster, and why.
+    /// Those of them that this process cannot read: namespace and name of the cluster, and why.
     pub unread: Vec<((String, String), String)>,
+    /// Those of these whose secrets do not open here.
+    pub locked: BTreeSet<(String, String)>,
     /// Namespace and name of all clusters.
     pub names: BTreeSet<(String, String)>,
     /// What the next look is to go on from.
@@ -84,9 +87,10 @@ impl Etcd {
     /// # Errors
     /// It cannot be read.
     pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
-        let ranges = [Range::Key(self.key("leader")), Range::Key(self.key("store"))];
+        let ranges = ["leader", "store", sealing::KEY].map(|key| Range::Key(self.key(key)));
         let read = self.client.read("read who leads", &ranges).await?;
         self.is_own(read.found(1).value())?;
+        self.saw_sealing(read.found(2).value());
         self.noted(read.found(0).value())
     }
 
@@ -101,9 +105,11 @@ impl Etcd {
             Range::Since(clusters.clone(), since),
             Range::Names(clusters.clone()),
             Range::Key(self.key("store")),
+            Range::Key(self.key(sealing::KEY)),
         ];
         let read = self.client.read("read what changed", &ranges).await?;
         self.is_own(read.found(3).value())?;
+        self.saw_sealing(read.found(4).value());
         let leader = self.noted(read.found(0).value())?;
         let named = |pair: &Pair| {
             let (namespace, name) = pair.key.strip_prefix(&clusters)?.split_once('/')?;
@@ -113,10 +119,12 @@ impl Etcd {
         let mut look = Look { leader, names, revision: read.header.revision, ..Look::default() };
         // One that cannot be read hides no other.
         for pair in &read.found(1).pairs {
-            match serde_json::from_str(&pair.value) {
+            match sealed::record(pair.value.as_bytes(), &self.keys) {
                 Ok(record) => look.changed.push(record),
                 Err(error) => {
-                    look.unread.extend(named(pair).map(|name| (name, error.to_string())));
+                    let is_locked = matches!(error, StoreError::Locked { .. });
+                    look.locked.extend(named(pair).filter(|_| is_locked));
+                    look.unread.extend(named(pair).map(|name| (name, error.chain())));
                 }
             }
         }
@@ -188,6 +196,10 @@ impl Etcd {
         };
         // What was given up meanwhile is nobody's to lead.
         let own = Compare::Is(self.key("store"), self.name_text.clone());
+        let (opens, seals) = match self.claims_to_seal() {
+            Ok(sealing) => sealing,
+            Err(error) => return Outcome::NotDone(error),
+        };
         let claim = Claim { term, id: id.clone(), value: value.clone() };
         // Written down first: a read may show it before its answer comes, or without.
         {
@@ -196,8 +208,8 @@ impl Etcd {
             let first_kept = unknown.len().saturating_sub(UNKNOWN_MAX);
             unknown.drain(..first_kept);
         }
-        let put = [Write::Put(key, value)];
-        let outcome = self.client.write("claim the lead", &[compare, own], &put).await;
+        let puts: Vec<Write> = std::iter::once(Write::Put(key, value)).chain(seals).collect();
+        let outcome = self.client.write("claim the lead", &[compare, own, opens], &puts).await;
         let mut claims = self.claims.lock();
         let at = claims.unknown.iter().position(|claim| claim.id == id);
         match (outcome, at) {

@@ -43,6 +43,28 @@ impl Etcd {
         }
     }
 
+    pub(super) async fn note_users(&self, seen: &[(String, u64)]) -> Outcome {
+        for (name, at_ms) in seen {
+            let key = self.key(&format!("users/{name}"));
+            let read = self.client.read("read a user", &[Range::Key(key.clone())]).await;
+            let found = match read {
+                Ok(read) => read.found(0).value().map(str::to_owned),
+                Err(error) => return Outcome::NotDone(error),
+            };
+            let Some(was) = found else { continue };
+            let next = User::seen(was.as_bytes(), *at_ms);
+            let Some(next) = next.and_then(|next| String::from_utf8(next).ok()) else { continue };
+            let (compare, write) = (Compare::Is(key.clone(), was), Write::Put(key, next));
+            match self.change("note that a user was seen", vec![compare], vec![write]).await {
+                // One that was removed in between stays removed.
+                Outcome::Done(_) => {}
+                Outcome::NotDone(error) => return Outcome::NotDone(error),
+                Outcome::Unknown(error) => return Outcome::Unknown(error),
+            }
+        }
+        Outcome::Done(())
+    }
+
     pub(super) async fn drop_user(&self, name: &str, event: &Event) -> Outcome {
         let key = self.key(&format!("users/{name}"));
         let compares = vec![Compare::Present(key.clone())];

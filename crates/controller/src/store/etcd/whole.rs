@@ -9,6 +9,7 @@
 //! is not whole is led from by nobody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -18,10 +19,11 @@ use super::journal::Journal;
 use super::name::Name;
 use super::used::Used;
 use super::wire::{Answer, Compare, Range, Write};
-use super::{Place, encode, journal, key_of, records, show, trial};
+use super::{Place, encode, journal, key_of, records, sealing, show, trial};
 use crate::events::Event;
+use crate::seal::Keys;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
-use crate::store::{FORMAT, StoreError, failed, fresh_tag};
+use crate::store::{FORMAT, StoreError, failed, fresh_tag, sealed};
 
 /// All keys but `store` and `leader`: what ends in `/` is a prefix.
 const CONTENT: [&str; 6] = ["namespaces/", "clusters/", "tags/", "users/", "events/", "history/"];
@@ -45,7 +47,12 @@ pub(super) fn ranges(prefix: &str) -> Vec<Range> {
 }
 
 /// An export from the answer to that.
-pub(super) fn export(answer: &Answer, prefix: &str, from: String) -> Result<Export, StoreError> {
+pub(super) fn export(
+    answer: &Answer,
+    prefix: &str,
+    from: String,
+    keys: &Keys,
+) -> Result<Export, StoreError> {
     let name = answer.found(0);
     let name = name.value().ok_or_else(|| StoreError::Unusable(format!("{prefix} is empty")))?;
     let name = Name::parse(name)?;
@@ -69,7 +76,7 @@ pub(super) fn export(answer: &Answer, prefix: &str, from: String) -> Result<Expo
         from,
         made_at_ms: crate::events::now_ms(),
         namespaces: namespaces.map(str::to_owned).collect(),
-        clusters: records(&answer.found(3))?,
+        clusters: records(&answer.found(3), keys)?,
         users,
         events,
     })
@@ -87,6 +94,7 @@ pub(in crate::store) struct Idle {
     client: Client,
     place: String,
     prefix: String,
+    keys: Arc<Keys>,
     /// Keys `store` and `leader`, as they were read last.
     read: (Option<String>, Option<String>),
 }
@@ -97,10 +105,10 @@ impl Idle {
     /// # Errors
     /// Nobody answers, or what answers cannot be used.
     pub(in crate::store) async fn open(place: Place) -> Result<Self, StoreError> {
-        let (prefix, text) = (place.prefix.clone(), place.text());
+        let (prefix, text, keys) = (place.prefix.clone(), place.text(), Arc::clone(&place.keys));
         let client = Client::new(place)?;
         client.check_version().await?;
-        Ok(Self { client, place: text, prefix, read: (None, None) })
+        Ok(Self { client, place: text, prefix, keys, read: (None, None) })
     }
 
     fn key(&self, rest: &str) -> String {
@@ -148,7 +156,7 @@ impl Idle {
     /// It cannot be read.
     pub(in crate::store) async fn export(&self) -> Result<Export, StoreError> {
         let answer = self.client.read("export the store", &ranges(&self.prefix)).await?;
-        export(&answer, &self.prefix, self.place.clone())
+        export(&answer, &self.prefix, self.place.clone(), &self.keys)
     }
 
     /// Puts `store` and `leader`, and makes more writes, if both are as [`Self::found`] read them,
@@ -222,7 +230,7 @@ impl Idle {
     /// # Errors
     /// It would not, or does not answer.
     pub(in crate::store) async fn try_out(&self, export: &Export) -> Result<(), StoreError> {
-        let pairs = content(&self.prefix, export)?;
+        let pairs = content(&self.prefix, export, &self.keys)?;
         let bytes = |(key, value): &(String, String)| key.len() + value.len();
         let all: usize = pairs.iter().map(bytes).sum();
         let used = format!("{}used", self.prefix);
@@ -234,7 +242,7 @@ impl Idle {
         let portions = portions.iter().map(|some| some.iter().map(bytes).sum::<usize>());
         let request = portions.max().unwrap_or(0).max(largest + beside);
         let wanted = trial::Wanted { request, of: of.clone(), all };
-        let single = ["used", "store", "leader"];
+        let single = ["used", "store", "leader", sealing::KEY];
         trial::run(&self.client, (&self.prefix, &self.place), (&CONTENT, &single), &wanted).await
     }
 
@@ -265,9 +273,9 @@ impl Idle {
         self.turn("begin an import", (&filling, closed), beside, Vec::new()).await?;
         let mut clear: Vec<Write> =
             CONTENT.iter().map(|prefix| Write::Clear(self.key(prefix))).collect();
-        clear.push(Write::Remove(self.key("used")));
+        clear.extend(["used", sealing::KEY].map(|key| Write::Remove(self.key(key))));
         self.put(clear).await?;
-        for some in portions(content(&self.prefix, export)?) {
+        for some in portions(content(&self.prefix, export, &self.keys)?) {
             let puts = some.into_iter().map(|(key, value)| Write::Put(key, value));
             self.put(puts.collect()).await?;
         }
@@ -313,7 +321,11 @@ fn portions(pairs: Vec<(String, String)>) -> Vec<Vec<(String, String)>> {
 }
 
 /// Keys and values of all that an export has.
-fn content(prefix: &str, export: &Export) -> Result<Vec<(String, String)>, StoreError> {
+fn content(
+    prefix: &str,
+    export: &Export,
+    keys: &Keys,
+) -> Result<Vec<(String, String)>, StoreError> {
     let mut all = Vec::new();
     let mut used = Used::default();
     for name in &export.namespaces {
@@ -321,13 +333,15 @@ fn content(prefix: &str, export: &Export) -> Result<Vec<(String, String)>, Store
     }
     for record in &export.clusters {
         used.take(record)?;
-        all.push((format!("{prefix}{}", key_of("clusters", record)), encode(record)?));
+        all.push((format!("{prefix}{}", key_of("clusters", record)), sealed::text(record, keys)?));
         all.push((format!("{prefix}{}", key_of("tags", record)), show(record.tag)));
     }
     for (name, user) in &export.users {
         all.push((format!("{prefix}users/{name}"), encode(user)?));
     }
     all.push((format!("{prefix}used"), used.text()?));
+    let seals = keys.sealing().map(|id| (format!("{prefix}{}", sealing::KEY), id.to_owned()));
+    all.extend(seals);
     all.extend(journal::kept(prefix, &export.events)?);
     Ok(all)
 }
@@ -356,7 +370,7 @@ mod tests {
             users: BTreeMap::from([("deploy".to_owned(), json!({ "hash": "ab" }))]),
             events: events.into(),
         };
-        let all = content("/p/", &export).expect("keys");
+        let all = content("/p/", &export, &Keys::default()).expect("keys");
         let keys: Vec<&str> = all.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(
             keys,
@@ -376,7 +390,8 @@ mod tests {
         // Two clusters on one node cannot be led from any store.
         let twice = Record { name: "d".to_owned(), ..record };
         let export = Export { clusters: vec![export.clusters[0].clone(), twice], ..export };
-        assert!(matches!(content("/p/", &export), Err(StoreError::Used { .. })));
+        let refused = content("/p/", &export, &Keys::default());
+        assert!(matches!(refused, Err(StoreError::Used { .. })));
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Stage {
             let disk = Disk { file, does: Arc::clone(&disk), syncs: Arc::clone(&count) };
             Database::builder().create_with_backend(disk)
         };
-        let store = File::open_with(Box::new(opener), 0).expect("a new store");
+        let store = File::open_with(Box::new(opener), 0, Arc::default()).expect("a new store");
         Self { _folder: folder, path, does, syncs, store }
     }
 
@@ -144,7 +144,7 @@ fn a_file_that_another_controller_has_led_with_is_not_taken_back() {
     assert!(stage.store.probe().is_err());
     stage.disk(WELL);
     // The failed file is closed, so somebody else gets in.
-    drop(File::open(&stage.path, 0).expect("the file"));
+    drop(File::open(&stage.path, 0, Arc::default()).expect("the file"));
     assert!(stage.store.probe().is_err());
     let lost = stage.store.lost().expect("the end");
     assert!(lost.contains("term 2") && lost.contains("term 1"), "{lost}");

@@ -31,6 +31,19 @@ pub(super) fn add(tx: &redb::WriteTransaction, user: &User) -> Result<(), StoreE
     if old.map_err(engine("write a user"))?.is_some() { Err(StoreError::Exists) } else { Ok(()) }
 }
 
+pub(super) fn saw(tx: &redb::WriteTransaction, seen: &[(String, u64)]) -> Result<(), StoreError> {
+    let mut table = tx.open_table(USERS).map_err(engine("open users"))?;
+    for (name, at_ms) in seen {
+        let known = table.get(name.as_str()).map_err(engine("read users"))?;
+        let document = known.and_then(|known| User::seen(known.value(), *at_ms));
+        if let Some(document) = document {
+            let written = table.insert(name.as_str(), document.as_slice());
+            written.map_err(engine("write a user"))?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn remove(tx: &redb::WriteTransaction, name: &str) -> Result<(), StoreError> {
     let mut table = tx.open_table(USERS).map_err(engine("open users"))?;
     let old = table.remove(name).map_err(engine("remove a user"))?;

@@ -4,18 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::store::StoreId;
-use planner::Record;
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _,
     Table, TableDefinition, TableError, WriteTransaction,
 };
 use serde_json::Value;
 
+use super::clusters::{put, records};
 use super::engine::transact;
-use super::{CLUSTERS, META, NAMESPACES, PROBE, TEXTS, engine, log, make, named, private, records};
+use super::{CLUSTERS, META, NAMESPACES, PROBE, TEXTS, engine, log, make, named, private, sealed};
 use crate::events::Event;
+use crate::seal::Keys;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed};
 
@@ -25,6 +27,8 @@ const ORIGIN: &str = "origin";
 const GIVEN_UP: &str = "given_up";
 /// Text: JSON, a list of the stores whose place it takes.
 const INSTEAD_OF: &str = "instead_of";
+/// Text: id of the key that its leader seals with. Without: nothing is sealed from now on.
+const SEALING: &str = "sealing";
 /// Numbers.
 const GENERATION: &str = "generation";
 
@@ -101,6 +105,39 @@ fn name(
     Ok(())
 }
 
+/// Makes sure that everything opens with these keys, and says which of them seals from now on.
+pub(super) fn opens(
+    tx: &WriteTransaction,
+    texts: &mut Table<'_, &'static str, &'static str>,
+    keys: &Keys,
+) -> Result<(), StoreError> {
+    if let Some(id) = text(&*texts, SEALING)? {
+        let what = "secrets".to_owned();
+        keys.check(&id).map_err(|why| StoreError::Locked { what, why })?;
+    }
+    let table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+    for row in table.iter().map_err(engine("read clusters"))? {
+        let (_, bytes) = row.map_err(engine("read clusters"))?;
+        // What else is wrong with a record is told when it is read to be led by.
+        if let Err(locked @ StoreError::Locked { .. }) = sealed::record(bytes.value(), keys) {
+            return Err(locked);
+        }
+    }
+    seals(texts, keys)
+}
+
+fn seals(texts: &mut Table<'_, &'static str, &'static str>, keys: &Keys) -> Result<(), StoreError> {
+    match keys.sealing() {
+        Some(id) => {
+            texts.insert(SEALING, id).map_err(engine("write which key seals"))?;
+        }
+        None => {
+            texts.remove(SEALING).map_err(engine("write that no key seals"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Where the content came from.
 pub(super) fn origin(tx: &ReadTransaction) -> Result<Option<String>, StoreError> {
     text(&tx.open_table(TEXTS).map_err(engine("open texts"))?, ORIGIN)
@@ -131,7 +168,11 @@ fn users(tx: &ReadTransaction) -> Result<BTreeMap<String, Value>, StoreError> {
 }
 
 /// All of it, of one moment.
-pub(super) fn export(tx: &ReadTransaction, from: String) -> Result<Export, StoreError> {
+pub(super) fn export(
+    tx: &ReadTransaction,
+    from: String,
+    keys: &Keys,
+) -> Result<Export, StoreError> {
     let meta = tx.open_table(META).map_err(engine("open meta"))?;
     let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
     let identity = identity(&meta, &texts)?;
@@ -149,7 +190,7 @@ pub(super) fn export(tx: &ReadTransaction, from: String) -> Result<Export, Store
         from,
         made_at_ms: crate::events::now_ms(),
         namespaces,
-        clusters: records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?)?,
+        clusters: records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?, keys)?,
         users: users(tx)?,
         events: log::newest(tx, usize::MAX, |_| true)?,
     })
@@ -157,31 +198,37 @@ pub(super) fn export(tx: &ReadTransaction, from: String) -> Result<Export, Store
 
 /// The open file, from which no controller leads: it is this process's as long as this value lives.
 #[derive(Debug)]
-pub(in crate::store) struct Idle(Database);
+pub(in crate::store) struct Idle {
+    database: Database,
+    keys: Arc<Keys>,
+}
 
 impl Idle {
     /// Opens a file; `None` if there is none. One without a name gets one.
     ///
     /// # Errors
     /// A controller has it, it is no store, or of a later format.
-    pub(in crate::store) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+    pub(in crate::store) fn open(
+        path: &Path,
+        keys: &Arc<Keys>,
+    ) -> Result<Option<Self>, StoreError> {
         let refused = |cause| StoreError::File { path: path.to_owned(), cause };
         if !path.try_exists().map_err(refused)? {
             return Ok(None);
         }
-        Self::opened(path).map(Some)
+        Self::opened(path, keys).map(Some)
     }
 
     /// Makes the file first.
     ///
     /// # Errors
     /// As [`Idle::open`].
-    pub(in crate::store) fn make(path: &Path) -> Result<Self, StoreError> {
+    pub(in crate::store) fn make(path: &Path, keys: &Arc<Keys>) -> Result<Self, StoreError> {
         make(path)?;
-        Self::opened(path)
+        Self::opened(path, keys)
     }
 
-    fn opened(path: &Path) -> Result<Self, StoreError> {
+    fn opened(path: &Path, keys: &Arc<Keys>) -> Result<Self, StoreError> {
         let opened = private(path)
             .map_err(|cause| StoreError::File { path: path.to_owned(), cause })
             .and_then(|()| {
@@ -191,7 +238,7 @@ impl Idle {
                 })
             })
             .and_then(|database| {
-                let idle = Self(database);
+                let idle = Self { database, keys: Arc::clone(keys) };
                 idle.prepare()?;
                 Ok(idle)
             });
@@ -203,7 +250,7 @@ impl Idle {
         what: &'static str,
         work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        transact(&self.0, what, work).done()
+        transact(&self.database, what, work).done()
     }
 
     /// All tables, and a name: a file of an earlier version has none.
@@ -226,7 +273,7 @@ impl Idle {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.0.begin_read().map_err(engine("read the store")).and_then(|tx| work(&tx))
+        self.database.begin_read().map_err(engine("read the store")).and_then(|tx| work(&tx))
     }
 
     /// What is there.
@@ -257,7 +304,7 @@ impl Idle {
     /// # Errors
     /// It cannot be read.
     pub(in crate::store) fn export(&self, from: String) -> Result<Export, StoreError> {
-        self.read(|tx| export(tx, from))
+        self.read(|tx| export(tx, from, &self.keys))
     }
 
     /// Marks it: from here on nobody leads from it, and earlier versions do not open it. Its term rises as well, since a
@@ -307,14 +354,11 @@ impl Idle {
             for name in &export.namespaces {
                 namespaces.insert(name.as_str(), ()).map_err(engine("write a namespace"))?;
             }
-            let mut clusters = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+            tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             for record in &export.clusters {
-                let Record { namespace, name, .. } = record;
-                let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
-                clusters
-                    .insert((namespace.as_str(), name.as_str()), text.as_slice())
-                    .map_err(engine("write a cluster"))?;
+                put(tx, record, &[], &self.keys)?;
             }
+            seals(&mut tx.open_table(TEXTS).map_err(engine("open texts"))?, &self.keys)?;
             let mut users = tx.open_table(USERS).map_err(engine("open users"))?;
             for (name, user) in &export.users {
                 let text = serde_json::to_vec(user).map_err(failed("encode a user"))?;

@@ -1,10 +1,12 @@
 //! `ctl rotate`: changes the passwords of a running cluster, node by node, without anybody being
-//! refused meanwhile.
+//! refused meanwhile; and the CA of a site ([`ca`]).
 //!
-//! [`plan`] has the steps. A run that ended anywhere is made again with the same two passwords: it
-//! asks the nodes what they take, and goes on. It stops before the next step wherever the cluster
-//! is not well.
+//! [`plan`] has the steps of passwords. A run that ended anywhere is made again with the same two
+//! passwords: it asks the nodes what they take, and goes on. It stops before the next step wherever
+//! the cluster is not well.
 
+mod authorities;
+mod ca;
 mod nodes;
 mod plan;
 
@@ -55,6 +57,12 @@ pub(crate) enum Rotate {
         #[arg(long, conflicts_with = "generate")]
         finish: bool,
     },
+    /// The CA by which nodes, balancers and controllers know each other
+    ///
+    /// All know the new one beside the old one, then certificates are replaced, and then the old
+    /// one is removed. It says how far that is, by what each process has in force, and which files
+    /// are next. With --hook and --run a command of yours changes them, one after the other.
+    Ca(ca::Ca),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +107,7 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, rotate: Rotate) -> Result<(
     let (common, is_finish, is_peers) = match rotate {
         Rotate::Peers(common) => (common, false, true),
         Rotate::Clients { common, finish } => (common, finish, false),
+        Rotate::Ca(ca) => return ca::run(cx, ca).await,
     };
     let old = common.password.get()?;
     let old = old.context("give the nodes' present peer-auth: --password-file")?;
