@@ -12,7 +12,7 @@ use topology::NodeId;
 
 use crate::certificate::{self, Certificate};
 use crate::grant::{Member, Members, parse_id};
-use crate::moves::{Copying, MoveId, OfSlots, Progress, Rate, Said};
+use crate::moves::{Copying, Flow, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
 
 mod room;
@@ -211,6 +211,9 @@ pub struct Reply {
     /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
     /// do not say.
     pub usual_rate: Option<Rate>,
+    /// The streams of moves that run here; `None` from nodes that do not say, which know no order to
+    /// rest either.
+    pub flows: Option<Vec<Flow>>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
     /// The highest number of a move that its data or its process knows, 0 for none: a lower one is
@@ -373,6 +376,7 @@ impl Reply {
             knows_rates: fields.or("move_rate", 0_u8)? != 0,
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
+            flows: fields.optional("flows").map(|_| fields.numbered("flow")),
             certificates: certificate::read_all(fields.optional("certificates")),
             newest_move: match fields.optional("move_newest") {
                 None => None,
@@ -474,6 +478,7 @@ mod tests {
     use super::*;
 
     use crate::grant::EpochId;
+    use crate::moves::Brake;
     use crate::store::StoreId;
 
     fn sample() -> Reply {
@@ -537,6 +542,15 @@ mod tests {
                 clash: Some("library `a`: of another text".into()),
             }],
             usual_rate: Some(Rate::USUAL),
+            flows: Some(vec![Flow {
+                id: MoveId(3),
+                is_taken: true,
+                rate: None,
+                bytes_per_s: 9,
+                brake: Some(Brake::Room),
+                written_per_s: 8,
+                taken_per_s: 7,
+            }]),
             certificates: vec![
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
@@ -597,7 +611,9 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move" | "move_slots" | "copy" | "copying") => list.to_owned(),
+                list @ ("slave" | "move" | "move_slots" | "copy" | "copying" | "flow") => {
+                    list.to_owned()
+                }
                 _ => name.to_owned(),
             })
             .collect();

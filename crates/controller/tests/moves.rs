@@ -201,17 +201,9 @@ async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
     assert_eq!(moves.moves[1].state, "queued");
     let (code, body) = stage.ask("PATCH", "/moves/1", json!({"paused": true})).await;
     assert_eq!((code, &body["data"]["move"]["paused"]), (200, &json!(true)));
+    let rests = |moves: &Moves| moves.moves[0].waits_for.ends_with("nothing is copied");
+    stage.waits("the pause to be in force", rests).await;
     stage.stuck(1, false);
-    let waits = |moves: &Moves| moves.moves[0].waits_for.contains("paused");
-    stage.waits("the pause to be in force", waits).await;
-    until("the copy to be whole", || async {
-        let marks = stage.marks(1);
-        match &marks[1] {
-            Some(State::Staged { at: Some(_), .. }) => Ok(()),
-            _ => Err(format!("{marks:?}")),
-        }
-    })
-    .await;
     assert_eq!(stage.takers_of(0), [0]);
     let (code, body) = stage.ask("DELETE", "/moves/1", json!({})).await;
     assert_eq!((code, &body["data"]["move"]["state"]), (200, &json!("drop")));
@@ -228,6 +220,52 @@ async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
     assert_eq!(again, (409, "move 1 is over: cancelled".to_owned()));
     let done = stage.refused("PATCH", "/moves/2", json!({"paused": true})).await;
     assert_eq!(done, (409, "move 2 is done".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_under_way_stops_while_it_is_paused_and_goes_on_at_another_rate() {
+    let stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    stage.queued("/moves", json!({"slots": "0-9", "to": "1"})).await;
+    let change = async |body: Value| {
+        let (code, body) = stage.ask("PATCH", "/moves/1", body).await;
+        assert_eq!(code, 200, "{body}");
+    };
+    let newest_rate = || {
+        let mut newest = None;
+        stage.inside_of_all(|mover| newest = mover.rates.last().copied().or(newest));
+        newest
+    };
+    until("the copy to begin", || async {
+        if newest_rate() == Some(None) { Ok(()) } else { Err(format!("{:?}", newest_rate())) }
+    })
+    .await;
+    change(json!({"rate_mb": 7})).await;
+    until("the copy to go on at its rate", || async {
+        let rate = newest_rate();
+        if rate == Some(Rate::new(7).ok()) { Ok(()) } else { Err(format!("{rate:?}")) }
+    })
+    .await;
+    change(json!({"paused": true})).await;
+    let rests = |moves: &Moves| moves.moves[0].waits_for.ends_with("nothing is copied");
+    let moves = stage.waits("the copy to stop", rests).await;
+    assert_eq!((moves.moves[0].rate_mb, moves.moves[0].paused), (7, true));
+    // It could go on, and does not.
+    stage.stuck(1, false);
+    for (body, why) in [
+        (json!({}), "`paused`, `rate_mb`, or both expected"),
+        (json!({"rate_mb": 10_001}), "`rate_mb`: MB a second expected, from 1 to 10000"),
+    ] {
+        assert_eq!(stage.refused("PATCH", "/moves/1", body).await, (400, why.to_owned()));
+    }
+    let marks = stage.marks(1);
+    assert!(matches!(marks[1], Some(State::Staged { at: None, .. })), "{marks:?}");
+    change(json!({"paused": false, "rate_mb": 0})).await;
+    stage.waits("the move to be done", is_done).await;
+    assert_eq!(newest_rate(), Some(None));
+    assert_eq!(stage.takers_of(0), [1]);
+    let late = stage.refused("PATCH", "/moves/1", json!({"rate_mb": 5})).await;
+    assert_eq!(late, (409, "move 1 is done".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

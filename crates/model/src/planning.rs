@@ -470,6 +470,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         knows_rates: false,
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
         certificates: Vec::new(),
         newest_move: None,
         stopping: false,

@@ -97,6 +97,9 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
             _ = shutdown.wait_for(|stop| *stop) => break,
         }
         counted = measure(&node, &counted);
+        if node.moves.flows().is_empty() {
+            node.moves.guests.rest(&node);
+        }
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());

@@ -2,7 +2,7 @@
 //!
 //! [`state`] is what every command looks at; [`orders`] carries out what a controller orders in a
 //! heartbeat, and says what is so; [`give`] is the stream of a giver, [`take`] that of a taker,
-//! [`beside`] what goes over it beside the slots.
+//! [`beside`] what goes over it beside the slots; [`guest`] says how fast.
 //!
 //! Invariants: the machine of `replication::slots` decides, under the write gate and a grant; what
 //! it holds back ends with the grant. Nothing is deleted, staged or opened but by a batch with the
@@ -14,9 +14,11 @@
 mod beside;
 mod copied;
 pub mod give;
+pub mod guest;
 mod look;
 pub mod orders;
 mod pace;
+mod request;
 pub mod state;
 pub mod take;
 

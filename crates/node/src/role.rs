@@ -406,6 +406,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         knows_rates: true,
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
+        flows: Some(node.moves.flows()),
         certificates: node.tls.certificates(),
         newest_move,
     }

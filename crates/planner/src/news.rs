@@ -123,6 +123,8 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         knows_rates,
         copying,
         usual_rate,
+        // Where there are any a move is under way, and its cluster does not rest.
+        flows: _,
         // For people, and by the day: a status looks at it, and no plan.
         certificates: _,
         newest_move,

@@ -131,6 +131,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         knows_rates: false,
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
         certificates: Vec::new(),
         newest_move: None,
     }

@@ -32,7 +32,7 @@ use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 use crate::batch::{self, Record, Writer};
 use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
-pub use copy::{Chunk, chunk, forward, position};
+pub use copy::{Chunk, Most, chunk, forward, position};
 pub use dirty::Dirty;
 pub use keys::{Stored, for_each_key};
 pub use named::named;

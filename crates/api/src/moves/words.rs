@@ -59,6 +59,7 @@ impl fmt::Display for Asked {
             Order::Leave { version } => write!(f, "leave {version}"),
             Order::Clean => f.write_str("clean"),
             Order::Drop => f.write_str("drop"),
+            Order::Rest => f.write_str("rest"),
         }
     }
 }
@@ -92,6 +93,7 @@ impl FromStr for Asked {
             ["leave", version] => Order::Leave { version: number(version)? },
             ["clean"] => Order::Clean,
             ["drop"] => Order::Drop,
+            ["rest"] => Order::Rest,
             _ => return Err(Malformed),
         };
         let slots: Slots = slots.parse().map_err(|_| Malformed)?;
@@ -264,7 +266,7 @@ impl FromStr for Copying {
 }
 
 /// Decimal digits only.
-fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten().ok_or(Malformed)
 }
@@ -302,6 +304,7 @@ mod tests {
             (Order::Leave { version: 7 }, "leave 7".into()),
             (Order::Clean, "clean".into()),
             (Order::Drop, "drop".into()),
+            (Order::Rest, "rest".into()),
         ];
         for (order, text) in orders {
             let slots: Slots = "0-99,200".parse().unwrap();

@@ -192,7 +192,7 @@ fn of_cluster() -> Vec<Route> {
             .takes::<MovesSpec>().answers::<MovesAnswer>(200).answers::<MovesAnswer>(201),
         route("GET …/moves/{id}", Viewer, "get_move", "A move.")
             .answers::<MoveAnswer>(200),
-        route("PATCH …/moves/{id}", Operator, "pause_move", "Pauses a move, or lets it go on.")
+        route("PATCH …/moves/{id}", Operator, "pause_move", "Pauses a move, lets it go on, or gives it another rate.")
             .takes::<MoveChange>().answers::<MoveAnswer>(200),
         route("DELETE …/moves/{id}", Operator, "cancel_move", "Gives a move up whose slots have not changed hands.")
             .answers::<MoveAnswer>(200),

@@ -109,6 +109,7 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         copies: Vec::new(),
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
         certificates: Vec::new(),
         newest_move: None,
         wall_ms: 0,

@@ -197,7 +197,7 @@ async fn carry_out(
     let bytes = bytes.into_iter().map(|(id, bytes)| (id.to_string(), bytes)).collect();
     let wish = |id, one: &Given| {
         let bytes = known.as_ref().map(|known| known.sum(one.slots.iter()));
-        view::wish(id, one, bytes)
+        view::wish(&cluster.state.lock(), id, one, bytes)
     };
     let notes = known.as_ref().map(|known| notes(cluster, &record, &wanted, known));
     let notes = notes.unwrap_or_default();
@@ -300,19 +300,65 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let (id, change): (_, rest::MoveChange) = (move_id(&id)?, body(&bytes)?);
+    let changed = Changed::new(&change)?;
     is_under_way(&cluster, id)?;
-    let word = if change.paused { "paused" } else { "resumed" };
-    cluster
-        .update(&by, &format!("move {id} {word}"), |record| {
-            let one = record.moves.get_mut(id).ok_or("the move is over")?;
-            if change.paused && one.phase.word() == "owned" {
-                return Err("its slots have moved already: what follows is not paused".to_owned());
-            }
-            one.is_paused = change.paused;
-            Ok(())
-        })
-        .await?;
+    if matches!(changed.rate, Some(Some(_))) {
+        let record = cluster.record();
+        let one = record.moves.list.iter().find(|one| one.id == id);
+        for shard in one.into_iter().flat_map(|one| [one.from, one.to]) {
+            let state = cluster.state.lock();
+            planner::moving::takes_rates(&record, &state.observed, shard)
+                .map_err(ApiError::conflict)?;
+        }
+    }
+    let reason = format!("move {id} {}", changed.word());
+    cluster.update(&by, &reason, |record| changed.apply(record, id)).await?;
     Ok(ok(one(&cluster, id)?))
+}
+
+/// What becomes of a move that is not over.
+struct Changed {
+    paused: Option<bool>,
+    /// `Some(None)`: as if none had been said.
+    rate: Option<Option<Rate>>,
+}
+
+impl Changed {
+    fn new(change: &rest::MoveChange) -> Result<Self, ApiError> {
+        let rest::MoveChange { paused, rate_mb } = *change;
+        let rate = match rate_mb {
+            Some(0) => Some(None),
+            mb => rate(mb)?.map(Some),
+        };
+        if paused.is_none() && rate.is_none() {
+            return Err(ApiError::bad("`paused`, `rate_mb`, or both expected"));
+        }
+        Ok(Self { paused, rate })
+    }
+
+    /// For the history.
+    fn word(&self) -> String {
+        let paused = self.paused.map(|paused| if paused { "paused" } else { "resumed" });
+        let rate = self.rate.map(|rate| match rate {
+            Some(rate) => format!("copies at {rate} MB/s at most"),
+            None => "copies at the usual rate".to_owned(),
+        });
+        [paused.map(str::to_owned), rate].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    fn apply(&self, record: &mut Record, id: MoveId) -> Result<(), String> {
+        let one = record.moves.get_mut(id).ok_or("the move is over")?;
+        let has_moved = one.phase.word() == "owned";
+        if has_moved && self.paused == Some(true) {
+            return Err("its slots have moved already: what follows is not paused".to_owned());
+        }
+        if has_moved && self.rate.is_some() {
+            return Err("its slots have moved already: nothing is copied any more".to_owned());
+        }
+        one.is_paused = self.paused.unwrap_or(one.is_paused);
+        one.rate = self.rate.unwrap_or(one.rate);
+        Ok(())
+    }
 }
 
 pub(super) async fn cancel(

@@ -4,7 +4,7 @@ use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
 use planner::moves::{Move, Past};
-use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, Time};
+use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, ShardId, Time};
 use topology::Endpoint;
 
 use super::error::ApiError;
@@ -51,18 +51,25 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
         tries: one.tries,
         waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
         since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
-        rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, one)).mb(),
+        rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, (one.from, one.to))).mb(),
+        slowed_by: planner::moving::slowed_by(&state.record, &state.observed, one),
         progress: state.copies.get(&one.id).map(|copy| copy.progress()),
     }
 }
 
-/// What the giver's master gives where a move names no rate.
-fn usual_rate(state: &State, one: &Move) -> Rate {
-    let place = state.record.place_of(one.from);
-    let shard = place.and_then(|place| state.record.shards.get(place));
-    let seen = shard.and_then(Shard::master).and_then(|node| state.observed.nodes.get(&node.id));
-    let reply = seen.and_then(|node| node.seen.as_ref()).map(|seen| &seen.reply);
-    reply.and_then(|reply| reply.usual_rate).unwrap_or(Rate::USUAL)
+/// What the copy of a move between these shards brings where it names no rate: no more than its giver
+/// gives, nor than its taker takes.
+pub(super) fn usual_rate(state: &State, (from, to): (ShardId, ShardId)) -> Rate {
+    let usual = |of| {
+        let place = state.record.place_of(of)?;
+        let master = state.record.shards.get(place).and_then(Shard::master)?;
+        state.observed.nodes.get(&master.id)?.seen.as_ref()?.reply.usual_rate
+    };
+    [usual(from), usual(to)]
+        .into_iter()
+        .flatten()
+        .min_by_key(|rate| rate.mb())
+        .unwrap_or(Rate::USUAL)
 }
 
 pub(super) fn past_move(past: &Past) -> rest::PastMove {
@@ -75,8 +82,14 @@ pub(super) fn past_move(past: &Past) -> rest::PastMove {
     }
 }
 
-pub(super) fn wish(id: Option<u64>, given: &Given, bytes: Option<u64>) -> rest::MoveWish {
+pub(super) fn wish(
+    state: &State,
+    id: Option<u64>,
+    given: &Given,
+    bytes: Option<u64>,
+) -> rest::MoveWish {
     rest::MoveWish {
+        usual_mb: Some(usual_rate(state, (given.from, given.to)).mb()),
         id,
         slots: given.slots.to_string(),
         from: given.from.to_string(),

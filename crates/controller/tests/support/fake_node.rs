@@ -520,6 +520,7 @@ impl Inside {
             knows_rates: self.mover.is_some(),
             copying: Vec::new(),
             usual_rate: None,
+            flows: mover::flows(self),
             certificates: self.certificates.clone(),
             newest_move: self.mover.as_ref().map(|mover| mover.newest()),
             stopping: false,

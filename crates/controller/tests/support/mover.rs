@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::grant::{EpochId, Grant, Least};
 use api::heartbeat::Standing;
-use api::moves::{Asked, Feed, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
+use api::moves::{Asked, Feed, Flow, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
 use parking_lot::Mutex;
 use replication::slots::{Access, Act, Cursor, Here, Machine, Mark, State, Table};
 use topology::model::Slot;
@@ -21,8 +21,8 @@ pub struct Mover {
 
     granted: Option<Grant>,
     machine: Machine,
-    /// What it takes, and from which node.
-    pulls: BTreeMap<MoveId, String>,
+    /// What it takes, from which node, and at which rate.
+    pulls: BTreeMap<MoveId, (String, Option<Rate>)>,
     /// What it gives, and whether the taker keeps up.
     feeds: BTreeMap<MoveId, Feed>,
     /// With which rates it was told to.
@@ -90,9 +90,16 @@ pub fn flow(world: &World) {
     for node in &nodes {
         let inside = node.lock();
         let Some(mover) = inside.mover.as_ref().filter(|_| inside.alive) else { continue };
-        for (id, giver) in &mover.pulls {
+        for (id, (giver, _)) in &mover.pulls {
             streams.push((*id, giver.clone(), mover.is_stuck, Arc::clone(node)));
         }
+    }
+    for node in &nodes {
+        let mut inside = node.lock();
+        let own = inside.id.clone();
+        let Some(mover) = &mut inside.mover else { continue };
+        // Those of streams that have ended are gone.
+        mover.feeds.retain(|of, _| streams.iter().any(|(id, giver, ..)| id == of && *giver == own));
     }
     for (id, giver, is_stuck, taker) in streams {
         let of = nodes.iter().find(|node| node.lock().id == giver);
@@ -164,6 +171,9 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
         mover.obeyed.push(format!("{id} {term} {word}"));
         match act {
             Act::Nothing => {}
+            Act::Rest => {
+                mover.pulls.remove(id);
+            }
             Act::Drain => {
                 let at = end(inside, &mover);
                 mover.machine.drained(*id, at);
@@ -176,7 +186,7 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
             }
             Act::Pull { node, rate, .. } => {
                 mover.rates.push(rate);
-                mover.pulls.insert(*id, node);
+                mover.pulls.insert(*id, (node, rate));
             }
         }
     }
@@ -205,6 +215,17 @@ pub fn takes_writes(inside: &Inside, slot: u16) -> bool {
     inside.mover.as_ref().map_or(owns, |mover| {
         mover.table.serves(slot, owns, version) && mover.machine.access(slot) == Access::Free
     })
+}
+
+/// Its streams, as a node tells of them.
+pub fn flows(inside: &Inside) -> Option<Vec<Flow>> {
+    let mover = inside.mover.as_ref()?;
+    let flow = |id: &MoveId, is_taken, rate| {
+        let (id, bytes_per_s, brake) = (*id, 1_000_000, None);
+        Flow { id, is_taken, rate, bytes_per_s, brake, written_per_s: 0, taken_per_s: 0 }
+    };
+    let taken = mover.pulls.iter().map(|(id, (_, rate))| flow(id, true, *rate));
+    Some(taken.chain(mover.feeds.keys().map(|id| flow(id, false, None))).collect())
 }
 
 /// As a taker tells of its copies.

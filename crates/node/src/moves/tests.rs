@@ -22,6 +22,7 @@ mod batches;
 mod beside;
 mod committed;
 mod numbers;
+mod paces;
 mod saved;
 
 const ID: MoveId = MoveId(1);
@@ -136,9 +137,8 @@ impl Master {
     fn records(&self) -> Vec<u8> {
         let engine = self.node().node.engine();
         let (slots, store): (Slots, _) = (MOVING.parse().unwrap(), engine.store.as_ref().unwrap());
-        storage::slots::chunk(&store.snapshot(), &slots, &Cursor::Start, usize::MAX)
-            .unwrap()
-            .records
+        let all = storage::slots::Most { bytes: usize::MAX, records: usize::MAX };
+        storage::slots::chunk(&store.snapshot(), &slots, &Cursor::Start, all).unwrap().records
     }
 
     /// Records of the slots that move, in every family.
