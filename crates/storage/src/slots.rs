@@ -13,6 +13,7 @@ mod cluster;
 pub mod commands;
 mod copy;
 mod dirty;
+mod guests;
 mod import;
 mod keys;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store
 
 pub use copy::{Chunk, Most, chunk, forward, position};
 pub use dirty::Dirty;
+pub(crate) use guests::Guests;
 pub use keys::{Stored, for_each_key};
 pub use named::named;
 pub use raw::{Batches, Refusal, Sink};
@@ -194,7 +196,7 @@ impl Store {
         if empties {
             mark.slots.ranges().iter().for_each(|range| empty(&mut writer, *range));
         }
-        self.append_marked(writer, mark)
+        self.append_marked(writer, mark, false)
     }
 
     /// Appends records of a giver, and the mark that says how far the copy is with them.
@@ -206,12 +208,12 @@ impl Store {
         let mut writer = Writer::new(Vec::with_capacity(records.len() + 256));
         writer.log(format!("M{}", mark.id).as_bytes());
         copy::take(records, &mark.slots, &mut writer)?;
-        self.append_marked(writer, mark)
+        self.append_marked(writer, mark, true)
     }
 
-    fn append_marked(&self, mut writer: Writer, mark: &Mark) -> Result<u64, Error> {
+    fn append_marked(&self, mut writer: Writer, mark: &Mark, is_part: bool) -> Result<u64, Error> {
         writer.put(Family::Propagate, &[&Mark::key(mark.id)], &[&mark.value()]);
-        self.append_with_marks(writer.finish(), vec![mark.clone()])
+        self.append_with_mark(writer.finish(), mark, is_part)
     }
 }
 
@@ -348,9 +350,9 @@ pub(crate) fn visible(
     parts
 }
 
-/// A batch of this node with marks; see [`Store::append`].
+/// A batch of this node with a mark, its last record; see [`Store::append`].
 impl Store {
-    fn append_with_marks(&self, bytes: &[u8], marks: Vec<Mark>) -> Result<u64, Error> {
+    fn append_with_mark(&self, bytes: &[u8], mark: &Mark, is_part: bool) -> Result<u64, Error> {
         let max = self.batch_bytes_max();
         if bytes.len() > max {
             return Err(Error::TooLarge { bytes: bytes.len(), max });
@@ -359,10 +361,13 @@ impl Store {
         let batch = WriteBatch::from_data(bytes);
         let mut hot = inner.hot.writing(bytes);
         let _writing = inner.writing.lock();
-        inner.filters.barriers().note(marks.iter(), self.latest_sequence() + 1);
+        let first = self.latest_sequence() + 1;
+        inner.filters.barriers().note(std::iter::once(mark), first);
         let last = self.append_locked(&batch, &mut hot)?;
-        // The mark is the last record.
-        inner.marks.put(marks.into_iter().map(|mark| (mark, last)).collect());
+        if is_part {
+            inner.guests.staged(first, last);
+        }
+        inner.marks.put(vec![(mark.clone(), last)]);
         Ok(last)
     }
 }
