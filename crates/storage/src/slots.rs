@@ -19,6 +19,7 @@ mod keys;
 #[cfg(test)]
 mod long_tests;
 mod named;
+mod newest;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use replication::slots::{Mark, MoveId, State, Table, marks};
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
+use self::newest::Newest;
 use crate::batch::{self, Record, Writer};
 use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
@@ -56,6 +58,7 @@ pub struct Marks {
     /// Where the record of each lies in the log; for one that was there at the opening, its end
     /// then.
     sequences: BTreeMap<MoveId, u64>,
+    newest: Newest,
     foreign: Vec<(u16, u16)>,
 }
 
@@ -63,6 +66,17 @@ impl Marks {
     /// The marks.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The newest mark of a slot.
+    pub fn newest(&self, slot: u16) -> Option<&Mark> {
+        self.table.of(self.newest.of(slot)?)
+    }
+
+    /// Whether this node serves a slot that the topology of `version` gives it, or does not: as
+    /// [`Table::serves`].
+    pub fn serves(&self, slot: u16, is_given: bool, version: i64) -> bool {
+        marks::serves(self.newest(slot), is_given, version)
     }
 
     /// Sequence of a mark's record; 0 without one.
@@ -78,29 +92,22 @@ impl Marks {
 
     fn put(&mut self, mark: Mark, sequence: u64) {
         let kind = |mark: &Mark| std::mem::discriminant(&mark.state);
-        let is_as_before = self
-            .table
-            .of(mark.id)
-            .is_some_and(|known| kind(known) == kind(&mark) && known.slots == mark.slots);
+        let known = self.table.of(mark.id);
+        let had_others = known.is_some_and(|known| known.slots != mark.slots);
+        let is_as_before = !had_others && known.is_some_and(|known| kind(known) == kind(&mark));
         self.sequences.insert(mark.id, sequence);
+        if is_as_before {
+            return self.table.put(mark);
+        }
+        if !had_others {
+            self.newest.add(mark.id, &mark.slots);
+        }
         self.table.put(mark);
-        if !is_as_before {
-            self.foreign = foreign(&self.table);
+        if had_others {
+            self.newest = Newest::new(&self.table);
         }
+        self.foreign = self.newest.foreign(&self.table);
     }
-}
-
-/// The newest mark of a slot decides; the table has the oldest first.
-fn foreign(table: &Table) -> Vec<(u16, u16)> {
-    let mut is_foreign = vec![false; usize::from(topology::SLOT_COUNT)];
-    for mark in table.iter() {
-        for slot in mark.slots.iter() {
-            if let Some(place) = is_foreign.get_mut(usize::from(slot)) {
-                *place = mark.state != State::Held;
-            }
-        }
-    }
-    joined((0..topology::SLOT_COUNT).filter(|slot| is_foreign[usize::from(*slot)]))
 }
 
 /// Ranges of slots that come in order.
@@ -149,7 +156,7 @@ impl Store {
         let Some(marks) = self.marks() else { return Ok(Vec::new()) };
         let table = marks.table();
         let count = |mark: &Mark| -> Result<u64, Error> {
-            let is_newest = |slot: &u16| table.newest(*slot).is_some_and(|m| m.id == mark.id);
+            let is_newest = |slot: &u16| marks.newest.of(*slot) == Some(mark.id);
             let mut count = 0;
             for (first, last) in joined(mark.slots.iter().filter(is_newest)) {
                 let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
@@ -172,8 +179,8 @@ impl Store {
     /// I/O errors.
     pub fn keeps(&self, slots: &replication::slots::Slots) -> Result<bool, Error> {
         let Some(marks) = self.marks() else { return Ok(false) };
-        let newest = |slot: &u16| marks.table().newest(*slot);
-        let is_held = |slot: &u16| newest(slot).is_some_and(|mark| mark.state == State::Held);
+        let is_held =
+            |slot: &u16| marks.newest(*slot).is_some_and(|mark| mark.state == State::Held);
         for (first, last) in joined(slots.iter().filter(is_held)) {
             let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
             for family in STAGES {
@@ -269,11 +276,15 @@ impl Kept {
         if new.is_empty() {
             return;
         }
-        let mut marks = Marks::clone(&self.marks.read());
-        for (mark, sequence) in new {
-            marks.put(mark, sequence);
+        {
+            let mut marks = self.marks.write();
+            // Readers keep it for a moment only: mostly nothing is copied.
+            let marks = Arc::make_mut(&mut marks);
+            for (mark, sequence) in new {
+                marks.put(mark, sequence);
+            }
         }
-        self.set(marks);
+        self.has_any.store(true, std::sync::atomic::Ordering::Release);
     }
 }
 

@@ -275,7 +275,7 @@ impl Moves {
             }
         }
         let Some(marks) = store.marks() else { return Ok(()) };
-        match marks.table().newest(slot) {
+        match marks.newest(slot) {
             None | Some(Mark { state: State::Held, .. }) => Ok(()),
             Some(mark @ Mark { state: State::Staged { .. }, .. }) if self.is_early() => {
                 tracing::trace!(id = %mark.id, slot, "a client is early");
@@ -305,7 +305,7 @@ impl Moves {
 /// Whether this node owns a slot though its topology does not say so yet: it was opened under a
 /// later one.
 pub fn is_opened(store: &Store, slot: u16, version: i64) -> bool {
-    store.marks().is_some_and(|marks| marks.table().serves(slot, false, version))
+    store.marks().is_some_and(|marks| marks.serves(slot, false, version))
 }
 
 #[cfg(test)]

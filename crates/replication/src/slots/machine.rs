@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::grant::Least;
 use api::moves::{Frozen, MoveId, Order, Ordered, Rate, Said, Slots};
 
-use super::marks::{Cursor, Mark, State, Table};
+use super::marks::{Cursor, Mark, State, Table, serves};
 
 /// What an order is judged by, all of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +24,15 @@ impl Here<'_> {
     /// Some of the slots are served here.
     fn serves_any(&self, slots: &Slots) -> bool {
         let gives = self.owns.unwrap_or(true);
-        slots.iter().any(|slot| self.table.serves(slot, gives, self.version))
+        let newest = self.table.newest_each(slots);
+        newest.into_iter().any(|mark| serves(mark, gives, self.version))
     }
 
     /// All of them are.
     fn serves_all(&self, slots: &Slots) -> bool {
         let gives = self.owns.unwrap_or(false);
-        slots.iter().all(|slot| self.table.serves(slot, gives, self.version))
+        let newest = self.table.newest_each(slots);
+        newest.into_iter().all(|mark| serves(mark, gives, self.version))
     }
 }
 

@@ -73,9 +73,13 @@ fn replies_of_a_taker_do_not_wait_for_what_is_staged() {
     cluster.d.acknowledge(&mut puppet);
     let begun = cluster.d.order(cluster.s.source());
     puppet.ack_under(begun.sequence, cluster.d.epoch_id(), None);
-    wait_until(|| match cluster.d.say() {
-        said if staged_at(&said).is_some() && !said.is_committed => Ok(()),
-        said => Err(format!("{said:?}")),
+    wait_until(|| {
+        // More comes, and is not acknowledged.
+        assert_eq!(cluster.s.ask(&["SET", &key, "2"]), "+OK");
+        match cluster.d.say() {
+            said if staged_at(&said).is_some() && !said.is_committed => Ok(()),
+            said => Err(format!("{said:?}")),
+        }
     });
     assert_eq!(cluster.d.ask(&["GET", &own]), "mine");
     // A write lies behind it, and waits for all of it.
