@@ -12,6 +12,7 @@ use topology::NodeId;
 
 use crate::certificate::{self, Certificate};
 use crate::grant::{Member, Members, parse_id};
+use crate::moves::wish::Wished;
 use crate::moves::{Copying, Flow, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
 
@@ -214,6 +215,8 @@ pub struct Reply {
     /// The streams of moves that run here; `None` from nodes that do not say, which know no order to
     /// rest either.
     pub flows: Option<Vec<Flow>>,
+    /// What users asked of it for its slots, and it has not heard the end of.
+    pub wishes: Vec<Wished>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
     /// The highest number of a move that its data or its process knows, 0 for none: a lower one is
@@ -377,11 +380,9 @@ impl Reply {
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
             flows: fields.optional("flows").map(|_| fields.numbered("flow")),
+            wishes: fields.numbered("wish"),
             certificates: certificate::read_all(fields.optional("certificates")),
-            newest_move: match fields.optional("move_newest") {
-                None => None,
-                Some(_) => Some(MoveId(fields.required("move_newest")?)),
-            },
+            newest_move: fields.given("move_newest")?.map(MoveId),
         })
     }
 }
@@ -399,6 +400,13 @@ impl<'a> Fields<'a> {
     {
         let value = self.optional(name).ok_or(ParseError::Missing(name))?;
         value.parse().map_err(|error: T::Err| ParseError::Bad { name, why: error.to_string() })
+    }
+
+    fn given<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ParseError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.optional(name).map(|_| self.required(name)).transpose()
     }
 
     fn or<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, ParseError>
@@ -479,6 +487,7 @@ mod tests {
 
     use crate::grant::EpochId;
     use crate::moves::Brake;
+    use crate::moves::wish::{PartId, Wish};
     use crate::store::StoreId;
 
     fn sample() -> Reply {
@@ -551,6 +560,11 @@ mod tests {
                 written_per_s: 8,
                 taken_per_s: 7,
             }]),
+            wishes: vec![Wished {
+                id: PartId::of_wish([5; 20]),
+                is_heard: true,
+                wish: Wish::Cancel(vec![PartId::of_wish([6; 20]).part(1)]),
+            }],
             certificates: vec![
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
@@ -611,7 +625,7 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move" | "move_slots" | "copy" | "copying" | "flow") => {
+                list @ ("slave" | "move" | "move_slots" | "copy" | "copying" | "flow" | "wish") => {
                     list.to_owned()
                 }
                 _ => name.to_owned(),

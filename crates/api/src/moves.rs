@@ -17,6 +17,7 @@ mod flow;
 mod found;
 mod rate;
 pub mod weights;
+pub mod wish;
 mod words;
 
 pub use flow::{Brake, Flow};

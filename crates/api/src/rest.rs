@@ -17,8 +17,8 @@ mod store;
 pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
 pub use answer::NodeAnswer;
 pub use moves::{
-    By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
-    MovesSpec, PastMove, RebalanceSpec,
+    By, DrainSpec, MigrateSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves,
+    MovesAnswer, MovesSpec, PastMove, RebalanceSpec,
 };
 pub use operator::{
     Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,

@@ -9,6 +9,7 @@
 
 mod support;
 
+use api::moves::wish::{Fate, Part, PartId, Wish, Wished};
 use api::moves::{MoveId, Rate};
 use api::rest::{Data, MoveAnswer, Moves, MovesAnswer};
 use replication::slots::State;
@@ -266,6 +267,79 @@ async fn a_copy_under_way_stops_while_it_is_paused_and_goes_on_at_another_rate()
     assert_eq!(stage.takers_of(0), [1]);
     let late = stage.refused("PATCH", "/moves/1", json!({"rate_mb": 5})).await;
     assert_eq!(late, (409, "move 1 is done".to_owned()));
+}
+
+/// As kvctl asks for it, and as it looks after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_are_migrated_as_kvrocks_controller_is_asked_to() {
+    let stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    let (code, body) = stage
+        .ask("POST", "/migrate", json!({"target": 1, "slot": "0-9", "slot_only": false}))
+        .await;
+    let shards = &body["data"]["cluster"]["shards"];
+    let of = |shard: &Value| (shard["target_shard_index"].clone(), shard["migrating_slot"].clone());
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(
+        (of(&shards[0]), of(&shards[1])),
+        ((json!(1), json!("0-9")), (json!(-1), json!(null)))
+    );
+    for (body, status, why) in [
+        (
+            json!({"target": 1, "slot": "20", "slot_only": true}),
+            400,
+            "`slot_only` gives slots away",
+        ),
+        (json!({"target": 2, "slot": "20"}), 400, "shard index out of range"),
+        (json!({"target": 1, "slot": "x"}), 400, "slots `x`"),
+        (json!({"target": 1, "slot": "5"}), 409, "slots 5 are in move 1 already"),
+        (json!({"target": 0, "slot": "20"}), 400, "slots 20 belong to shard"),
+    ] {
+        let (code, text) = stage.refused("POST", "/migrate", body).await;
+        assert!(code == status && text.starts_with(why), "{code} {text}");
+    }
+    stage.stuck(1, false);
+    stage.waits("the slots to arrive", is_done).await;
+    let (_, body) = stage.ask("GET", "/shards/0", json!({})).await;
+    assert_eq!(of(&body["data"]["shard"]), (json!(-1), json!(null)));
+    assert_eq!(stage.slots().await[1], ["0-9", "8192-16383"]);
+}
+
+/// As Valkey's and Redis' commands ask for it at a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_wish_at_a_node_goes_by_the_same_queue() {
+    let stage = stage(2, 0).await;
+    let taker = stage.nodes[1].inside.lock().id.clone();
+    let wishes = |number: u8, slots: &str, to: &str| {
+        let part = Part { slots: slots.parse().expect("slots"), to: to.to_owned() };
+        let id = PartId::of_wish([number; 20]);
+        let wished = Wished { id, is_heard: false, wish: Wish::Move(vec![part]) };
+        let mut inside = stage.nodes[0].inside.lock();
+        inside.mover.as_mut().expect("a mover").wishes.push(wished);
+        id
+    };
+    let until_end = async |id: PartId| {
+        until("the end of a wish to be told", || async {
+            let inside = stage.nodes[0].inside.lock();
+            let told = &inside.mover.as_ref().expect("a mover").told;
+            let end = told.iter().find(|told| told.id == id && told.fate.is_end());
+            end.map(|told| told.fate.clone()).ok_or_else(|| format!("{told:?}"))
+        })
+        .await
+    };
+    let id = wishes(1, "0-9", &taker);
+    assert_eq!(until_end(id).await, Fate::Done);
+    assert_eq!(stage.slots().await[1], ["0-9", "8192-16383"]);
+    let told = stage.nodes[0].inside.lock().mover.as_ref().expect("a mover").told.clone();
+    assert!(told.iter().any(|told| matches!(told.fate, Fate::Taken(_))), "{told:?}");
+    let done = stage.moves().await.done;
+    assert_eq!((done.len(), done[0].slots.as_str()), (1, "0-9"), "once, however often it was said");
+    let refused = until_end(wishes(2, "0-9", &taker)).await;
+    let Fate::Refused(why) = refused else { panic!("{refused:?}") };
+    assert!(why.starts_with("slots 0-9 belong to shard"), "{why}");
+    let refused = until_end(wishes(3, "20", &"f".repeat(40))).await;
+    assert!(matches!(refused, Fate::Refused(why) if why.ends_with("is not of this cluster")));
+    assert_eq!(stage.moves().await.done.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -471,6 +471,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         copying: Vec::new(),
         usual_rate: None,
         flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         newest_move: None,
         stopping: false,

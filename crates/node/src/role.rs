@@ -407,6 +407,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
         flows: Some(node.moves.flows()),
+        wishes: node.moves.wishes.open(),
         certificates: node.tls.certificates(),
         newest_move,
     }

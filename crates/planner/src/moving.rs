@@ -249,10 +249,11 @@ pub fn asked(plan: &Plan, record: &Record, observed: &Observed, id: &str) -> Vec
     let under_way = record.moves.under_way().filter(|one| is_of(one.from) || is_of(one.to));
     let ids: Vec<MoveId> = under_way.map(|one| one.id).collect();
     for id in ids {
-        if !asked.iter().any(|known| known.id() == id) {
+        if !asked.iter().any(|known| known.id() == Some(id)) {
             asked.push(Asked::Of(id));
         }
     }
+    asked.extend(plan.told.get(id).into_iter().flatten().cloned().map(Asked::Told));
     asked.truncate(api::moves::ASKED_MAX);
     asked
 }

@@ -125,6 +125,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         usual_rate,
         // Where there are any a move is under way, and its cluster does not rest.
         flows: _,
+        wishes,
         // For people, and by the day: a status looks at it, and no plan.
         certificates: _,
         newest_move,
@@ -155,10 +156,8 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *sync == after.sync
         && *stopping == after.stopping
         && is_same_standing(standing, &after.standing)
-        && *moves == after.moves
-        && *knows_rates == after.knows_rates
-        && *copying == after.copying
-        && *usual_rate == after.usual_rate
+        && (moves, copying, wishes) == (&after.moves, &after.copying, &after.wishes)
+        && (*knows_rates, *usual_rate) == (after.knows_rates, after.usual_rate)
         && *newest_move == after.newest_move
 }
 

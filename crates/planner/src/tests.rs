@@ -32,6 +32,7 @@ mod stopping;
 mod switchover;
 mod told;
 mod unreached;
+mod wishes;
 
 const HASH: &str = "h";
 
@@ -132,6 +133,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         copying: Vec::new(),
         usual_rate: None,
         flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         newest_move: None,
     }

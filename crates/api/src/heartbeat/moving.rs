@@ -33,6 +33,9 @@ impl Reply {
                 line(&format!("flow{index}"), flow);
             }
         }
+        for (index, wished) in self.wishes.iter().enumerate() {
+            line(&format!("wish{index}"), wished);
+        }
         if let Some(newest) = self.newest_move {
             line("move_newest", &newest);
         }

@@ -196,6 +196,8 @@ fn of_cluster() -> Vec<Route> {
             .takes::<MoveChange>().answers::<MoveAnswer>(200),
         route("DELETE …/moves/{id}", Operator, "cancel_move", "Gives a move up whose slots have not changed hands.")
             .answers::<MoveAnswer>(200),
+        route("POST …/migrate", Operator, "migrate_slot", "Moves slots to another shard, as kvrocks-controller is asked to.")
+            .takes::<MigrateSpec>().answers::<ClusterAnswer>(200),
         route("POST …/rebalance", Operator, "rebalance", "Shares slots or bytes out evenly.")
             .takes::<RebalanceSpec>().answers::<MovesAnswer>(200).answers::<MovesAnswer>(201),
     ]

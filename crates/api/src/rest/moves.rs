@@ -109,6 +109,18 @@ pub struct MovesSpec {
     pub dry: bool,
 }
 
+/// `POST …/migrate`, as kvrocks-controller has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MigrateSpec {
+    /// Index of the shard that is to have them.
+    pub target: usize,
+    /// `n` or `a-b`.
+    pub slot: String,
+    /// Give them away without their data: refused.
+    #[serde(default)]
+    pub slot_only: bool,
+}
+
 /// Slots that are to go from one shard to another.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MoveWish {

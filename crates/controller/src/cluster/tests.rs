@@ -110,6 +110,7 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         copying: Vec::new(),
         usual_rate: None,
         flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         newest_move: None,
         wall_ms: 0,

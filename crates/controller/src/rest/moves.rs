@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
 use planner::balance::{self, Given, Refusal, TOLERANCE, TOLERANCE_MAX};
+use planner::moves::QUEUE_MAX;
 use planner::{Record, ShardId};
 
 use super::error::{ApiError, created, ok};
@@ -22,8 +23,6 @@ use crate::cluster::Cluster;
 
 /// Moves that are over and shown.
 const DONE_SHOWN: usize = 100;
-/// Moves that may wait or be under way.
-const QUEUE_MAX: usize = 1_000;
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
@@ -97,6 +96,32 @@ pub(super) async fn queue(
     let reason = format!("slots {slots} are to move to shard {to}");
     let asked = asked(Known::Nothing, reason);
     carry_out(&registry, &cluster, asked, move |record| balance::to(record, &slots, to)).await
+}
+
+/// As kvrocks-controller is asked: slots of one shard go to another one, by the queue.
+pub(super) async fn migrate(
+    registry: App,
+    Extension(by): Extension<rest::Actor>,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let rest::MigrateSpec { target, slot, slot_only } = body(&bytes)?;
+    if slot_only {
+        return Err(ApiError::bad(
+            "`slot_only` gives slots away without their data: slots move with it here, and those \
+             that are empty in no time",
+        ));
+    }
+    let slots = slots(&slot)?;
+    let record = cluster.record();
+    let to = record.shards[shard_index(&target.to_string(), &record)?].id;
+    let reason = format!("slots {slots} are to move to shard {to}");
+    let (rate, max_concurrent, dry) = (None, None, false);
+    let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
+    let plan = move |record: &Record| balance::to(record, &slots, to);
+    carry_out(&registry, &cluster, asked, plan).await?;
+    Ok(ok(rest::ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
 fn rate(mb: Option<u32>) -> Result<Option<Rate>, ApiError> {

@@ -136,7 +136,7 @@ mod tests {
         "POST …/shards/{i}/nodes",
     ];
 
-    const OPERATOR: [&str; 14] = [
+    const OPERATOR: [&str; 15] = [
         "PATCH …",
         "POST …/balancers",
         "DELETE …/balancers/{name}",
@@ -145,6 +145,7 @@ mod tests {
         "POST …/moves",
         "PATCH …/moves/{id}",
         "DELETE …/moves/{id}",
+        "POST …/migrate",
         "POST …/rebalance",
         "DELETE …/shards/{i}",
         "POST …/shards/{i}/failover",

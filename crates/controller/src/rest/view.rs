@@ -3,7 +3,7 @@
 use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
-use planner::moves::{Move, Past};
+use planner::moves::{Move, Past, Phase};
 use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, ShardId, Time};
 use topology::Endpoint;
 
@@ -14,7 +14,7 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
     rest::Cluster {
         name: record.name.clone(),
         version: record.version,
-        shards: record.shards.iter().map(shard).collect(),
+        shards: record.shards.iter().map(|one| shard(record, one)).collect(),
         allow_unfenced: record.allow_unfenced,
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
@@ -22,14 +22,26 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
     }
 }
 
-pub(super) fn shard(shard: &Shard) -> rest::Shard {
+pub(super) fn shard(record: &Record, shard: &Shard) -> rest::Shard {
+    let (target, migrating_slot) = given(record, shard).unzip();
     rest::Shard {
         id: shard.id.to_string(),
         nodes: shard.nodes.iter().map(node).collect(),
         slot_ranges: slot_ranges(shard),
-        target_shard_index: -1,
-        migrating_slot: None,
+        target_shard_index: target.unwrap_or(-1),
+        migrating_slot,
     }
+}
+
+/// As kvrocks-controller shows it: where slots of the shard are going, and the first range of them; of
+/// several moves, of which one at a time is under way, the next one.
+fn given(record: &Record, shard: &Shard) -> Option<(i64, String)> {
+    let is_on_its_way = |one: &&Move| matches!(one.phase, Phase::Queued | Phase::Copy);
+    let mut moves = record.moves.list.iter().filter(|one| one.from == shard.id);
+    let one = moves.find(is_on_its_way)?;
+    let place = i64::try_from(record.place_of(one.to)?).ok()?;
+    let (first, last) = *one.slots.ranges().first()?;
+    Some((place, range_text(first, last)))
 }
 
 /// What is queued or under way, in the order of the queue.
@@ -99,10 +111,11 @@ pub(super) fn wish(
 }
 
 pub(super) fn slot_ranges(shard: &Shard) -> Vec<String> {
-    let text = |&(first, last): &(u16, u16)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    shard.slot_ranges.iter().map(text).collect()
+    shard.slot_ranges.iter().map(|&(first, last)| range_text(first, last)).collect()
+}
+
+fn range_text(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 pub(super) fn role(role: Role) -> &'static str {

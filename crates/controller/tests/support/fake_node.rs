@@ -521,6 +521,7 @@ impl Inside {
             copying: Vec::new(),
             usual_rate: None,
             flows: mover::flows(self),
+            wishes: mover::wishes(self),
             certificates: self.certificates.clone(),
             newest_move: self.mover.as_ref().map(|mover| mover.newest()),
             stopping: false,

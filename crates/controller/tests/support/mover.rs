@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::grant::{EpochId, Grant, Least};
 use api::heartbeat::Standing;
+use api::moves::wish::{Told, Wished};
 use api::moves::{Asked, Feed, Flow, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
 use parking_lot::Mutex;
 use replication::slots::{Access, Act, Cursor, Here, Machine, Mark, State, Table};
@@ -29,6 +30,9 @@ pub struct Mover {
     pub rates: Vec<Option<Rate>>,
     /// What it says that a slot weighs; without, it does not know the question.
     pub weigh: Option<fn(u16) -> u64>,
+    /// What users ask of it, and what it has heard of that.
+    pub wishes: Vec<Wished>,
+    pub told: Vec<Told>,
     /// It takes nothing, though it was told to.
     pub is_stuck: bool,
     /// Orders that it obeyed, as `<move> <term> <word>`; not again what was done already.
@@ -134,13 +138,17 @@ pub fn asked(inside: &mut Inside, words: &[&str], term: u64) -> Option<Vec<Said>
     let words = behind.map_or(&words[..0], |at| &words[at + 1..]);
     let asked: Vec<Asked> = words.iter().map(|word| word.parse().expect("a word")).collect();
     for asked in &asked {
-        if let Asked::Do(ordered) = asked {
-            assert_eq!(ordered.term, term, "an order of another term");
-            obey(inside, ordered);
+        match asked {
+            Asked::Do(ordered) => {
+                assert_eq!(ordered.term, term, "an order of another term");
+                obey(inside, ordered);
+            }
+            Asked::Told(told) => hear(inside, told),
+            Asked::Of(_) => {}
         }
     }
     let mover = inside.mover.as_ref()?;
-    let mut ids: BTreeSet<MoveId> = asked.iter().map(Asked::id).collect();
+    let mut ids: BTreeSet<MoveId> = asked.iter().filter_map(Asked::id).collect();
     ids.extend(mover.machine.held());
     let say = |id: MoveId| {
         let mut said = mover.machine.say(id, &mover.table);
@@ -150,6 +158,20 @@ pub fn asked(inside: &mut Inside, words: &[&str], term: u64) -> Option<Vec<Said>
         said
     };
     Some(ids.into_iter().map(say).collect())
+}
+
+/// As a node does: what is over is told of no more.
+fn hear(inside: &mut Inside, told: &Told) {
+    let Some(mover) = &mut inside.mover else { return };
+    for wished in mover.wishes.iter_mut().filter(|wished| wished.id == told.id.wish()) {
+        wished.is_heard = true;
+    }
+    if told.fate.is_end() {
+        mover.wishes.retain(|wished| wished.id != told.id.wish());
+    }
+    if mover.told.last() != Some(told) {
+        mover.told.push(told.clone());
+    }
 }
 
 fn obey(inside: &mut Inside, ordered: &Ordered) {
@@ -226,6 +248,11 @@ pub fn flows(inside: &Inside) -> Option<Vec<Flow>> {
     };
     let taken = mover.pulls.iter().map(|(id, (_, rate))| flow(id, true, *rate));
     Some(taken.chain(mover.feeds.keys().map(|id| flow(id, false, None))).collect())
+}
+
+/// What users ask of it.
+pub fn wishes(inside: &Inside) -> Vec<Wished> {
+    inside.mover.as_ref().map(|mover| mover.wishes.clone()).unwrap_or_default()
 }
 
 /// As a taker tells of its copies.

@@ -22,17 +22,22 @@ const DRAIN: Duration = Duration::from_millis(20);
 /// for where the disk is shared.
 const SYNC_MS: u64 = 1_000;
 
-/// Carries out what a heartbeat orders, under its term.
-pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: u64) {
+/// Carries out what a heartbeat orders, under its term: `None` where it is another master's. What it
+/// says of wishes is heard in any case.
+pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: Option<u64>) {
     for asked in asked {
-        if let Asked::Do(ordered) = asked
-            && ordered.term == term
-        {
-            let opens = matches!(ordered.order, Order::Open { .. });
-            match opens && !node.moves.may_open(ordered.id) {
-                true => tracing::debug!(id = %ordered.id, "the clock here is behind the giver's"),
-                false => obey(node, ordered),
+        match asked {
+            Asked::Do(ordered) if Some(ordered.term) == term => {
+                let opens = matches!(ordered.order, Order::Open { .. });
+                match opens && !node.moves.may_open(ordered.id) {
+                    true => {
+                        tracing::debug!(id = %ordered.id, "the clock here is behind the giver's");
+                    }
+                    false => obey(node, ordered),
+                }
             }
+            Asked::Told(told) => node.moves.wishes.told(told),
+            Asked::Do(_) | Asked::Of(_) => {}
         }
     }
 }

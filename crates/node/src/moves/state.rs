@@ -13,6 +13,7 @@ use storage::Store;
 use super::copied::Copied;
 use super::guest::{Guests, Paced};
 use super::pace::Growth;
+use super::wishes::Desk;
 use crate::clock;
 
 /// How long clients are held that come for slots whose copy is not opened yet (rule M9).
@@ -30,6 +31,8 @@ pub struct Moves {
     pub(super) takes: Mutex<BTreeMap<MoveId, Arc<Take>>>,
     /// How fast they may go.
     pub guests: Guests,
+    /// What users asked for.
+    pub wishes: Desk,
     /// A sync is under way.
     pub(super) is_syncing: AtomicBool,
     /// CLOCK_BOOTTIME of the last one that was begun, ms.

@@ -24,6 +24,7 @@ mod committed;
 mod numbers;
 mod paces;
 mod saved;
+mod wished;
 
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.
@@ -637,12 +638,16 @@ fn under_a_grant_slots_go_by_moves_alone() {
     );
     master.open_epoch();
     for words in [
-        &["CLUSTERX", "MIGRATE", "1", &other][..],
-        &["CLUSTER", "IMPORT", "9000", "0"],
+        &["CLUSTER", "IMPORT", "9000", "0"][..],
         &["CLUSTERX", "SETSLOT", "1", "NODE", &other, "2"],
         &["CLUSTERX", "SETNODES", &topology, "2", "force"],
     ] {
         let said = master.ask(words);
         assert!(said.contains("move them with `holdfast ctl move slots"), "{words:?}: {said}");
     }
+    // A wish, see `wished`; not of a node that is not there.
+    assert_eq!(
+        master.ask(&["CLUSTERX", "MIGRATE", "1", &other]),
+        "-ERR Can't find the destination node id"
+    );
 }

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::grant::EpochId;
 use api::moves::{MoveId, Order, Ordered, Rate, Said, Slots};
 
-pub use crate::queue::{Floor, Move, Moves, Past, Phase};
+pub use crate::queue::{Floor, Move, Moves, Past, Phase, QUEUE_MAX};
 use crate::{Record, Shard, ShardId, Time};
 
 /// How long writes of the slots may wait for the taker, ms; then the freeze is given up.

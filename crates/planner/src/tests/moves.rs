@@ -13,7 +13,7 @@ const TAKER: ShardId = ShardId(0xb);
 const AT: Least = Least { id: Some(EpochId(3)), sequence: 100 };
 
 /// The shard of a gives 0 to 9 to that of c; both masters serve under epochs, and know moves.
-fn two() -> Script {
+pub(super) fn two() -> Script {
     let mut s = in_sync(&["a"]);
     s.observed.term = 3;
     s.record.term = 3;
@@ -53,6 +53,7 @@ fn copied() -> Script {
 fn word(asked: &Asked) -> String {
     match asked {
         Asked::Of(id) => format!("{id}?"),
+        Asked::Told(told) => told.to_string(),
         Asked::Do(ordered) => {
             let Ordered { id, term, order, .. } = ordered;
             let order = match order {
@@ -81,7 +82,7 @@ impl Script {
     }
 
     /// What the next heartbeat to a node says of moves; it leaves.
-    fn leaves(&mut self, name: &str) -> String {
+    pub(super) fn leaves(&mut self, name: &str) -> String {
         let plan = self.plan();
         let asked = moving::asked(&plan, &self.record, &self.observed, &id(name));
         for asked in &asked {
@@ -99,7 +100,7 @@ impl Script {
         plan
     }
 
-    fn swap(&self) -> Option<String> {
+    pub(super) fn swap(&self) -> Option<String> {
         self.plan().actions.into_iter().find_map(|action| match action {
             Action::CompareAndSwap { reason, .. } => Some(reason),
             _ => None,

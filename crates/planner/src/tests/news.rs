@@ -1,5 +1,7 @@
 //! What a cluster at rest is planned anew for.
 
+use api::moves::wish::{PartId, Wish, Wished};
+
 use super::*;
 use crate::{is_news, rests};
 
@@ -45,7 +47,7 @@ fn what_plans_look_at_is_news() {
     let s = Script::serving(&["a", "b", "c"]);
     let before = s.observed.node(&id("a"));
     let seen = before.seen.as_ref().expect("an answer");
-    let changes: [fn(&mut Reply); 12] = [
+    let changes: [fn(&mut Reply); 13] = [
         |reply| reply.lease_remaining_ms = 0,
         |reply| reply.nonce = "2".into(),
         |reply| reply.version += 1,
@@ -58,6 +60,10 @@ fn what_plans_look_at_is_news() {
         |reply| reply.link_status = LinkStatus::Up,
         |reply| reply.standing.request += 1,
         |reply| reply.standing.granted_epoch += 1,
+        |reply| {
+            let (id, wish) = (PartId::of_wish([1; 20]), Wish::Cancel(Vec::new()));
+            reply.wishes.push(Wished { id, is_heard: false, wish });
+        },
     ];
     for (number, change) in changes.iter().enumerate() {
         let mut reply = seen.reply.clone();
