@@ -98,7 +98,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
         counted = measure(&node, &counted);
         if node.moves.flows().is_empty() {
-            node.moves.guests.rest(&node);
+            node.moves.guests.rest(&node.stats);
         }
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);

@@ -16,7 +16,7 @@ mod beside;
 mod copied;
 pub mod give;
 pub mod guest;
-mod look;
+pub mod look;
 pub mod orders;
 mod pace;
 mod request;

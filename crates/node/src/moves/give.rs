@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::replication::slots::copy::{Sender, Step};
 use ::replication::slots::{Cursor, MoveId};
-use api::moves::{Feed, Rate};
+use api::moves::Feed;
 use parking_lot::Mutex;
 use storage::batch::Writer;
 use storage::slots::Most;
@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::beside::{self, Beside};
-use super::look::{holds, least};
-use super::pace::Pace;
+use super::look::{self, holds, least};
+use super::pace::{Pace, now_us};
 use super::request::accept;
 use super::state::Give;
 use crate::clock;
@@ -192,15 +192,6 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// What a copy brings here, or from here, where no rate was said.
-pub(super) fn usual_rate(node: &Node) -> Rate {
-    Rate::new(node.config.now().move_rate_mb).unwrap_or(Rate::USUAL)
-}
-
-pub(super) fn now_us() -> u64 {
-    clock::boottime_ns() / 1_000
-}
-
 /// What was read of the log and not sent yet.
 #[derive(Default)]
 struct Log {
@@ -298,8 +289,8 @@ impl Giving<'_> {
 
     /// Whether this stream is still that of a grant, and how far the taker is.
     fn look(&mut self) -> Result<(), End> {
-        let most = self.request.rate.unwrap_or_else(|| usual_rate(self.node));
-        let paced = self.node.moves.guests.pace(self.node, self.store, most);
+        let most = self.request.rate.unwrap_or_else(|| look::usual_rate(self.node));
+        let paced = look::pace(self.node, self.store, most);
         self.pace.set(paced.bytes_per_s);
         *self.give.paced.lock() = paced;
         let is_granted = self.node.grants.granted_epoch() == Some(self.request.epoch);

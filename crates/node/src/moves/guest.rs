@@ -1,13 +1,11 @@
-//! How fast copies go here by what clients and the database feel of them (rule M16). What follows
-//! from that is decided in `replication::slots::guest`.
+//! How fast copies go here by what clients and the database feel of them (rule M16): what is kept of
+//! that. It is looked in [`super::look`], and what follows is decided in `replication::slots::guest`.
 
 use ::replication::slots::{Felt, Guest, guest::LOOK_MS};
 use api::moves::{Brake, Rate};
 use parking_lot::Mutex;
-use storage::Store;
 
 use crate::clock;
-use crate::node::Node;
 use crate::stats::Stats;
 use crate::stats::latency::LatencyTotal;
 
@@ -37,41 +35,31 @@ pub struct Paced {
 }
 
 impl Guests {
-    /// How fast a copy may go now whose rate is `most`. To be asked often.
-    pub(super) fn pace(&self, node: &Node, store: &Store, most: Rate) -> Paced {
+    /// How fast a copy may go now whose rate is `most`. To be asked often: now and then it looks what
+    /// is felt, beside what clients wait.
+    pub(super) fn pace(&self, stats: &Stats, most: Rate, felt: impl FnOnce() -> Felt) -> Paced {
         let mut inner = self.0.lock();
         let now_ms = clock::boottime_ms();
         if now_ms.saturating_sub(inner.looked_ms) >= LOOK_MS {
             inner.looked_ms = now_ms;
-            let felt = Felt {
-                p99_us: inner.clients.p99_us(&node.stats, now_ms),
-                bound_us: bound_us(node),
-                // What cannot be told holds nothing up: it is the copy that would meet the error.
-                is_pressed: store.is_pressed().unwrap_or(false),
-                unacked_bytes: node.grants.commit.tail_bytes(store),
-            };
-            inner.guest.look(&felt);
+            let p99_us = inner.clients.p99_us(stats, now_ms);
+            inner.guest.look(&Felt { p99_us, ..felt() });
         }
         Paced { bytes_per_s: inner.guest.bytes_per_s(most), brake: inner.guest.brake() }
     }
 
     /// To be called once a second while nothing is copied: what clients feel then is what they are to
     /// feel twice at most.
-    pub fn rest(&self, node: &Node) {
+    pub fn rest(&self, stats: &Stats) {
         let mut inner = self.0.lock();
-        let p99_us = inner.clients.p99_us(&node.stats, clock::boottime_ms());
+        let p99_us = inner.clients.p99_us(stats, clock::boottime_ms());
         inner.guest.rest(p99_us);
     }
 
-    /// What 99 of 100 commands may take while something is copied, µs.
-    pub fn bound_us(&self, node: &Node) -> u64 {
-        self.0.lock().guest.bound_us(bound_us(node))
+    /// What 99 of 100 commands may take while something is copied, µs; `fixed_us`, unless it is 0.
+    pub(super) fn bound_us(&self, fixed_us: u64) -> u64 {
+        self.0.lock().guest.bound_us(fixed_us)
     }
-}
-
-/// As an operator has set it; 0: it was not.
-fn bound_us(node: &Node) -> u64 {
-    u64::from(node.config.now().move_p99_ms) * 1_000
 }
 
 /// What clients waited since it was last looked at.

@@ -1,11 +1,18 @@
 //! How fast the copy of a move goes: at most its rate, over time; and how fast the log goes on that
 //! it has to keep up with.
 
+use crate::clock;
+
 /// An idle stream saves up so much time, microseconds: timers wake that much too late. It is no more,
 /// since all of it may go at once, and clients would wait for that.
 const SAVED_US: u64 = 8_000;
 /// Nothing is paid for longer than that, however large a record was, microseconds.
 const DEBT_US: u64 = 30_000_000;
+
+/// The clock that paces are measured by, microseconds.
+pub(super) fn now_us() -> u64 {
+    clock::boottime_ns() / 1_000
+}
 
 /// What has left, as time that it takes at the rate. Times are of any monotonic clock, microseconds.
 #[derive(Debug, Clone, Copy, Default)]

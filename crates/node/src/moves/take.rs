@@ -18,10 +18,9 @@ use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
 use super::beside::{self, Thing};
-use super::give::{now_us, usual_rate};
 use super::guest::Paced;
-use super::look::master;
-use super::pace::Pace;
+use super::look::{self, master};
+use super::pace::{Pace, now_us};
 use super::state::{Source, Take};
 use crate::clock;
 use crate::node::Node;
@@ -152,16 +151,17 @@ impl Job {
             if is_of_copy {
                 pace.leave(records.len(), now_us());
             }
-            self.settle(sequence, &mut pace).await?;
+            self.settle(sequence, is_of_copy, &mut pace).await?;
             self.progress();
             stream.write_all(b"+").await?;
         }
     }
 
     /// Until the set here has what was appended, and more may come: so no more than one frame of a
-    /// guest's data is ever unacknowledged, and clients' writes wait behind no more than that. What
-    /// they wait, the database and the disk may hold it up as well (rule M16).
-    async fn settle(&self, sequence: u64, pace: &mut Pace) -> Result<(), End> {
+    /// guest's data is ever unacknowledged, and clients' writes wait behind no more than that. The
+    /// disk may hold it up as well, and what clients wait and the database hold up a part of the
+    /// copy (rule M16): what others write meanwhile is not put off, or it would be more in the end.
+    async fn settle(&self, sequence: u64, is_of_copy: bool, pace: &mut Pace) -> Result<(), End> {
         let commit = &self.node.grants.commit;
         loop {
             if !commit.has(sequence) {
@@ -170,7 +170,7 @@ impl Job {
                 continue;
             }
             let brake = self.brake(pace)?;
-            if brake.is_none() && pace.is_paid(now_us()) {
+            if brake.is_none() && (!is_of_copy || pace.is_paid(now_us())) {
                 return Ok(());
             }
             self.waits(brake)?;
@@ -180,13 +180,13 @@ impl Job {
 
     /// What holds the copy up here altogether; else how fast it may go is in `pace`.
     fn brake(&self, pace: &mut Pace) -> Result<Option<Brake>, End> {
-        let most = self.take.source.rate.unwrap_or_else(|| usual_rate(&self.node));
+        let most = self.take.source.rate.unwrap_or_else(|| look::usual_rate(&self.node));
         // What RocksDB is asked for may wait, and the gate is not held meanwhile.
         let store = {
             let engine = self.node.engine();
             master(&self.node, &engine).ok_or(End::Over)?.0.clone()
         };
-        let paced = self.node.moves.guests.pace(&self.node, &store, most);
+        let paced = look::pace(&self.node, &store, most);
         pace.set(paced.bytes_per_s);
         *self.take.paced.lock() = paced;
         Ok(self.lacks_room().then_some(Brake::Room))

@@ -145,7 +145,7 @@ pub(super) fn of_migration(name: &str) -> bool {
         }
         "move-p99-ms" => {
             let node = plain();
-            let bound_us = || node.node.moves.guests.bound_us(&node.node);
+            let bound_us = || crate::moves::look::bound_us(&node.node);
             let before_us = bound_us();
             set(&node, name, "7");
             assert_eq!(bound_us(), 7_000);
