@@ -212,8 +212,8 @@ pub struct Reply {
     /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
     /// do not say.
     pub usual_rate: Option<Rate>,
-    /// The streams of moves that run here; `None` from nodes that do not say, which know no order to
-    /// rest either.
+    /// The streams of moves that run here; `None` from nodes that do not say, which know no order
+    /// to rest either.
     pub flows: Option<Vec<Flow>>,
     /// What users asked of it for its slots, and it has not heard the end of.
     pub wishes: Vec<Wished>,

@@ -1,9 +1,9 @@
 //! What users of nodes wish for their slots: a front door to the queue of moves, as REST is one.
 //!
 //! A node tells of its wishes in its answers until it has heard what becomes of them. Each is taken
-//! into the queue as a whole, in one compare-and-swap, or refused with the reason. What was taken is
-//! known by the name that it has in the record, so it is taken once, whatever controller hears of it
-//! however often; what is refused is judged anew each time, until the node has heard it.
+//! into the queue as a whole, in one compare-and-swap, or refused with the reason. What was taken
+//! is known by the name that it has in the record, so it is taken once, whatever controller hears
+//! of it however often; what is refused is judged anew each time, until the node has heard it.
 
 use api::moves::wish::{Fate, Part, PartId, Stage, Told, Wish, Wished};
 

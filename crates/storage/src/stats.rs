@@ -193,8 +193,8 @@ impl Store {
         Ok(self.number(Family::Default, "rocksdb.is-write-stopped")? != 0)
     }
 
-    /// Whether writes that can wait had better: RocksDB slows writes down, or stops them, or level 0
-    /// of a family is at four fifths of the files with which it would. Touches no file.
+    /// Whether writes that can wait had better: RocksDB slows writes down, or stops them, or level
+    /// 0 of a family is at four fifths of the files with which it would. Touches no file.
     ///
     /// # Errors
     /// If a number cannot be read.
@@ -253,8 +253,8 @@ impl Store {
     }
 }
 
-/// So many files in level 0 are four fifths of those that slow writes down, and there is going to be
-/// less of them: where none are compacted by themselves nobody can wait for that.
+/// So many files in level 0 are four fifths of those that slow writes down, and there is going to
+/// be less of them: where none are compacted by themselves nobody can wait for that.
 fn is_near_slowdown(files: u64, options: &Options) -> bool {
     let number = |trigger: i32| u64::try_from(trigger).unwrap_or(u64::MAX);
     let slowdown = number(options.level0_slowdown_writes_trigger);

@@ -18,8 +18,8 @@ const WHY_BYTES_MAX: usize = 512;
 /// Bytes of a node's id.
 const NODE_BYTES: usize = 40;
 
-/// The name of a part of a wish, 40 hexadecimal digits, as Valkey and Redis name what they were asked
-/// for. The last two number the parts of one wish; the wish has the name of the first.
+/// The name of a part of a wish, 40 hexadecimal digits, as Valkey and Redis name what they were
+/// asked for. The last two number the parts of one wish; the wish has the name of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct PartId([u8; 20]);

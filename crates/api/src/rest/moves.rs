@@ -100,8 +100,8 @@ pub struct MovesSpec {
     /// Most moves of the cluster that are under way at a time from now on; 0: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
-    /// Most that the copy of each of them brings, MB a second, 1 to 10000; if nothing is said, what the
-    /// nodes' `move-rate-mb` says.
+    /// Most that the copy of each of them brings, MB a second, 1 to 10000; if nothing is said, what
+    /// the nodes' `move-rate-mb` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_mb: Option<u32>,
     /// Change nothing, and show what would be queued.
@@ -136,8 +136,8 @@ pub struct MoveWish {
     /// What the slots weigh, bytes, as their nodes estimate; where that was asked and answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// What its copy brings at most where nothing is said, MB a second, as both masters' options are;
-    /// told, and not asked.
+    /// What its copy brings at most where nothing is said, MB a second, as both masters' options
+    /// are; told, and not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_mb: Option<u32>,
 }
@@ -222,7 +222,8 @@ pub struct MoveChange {
     /// It does not begin, copies no more, and hands nothing over, or does again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Most that its copy brings from now on, MB a second, 1 to 10000; 0: as if nothing had been said.
+    /// Most that its copy brings from now on, MB a second, 1 to 10000; 0: as if nothing had been
+    /// said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_mb: Option<u32>,
 }

@@ -33,8 +33,8 @@ pub(super) fn shard(record: &Record, shard: &Shard) -> rest::Shard {
     }
 }
 
-/// As kvrocks-controller shows it: where slots of the shard are going, and the first range of them; of
-/// several moves, of which one at a time is under way, the next one.
+/// As kvrocks-controller shows it: where slots of the shard are going, and the first range of them;
+/// of several moves, of which one at a time is under way, the next one.
 fn given(record: &Record, shard: &Shard) -> Option<(i64, String)> {
     let is_on_its_way = |one: &&Move| matches!(one.phase, Phase::Queued | Phase::Copy);
     let mut moves = record.moves.list.iter().filter(|one| one.from == shard.id);
@@ -69,8 +69,8 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
     }
 }
 
-/// What the copy of a move between these shards brings where it names no rate: no more than its giver
-/// gives, nor than its taker takes.
+/// What the copy of a move between these shards brings where it names no rate: no more than its
+/// giver gives, nor than its taker takes.
 pub(super) fn usual_rate(state: &State, (from, to): (ShardId, ShardId)) -> Rate {
     let usual = |of| {
         let place = state.record.place_of(of)?;

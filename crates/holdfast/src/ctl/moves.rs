@@ -48,8 +48,8 @@ pub(crate) struct How {
     /// allow, each of which gives and takes for one
     #[arg(long, value_name = "MOVES")]
     max_concurrent: Option<u32>,
-    /// Most that the copy of each of these moves brings, MB a second, 1 to 10000; if left out, as the
-    /// nodes' `move-rate-mb` says
+    /// Most that the copy of each of these moves brings, MB a second, 1 to 10000; if left out, as
+    /// the nodes' `move-rate-mb` says
     #[arg(long, value_name = "MB")]
     bandwidth: Option<Rate>,
 }

@@ -38,8 +38,8 @@ pub const COMMANDS: &[Command] = &[
 
 #[rustfmt::skip]
 const CLUSTER: &[Command] = &[
-    cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
     cluster("cluster|cancelslotmigrations", 2, wishes::cancel_slot_migrations).no_multi().admin().at_node(),
+    cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
     cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
     cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
     cluster("cluster|getslotmigrations", 2, wishes::get_slot_migrations).admin(),

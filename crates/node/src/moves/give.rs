@@ -31,8 +31,8 @@ use crate::threads::{block_on, spawn};
 
 pub use super::request::Request;
 
-/// Bytes of a chunk, and of the log that is read at once, about: as long as it takes to append them,
-/// clients of the taker, and of its replicas, do not write.
+/// Bytes of a chunk, and of the log that is read at once, about: as long as it takes to append
+/// them, clients of the taker, and of its replicas, do not write.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Of a chunk of small records it is their number that takes time.
 const CHUNK: Most = Most { bytes: CHUNK_BYTES, records: 512 };
@@ -52,8 +52,8 @@ const IDLE_BYTES: u64 = CLOSE_BYTES / 8;
 const LOOK: Duration = Duration::from_millis(2);
 /// Between two looks at a taker that does not read.
 const LOOK_SENDING: Duration = Duration::from_millis(100);
-/// A taker that takes nothing for so long may be cut off: the controller hears of no stream, so that
-/// it orders one, which a taker that is there and waits passes over, ms.
+/// A taker that takes nothing for so long may be cut off: the controller hears of no stream, so
+/// that it orders one, which a taker that is there and waits passes over, ms.
 const SILENT_MS: u64 = 2_000;
 /// A taker that takes nothing for so long is gone, ms.
 const PATIENCE_MS: u64 = 10_000;

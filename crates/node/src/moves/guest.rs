@@ -1,5 +1,6 @@
-//! How fast copies go here by what clients and the database feel of them (rule M16): what is kept of
-//! that. It is looked in [`super::look`], and what follows is decided in `replication::slots::guest`.
+//! How fast copies go here by what clients and the database feel of them (rule M16): what is kept
+//! of that. It is looked in [`super::look`], and what follows is decided in
+//! `replication::slots::guest`.
 
 use ::replication::slots::{Felt, Guest, guest::LOOK_MS};
 use api::moves::{Brake, Rate};
@@ -35,8 +36,8 @@ pub struct Paced {
 }
 
 impl Guests {
-    /// How fast a copy may go now whose rate is `most`. To be asked often: now and then it looks what
-    /// is felt, beside what clients wait.
+    /// How fast a copy may go now whose rate is `most`. To be asked often: now and then it looks
+    /// what is felt, beside what clients wait.
     pub(super) fn pace(&self, stats: &Stats, most: Rate, felt: impl FnOnce() -> Felt) -> Paced {
         let mut inner = self.0.lock();
         let now_ms = clock::boottime_ms();
@@ -48,8 +49,8 @@ impl Guests {
         Paced { bytes_per_s: inner.guest.bytes_per_s(most), brake: inner.guest.brake() }
     }
 
-    /// To be called once a second while nothing is copied: what clients feel then is what they are to
-    /// feel twice at most.
+    /// To be called once a second while nothing is copied: what clients feel then is what they are
+    /// to feel twice at most.
     pub fn rest(&self, stats: &Stats) {
         let mut inner = self.0.lock();
         let p99_us = inner.clients.p99_us(stats, clock::boottime_ms());

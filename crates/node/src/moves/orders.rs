@@ -18,12 +18,12 @@ use crate::threads::spawn;
 /// How long commands that began before a freeze may go on; then it is tried another time (rule M10).
 const DRAIN: Duration = Duration::from_millis(20);
 
-/// So often what a copy in part has brought goes to the disk, ms: each sync is one that commands wait
-/// for where the disk is shared.
+/// So often what a copy in part has brought goes to the disk, ms: each sync is one that commands
+/// wait for where the disk is shared.
 const SYNC_MS: u64 = 1_000;
 
-/// Carries out what a heartbeat orders, under its term: `None` where it is another master's. What it
-/// says of wishes is heard in any case.
+/// Carries out what a heartbeat orders, under its term: `None` where it is another master's. What
+/// it says of wishes is heard in any case.
 pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: Option<u64>) {
     for asked in asked {
         match asked {

@@ -3,8 +3,8 @@
 
 use crate::clock;
 
-/// An idle stream saves up so much time, microseconds: timers wake that much too late. It is no more,
-/// since all of it may go at once, and clients would wait for that.
+/// An idle stream saves up so much time, microseconds: timers wake that much too late. It is no
+/// more, since all of it may go at once, and clients would wait for that.
 const SAVED_US: u64 = 8_000;
 /// Nothing is paid for longer than that, however large a record was, microseconds.
 const DEBT_US: u64 = 30_000_000;

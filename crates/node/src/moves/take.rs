@@ -351,9 +351,9 @@ impl Job {
         Ok(adopted)
     }
 
-    /// Appends a frame under the gate; the sequence of its mark, and whether the copy is further with
-    /// it. `None` while writes are paused: what a switchover waits for its successor to have does not
-    /// grow (rule M16).
+    /// Appends a frame under the gate; the sequence of its mark, and whether the copy is further
+    /// with it. `None` while writes are paused: what a switchover waits for its successor to have
+    /// does not grow (rule M16).
     fn append(&self, head: &Head, records: &[u8]) -> Result<Option<(u64, bool)>, End> {
         let engine = self.node.engine();
         let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;

@@ -45,7 +45,8 @@ impl Desk {
         }
     }
 
-    /// Slots are to go to nodes; each part comes with who gives its slots now. The name of the wish.
+    /// Slots are to go to nodes; each part comes with who gives its slots now. The name of the
+    /// wish.
     ///
     /// # Errors
     /// When there are too many.

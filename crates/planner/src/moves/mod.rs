@@ -79,8 +79,8 @@ pub struct Answer {
     pub clock_ahead_ms: Option<i64>,
     /// By how much that may be wrong.
     pub clock_error_ms: u64,
-    /// The streams that it takes, and of which rate; `None` from nodes that do not say, which know no
-    /// order to rest.
+    /// The streams that it takes, and of which rate; `None` from nodes that do not say, which know
+    /// no order to rest.
     pub takes: Option<BTreeMap<MoveId, Option<Rate>>>,
     /// What a person has to mend before it can go on to copy, by move.
     pub clashes: BTreeMap<MoveId, String>,

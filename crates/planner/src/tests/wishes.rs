@@ -68,7 +68,7 @@ fn a_wish_is_taken_into_the_queue_once_and_told_of_to_its_end() {
     let taken = |id| told(id, Fate::Taken(Stage::Queued));
     assert_eq!(s.told("a"), [taken(WISH), taken(WISH.part(1))]);
     assert!(s.leaves("a").contains(&format!("wish {WISH} taken queued")), "{}", s.leaves("a"));
-    // Whoever leads then, and whatever becomes of the answer.
+    // It is taken once, whatever leads then, and whatever becomes of the answer.
     s.acts();
     s.acts();
     assert_eq!(queued(&s), both);

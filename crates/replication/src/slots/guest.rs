@@ -1,9 +1,9 @@
-//! A copy is a guest at both its sides (rule M16): how fast it may go there, by what clients and the
-//! database feel meanwhile.
+//! A copy is a guest at both its sides (rule M16): how fast it may go there, by what clients and
+//! the database feel meanwhile.
 //!
-//! Its share of the rate is halved as soon as 99 of 100 commands take longer than twice of what they
-//! took before, and grows again by an eighth of the rate a look. So it settles where clients are
-//! still served well, whatever it is that they wait for: processors, the disk, or replicas.
+//! Its share of the rate is halved as soon as 99 of 100 commands take longer than twice of what
+//! they took before, and grows again by an eighth of the rate a look. So it settles where clients
+//! are still served well, whatever it is that they wait for: processors, the disk, or replicas.
 //!
 //! Invariant: a copy always gets on, by a 32nd of its rate at least, unless the database itself is
 //! about to hold writes back. What clients feel while it goes no faster than that is not its doing:

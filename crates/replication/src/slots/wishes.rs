@@ -39,7 +39,7 @@ pub struct Job {
     pub part: Part,
     /// Where it was asked for.
     pub end: End,
-    /// Who gave the slots when it was asked for; empty if they were several, or nobody.
+    /// The node that had the slots when it was asked for; empty if it was not one.
     pub from: String,
     /// What has become of it; `None` before a controller has said a word.
     pub fate: Option<Fate>,
@@ -111,6 +111,11 @@ impl Wishes {
             |part: &&PartId| self.jobs.iter().any(|job| job.id == **part && !job.is_over());
         let parts: Vec<PartId> = parts.iter().filter(is_open).copied().collect();
         let fate = parts.is_empty().then_some(Fate::Done);
+        // Nobody may be left who wants to hear the end of an old one.
+        let over = self.cancels.iter().position(|(.., fate)| fate.is_some());
+        if let Some(place) = over.filter(|_| self.cancels.len() >= 2 * OPEN_MAX) {
+            self.cancels.remove(place);
+        }
         self.cancels.push((id, parts, fate));
         Ok(())
     }
@@ -165,7 +170,8 @@ impl Wishes {
         is_news
     }
 
-    /// Nobody waits for it any more that no controller has said a word of, and none is to hear of it.
+    /// Nobody waits for it any more that no controller has said a word of, and none is to hear of
+    /// it.
     pub fn withdraw(&mut self, wish: PartId, why: &str, now_ms: u64) {
         let fate = Fate::Failed(why.to_owned());
         if let Some((.., known)) = self.cancels.iter_mut().find(|(cancel, ..)| *cancel == wish) {
@@ -180,8 +186,8 @@ impl Wishes {
         self.forget();
     }
 
-    /// What has become of a wish; a wish to cancel is forgotten with that once it is over. `None`: it
-    /// is not known.
+    /// What has become of a wish; a wish to cancel is forgotten with that once it is over. `None`:
+    /// it is not known.
     pub fn take(&mut self, wish: PartId) -> Option<Standing> {
         if let Some(place) = self.cancels.iter().position(|(cancel, ..)| *cancel == wish) {
             if self.cancels[place].2.is_none() {
@@ -326,6 +332,11 @@ mod tests {
         for number in 1..16 {
             says(&mut wishes, id(number), Fate::Done);
         }
+        // What nobody asks after is not kept for ever.
+        for _ in 0..200 {
+            wishes.cancel(id(18), &[id(0)]).unwrap();
+        }
+        assert!(wishes.cancels.len() <= 2 * OPEN_MAX);
         for number in 20..120 {
             wishes.wish(id(number), parts(&["1"]), End::Giver, 5).unwrap();
             says(&mut wishes, id(number), Fate::Done);

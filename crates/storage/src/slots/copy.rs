@@ -53,9 +53,9 @@ pub struct Most {
     pub records: usize,
 }
 
-/// Reads what lies above `from`, about as much as `most` says. Sub-keys without an owner of their version
-/// are left out: nobody can see them. What has expired is not: the clock of another node decides
-/// nothing (rule M15).
+/// Reads what lies above `from`, about as much as `most` says. Sub-keys without an owner of their
+/// version are left out: nobody can see them. What has expired is not: the clock of another node
+/// decides nothing (rule M15).
 ///
 /// # Errors
 /// I/O errors, a cursor that is none; [`Error::TooLarge`] where much more lies behind each other

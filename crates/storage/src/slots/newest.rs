@@ -1,5 +1,5 @@
-//! Which mark is the newest of each slot: every command asks, also where there have been hundreds of
-//! moves.
+//! Which mark is the newest of each slot: every command asks, also where there have been hundreds
+//! of moves.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use topology::SLOT_COUNT;
 
 use super::joined;
 
-/// By slot; without any mark nothing is kept. Shared, since marks are put with every part of a copy,
-/// and few of them say something new of a slot.
+/// By slot; without any mark nothing is kept. Shared, since marks are put with every part of a
+/// copy, and few of them say something new of a slot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Newest(Arc<Vec<Option<MoveId>>>);
 

@@ -1,6 +1,6 @@
-//! What users ask of a node for its slots where a controller leads it: Valkey's MIGRATESLOTS and its
-//! kin, Redis' CLUSTER MIGRATION. A front door to the controller's queue: the node decides nothing,
-//! tells of the wish with its next heartbeat, and answers once it was taken.
+//! What users ask of a node for its slots where a controller leads it: Valkey's MIGRATESLOTS and
+//! its kin, Redis' CLUSTER MIGRATION. A front door to the controller's queue: the node decides
+//! nothing, tells of the wish with its next heartbeat, and answers once it was taken.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn pair(args: &mut Args<'_>) -> Result<(u16, u16)> {
     Ok((slot(args)?, slot(args)?))
 }
 
-/// Who has these slots by the topology here: one node, or nobody who could be named.
+/// The node that has these slots by the topology here; empty if it is not one.
 fn giver(node: &Node, slots: &Slots) -> String {
     let cluster = node.cluster.load();
     let owner = |slot| Some(cluster.owner(Slot::new(slot)?)?.id);
@@ -77,7 +77,8 @@ fn written(protocol: Protocol, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     bytes
 }
 
-/// `MIGRATESLOTS SLOTSRANGE <start> <end> … NODE <id> [SLOTSRANGE … NODE <id>]…`, at who gives them.
+/// `MIGRATESLOTS SLOTSRANGE <start> <end> … NODE <id> [SLOTSRANGE … NODE <id>]…`, at who gives
+/// them.
 pub(super) fn migrate_slots(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
@@ -203,8 +204,8 @@ fn of_valkey(writer: &mut Writer<'_>, job: &Job) {
     number(writer, "cow_size", 0);
 }
 
-/// `MIGRATION IMPORT <start> <end> … | STATUS [ID <id> | ALL] | CANCEL ID <id> | CANCEL ALL`, at who
-/// takes them.
+/// `MIGRATION IMPORT <start> <end> … | STATUS [ID <id> | ALL] | CANCEL ID <id> | CANCEL ALL`, at
+/// who takes them.
 pub(super) fn migration(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
