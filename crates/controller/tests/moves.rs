@@ -10,7 +10,7 @@
 mod support;
 
 use api::moves::wish::{Fate, Part, PartId, Wish, Wished};
-use api::moves::{MoveId, Rate};
+use api::moves::{MoveId, Rate, Slots};
 use api::rest::{Data, MoveAnswer, Moves, MovesAnswer};
 use replication::slots::State;
 use serde_json::{Value, json};
@@ -452,7 +452,7 @@ async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
     for (body, why) in [
         (by_bytes(json!({"tolerance": 0})), "`tolerance`: 1 to 50 percent expected"),
         (by_bytes(json!({"rate_mb": 0})), "`rate_mb`: MB a second expected, from 1 to 10000"),
-        (json!({"tolerance": 5}), "`tolerance` goes with `by: bytes`"),
+        (json!({"tolerance": 5}), "`tolerance` goes with `by: bytes` and `by: load`"),
     ] {
         assert_eq!(stage.refused("POST", "/rebalance", body).await, (400, why.to_owned()));
     }
@@ -479,6 +479,29 @@ async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
     // Of what is moved by slots the givers are asked.
     let one = json!({"slots": "8192", "to": "0", "dry": true});
     assert_eq!(stage.queued("/moves", one).await.moves[0].bytes, Some(1 << 20));
+}
+
+/// As many slots each, and nearly all commands are for half of those of the first shard.
+fn load(slot: u16) -> u64 {
+    if slot < 4_096 { 1_000 } else { 10 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_are_brought_to_as_many_commands() {
+    let stage = stage(2, 0).await;
+    let by_load = json!({"by": "load", "dry": true});
+    let (code, text) = stage.refused("POST", "/rebalance", by_load.clone()).await;
+    assert!(code == 409 && text.contains("does not know how many commands slots get"), "{text}");
+    stage.inside_of_all(|mover| mover.load = Some(|_| 1));
+    let (code, text) = stage.refused("POST", "/rebalance", by_load.clone()).await;
+    assert!(code == 409 && text.starts_with("about 16384 commands were counted"), "{code} {text}");
+    stage.inside_of_all(|mover| mover.load = Some(load));
+    let shown = stage.queued("/rebalance", by_load).await;
+    let slots = shown.moves.iter().map(|one| one.slots.parse::<Slots>().expect("slots"));
+    let moved: u64 = slots.flat_map(|slots| slots.iter().map(load).collect::<Vec<_>>()).sum();
+    let all: u64 = (0..16_384).map(load).sum();
+    // Half of what the two differ by, but for the tolerance.
+    assert!((all * 45 / 100..all * 50 / 100).contains(&moved), "{moved} of {all}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,6 +105,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         close_idle(&node, clock::unix_ms());
         let now = clock::unix_ms() / 60_000;
         if now != std::mem::replace(&mut minute, now) {
+            node.moves.loads.fade();
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || crate::timed::keep_to_schedule(&node, now * 60))
                 .await

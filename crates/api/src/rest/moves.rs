@@ -151,6 +151,8 @@ pub enum By {
     Slots,
     /// Bytes on disk, as nodes estimate them.
     Bytes,
+    /// Commands of the last minutes, as masters count a part of them.
+    Load,
 }
 
 impl By {
@@ -167,7 +169,8 @@ pub struct RebalanceSpec {
     /// What is to be even.
     #[serde(default, skip_serializing_if = "By::is_slots")]
     pub by: By,
-    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if nothing is said.
+    /// By bytes, or by load: how far from the mean a shard may stay, percent, 1 to 50; 5 if nothing
+    /// is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<u32>,
     /// As in [`MovesSpec`].

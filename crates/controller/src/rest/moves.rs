@@ -149,7 +149,7 @@ pub(super) async fn rebalance(
     let (rate, max_concurrent, dry) = (rate(spec.rate_mb)?, spec.max_concurrent, spec.dry);
     if spec.by == rest::By::Slots {
         if spec.tolerance.is_some() {
-            return Err(ApiError::bad("`tolerance` goes with `by: bytes`"));
+            return Err(ApiError::bad("`tolerance` goes with `by: bytes` and `by: load`"));
         }
         let reason = "slots are to be shared out evenly".to_owned();
         let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
@@ -159,9 +159,15 @@ pub(super) async fn rebalance(
     if !(1..=TOLERANCE_MAX).contains(&tolerance) {
         return Err(ApiError::bad(format!("`tolerance`: 1 to {TOLERANCE_MAX} percent expected")));
     }
-    let all = weights::of_all(&registry, &cluster.record()).await?;
-    let reason = format!("slots are to be shared out by bytes, to {tolerance} percent");
-    let asked = Asked { by, known: Known::All(all.clone()), rate, max_concurrent, dry, reason };
+    let record = cluster.record();
+    let (all, known, what) = if spec.by == rest::By::Load {
+        (weights::loads_of_all(&registry, &record).await?, Known::Nothing, "load")
+    } else {
+        let all = weights::of_all(&registry, &record).await?;
+        (all.clone(), Known::All(all), "bytes")
+    };
+    let reason = format!("slots are to be shared out by {what}, to {tolerance} percent");
+    let asked = Asked { by, known, rate, max_concurrent, dry, reason };
     let plan = move |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
     carry_out(&registry, &cluster, asked, plan).await
 }

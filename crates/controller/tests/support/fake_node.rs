@@ -281,6 +281,10 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             Some(text) => reply.bulk(text.as_bytes()),
             None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
         },
+        ["CLUSTERX", "MOVE", "LOAD", slots] => match mover::load(&inside.lock(), slots) {
+            Some(text) => reply.bulk(text.as_bytes()),
+            None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
+        },
         ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
         // Any word will do.
         ["AUTH", _] => reply.simple("OK"),

@@ -30,6 +30,8 @@ pub struct Mover {
     pub rates: Vec<Option<Rate>>,
     /// What it says that a slot weighs; without, it does not know the question.
     pub weigh: Option<fn(u16) -> u64>,
+    /// How many commands it says that a slot gets.
+    pub load: Option<fn(u16) -> u64>,
     /// What users ask of it, and what it has heard of that.
     pub wishes: Vec<Wished>,
     pub told: Vec<Told>,
@@ -218,9 +220,19 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
 /// What the node says that slots weigh.
 pub fn weigh(inside: &Inside, slots: &str) -> Option<String> {
     let weigh = inside.mover.as_ref()?.weigh?;
+    Some(of_slots(inside, slots, weigh))
+}
+
+/// And how many commands they get.
+pub fn load(inside: &Inside, slots: &str) -> Option<String> {
+    let load = inside.mover.as_ref()?.load?;
+    Some(of_slots(inside, slots, load))
+}
+
+fn of_slots(inside: &Inside, slots: &str, of: fn(u16) -> u64) -> String {
     let slots: Slots = slots.parse().expect("slots");
     assert!(slots.iter().all(|slot| owns(inside, slot)), "{slots:?} of others");
-    Some(weights::render(&slots.iter().map(weigh).collect::<Vec<_>>()))
+    weights::render(&slots.iter().map(of).collect::<Vec<_>>())
 }
 
 /// By the topology in force.

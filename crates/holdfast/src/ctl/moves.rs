@@ -60,6 +60,8 @@ enum What {
     Slots,
     /// Bytes on disk, as the masters estimate them
     Bytes,
+    /// Commands of the last minutes, as the masters count a part of them
+    Load,
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +69,8 @@ pub(crate) struct RebalanceArgs {
     /// What every shard is to have as much of
     #[arg(long, value_enum, default_value = "slots")]
     by: What,
-    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if left out
+    /// By bytes, or by load: how far from the mean a shard may stay, percent, 1 to 50; 5 if left
+    /// out
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=50))]
     tolerance: Option<u32>,
     #[command(flatten)]
@@ -140,9 +143,13 @@ pub(crate) async fn slots(cx: &Context, verb: MoveVerb) -> Result<()> {
 
 pub(crate) async fn rebalance(cx: &Context, args: RebalanceArgs) -> Result<()> {
     let RebalanceArgs { by, tolerance, how } = args;
-    let by = if by == What::Bytes { By::Bytes } else { By::Slots };
+    let by = match by {
+        What::Slots => By::Slots,
+        What::Bytes => By::Bytes,
+        What::Load => By::Load,
+    };
     if by == By::Slots && tolerance.is_some() {
-        bail!("--tolerance goes with --by bytes");
+        bail!("--tolerance goes with --by bytes, and --by load");
     }
     let base = cx.cluster(&how.place).await?;
     let dry = RebalanceSpec { by, tolerance, dry: true, ..RebalanceSpec::default() };
@@ -464,11 +471,13 @@ mod tests {
         let all = line(&["--by", "bytes", "--tolerance", "10", "--bandwidth", "5"]).unwrap();
         assert_eq!((all.by, all.tolerance), (What::Bytes, Some(10)));
         assert_eq!(all.how.bandwidth, Rate::new(5).ok());
+        let load = line(&["--by", "load"]).unwrap();
+        assert_eq!((load.by, load.tolerance), (What::Load, None));
         for (words, why) in [
             (["--bandwidth", "0"], "MB a second expected, from 1 to 10000"),
             (["--bandwidth", "10001"], "MB a second expected, from 1 to 10000"),
             (["--tolerance", "51"], "51 is not in 1..=50"),
-            (["--by", "load"], "possible values: slots, bytes"),
+            (["--by", "keys"], "possible values: slots, bytes, load"),
         ] {
             let error = line(&words).err().unwrap_or_default();
             assert!(error.contains(why), "{words:?}: {error}");

@@ -12,6 +12,7 @@ use storage::Store;
 
 use super::copied::Copied;
 use super::guest::{Guests, Paced};
+use super::loads::Loads;
 use super::pace::Growth;
 use super::wishes::Desk;
 use crate::clock;
@@ -33,6 +34,8 @@ pub struct Moves {
     pub guests: Guests,
     /// What users asked for.
     pub wishes: Desk,
+    /// How many commands slots get.
+    pub loads: Loads,
     /// A sync is under way.
     pub(super) is_syncing: AtomicBool,
     /// CLOCK_BOOTTIME of the last one that was begun, ms.

@@ -84,6 +84,29 @@ fn a_stream_begins_anew_at_another_rate_and_loses_nothing() {
     assert_eq!(cluster.d.records(), cluster.s.records());
 }
 
+#[test]
+fn a_part_of_the_commands_is_counted_for_their_slots() {
+    let cluster = Cluster::new();
+    let tag = tags(1).remove(0);
+    let slot = topology::key_slot(tag.as_bytes()).number();
+    assert_eq!(cluster.s.ask(&["SET", &tag, "v"]), "+OK");
+    let mut stream = cluster.s.node().connect();
+    let (get, ping) = (wire::request(&[b"GET", tag.as_bytes()]), wire::request(&[b"PING"]));
+    let both = [get, ping].concat();
+    for _ in 0..100 {
+        stream.write_all(&both.repeat(200)).unwrap();
+        for _ in 0..200 {
+            assert_eq!((answer(&mut stream), answer(&mut stream)), ("v".into(), "+PONG".into()));
+        }
+    }
+    let load = cluster.s.node().node.moves.loads.of(slot);
+    assert!((14_000..26_000).contains(&load), "{load} of 20,000");
+    let said = cluster.s.peer(&["CLUSTERX", "MOVE", "LOAD", &slot.to_string()]);
+    assert_eq!(said.parse(), Ok(load));
+    let other = u16::from(slot == 0).to_string();
+    assert_eq!(cluster.s.peer(&["CLUSTERX", "MOVE", "LOAD", &other]), "0");
+}
+
 /// The controller is to have a stream begun, if there is somebody who could.
 #[test]
 fn a_giver_tells_of_no_stream_while_its_taker_is_silent() {
