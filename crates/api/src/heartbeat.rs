@@ -492,6 +492,26 @@ mod tests {
 
     fn sample() -> Reply {
         Reply {
+            flows: Some(vec![Flow {
+                id: MoveId(3),
+                is_taken: true,
+                rate: None,
+                bytes_per_s: 9,
+                brake: Some(Brake::Room),
+                written_per_s: 8,
+                taken_per_s: 7,
+            }]),
+            wishes: vec![Wished {
+                id: PartId::of_wish([5; 20]),
+                is_heard: true,
+                wish: Wish::Cancel(vec![PartId::of_wish([6; 20]).part(1)]),
+            }],
+            ..without_streams()
+        }
+    }
+
+    fn without_streams() -> Reply {
+        Reply {
             role: Role::Slave,
             sequence: 17,
             myid: "a".repeat(40),
@@ -551,20 +571,8 @@ mod tests {
                 clash: Some("library `a`: of another text".into()),
             }],
             usual_rate: Some(Rate::USUAL),
-            flows: Some(vec![Flow {
-                id: MoveId(3),
-                is_taken: true,
-                rate: None,
-                bytes_per_s: 9,
-                brake: Some(Brake::Room),
-                written_per_s: 8,
-                taken_per_s: 7,
-            }]),
-            wishes: vec![Wished {
-                id: PartId::of_wish([5; 20]),
-                is_heard: true,
-                wish: Wish::Cancel(vec![PartId::of_wish([6; 20]).part(1)]),
-            }],
+            flows: None,
+            wishes: Vec::new(),
             certificates: vec![
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },

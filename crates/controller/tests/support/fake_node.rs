@@ -277,14 +277,12 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             inside.lock().cluster_id = (*id).to_owned();
             reply.simple("OK");
         }
-        ["CLUSTERX", "MOVE", "WEIGH", slots] => match mover::weigh(&inside.lock(), slots) {
-            Some(text) => reply.bulk(text.as_bytes()),
-            None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
-        },
-        ["CLUSTERX", "MOVE", "LOAD", slots] => match mover::load(&inside.lock(), slots) {
-            Some(text) => reply.bulk(text.as_bytes()),
-            None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
-        },
+        ["CLUSTERX", "MOVE", what @ ("WEIGH" | "LOAD"), slots] => {
+            match mover::counted(&inside.lock(), what, slots) {
+                Some(text) => reply.bulk(text.as_bytes()),
+                None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
+            }
+        }
         ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
         // Any word will do.
         ["AUTH", _] => reply.simple("OK"),

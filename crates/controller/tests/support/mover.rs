@@ -217,22 +217,13 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
     inside.mover = Some(mover);
 }
 
-/// What the node says that slots weigh.
-pub fn weigh(inside: &Inside, slots: &str) -> Option<String> {
-    let weigh = inside.mover.as_ref()?.weigh?;
-    Some(of_slots(inside, slots, weigh))
-}
-
-/// And how many commands they get.
-pub fn load(inside: &Inside, slots: &str) -> Option<String> {
-    let load = inside.mover.as_ref()?.load?;
-    Some(of_slots(inside, slots, load))
-}
-
-fn of_slots(inside: &Inside, slots: &str, of: fn(u16) -> u64) -> String {
+/// What the node says that slots weigh, or, of `LOAD`, how many commands they get.
+pub fn counted(inside: &Inside, what: &str, slots: &str) -> Option<String> {
+    let mover = inside.mover.as_ref()?;
+    let of = if what == "LOAD" { mover.load? } else { mover.weigh? };
     let slots: Slots = slots.parse().expect("slots");
     assert!(slots.iter().all(|slot| owns(inside, slot)), "{slots:?} of others");
-    weights::render(&slots.iter().map(of).collect::<Vec<_>>())
+    Some(weights::render(&slots.iter().map(of).collect::<Vec<_>>()))
 }
 
 /// By the topology in force.
