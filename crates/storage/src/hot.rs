@@ -129,7 +129,7 @@ impl Hot {
     fn remove(&self, ranges: &[(&[u8], &[u8])]) {
         let mut removed = self.removed.lock();
         let value = self.ranges.load(Ordering::SeqCst) + 1;
-        let new = ranges.iter().map(|(begin, end)| (value, (*begin).into(), (*end).into()));
+        let new = ranges.iter().map(|(begin, end)| (value, Box::from(*begin), Box::from(*end)));
         removed.of_late.extend(new);
         while removed.of_late.len() > REMOVED_MAX {
             removed.forgotten = removed.of_late.pop_front().map_or(value, |(gone, ..)| gone);

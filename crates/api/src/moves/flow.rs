@@ -33,7 +33,7 @@ impl Brake {
 
     /// One word.
     pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(known, _)| *known == self).map_or("-", |(_, word)| word)
+        Self::WORDS.iter().find(|(known, _)| *known == self).map_or("-", |(_, word)| *word)
     }
 
     /// For people.

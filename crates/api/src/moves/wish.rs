@@ -55,7 +55,7 @@ impl FromStr for PartId {
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(Malformed) };
-        let byte = |pair: &[u8; 2]| Some(digit(&pair[0])? << 4 | digit(&pair[1])?);
+        let byte = |pair: &[u8; 2]| Some((digit(&pair[0])? << 4) | digit(&pair[1])?);
         let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
         let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or(Malformed)
@@ -139,7 +139,7 @@ impl FromStr for Wished {
                 Wish::Move(words.into_iter().map(part).collect::<Result<_, _>>()?)
             }
             "cancel" if (1..=PARTS_MAX * PARTS_MAX).contains(&words.len()) => {
-                let ids = words.into_iter().map(str::parse);
+                let ids = words.into_iter().map(str::parse::<PartId>);
                 Wish::Cancel(ids.collect::<Result<_, _>>()?)
             }
             _ => return Err(Malformed),
@@ -177,7 +177,7 @@ impl Stage {
 
     /// One word, as the controller has it.
     pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(known, _)| *known == self).map_or("queued", |(_, word)| word)
+        Self::WORDS.iter().find(|(known, _)| *known == self).map_or("queued", |(_, word)| *word)
     }
 
     /// By its word; one of a later controller counts as [`Stage::Queued`].

@@ -1,7 +1,5 @@
 //! The steps of one move.
 
-use std::collections::BTreeMap;
-
 use api::moves::{Feed, Frozen, Mark, Order, Rate, Said};
 
 use super::give;
@@ -137,8 +135,10 @@ fn is_others(one: &Move, (s, d): (Side<'_>, Side<'_>)) -> bool {
 /// The stream is up as long as the giver says how it goes, and the taker that it takes one of the
 /// rate that it is to have: another process there has none, whatever the giver believes.
 fn has_stream(one: &Move, (s, d): (Side<'_>, Side<'_>), (giver, taker): (&Said, &Said)) -> bool {
-    let is_taken = |takes: &BTreeMap<_, _>| takes.get(&one.id) == Some(&rate(one, s, d));
-    let is_taken = d.answer.takes.as_ref().is_none_or(is_taken);
+    let is_taken = match &d.answer.takes {
+        None => true,
+        Some(takes) => takes.get(&one.id) == Some(&rate(one, s, d)),
+    };
     taker.mark.is_some() && giver.feed.is_some() && is_taken
 }
 

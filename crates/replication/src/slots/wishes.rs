@@ -127,7 +127,7 @@ impl Wishes {
     /// Names of wishes that a controller is to hear of, the oldest first.
     fn told_of(&self) -> impl Iterator<Item = PartId> + '_ {
         let moves = self.jobs.iter().filter(|job| job.id == job.id.wish()).map(|job| job.id);
-        let moves = moves.filter(|id| self.parts(*id).any(|job| !job.is_over()));
+        let moves = moves.filter(move |id| self.parts(*id).any(|job| !job.is_over()));
         let open = self.cancels.iter().filter(|(_, _, fate)| fate.is_none());
         moves.chain(open.map(|(id, _, _)| *id))
     }
