@@ -66,8 +66,12 @@ impl Guest {
     pub fn rest(&mut self, p99_us: Option<u64>) {
         (self.share, self.at_least, self.brake) = (self.share.min(START), 0, None);
         if let Some(us) = p99_us {
-            // The last ten seconds or so.
-            let mean = |calm: u64| calm.saturating_mul(7).saturating_add(us) / 8;
+            // The last seconds. A rush that has just ended is forgotten sooner than it is learned,
+            // or a copy behind it would be felt and not brake.
+            let mean = |calm: u64| match us < calm {
+                true => calm / 2 + us / 2,
+                false => calm.saturating_mul(7).saturating_add(us) / 8,
+            };
             self.calm_us = Some(self.calm_us.map_or(us, mean));
         }
     }
@@ -171,6 +175,16 @@ mod tests {
         assert_eq!(guest.bound_us(2_000), 2_000);
         guest.look(&Felt { bound_us: 2_000, ..felt(2_600) });
         assert_eq!(guest.brake(), Some(Brake::Latency));
+    }
+
+    #[test]
+    fn a_rush_before_the_copy_is_soon_forgotten_and_slowly_learned() {
+        let mut guest = calm(20_000);
+        (0..5).for_each(|_| guest.rest(Some(1_800)));
+        assert_eq!(guest.bound_us(0), 2 * 2_368);
+        let mut guest = calm(1_000);
+        guest.rest(Some(9_000));
+        assert_eq!(guest.bound_us(0), 2 * 2_000);
     }
 
     #[test]
