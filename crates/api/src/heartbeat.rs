@@ -12,7 +12,8 @@ use topology::NodeId;
 
 use crate::certificate::{self, Certificate, Trust};
 use crate::grant::{Member, Members, parse_id};
-use crate::moves::{Copying, MoveId, OfSlots, Progress, Rate, Said};
+use crate::moves::wish::Wished;
+use crate::moves::{Copying, Flow, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
 
 mod room;
@@ -213,6 +214,11 @@ pub struct Reply {
     /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
     /// do not say.
     pub usual_rate: Option<Rate>,
+    /// The streams of moves that run here; `None` from nodes that do not say, which know no order
+    /// to rest either.
+    pub flows: Option<Vec<Flow>>,
+    /// What users asked of it for its slots, and it has not heard the end of.
+    pub wishes: Vec<Wished>,
     /// Its certificates, for people; empty from nodes that have none, or do not say.
     pub certificates: Vec<Certificate>,
     /// Which CAs it knows others by, for people; empty from nodes without a certificate, or that do
@@ -393,12 +399,11 @@ impl Reply {
             knows_tls_ports: fields.or("endpoint_tls", 0_u8)? != 0,
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
+            flows: fields.optional("flows").map(|_| fields.numbered("flow")),
+            wishes: fields.numbered("wish"),
             certificates: certificate::read_all(fields.optional("certificates")),
             trust: certificate::read_trust(fields.optional("trust")),
-            newest_move: match fields.optional("move_newest") {
-                None => None,
-                Some(_) => Some(MoveId(fields.required("move_newest")?)),
-            },
+            newest_move: fields.given("move_newest")?.map(MoveId),
         })
     }
 }
@@ -416,6 +421,13 @@ impl<'a> Fields<'a> {
     {
         let value = self.optional(name).ok_or(ParseError::Missing(name))?;
         value.parse().map_err(|error: T::Err| ParseError::Bad { name, why: error.to_string() })
+    }
+
+    fn given<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ParseError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.optional(name).map(|_| self.required(name)).transpose()
     }
 
     fn or<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, ParseError>
@@ -495,9 +507,31 @@ mod tests {
     use super::*;
 
     use crate::grant::EpochId;
+    use crate::moves::Brake;
+    use crate::moves::wish::{PartId, Wish};
     use crate::store::StoreId;
 
     fn sample() -> Reply {
+        Reply {
+            flows: Some(vec![Flow {
+                id: MoveId(3),
+                is_taken: true,
+                rate: None,
+                bytes_per_s: 9,
+                brake: Some(Brake::Room),
+                written_per_s: 8,
+                taken_per_s: 7,
+            }]),
+            wishes: vec![Wished {
+                id: PartId::of_wish([5; 20]),
+                is_heard: true,
+                wish: Wish::Cancel(vec![PartId::of_wish([6; 20]).part(1)]),
+            }],
+            ..without_streams()
+        }
+    }
+
+    fn without_streams() -> Reply {
         Reply {
             role: Role::Slave,
             sequence: 17,
@@ -559,6 +593,8 @@ mod tests {
                 clash: Some("library `a`: of another text".into()),
             }],
             usual_rate: Some(Rate::USUAL),
+            flows: None,
+            wishes: Vec::new(),
             certificates: vec![
                 Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
                 Certificate { option: "admin".into(), ends_s: -1 },
@@ -625,7 +661,9 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move" | "move_slots" | "copy" | "copying") => list.to_owned(),
+                list @ ("slave" | "move" | "move_slots" | "copy" | "copying" | "flow" | "wish") => {
+                    list.to_owned()
+                }
                 _ => name.to_owned(),
             })
             .collect();

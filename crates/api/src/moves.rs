@@ -13,11 +13,14 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod flow;
 mod found;
 mod rate;
 pub mod weights;
+pub mod wish;
 mod words;
 
+pub use flow::{Brake, Flow};
 pub use found::{Found, Ranges};
 pub use rate::{Rate, RateError};
 pub use weights::Weights;
@@ -214,6 +217,8 @@ pub enum Order {
     Clean,
     /// D: delete what is staged, the move is given up.
     Drop,
+    /// D: pull no more, and keep what is staged. Said only to nodes that tell of their streams.
+    Rest,
 }
 
 /// An order for one move.

@@ -19,8 +19,8 @@ pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users,
 pub use answer::NodeAnswer;
 pub use certificates::{CertificateHolder, CertificateHolders};
 pub use moves::{
-    By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
-    MovesSpec, PastMove, RebalanceSpec,
+    By, DrainSpec, MigrateSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves,
+    MovesAnswer, MovesSpec, PastMove, RebalanceSpec,
 };
 pub use node::{Announced, Node, NodeChange, NodeFields, NodeSpec, NodeStatus};
 pub use operator::{

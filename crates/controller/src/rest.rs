@@ -119,6 +119,7 @@ fn of_cluster() -> Vec<Row> {
         get(cluster("/moves/{id}"), Viewer, moves::show),
         patch(cluster("/moves/{id}"), Operator, moves::change),
         delete(cluster("/moves/{id}"), Operator, moves::cancel),
+        post(cluster("/migrate"), Operator, moves::migrate),
         post(cluster("/rebalance"), Operator, moves::rebalance),
     ]
 }

@@ -9,7 +9,8 @@
 
 mod support;
 
-use api::moves::{MoveId, Rate};
+use api::moves::wish::{Fate, Part, PartId, Wish, Wished};
+use api::moves::{MoveId, Rate, Slots};
 use api::rest::{Data, MoveAnswer, Moves, MovesAnswer};
 use replication::slots::State;
 use serde_json::{Value, json};
@@ -201,17 +202,9 @@ async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
     assert_eq!(moves.moves[1].state, "queued");
     let (code, body) = stage.ask("PATCH", "/moves/1", json!({"paused": true})).await;
     assert_eq!((code, &body["data"]["move"]["paused"]), (200, &json!(true)));
+    let rests = |moves: &Moves| moves.moves[0].waits_for.ends_with("nothing is copied");
+    stage.waits("the pause to be in force", rests).await;
     stage.stuck(1, false);
-    let waits = |moves: &Moves| moves.moves[0].waits_for.contains("paused");
-    stage.waits("the pause to be in force", waits).await;
-    until("the copy to be whole", || async {
-        let marks = stage.marks(1);
-        match &marks[1] {
-            Some(State::Staged { at: Some(_), .. }) => Ok(()),
-            _ => Err(format!("{marks:?}")),
-        }
-    })
-    .await;
     assert_eq!(stage.takers_of(0), [0]);
     let (code, body) = stage.ask("DELETE", "/moves/1", json!({})).await;
     assert_eq!((code, &body["data"]["move"]["state"]), (200, &json!("drop")));
@@ -228,6 +221,125 @@ async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
     assert_eq!(again, (409, "move 1 is over: cancelled".to_owned()));
     let done = stage.refused("PATCH", "/moves/2", json!({"paused": true})).await;
     assert_eq!(done, (409, "move 2 is done".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_under_way_stops_while_it_is_paused_and_goes_on_at_another_rate() {
+    let stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    stage.queued("/moves", json!({"slots": "0-9", "to": "1"})).await;
+    let change = async |body: Value| {
+        let (code, body) = stage.ask("PATCH", "/moves/1", body).await;
+        assert_eq!(code, 200, "{body}");
+    };
+    let newest_rate = || {
+        let mut newest = None;
+        stage.inside_of_all(|mover| newest = mover.rates.last().copied().or(newest));
+        newest
+    };
+    until("the copy to begin", || async {
+        if newest_rate() == Some(None) { Ok(()) } else { Err(format!("{:?}", newest_rate())) }
+    })
+    .await;
+    change(json!({"rate_mb": 7})).await;
+    until("the copy to go on at its rate", || async {
+        let rate = newest_rate();
+        if rate == Some(Rate::new(7).ok()) { Ok(()) } else { Err(format!("{rate:?}")) }
+    })
+    .await;
+    change(json!({"paused": true})).await;
+    let rests = |moves: &Moves| moves.moves[0].waits_for.ends_with("nothing is copied");
+    let moves = stage.waits("the copy to stop", rests).await;
+    assert_eq!((moves.moves[0].rate_mb, moves.moves[0].paused), (7, true));
+    // It could go on, and does not.
+    stage.stuck(1, false);
+    for (body, why) in [
+        (json!({}), "`paused`, `rate_mb`, or both expected"),
+        (json!({"rate_mb": 10_001}), "`rate_mb`: MB a second expected, from 1 to 10000"),
+    ] {
+        assert_eq!(stage.refused("PATCH", "/moves/1", body).await, (400, why.to_owned()));
+    }
+    let marks = stage.marks(1);
+    assert!(matches!(marks[1], Some(State::Staged { at: None, .. })), "{marks:?}");
+    change(json!({"paused": false, "rate_mb": 0})).await;
+    stage.waits("the move to be done", is_done).await;
+    assert_eq!(newest_rate(), Some(None));
+    assert_eq!(stage.takers_of(0), [1]);
+    let late = stage.refused("PATCH", "/moves/1", json!({"rate_mb": 5})).await;
+    assert_eq!(late, (409, "move 1 is done".to_owned()));
+}
+
+/// As kvctl asks for it, and as it looks after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_are_migrated_as_kvrocks_controller_is_asked_to() {
+    let stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    let (code, body) = stage
+        .ask("POST", "/migrate", json!({"target": 1, "slot": "0-9", "slot_only": false}))
+        .await;
+    let shards = &body["data"]["cluster"]["shards"];
+    let of = |shard: &Value| (shard["target_shard_index"].clone(), shard["migrating_slot"].clone());
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(
+        (of(&shards[0]), of(&shards[1])),
+        ((json!(1), json!("0-9")), (json!(-1), json!(null)))
+    );
+    for (body, status, why) in [
+        (
+            json!({"target": 1, "slot": "20", "slot_only": true}),
+            400,
+            "`slot_only` gives slots away",
+        ),
+        (json!({"target": 2, "slot": "20"}), 400, "shard index out of range"),
+        (json!({"target": 1, "slot": "x"}), 400, "slots `x`"),
+        (json!({"target": 1, "slot": "5"}), 409, "slots 5 are in move 1 already"),
+        (json!({"target": 0, "slot": "20"}), 400, "slots 20 belong to shard"),
+    ] {
+        let (code, text) = stage.refused("POST", "/migrate", body).await;
+        assert!(code == status && text.starts_with(why), "{code} {text}");
+    }
+    stage.stuck(1, false);
+    stage.waits("the slots to arrive", is_done).await;
+    let (_, body) = stage.ask("GET", "/shards/0", json!({})).await;
+    assert_eq!(of(&body["data"]["shard"]), (json!(-1), json!(null)));
+    assert_eq!(stage.slots().await[1], ["0-9", "8192-16383"]);
+}
+
+/// As Valkey's and Redis' commands ask for it at a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_wish_at_a_node_goes_by_the_same_queue() {
+    let stage = stage(2, 0).await;
+    let taker = stage.nodes[1].inside.lock().id.clone();
+    let wishes = |number: u8, slots: &str, to: &str| {
+        let part = Part { slots: slots.parse().expect("slots"), to: to.to_owned() };
+        let id = PartId::of_wish([number; 20]);
+        let wished = Wished { id, is_heard: false, wish: Wish::Move(vec![part]) };
+        let mut inside = stage.nodes[0].inside.lock();
+        inside.mover.as_mut().expect("a mover").wishes.push(wished);
+        id
+    };
+    let until_end = async |id: PartId| {
+        until("the end of a wish to be told", || async {
+            let inside = stage.nodes[0].inside.lock();
+            let told = &inside.mover.as_ref().expect("a mover").told;
+            let end = told.iter().find(|told| told.id == id && told.fate.is_end());
+            end.map(|told| told.fate.clone()).ok_or_else(|| format!("{told:?}"))
+        })
+        .await
+    };
+    let id = wishes(1, "0-9", &taker);
+    assert_eq!(until_end(id).await, Fate::Done);
+    assert_eq!(stage.slots().await[1], ["0-9", "8192-16383"]);
+    let told = stage.nodes[0].inside.lock().mover.as_ref().expect("a mover").told.clone();
+    assert!(told.iter().any(|told| matches!(told.fate, Fate::Taken(_))), "{told:?}");
+    let done = stage.moves().await.done;
+    assert_eq!((done.len(), done[0].slots.as_str()), (1, "0-9"), "once, however often it was said");
+    let refused = until_end(wishes(2, "0-9", &taker)).await;
+    let Fate::Refused(why) = refused else { panic!("{refused:?}") };
+    assert!(why.starts_with("slots 0-9 belong to shard"), "{why}");
+    let refused = until_end(wishes(3, "20", &"f".repeat(40))).await;
+    assert!(matches!(refused, Fate::Refused(why) if why.ends_with("is not of this cluster")));
+    assert_eq!(stage.moves().await.done.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -340,7 +452,7 @@ async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
     for (body, why) in [
         (by_bytes(json!({"tolerance": 0})), "`tolerance`: 1 to 50 percent expected"),
         (by_bytes(json!({"rate_mb": 0})), "`rate_mb`: MB a second expected, from 1 to 10000"),
-        (json!({"tolerance": 5}), "`tolerance` goes with `by: bytes`"),
+        (json!({"tolerance": 5}), "`tolerance` goes with `by: bytes` and `by: load`"),
     ] {
         assert_eq!(stage.refused("POST", "/rebalance", body).await, (400, why.to_owned()));
     }
@@ -367,6 +479,29 @@ async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
     // Of what is moved by slots the givers are asked.
     let one = json!({"slots": "8192", "to": "0", "dry": true});
     assert_eq!(stage.queued("/moves", one).await.moves[0].bytes, Some(1 << 20));
+}
+
+/// As many slots each, and nearly all commands are for half of those of the first shard.
+fn load(slot: u16) -> u64 {
+    if slot < 4_096 { 1_000 } else { 10 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_are_brought_to_as_many_commands() {
+    let stage = stage(2, 0).await;
+    let by_load = json!({"by": "load", "dry": true});
+    let (code, text) = stage.refused("POST", "/rebalance", by_load.clone()).await;
+    assert!(code == 409 && text.contains("does not know how many commands slots get"), "{text}");
+    stage.inside_of_all(|mover| mover.load = Some(|_| 1));
+    let (code, text) = stage.refused("POST", "/rebalance", by_load.clone()).await;
+    assert!(code == 409 && text.starts_with("about 16384 commands were counted"), "{code} {text}");
+    stage.inside_of_all(|mover| mover.load = Some(load));
+    let shown = stage.queued("/rebalance", by_load).await;
+    let slots = shown.moves.iter().map(|one| one.slots.parse::<Slots>().expect("slots"));
+    let moved: u64 = slots.flat_map(|slots| slots.iter().map(load).collect::<Vec<_>>()).sum();
+    let all: u64 = (0..16_384).map(load).sum();
+    // Half of what the two differ by, but for the tolerance.
+    assert!((all * 45 / 100..all * 50 / 100).contains(&moved), "{moved} of {all}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

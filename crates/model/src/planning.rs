@@ -472,6 +472,8 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         knows_tls_ports: false,
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         trust: Vec::new(),
         newest_move: None,

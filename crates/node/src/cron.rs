@@ -97,11 +97,15 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
             _ = shutdown.wait_for(|stop| *stop) => break,
         }
         counted = measure(&node, &counted);
+        if node.moves.flows().is_empty() {
+            node.moves.guests.rest(&node.stats);
+        }
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());
         let now = clock::unix_ms() / 60_000;
         if now != std::mem::replace(&mut minute, now) {
+            node.moves.loads.fade();
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || crate::timed::keep_to_schedule(&node, now * 60))
                 .await

@@ -407,6 +407,8 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         knows_tls_ports: true,
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
+        flows: Some(node.moves.flows()),
+        wishes: node.moves.wishes.open(),
         certificates: node.tls.certificates(),
         trust: node.tls.trust(),
         newest_move,

@@ -48,6 +48,7 @@ mod unasked;
 mod unreached;
 mod upkeep;
 mod verdict;
+mod wishes;
 
 pub use authority::{Authority, FRESH_MS, Proof, Standby, Witness, proof};
 pub use candidate::Ineligible;

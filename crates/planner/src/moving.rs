@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 
 use api::grant::EpochId;
 use api::heartbeat::{Reply, Room};
-use api::moves::{Asked, Copying, Mark, MoveId, Order};
+use api::moves::{Asked, Copying, Flow, Mark, MoveId, Order};
 use topology::Endpoint;
 
 use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase, Stranger};
 use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
+
+mod flows;
+
+pub use flows::slowed_by;
 
 /// A move that stays where it is for so long is told of, ms.
 pub const STALL_MS: u64 = 60_000;
@@ -89,6 +93,10 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
     let said = reply.moves.iter().flatten();
     let clash = |copying: &Copying| Some((copying.id, copying.clash.clone()?));
     let clashes = reply.copying.iter().filter_map(clash);
+    let taken = |flows: &Vec<Flow>| {
+        let taken = flows.iter().filter(|flow| flow.is_taken);
+        taken.map(|flow| (flow.id, flow.rate)).collect()
+    };
     Answer {
         nonce: reply.nonce.clone(),
         granted_epoch: standing.granted_epoch,
@@ -101,6 +109,7 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
         is_reached: is_reached(cx, master),
         clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
         clock_error_ms: cx.observed.node(&master.id).clock_error_ms,
+        takes: reply.flows.as_ref().map(taken),
         clashes: clashes.collect(),
         said: said.map(|said| (said.id, said.clone())).collect(),
     }
@@ -146,7 +155,7 @@ fn sign(cx: &Context<'_>, one: &Move, waits_for: String) -> Moved {
 
 /// A person should know of a move that stays where it is, unless that is what was asked for.
 fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
-    if [moves::ITS_TURN, moves::PAUSED].contains(&sign.waits_for.as_str()) {
+    if moves::AS_ASKED.contains(&sign.waits_for.as_str()) {
         return;
     }
     let known = cx.observed.moved.get(&one.id).filter(|(known, _)| known == sign);
@@ -159,12 +168,13 @@ fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
         None => format!("shard {id}, which is not there"),
     };
     plan.alarms.insert(format!(
-        "move {} of slots {} from {} to {} does not advance: it waits for {}",
+        "move {} of slots {} from {} to {} does not advance: it waits for {}{}",
         one.id,
         one.slots,
         shard(one.from),
         shard(one.to),
-        sign.waits_for
+        sign.waits_for,
+        flows::why(cx, one, sign).unwrap_or_default()
     ));
 }
 
@@ -242,10 +252,11 @@ pub fn asked(plan: &Plan, record: &Record, observed: &Observed, id: &str) -> Vec
     let under_way = record.moves.under_way().filter(|one| is_of(one.from) || is_of(one.to));
     let ids: Vec<MoveId> = under_way.map(|one| one.id).collect();
     for id in ids {
-        if !asked.iter().any(|known| known.id() == id) {
+        if !asked.iter().any(|known| known.id() == Some(id)) {
             asked.push(Asked::Of(id));
         }
     }
+    asked.extend(plan.told.get(id).into_iter().flatten().cloned().map(Asked::Told));
     asked.truncate(api::moves::ASKED_MAX);
     asked
 }

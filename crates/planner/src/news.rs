@@ -125,6 +125,9 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         knows_tls_ports,
         copying,
         usual_rate,
+        // Where there are any a move is under way, and its cluster does not rest.
+        flows: _,
+        wishes,
         // For people, and by the day: a status looks at it, and no plan.
         certificates: _,
         trust: _,
@@ -155,10 +158,9 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *sync == after.sync
         && *stopping == after.stopping
         && is_same_standing(standing, &after.standing)
-        && *moves == after.moves
-        && (*knows_rates, *knows_tls_ports) == (after.knows_rates, after.knows_tls_ports)
-        && *copying == after.copying
-        && *usual_rate == after.usual_rate
+        && (moves, copying, wishes) == (&after.moves, &after.copying, &after.wishes)
+        && (*knows_rates, *usual_rate) == (after.knows_rates, after.usual_rate)
+        && *knows_tls_ports == after.knows_tls_ports
         && *newest_move == after.newest_move
 }
 

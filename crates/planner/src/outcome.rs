@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::grant::Grant;
+use api::moves::wish::Told;
 use api::moves::{MoveId, Ordered};
 
 use crate::moves::Moved;
@@ -120,6 +121,8 @@ pub struct Plan {
     pub grants: BTreeMap<String, Grant>,
     /// What heartbeats to those nodes order for slots that move, by node id.
     pub orders: BTreeMap<String, Vec<Ordered>>,
+    /// What heartbeats to those nodes say of what was wished there, by node id.
+    pub told: BTreeMap<String, Vec<Told>>,
     /// Where the moves are that are queued or under way.
     pub moves: BTreeMap<MoveId, Moved>,
     /// Plan again no later than this, even if nothing happens.

@@ -10,7 +10,7 @@ use crate::shard;
 use crate::verdict::Verdict;
 use crate::{
     Action, Authority, Node, Observed, Plan, Policy, Record, ShardState, Time, balancers, epoch,
-    joined, moving, paused, rival, sources, tell, upkeep,
+    joined, moving, paused, rival, sources, tell, upkeep, wishes,
 };
 
 /// Decides what the cluster needs now.
@@ -57,6 +57,8 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let swap = swap.or_else(|| upkeep::raise_version(&cx));
     let of_moves = moving::decide(&cx, swap.is_none(), &mut plan);
     let swap = swap.or(of_moves);
+    let of_wishes = wishes::decide(&cx, swap.is_none(), &mut plan);
+    let swap = swap.or(of_wishes);
     let swap = swap.or_else(|| balancers::removal(&cx)).or_else(|| upkeep::bookkeeping(&cx));
     if let Some((record, reason)) = swap {
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });

@@ -2,11 +2,14 @@
 
 use api::grant::{EpochId, Least};
 use api::heartbeat::Reply;
+use api::moves::wish::PartId;
 use api::moves::{MoveId, Rate, Slots};
 use serde::{Deserialize, Serialize};
 
 use crate::shard_id::ShardId;
 
+/// Moves that may wait or be under way.
+pub const QUEUE_MAX: usize = 1_000;
 /// Moves that are over and still shown.
 const DONE_MAX: usize = 1_000;
 
@@ -80,6 +83,9 @@ pub struct Move {
     /// What it may bring at most; `None`: as usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// The part of a wish at a node that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<PartId>,
 }
 
 /// A move that is over.
@@ -95,6 +101,9 @@ pub struct Past {
     pub to: ShardId,
     /// Why it was given up; `None` if it was done.
     pub error: Option<String>,
+    /// The part of a wish at a node that it was of; of one that was begun anew its next one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<PartId>,
 }
 
 /// The moves of a cluster.
@@ -137,8 +146,8 @@ impl Moves {
     pub fn queue(&mut self, slots: Slots, from: ShardId, to: ShardId) -> MoveId {
         let id = self.next();
         let phase = Phase::Queued;
-        let (tries, is_paused, rate) = (0, false, None);
-        self.list.push(Move { id, slots, from, to, phase, tries, is_paused, rate });
+        let (tries, is_paused, rate, wish) = (0, false, None, None);
+        self.list.push(Move { id, slots, from, to, phase, tries, is_paused, rate, wish });
         id
     }
 
@@ -163,6 +172,7 @@ impl Moves {
         if let Some(one) = self.get_mut(id) {
             let fresh =
                 Move { id: next, phase: Phase::Queued, tries: one.tries + 1, ..one.clone() };
+            one.wish = None;
             self.conclude(id, Some(format!("begun anew as {next}: {why}")));
             self.list.push(fresh);
         }
@@ -178,7 +188,7 @@ impl Moves {
             one.id = next;
             let Move { slots, from, to, .. } = one.clone();
             let error = Some(format!("queued anew as {next}: nodes know of moves up to {above}"));
-            self.is_over(Past { id, slots, from, to, error });
+            self.is_over(Past { id, slots, from, to, error, wish: None });
         }
         next
     }
@@ -198,8 +208,8 @@ impl Moves {
     /// It is over.
     pub(crate) fn conclude(&mut self, id: MoveId, error: Option<String>) {
         let Some(place) = self.list.iter().position(|one| one.id == id) else { return };
-        let Move { slots, from, to, .. } = self.list.remove(place);
-        self.is_over(Past { id, slots, from, to, error });
+        let Move { slots, from, to, wish, .. } = self.list.remove(place);
+        self.is_over(Past { id, slots, from, to, error, wish });
     }
 
     fn is_over(&mut self, past: Past) {

@@ -33,6 +33,7 @@ mod switchover;
 mod tls_ports;
 mod told;
 mod unreached;
+mod wishes;
 
 const HASH: &str = "h";
 
@@ -134,6 +135,8 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         knows_tls_ports: false,
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         trust: Vec::new(),
         newest_move: None,

@@ -10,6 +10,7 @@
 //! if no batch touched its stripe since the look-up. In the same way it is told whether several entries were there at one
 //! moment.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -36,9 +37,24 @@ pub(crate) struct Hot {
     stripe_bytes: AtomicUsize,
     /// Batches being written that remove a range.
     removing: AtomicUsize,
-    /// Rises when such a batch is written: all that was kept before is void.
+    /// Rises when such a batch is written: what was kept before is void where it removes something.
     ranges: AtomicU64,
+    /// Locked behind a stripe.
+    removed: Mutex<Removed>,
 }
+
+/// Which ranges were removed of late. Slots that move are removed when they come and when they have
+/// gone, and what is kept of all others is none the worse for it.
+#[derive(Default)]
+struct Removed {
+    /// Of batches up to this value of `ranges` not all is known any more.
+    forgotten: u64,
+    /// From which value of `ranges` on, begin and end; an empty end is none. The oldest first.
+    of_late: VecDeque<(u64, Box<[u8]>, Box<[u8]>)>,
+}
+
+/// Ranges that are known.
+const REMOVED_MAX: usize = 64;
 
 #[derive(Default)]
 struct Stripe {
@@ -84,7 +100,8 @@ pub(crate) struct Ticket {
 pub(crate) struct Writing<'h, 'b> {
     hot: &'h Hot,
     touched: SmallVec<[Touched<'b>; 4]>,
-    removes_range: bool,
+    /// Begin and end of each range that it removes.
+    removes: SmallVec<[(&'b [u8], &'b [u8]); 1]>,
     is_written: bool,
 }
 
@@ -108,6 +125,7 @@ impl Hot {
             stripe_bytes: AtomicUsize::new(STRIPE_BYTES),
             removing: AtomicUsize::new(0),
             ranges: AtomicU64::new(0),
+            removed: Mutex::default(),
         }
     }
 
@@ -135,6 +153,28 @@ impl Hot {
         self.stripe_bytes.load(Ordering::Relaxed)
     }
 
+    /// A batch that removes these ranges is written.
+    fn remove(&self, ranges: &[(&[u8], &[u8])]) {
+        let mut removed = self.removed.lock();
+        let value = self.ranges.load(Ordering::SeqCst) + 1;
+        let new = ranges.iter().map(|(begin, end)| (value, Box::from(*begin), Box::from(*end)));
+        removed.of_late.extend(new);
+        while removed.of_late.len() > REMOVED_MAX {
+            removed.forgotten = removed.of_late.pop_front().map_or(value, |(gone, ..)| gone);
+        }
+        // Known before it counts.
+        self.ranges.store(value, Ordering::SeqCst);
+    }
+
+    /// It is not known what is left of what was kept.
+    fn remove_all(&self) {
+        let mut removed = self.removed.lock();
+        let value = self.ranges.load(Ordering::SeqCst) + 1;
+        removed.of_late.clear();
+        removed.forgotten = value;
+        self.ranges.store(value, Ordering::SeqCst);
+    }
+
     fn stripe(&self, hash: u64) -> Option<&Mutex<Stripe>> {
         // The upper half chooses the stripe, the lower one is compared within it.
         let index = (hash >> 32) as usize & self.stripes.len().saturating_sub(1);
@@ -150,7 +190,7 @@ impl Hot {
             return Found::Unknown;
         }
         let ranges = self.ranges.load(Ordering::SeqCst);
-        stripe.forget_older(ranges);
+        stripe.forget_removed(&self.removed, ranges);
         let ticket = Ticket { hash, version: stripe.version, ranges };
         match stripe.entry(hash, key) {
             Some(entry) => {
@@ -199,7 +239,7 @@ impl Hot {
         let mut writing = Writing {
             hot: self,
             touched: SmallVec::new(),
-            removes_range: false,
+            removes: SmallVec::new(),
             is_written: false,
         };
         if self.stripes.is_empty() {
@@ -209,8 +249,8 @@ impl Hot {
             let (key, data) = match record {
                 Record::Put { family: Family::Metadata, key, value } => (key, joined(key, value)),
                 Record::Delete { family: Family::Metadata, key } => (key, None),
-                Record::DeleteRange { family: Family::Metadata, .. } => {
-                    writing.removes_range = true;
+                Record::DeleteRange { family: Family::Metadata, begin, end } => {
+                    writing.removes.push((begin, end));
                     continue;
                 }
                 _ => continue,
@@ -224,7 +264,7 @@ impl Hot {
                 writing.touched.push(Touched { hash, key, data });
             }
         }
-        if writing.removes_range {
+        if !writing.removes.is_empty() {
             self.removing.fetch_add(1, Ordering::SeqCst);
         }
         writing
@@ -247,8 +287,8 @@ impl Writing<'_, '_> {
         if unmarks {
             self.touched.clear();
         }
-        if self.removes_range {
-            self.hot.ranges.fetch_add(1, Ordering::SeqCst);
+        if !self.removes.is_empty() {
+            self.hot.remove(&self.removes);
         }
     }
 }
@@ -265,9 +305,9 @@ impl Drop for Writing<'_, '_> {
                 stripe.marks -= 1;
             }
         }
-        if self.removes_range {
+        if !self.removes.is_empty() {
             if !self.is_written {
-                self.hot.ranges.fetch_add(1, Ordering::SeqCst);
+                self.hot.remove_all();
             }
             self.hot.removing.fetch_sub(1, Ordering::SeqCst);
         }
@@ -275,11 +315,26 @@ impl Drop for Writing<'_, '_> {
 }
 
 impl Stripe {
-    fn forget_older(&mut self, ranges: u64) {
-        if self.ranges != ranges {
-            self.entries.clear();
-            (self.bytes, self.hand, self.ranges) = (0, 0, ranges);
+    /// Forgets what was removed until `ranges` had this value.
+    fn forget_removed(&mut self, removed: &Mutex<Removed>, ranges: u64) {
+        if self.ranges == ranges {
+            return;
         }
+        let removed = removed.lock();
+        if self.ranges < removed.forgotten {
+            self.entries.clear();
+        } else {
+            let since = removed.of_late.iter().filter(|(value, ..)| *value > self.ranges);
+            let since: SmallVec<[(&[u8], &[u8]); 4]> =
+                since.map(|(_, begin, end)| (&**begin, &**end)).collect();
+            let is_removed = |key: &[u8]| {
+                since.iter().any(|(begin, end)| key >= *begin && (end.is_empty() || key < *end))
+            };
+            let key = |entry: &Entry| entry.data.get(..usize::from(entry.key_len)).map(is_removed);
+            self.entries.retain(|entry| key(entry) == Some(false));
+        }
+        self.bytes = self.entries.iter().map(Entry::bytes).sum();
+        (self.hand, self.ranges) = (0, ranges);
     }
 
     fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {

@@ -13,11 +13,13 @@ mod cluster;
 pub mod commands;
 mod copy;
 mod dirty;
+mod guests;
 mod import;
 mod keys;
 #[cfg(test)]
 mod long_tests;
 mod named;
+mod newest;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -29,11 +31,13 @@ use std::sync::Arc;
 use replication::slots::{Mark, MoveId, State, Table, marks};
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
+use self::newest::Newest;
 use crate::batch::{self, Record, Writer};
 use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
-pub use copy::{Chunk, chunk, forward, position};
+pub use copy::{Chunk, Most, chunk, forward, position};
 pub use dirty::Dirty;
+pub(crate) use guests::Guests;
 pub use keys::{Stored, for_each_key};
 pub use named::named;
 pub use raw::{Batches, Refusal, Sink};
@@ -54,6 +58,7 @@ pub struct Marks {
     /// Where the record of each lies in the log; for one that was there at the opening, its end
     /// then.
     sequences: BTreeMap<MoveId, u64>,
+    newest: Newest,
     foreign: Vec<(u16, u16)>,
 }
 
@@ -61,6 +66,17 @@ impl Marks {
     /// The marks.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The newest mark of a slot.
+    pub fn newest(&self, slot: u16) -> Option<&Mark> {
+        self.table.of(self.newest.of(slot)?)
+    }
+
+    /// Whether this node serves a slot that the topology of `version` gives it, or does not: as
+    /// [`Table::serves`].
+    pub fn serves(&self, slot: u16, is_given: bool, version: i64) -> bool {
+        marks::serves(self.newest(slot), is_given, version)
     }
 
     /// Sequence of a mark's record; 0 without one.
@@ -76,29 +92,22 @@ impl Marks {
 
     fn put(&mut self, mark: Mark, sequence: u64) {
         let kind = |mark: &Mark| std::mem::discriminant(&mark.state);
-        let is_as_before = self
-            .table
-            .of(mark.id)
-            .is_some_and(|known| kind(known) == kind(&mark) && known.slots == mark.slots);
+        let known = self.table.of(mark.id);
+        let had_others = known.is_some_and(|known| known.slots != mark.slots);
+        let is_as_before = !had_others && known.is_some_and(|known| kind(known) == kind(&mark));
         self.sequences.insert(mark.id, sequence);
+        if is_as_before {
+            return self.table.put(mark);
+        }
+        if !had_others {
+            self.newest.add(mark.id, &mark.slots);
+        }
         self.table.put(mark);
-        if !is_as_before {
-            self.foreign = foreign(&self.table);
+        if had_others {
+            self.newest = Newest::new(&self.table);
         }
+        self.foreign = self.newest.foreign(&self.table);
     }
-}
-
-/// The newest mark of a slot decides; the table has the oldest first.
-fn foreign(table: &Table) -> Vec<(u16, u16)> {
-    let mut is_foreign = vec![false; usize::from(topology::SLOT_COUNT)];
-    for mark in table.iter() {
-        for slot in mark.slots.iter() {
-            if let Some(place) = is_foreign.get_mut(usize::from(slot)) {
-                *place = mark.state != State::Held;
-            }
-        }
-    }
-    joined((0..topology::SLOT_COUNT).filter(|slot| is_foreign[usize::from(*slot)]))
 }
 
 /// Ranges of slots that come in order.
@@ -147,7 +156,7 @@ impl Store {
         let Some(marks) = self.marks() else { return Ok(Vec::new()) };
         let table = marks.table();
         let count = |mark: &Mark| -> Result<u64, Error> {
-            let is_newest = |slot: &u16| table.newest(*slot).is_some_and(|m| m.id == mark.id);
+            let is_newest = |slot: &u16| marks.newest.of(*slot) == Some(mark.id);
             let mut count = 0;
             for (first, last) in joined(mark.slots.iter().filter(is_newest)) {
                 let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
@@ -170,8 +179,8 @@ impl Store {
     /// I/O errors.
     pub fn keeps(&self, slots: &replication::slots::Slots) -> Result<bool, Error> {
         let Some(marks) = self.marks() else { return Ok(false) };
-        let newest = |slot: &u16| marks.table().newest(*slot);
-        let is_held = |slot: &u16| newest(slot).is_some_and(|mark| mark.state == State::Held);
+        let is_held =
+            |slot: &u16| marks.newest(*slot).is_some_and(|mark| mark.state == State::Held);
         for (first, last) in joined(slots.iter().filter(is_held)) {
             let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
             for family in STAGES {
@@ -194,7 +203,7 @@ impl Store {
         if empties {
             mark.slots.ranges().iter().for_each(|range| empty(&mut writer, *range));
         }
-        self.append_marked(writer, mark)
+        self.append_marked(writer, mark, false)
     }
 
     /// Appends records of a giver, and the mark that says how far the copy is with them.
@@ -206,12 +215,12 @@ impl Store {
         let mut writer = Writer::new(Vec::with_capacity(records.len() + 256));
         writer.log(format!("M{}", mark.id).as_bytes());
         copy::take(records, &mark.slots, &mut writer)?;
-        self.append_marked(writer, mark)
+        self.append_marked(writer, mark, true)
     }
 
-    fn append_marked(&self, mut writer: Writer, mark: &Mark) -> Result<u64, Error> {
+    fn append_marked(&self, mut writer: Writer, mark: &Mark, is_part: bool) -> Result<u64, Error> {
         writer.put(Family::Propagate, &[&Mark::key(mark.id)], &[&mark.value()]);
-        self.append_with_marks(writer.finish(), vec![mark.clone()])
+        self.append_with_mark(writer.finish(), mark, is_part)
     }
 }
 
@@ -267,11 +276,15 @@ impl Kept {
         if new.is_empty() {
             return;
         }
-        let mut marks = Marks::clone(&self.marks.read());
-        for (mark, sequence) in new {
-            marks.put(mark, sequence);
+        {
+            let mut marks = self.marks.write();
+            // Readers keep it for a moment only: mostly nothing is copied.
+            let marks = Arc::make_mut(&mut marks);
+            for (mark, sequence) in new {
+                marks.put(mark, sequence);
+            }
         }
-        self.set(marks);
+        self.has_any.store(true, std::sync::atomic::Ordering::Release);
     }
 }
 
@@ -348,9 +361,9 @@ pub(crate) fn visible(
     parts
 }
 
-/// A batch of this node with marks; see [`Store::append`].
+/// A batch of this node with a mark, its last record; see [`Store::append`].
 impl Store {
-    fn append_with_marks(&self, bytes: &[u8], marks: Vec<Mark>) -> Result<u64, Error> {
+    fn append_with_mark(&self, bytes: &[u8], mark: &Mark, is_part: bool) -> Result<u64, Error> {
         let max = self.batch_bytes_max();
         if bytes.len() > max {
             return Err(Error::TooLarge { bytes: bytes.len(), max });
@@ -359,10 +372,13 @@ impl Store {
         let batch = WriteBatch::from_data(bytes);
         let mut hot = inner.hot.writing(bytes);
         let _writing = inner.writing.lock();
-        inner.filters.barriers().note(marks.iter(), self.latest_sequence() + 1);
+        let first = self.latest_sequence() + 1;
+        inner.filters.barriers().note(std::iter::once(mark), first);
         let last = self.append_locked(&batch, &mut hot)?;
-        // The mark is the last record.
-        inner.marks.put(marks.into_iter().map(|mark| (mark, last)).collect());
+        if is_part {
+            inner.guests.staged(first, last);
+        }
+        inner.marks.put(vec![(mark.clone(), last)]);
         Ok(last)
     }
 }

@@ -26,6 +26,8 @@ pub struct Snapshot<'a> {
     store: &'a Store,
     at: Taken<'a>,
     overlay: Option<Shared>,
+    /// See [`Snapshot::aside`].
+    is_aside: bool,
 }
 
 /// Where it is from.
@@ -38,7 +40,7 @@ type Engine<'a> = SnapshotWithThreadMode<'a, DB>;
 
 impl<'a> Snapshot<'a> {
     pub(crate) fn take(store: &'a Store, overlay: Option<Shared>) -> Self {
-        Self { store, at: Taken::Own(store.db().snapshot()), overlay }
+        Self { store, at: Taken::Own(store.db().snapshot()), overlay, is_aside: false }
     }
 
     /// Number of the newest record of the database that it sees.
@@ -48,6 +50,13 @@ impl<'a> Snapshot<'a> {
             Taken::Lent(at) => at.sequence_number(),
         }
         .unwrap_or_default()
+    }
+
+    /// Reads from now on take no place in the block cache: what is read once and in its order would
+    /// drive out of it what clients read again and again.
+    #[must_use]
+    pub fn aside(self) -> Self {
+        Self { is_aside: true, ..self }
     }
 
     fn look_up(&self, family: Family, key: &[u8]) -> Lookup {
@@ -60,6 +69,7 @@ impl<'a> Snapshot<'a> {
             Taken::Own(at) => options.set_snapshot(at),
             Taken::Lent(at) => options.set_snapshot(*at),
         }
+        options.fill_cache(!self.is_aside);
         options
     }
 
@@ -228,7 +238,7 @@ impl Moment {
 
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         let overlay = self.overlay.clone();
-        Snapshot { store: &self.store, at: Taken::Lent(&self.at), overlay }
+        Snapshot { store: &self.store, at: Taken::Lent(&self.at), overlay, is_aside: false }
     }
 }
 

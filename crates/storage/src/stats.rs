@@ -2,7 +2,7 @@
 
 mod counters;
 
-use crate::{Error, Family, Store};
+use crate::{Error, Family, Options, Store};
 
 pub use counters::Counters;
 pub(crate) use counters::Meters;
@@ -193,6 +193,25 @@ impl Store {
         Ok(self.number(Family::Default, "rocksdb.is-write-stopped")? != 0)
     }
 
+    /// Whether writes that can wait had better: RocksDB slows writes down, or stops them, or level
+    /// 0 of a family is at four fifths of the files with which it would. Touches no file.
+    ///
+    /// # Errors
+    /// If a number cannot be read.
+    pub fn is_pressed(&self) -> Result<bool, Error> {
+        let slowed = self.number(Family::Default, "rocksdb.actual-delayed-write-rate")? > 0;
+        if slowed || self.is_write_stopped()? {
+            return Ok(true);
+        }
+        for family in Family::ALL {
+            let files = self.number(family, "rocksdb.num-files-at-level0")?;
+            if is_near_slowdown(files, &self.inner().options) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn family_stats(&self, family: Family) -> Result<FamilyStats, Error> {
         let number = |name| self.number(family, name);
         let mut files_per_level = [0; 7];
@@ -234,9 +253,38 @@ impl Store {
     }
 }
 
+/// So many files in level 0 are four fifths of those that slow writes down, and there is going to
+/// be less of them: where none are compacted by themselves nobody can wait for that.
+fn is_near_slowdown(files: u64, options: &Options) -> bool {
+    let number = |trigger: i32| u64::try_from(trigger).unwrap_or(u64::MAX);
+    let slowdown = number(options.level0_slowdown_writes_trigger);
+    !options.disable_auto_compactions
+        && files >= number(options.level0_file_num_compaction_trigger)
+        && files.saturating_mul(5) >= slowdown.saturating_mul(4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_wait_waits_before_writes_are_slowed_down() {
+        let options = Options::default();
+        assert_eq!((4, 20), {
+            let slowdown = options.level0_slowdown_writes_trigger;
+            (options.level0_file_num_compaction_trigger, slowdown)
+        });
+        assert!(!is_near_slowdown(15, &options) && is_near_slowdown(16, &options));
+        let never = Options { disable_auto_compactions: true, ..Options::default() };
+        assert!(!is_near_slowdown(16, &never), "it would wait for ever");
+        let early = Options { level0_slowdown_writes_trigger: 2, ..Options::default() };
+        assert!(!is_near_slowdown(3, &early) && is_near_slowdown(4, &early));
+        let off = Options { level0_slowdown_writes_trigger: -1, ..Options::default() };
+        assert!(!is_near_slowdown(1_000, &off));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Options::default()).unwrap();
+        assert!(!store.is_pressed().unwrap());
+    }
 
     #[test]
     fn stalls_are_read_by_their_full_names() {

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     history: RwLock<Arc<History>>,
     /// The marks of slot moves, as the records of the propagate family have them. Changed under `writing`.
     pub(crate) marks: slots::Kept,
+    /// The end of the log that no client sees. Changed under `writing`.
+    pub(crate) guests: slots::Guests,
     /// Shared with the compaction filters, which hold it weakly.
     views: Arc<Views>,
     /// Opened with `hold_tail` and not settled yet.
@@ -162,6 +164,7 @@ impl Store {
             writing: Mutex::default(),
             history,
             marks,
+            guests: slots::Guests::default(),
             views,
             filters,
             is_holding,

@@ -20,13 +20,14 @@ use common::{PATIENCE, get};
 
 /// What `ctl` does not ask for: probes and scrapes, the document itself, and what is there for
 /// programs made for kvrocks-controller.
-const NOT_ASKED: [&str; 8] = [
+const NOT_ASKED: [&str; 9] = [
     "health",
     "metrics",
     "openapi",
     "get_namespace",
     "list_shards",
     "get_move",
+    "migrate_slot",
     "list_nodes",
     "announce_node_of_shard",
 ];
@@ -75,6 +76,7 @@ moves
 moves list
 moves pause 7
 moves resume 7
+moves pace 7 --bandwidth 5
 moves cancel 7
 rebalance --yes --by bytes --tolerance 10
 discarded list

@@ -27,6 +27,15 @@ impl Reply {
         if let Some(rate) = self.usual_rate {
             line("usual_rate", &rate);
         }
+        if let Some(flows) = &self.flows {
+            line("flows", &1);
+            for (index, flow) in flows.iter().enumerate() {
+                line(&format!("flow{index}"), flow);
+            }
+        }
+        for (index, wished) in self.wishes.iter().enumerate() {
+            line(&format!("wish{index}"), wished);
+        }
         if let Some(newest) = self.newest_move {
             line("move_newest", &newest);
         }

@@ -21,6 +21,8 @@ impl Rate {
     pub const MIN: u32 = 1;
     /// The most.
     pub const MAX: u32 = 10_000;
+    /// Bytes a second of the least.
+    pub const MIN_BYTES_PER_S: u64 = 1_000_000;
     /// That of a move for which nothing else was said.
     pub const USUAL: Self = Self(64);
 
@@ -35,6 +37,11 @@ impl Rate {
     /// MB a second.
     pub fn mb(self) -> u32 {
         self.0
+    }
+
+    /// Bytes a second.
+    pub fn bytes_per_s(self) -> u64 {
+        u64::from(self.0) * Self::MIN_BYTES_PER_S
     }
 
     /// How long so many bytes take at it, microseconds.

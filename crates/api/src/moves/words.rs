@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::wish::{self, Told};
 use super::{Copying, Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Rate, Said, Slots};
 use crate::grant::{Least, parse_id, show_id};
 
@@ -23,14 +24,17 @@ pub enum Asked {
     Of(MoveId),
     /// What is to be done for one; its answer is asked for as well.
     Do(Ordered),
+    /// What becomes of a wish. Said only to nodes that tell of one.
+    Told(Told),
 }
 
 impl Asked {
-    /// Which move.
-    pub fn id(&self) -> MoveId {
+    /// Which move it asks about.
+    pub fn id(&self) -> Option<MoveId> {
         match self {
-            Self::Of(id) => *id,
-            Self::Do(ordered) => ordered.id,
+            Self::Of(id) => Some(*id),
+            Self::Do(ordered) => Some(ordered.id),
+            Self::Told(_) => None,
         }
     }
 }
@@ -44,6 +48,7 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ordered { id, slots, term, order } = match self {
             Self::Of(id) => return write!(f, "{id}"),
+            Self::Told(told) => return told.fmt(f),
             Self::Do(ordered) => ordered,
         };
         write!(f, "{id} {term} {slots} ")?;
@@ -59,6 +64,7 @@ impl fmt::Display for Asked {
             Order::Leave { version } => write!(f, "leave {version}"),
             Order::Clean => f.write_str("clean"),
             Order::Drop => f.write_str("drop"),
+            Order::Rest => f.write_str("rest"),
         }
     }
 }
@@ -66,6 +72,9 @@ impl fmt::Display for Asked {
 impl FromStr for Asked {
     type Err = Malformed;
     fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text.starts_with(wish::WORD) {
+            return Ok(Self::Told(text.parse()?));
+        }
         let parts: Vec<&str> = text.splitn(8, ' ').collect();
         let (id, term, slots, order) = match &parts[..] {
             [id] => return Ok(Self::Of(MoveId(number(id)?))),
@@ -92,6 +101,7 @@ impl FromStr for Asked {
             ["leave", version] => Order::Leave { version: number(version)? },
             ["clean"] => Order::Clean,
             ["drop"] => Order::Drop,
+            ["rest"] => Order::Rest,
             _ => return Err(Malformed),
         };
         let slots: Slots = slots.parse().map_err(|_| Malformed)?;
@@ -264,7 +274,7 @@ impl FromStr for Copying {
 }
 
 /// Decimal digits only.
-fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten().ok_or(Malformed)
 }
@@ -302,6 +312,7 @@ mod tests {
             (Order::Leave { version: 7 }, "leave 7".into()),
             (Order::Clean, "clean".into()),
             (Order::Drop, "drop".into()),
+            (Order::Rest, "rest".into()),
         ];
         for (order, text) in orders {
             let slots: Slots = "0-99,200".parse().unwrap();
@@ -311,6 +322,9 @@ mod tests {
             assert_eq!(format!("{asked} more").parse::<Asked>(), Err(Malformed), "{asked}");
         }
         assert_eq!("17".parse(), Ok(Asked::Of(MoveId(17))));
+        let told = Told { id: wish::PartId::of_wish([7; 20]), fate: wish::Fate::Done };
+        assert_eq!(told.to_string().parse(), Ok(Asked::Told(told)));
+        assert_eq!("wish 5 done".parse::<Asked>(), Err(Malformed));
         let slow = format!("5 3 0-99 pull {} beef 4 0", "a".repeat(40));
         for bad in [
             "",

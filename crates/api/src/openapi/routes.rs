@@ -202,10 +202,12 @@ fn of_cluster() -> Vec<Route> {
             .takes::<MovesSpec>().answers::<MovesAnswer>(200).answers::<MovesAnswer>(201),
         route("GET …/moves/{id}", Viewer, "get_move", "A move.")
             .answers::<MoveAnswer>(200),
-        route("PATCH …/moves/{id}", Operator, "pause_move", "Pauses a move, or lets it go on.")
+        route("PATCH …/moves/{id}", Operator, "pause_move", "Pauses a move, lets it go on, or gives it another rate.")
             .takes::<MoveChange>().answers::<MoveAnswer>(200),
         route("DELETE …/moves/{id}", Operator, "cancel_move", "Gives a move up whose slots have not changed hands.")
             .answers::<MoveAnswer>(200),
+        route("POST …/migrate", Operator, "migrate_slot", "Moves slots to another shard, as kvrocks-controller is asked to.")
+            .takes::<MigrateSpec>().answers::<ClusterAnswer>(200),
         route("POST …/rebalance", Operator, "rebalance", "Shares slots or bytes out evenly.")
             .takes::<RebalanceSpec>().answers::<MovesAnswer>(200).answers::<MovesAnswer>(201),
     ]

@@ -45,6 +45,9 @@ pub struct Move {
     pub since_ms: u64,
     /// What its copy brings at most, MB a second; 0 from a controller that does not say.
     pub rate_mb: u32,
+    /// What keeps its copy below that just now, as both masters say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowed_by: Option<String>,
     /// How far the copy is, as far as the taker says.
     pub progress: Option<MoveProgress>,
 }
@@ -97,12 +100,25 @@ pub struct MovesSpec {
     /// Most moves of the cluster that are under way at a time from now on; 0: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
-    /// Most that the copy of each of them brings, MB a second, 1 to 10000; 64 if nothing is said.
+    /// Most that the copy of each of them brings, MB a second, 1 to 10000; if nothing is said, what
+    /// the nodes' `move-rate-mb` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_mb: Option<u32>,
     /// Change nothing, and show what would be queued.
     #[serde(default)]
     pub dry: bool,
+}
+
+/// `POST …/migrate`, as kvrocks-controller has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MigrateSpec {
+    /// Index of the shard that is to have them.
+    pub target: usize,
+    /// `n` or `a-b`.
+    pub slot: String,
+    /// Give them away without their data: refused.
+    #[serde(default)]
+    pub slot_only: bool,
 }
 
 /// Slots that are to go from one shard to another.
@@ -120,6 +136,10 @@ pub struct MoveWish {
     /// What the slots weigh, bytes, as their nodes estimate; where that was asked and answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// What its copy brings at most where nothing is said, MB a second, as both masters' options
+    /// are; told, and not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_mb: Option<u32>,
 }
 
 /// What is shared out evenly.
@@ -131,6 +151,8 @@ pub enum By {
     Slots,
     /// Bytes on disk, as nodes estimate them.
     Bytes,
+    /// Commands of the last minutes, as masters count a part of them.
+    Load,
 }
 
 impl By {
@@ -147,7 +169,8 @@ pub struct RebalanceSpec {
     /// What is to be even.
     #[serde(default, skip_serializing_if = "By::is_slots")]
     pub by: By,
-    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if nothing is said.
+    /// By bytes, or by load: how far from the mean a shard may stay, percent, 1 to 50; 5 if nothing
+    /// is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<u32>,
     /// As in [`MovesSpec`].
@@ -195,12 +218,17 @@ pub struct MovesAnswer {
     pub done: bool,
 }
 
-/// `PATCH …/moves/:id`.
+/// `PATCH …/moves/:id`: one of both, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoveChange {
-    /// It does not begin, and hands nothing over, or does again.
-    pub paused: bool,
+    /// It does not begin, copies no more, and hands nothing over, or does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Most that its copy brings from now on, MB a second, 1 to 10000; 0: as if nothing had been
+    /// said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mb: Option<u32>,
 }
 
 /// `GET …/moves/:id`, and the answer to a change of one.

@@ -109,6 +109,8 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         copies: Vec::new(),
         copying: Vec::new(),
         usual_rate: None,
+        flows: None,
+        wishes: Vec::new(),
         certificates: Vec::new(),
         trust: Vec::new(),
         newest_move: None,

@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
 use planner::balance::{self, Given, Refusal, TOLERANCE, TOLERANCE_MAX};
+use planner::moves::QUEUE_MAX;
 use planner::{Record, ShardId};
 
 use super::error::{ApiError, created, ok};
@@ -22,8 +23,6 @@ use crate::cluster::Cluster;
 
 /// Moves that are over and shown.
 const DONE_SHOWN: usize = 100;
-/// Moves that may wait or be under way.
-const QUEUE_MAX: usize = 1_000;
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
@@ -99,6 +98,32 @@ pub(super) async fn queue(
     carry_out(&registry, &cluster, asked, move |record| balance::to(record, &slots, to)).await
 }
 
+/// As kvrocks-controller is asked: slots of one shard go to another one, by the queue.
+pub(super) async fn migrate(
+    registry: App,
+    Extension(by): Extension<rest::Actor>,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let rest::MigrateSpec { target, slot, slot_only } = body(&bytes)?;
+    if slot_only {
+        return Err(ApiError::bad(
+            "`slot_only` gives slots away without their data: slots move with it here, and those \
+             that are empty in no time",
+        ));
+    }
+    let slots = slots(&slot)?;
+    let record = cluster.record();
+    let to = record.shards[shard_index(&target.to_string(), &record)?].id;
+    let reason = format!("slots {slots} are to move to shard {to}");
+    let (rate, max_concurrent, dry) = (None, None, false);
+    let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
+    let plan = move |record: &Record| balance::to(record, &slots, to);
+    carry_out(&registry, &cluster, asked, plan).await?;
+    Ok(ok(rest::ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
 fn rate(mb: Option<u32>) -> Result<Option<Rate>, ApiError> {
     let rate = mb.map(Rate::new).transpose();
     rate.map_err(|error: RateError| ApiError::bad(format!("`rate_mb`: {error}")))
@@ -124,7 +149,7 @@ pub(super) async fn rebalance(
     let (rate, max_concurrent, dry) = (rate(spec.rate_mb)?, spec.max_concurrent, spec.dry);
     if spec.by == rest::By::Slots {
         if spec.tolerance.is_some() {
-            return Err(ApiError::bad("`tolerance` goes with `by: bytes`"));
+            return Err(ApiError::bad("`tolerance` goes with `by: bytes` and `by: load`"));
         }
         let reason = "slots are to be shared out evenly".to_owned();
         let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
@@ -134,9 +159,15 @@ pub(super) async fn rebalance(
     if !(1..=TOLERANCE_MAX).contains(&tolerance) {
         return Err(ApiError::bad(format!("`tolerance`: 1 to {TOLERANCE_MAX} percent expected")));
     }
-    let all = weights::of_all(&registry, &cluster.record()).await?;
-    let reason = format!("slots are to be shared out by bytes, to {tolerance} percent");
-    let asked = Asked { by, known: Known::All(all.clone()), rate, max_concurrent, dry, reason };
+    let record = cluster.record();
+    let (all, known, what) = if spec.by == rest::By::Load {
+        (weights::loads_of_all(&registry, &record).await?, Known::Nothing, "load")
+    } else {
+        let all = weights::of_all(&registry, &record).await?;
+        (all.clone(), Known::All(all), "bytes")
+    };
+    let reason = format!("slots are to be shared out by {what}, to {tolerance} percent");
+    let asked = Asked { by, known, rate, max_concurrent, dry, reason };
     let plan = move |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
     carry_out(&registry, &cluster, asked, plan).await
 }
@@ -197,7 +228,7 @@ async fn carry_out(
     let bytes = bytes.into_iter().map(|(id, bytes)| (id.to_string(), bytes)).collect();
     let wish = |id, one: &Given| {
         let bytes = known.as_ref().map(|known| known.sum(one.slots.iter()));
-        view::wish(id, one, bytes)
+        view::wish(&cluster.state.lock(), id, one, bytes)
     };
     let notes = known.as_ref().map(|known| notes(cluster, &record, &wanted, known));
     let notes = notes.unwrap_or_default();
@@ -300,19 +331,65 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let (id, change): (_, rest::MoveChange) = (move_id(&id)?, body(&bytes)?);
+    let changed = Changed::new(&change)?;
     is_under_way(&cluster, id)?;
-    let word = if change.paused { "paused" } else { "resumed" };
-    cluster
-        .update(&by, &format!("move {id} {word}"), |record| {
-            let one = record.moves.get_mut(id).ok_or("the move is over")?;
-            if change.paused && one.phase.word() == "owned" {
-                return Err("its slots have moved already: what follows is not paused".to_owned());
-            }
-            one.is_paused = change.paused;
-            Ok(())
-        })
-        .await?;
+    if matches!(changed.rate, Some(Some(_))) {
+        let record = cluster.record();
+        let one = record.moves.list.iter().find(|one| one.id == id);
+        for shard in one.into_iter().flat_map(|one| [one.from, one.to]) {
+            let state = cluster.state.lock();
+            planner::moving::takes_rates(&record, &state.observed, shard)
+                .map_err(ApiError::conflict)?;
+        }
+    }
+    let reason = format!("move {id} {}", changed.word());
+    cluster.update(&by, &reason, |record| changed.apply(record, id)).await?;
     Ok(ok(one(&cluster, id)?))
+}
+
+/// What becomes of a move that is not over.
+struct Changed {
+    paused: Option<bool>,
+    /// `Some(None)`: as if none had been said.
+    rate: Option<Option<Rate>>,
+}
+
+impl Changed {
+    fn new(change: &rest::MoveChange) -> Result<Self, ApiError> {
+        let rest::MoveChange { paused, rate_mb } = *change;
+        let rate = match rate_mb {
+            Some(0) => Some(None),
+            mb => rate(mb)?.map(Some),
+        };
+        if paused.is_none() && rate.is_none() {
+            return Err(ApiError::bad("`paused`, `rate_mb`, or both expected"));
+        }
+        Ok(Self { paused, rate })
+    }
+
+    /// For the history.
+    fn word(&self) -> String {
+        let paused = self.paused.map(|paused| if paused { "paused" } else { "resumed" });
+        let rate = self.rate.map(|rate| match rate {
+            Some(rate) => format!("copies at {rate} MB/s at most"),
+            None => "copies at the usual rate".to_owned(),
+        });
+        [paused.map(str::to_owned), rate].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    fn apply(&self, record: &mut Record, id: MoveId) -> Result<(), String> {
+        let one = record.moves.get_mut(id).ok_or("the move is over")?;
+        let has_moved = one.phase.word() == "owned";
+        if has_moved && self.paused == Some(true) {
+            return Err("its slots have moved already: what follows is not paused".to_owned());
+        }
+        if has_moved && self.rate.is_some() {
+            return Err("its slots have moved already: nothing is copied any more".to_owned());
+        }
+        one.is_paused = self.paused.unwrap_or(one.is_paused);
+        one.rate = self.rate.unwrap_or(one.rate);
+        Ok(())
+    }
 }
 
 pub(super) async fn cancel(

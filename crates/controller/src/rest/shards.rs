@@ -16,7 +16,7 @@ pub(super) async fn list(
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    Ok(ok(Shards { shards: record.shards.iter().map(view::shard).collect() }))
+    Ok(ok(Shards { shards: record.shards.iter().map(|one| view::shard(&record, one)).collect() }))
 }
 
 pub(super) async fn show(
@@ -25,7 +25,7 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
     let index = shard_index(&index, &record)?;
-    Ok(ok(ShardAnswer { shard: view::shard(&record.shards[index]) }))
+    Ok(ok(ShardAnswer { shard: view::shard(&record, &record.shards[index]) }))
 }
 
 pub(super) async fn create(
@@ -70,7 +70,7 @@ pub(super) async fn create(
             Ok(())
         })
         .await?;
-    Ok(created(ShardAnswer { shard: view::shard(&shard) }))
+    Ok(created(ShardAnswer { shard: view::shard(&cluster.record(), &shard) }))
 }
 
 pub(super) async fn remove(

@@ -185,6 +185,7 @@ mod tests {
         "POST …/moves",
         "PATCH …/moves/{id}",
         "DELETE …/moves/{id}",
+        "POST …/migrate",
         "POST …/rebalance",
         "DELETE …/shards/{i}",
         "POST …/shards/{i}/failover",

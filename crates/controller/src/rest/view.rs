@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
-use planner::moves::{Move, Past};
-use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, Time};
+use planner::moves::{Move, Past, Phase};
+use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, ShardId, Time};
 use topology::Endpoint;
 
 use super::error::ApiError;
@@ -16,7 +16,7 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
     rest::Cluster {
         name: record.name.clone(),
         version: record.version,
-        shards: record.shards.iter().map(shard).collect(),
+        shards: record.shards.iter().map(|one| shard(record, one)).collect(),
         allow_unfenced: record.allow_unfenced,
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
@@ -24,14 +24,26 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
     }
 }
 
-pub(super) fn shard(shard: &Shard) -> rest::Shard {
+pub(super) fn shard(record: &Record, shard: &Shard) -> rest::Shard {
+    let (target, migrating_slot) = given(record, shard).unzip();
     rest::Shard {
         id: shard.id.to_string(),
         nodes: shard.nodes.iter().map(node).collect(),
         slot_ranges: slot_ranges(shard),
-        target_shard_index: -1,
-        migrating_slot: None,
+        target_shard_index: target.unwrap_or(-1),
+        migrating_slot,
     }
+}
+
+/// As kvrocks-controller shows it: where slots of the shard are going, and the first range of them;
+/// of several moves, of which one at a time is under way, the next one.
+fn given(record: &Record, shard: &Shard) -> Option<(i64, String)> {
+    let is_on_its_way = |one: &&Move| matches!(one.phase, Phase::Queued | Phase::Copy);
+    let mut moves = record.moves.list.iter().filter(|one| one.from == shard.id);
+    let one = moves.find(is_on_its_way)?;
+    let place = i64::try_from(record.place_of(one.to)?).ok()?;
+    let (first, last) = *one.slots.ranges().first()?;
+    Some((place, range_text(first, last)))
 }
 
 /// What is queued or under way, in the order of the queue.
@@ -53,18 +65,25 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
         tries: one.tries,
         waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
         since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
-        rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, one)).mb(),
+        rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, (one.from, one.to))).mb(),
+        slowed_by: planner::moving::slowed_by(&state.record, &state.observed, one),
         progress: state.copies.get(&one.id).map(|copy| copy.progress()),
     }
 }
 
-/// What the giver's master gives where a move names no rate.
-fn usual_rate(state: &State, one: &Move) -> Rate {
-    let place = state.record.place_of(one.from);
-    let shard = place.and_then(|place| state.record.shards.get(place));
-    let seen = shard.and_then(Shard::master).and_then(|node| state.observed.nodes.get(&node.id));
-    let reply = seen.and_then(|node| node.seen.as_ref()).map(|seen| &seen.reply);
-    reply.and_then(|reply| reply.usual_rate).unwrap_or(Rate::USUAL)
+/// What the copy of a move between these shards brings where it names no rate: no more than its
+/// giver gives, nor than its taker takes.
+pub(super) fn usual_rate(state: &State, (from, to): (ShardId, ShardId)) -> Rate {
+    let usual = |of| {
+        let place = state.record.place_of(of)?;
+        let master = state.record.shards.get(place).and_then(Shard::master)?;
+        state.observed.nodes.get(&master.id)?.seen.as_ref()?.reply.usual_rate
+    };
+    [usual(from), usual(to)]
+        .into_iter()
+        .flatten()
+        .min_by_key(|rate| rate.mb())
+        .unwrap_or(Rate::USUAL)
 }
 
 pub(super) fn past_move(past: &Past) -> rest::PastMove {
@@ -77,8 +96,14 @@ pub(super) fn past_move(past: &Past) -> rest::PastMove {
     }
 }
 
-pub(super) fn wish(id: Option<u64>, given: &Given, bytes: Option<u64>) -> rest::MoveWish {
+pub(super) fn wish(
+    state: &State,
+    id: Option<u64>,
+    given: &Given,
+    bytes: Option<u64>,
+) -> rest::MoveWish {
     rest::MoveWish {
+        usual_mb: Some(usual_rate(state, (given.from, given.to)).mb()),
         id,
         slots: given.slots.to_string(),
         from: given.from.to_string(),
@@ -88,10 +113,11 @@ pub(super) fn wish(id: Option<u64>, given: &Given, bytes: Option<u64>) -> rest::
 }
 
 pub(super) fn slot_ranges(shard: &Shard) -> Vec<String> {
-    let text = |&(first, last): &(u16, u16)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    shard.slot_ranges.iter().map(text).collect()
+    shard.slot_ranges.iter().map(|&(first, last)| range_text(first, last)).collect()
+}
+
+fn range_text(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 pub(super) fn role(role: Role) -> &'static str {

@@ -282,10 +282,12 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             inside.lock().cluster_id = (*id).to_owned();
             reply.simple("OK");
         }
-        ["CLUSTERX", "MOVE", "WEIGH", slots] => match mover::weigh(&inside.lock(), slots) {
-            Some(text) => reply.bulk(text.as_bytes()),
-            None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
-        },
+        ["CLUSTERX", "MOVE", what @ ("WEIGH" | "LOAD"), slots] => {
+            match mover::counted(&inside.lock(), what, slots) {
+                Some(text) => reply.bulk(text.as_bytes()),
+                None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
+            }
+        }
         ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
         // Any word will do.
         ["AUTH", _] => reply.simple("OK"),
@@ -529,6 +531,8 @@ impl Inside {
             knows_tls_ports: self.knows_tls_ports,
             copying: Vec::new(),
             usual_rate: None,
+            flows: mover::flows(self),
+            wishes: mover::wishes(self),
             certificates: self.certificates.clone(),
             trust: self.trust.clone(),
             newest_move: self.mover.as_ref().map(|mover| mover.newest()),

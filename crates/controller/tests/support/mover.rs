@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use api::grant::{EpochId, Grant, Least};
 use api::heartbeat::Standing;
-use api::moves::{Asked, Feed, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
+use api::moves::wish::{Told, Wished};
+use api::moves::{Asked, Feed, Flow, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
 use parking_lot::Mutex;
 use replication::slots::{Access, Act, Cursor, Here, Machine, Mark, State, Table};
 use topology::model::Slot;
@@ -21,14 +22,19 @@ pub struct Mover {
 
     granted: Option<Grant>,
     machine: Machine,
-    /// What it takes, and from which node.
-    pulls: BTreeMap<MoveId, String>,
+    /// What it takes, from which node, and at which rate.
+    pulls: BTreeMap<MoveId, (String, Option<Rate>)>,
     /// What it gives, and whether the taker keeps up.
     feeds: BTreeMap<MoveId, Feed>,
     /// With which rates it was told to.
     pub rates: Vec<Option<Rate>>,
     /// What it says that a slot weighs; without, it does not know the question.
     pub weigh: Option<fn(u16) -> u64>,
+    /// How many commands it says that a slot gets.
+    pub load: Option<fn(u16) -> u64>,
+    /// What users ask of it, and what it has heard of that.
+    pub wishes: Vec<Wished>,
+    pub told: Vec<Told>,
     /// It takes nothing, though it was told to.
     pub is_stuck: bool,
     /// Orders that it obeyed, as `<move> <term> <word>`; not again what was done already.
@@ -90,9 +96,16 @@ pub fn flow(world: &World) {
     for node in &nodes {
         let inside = node.lock();
         let Some(mover) = inside.mover.as_ref().filter(|_| inside.alive) else { continue };
-        for (id, giver) in &mover.pulls {
+        for (id, (giver, _)) in &mover.pulls {
             streams.push((*id, giver.clone(), mover.is_stuck, Arc::clone(node)));
         }
+    }
+    for node in &nodes {
+        let mut inside = node.lock();
+        let own = inside.id.clone();
+        let Some(mover) = &mut inside.mover else { continue };
+        // Those of streams that have ended are gone.
+        mover.feeds.retain(|of, _| streams.iter().any(|(id, giver, ..)| id == of && *giver == own));
     }
     for (id, giver, is_stuck, taker) in streams {
         let of = nodes.iter().find(|node| node.lock().id == giver);
@@ -127,13 +140,17 @@ pub fn asked(inside: &mut Inside, words: &[&str], term: u64) -> Option<Vec<Said>
     let words = behind.map_or(&words[..0], |at| &words[at + 1..]);
     let asked: Vec<Asked> = words.iter().map(|word| word.parse().expect("a word")).collect();
     for asked in &asked {
-        if let Asked::Do(ordered) = asked {
-            assert_eq!(ordered.term, term, "an order of another term");
-            obey(inside, ordered);
+        match asked {
+            Asked::Do(ordered) => {
+                assert_eq!(ordered.term, term, "an order of another term");
+                obey(inside, ordered);
+            }
+            Asked::Told(told) => hear(inside, told),
+            Asked::Of(_) => {}
         }
     }
     let mover = inside.mover.as_ref()?;
-    let mut ids: BTreeSet<MoveId> = asked.iter().map(Asked::id).collect();
+    let mut ids: BTreeSet<MoveId> = asked.iter().filter_map(Asked::id).collect();
     ids.extend(mover.machine.held());
     let say = |id: MoveId| {
         let mut said = mover.machine.say(id, &mover.table);
@@ -143,6 +160,20 @@ pub fn asked(inside: &mut Inside, words: &[&str], term: u64) -> Option<Vec<Said>
         said
     };
     Some(ids.into_iter().map(say).collect())
+}
+
+/// As a node does: what is over is told of no more.
+fn hear(inside: &mut Inside, told: &Told) {
+    let Some(mover) = &mut inside.mover else { return };
+    for wished in mover.wishes.iter_mut().filter(|wished| wished.id == told.id.wish()) {
+        wished.is_heard = true;
+    }
+    if told.fate.is_end() {
+        mover.wishes.retain(|wished| wished.id != told.id.wish());
+    }
+    if mover.told.last() != Some(told) {
+        mover.told.push(told.clone());
+    }
 }
 
 fn obey(inside: &mut Inside, ordered: &Ordered) {
@@ -164,6 +195,9 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
         mover.obeyed.push(format!("{id} {term} {word}"));
         match act {
             Act::Nothing => {}
+            Act::Rest => {
+                mover.pulls.remove(id);
+            }
             Act::Drain => {
                 let at = end(inside, &mover);
                 mover.machine.drained(*id, at);
@@ -176,19 +210,20 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
             }
             Act::Pull { node, rate, .. } => {
                 mover.rates.push(rate);
-                mover.pulls.insert(*id, node);
+                mover.pulls.insert(*id, (node, rate));
             }
         }
     }
     inside.mover = Some(mover);
 }
 
-/// What the node says that slots weigh.
-pub fn weigh(inside: &Inside, slots: &str) -> Option<String> {
-    let weigh = inside.mover.as_ref()?.weigh?;
+/// What the node says that slots weigh, or, of `LOAD`, how many commands they get.
+pub fn counted(inside: &Inside, what: &str, slots: &str) -> Option<String> {
+    let mover = inside.mover.as_ref()?;
+    let of = if what == "LOAD" { mover.load? } else { mover.weigh? };
     let slots: Slots = slots.parse().expect("slots");
     assert!(slots.iter().all(|slot| owns(inside, slot)), "{slots:?} of others");
-    Some(weights::render(&slots.iter().map(weigh).collect::<Vec<_>>()))
+    Some(weights::render(&slots.iter().map(of).collect::<Vec<_>>()))
 }
 
 /// By the topology in force.
@@ -205,6 +240,22 @@ pub fn takes_writes(inside: &Inside, slot: u16) -> bool {
     inside.mover.as_ref().map_or(owns, |mover| {
         mover.table.serves(slot, owns, version) && mover.machine.access(slot) == Access::Free
     })
+}
+
+/// Its streams, as a node tells of them.
+pub fn flows(inside: &Inside) -> Option<Vec<Flow>> {
+    let mover = inside.mover.as_ref()?;
+    let flow = |id: &MoveId, is_taken, rate| {
+        let (id, bytes_per_s, brake) = (*id, 1_000_000, None);
+        Flow { id, is_taken, rate, bytes_per_s, brake, written_per_s: 0, taken_per_s: 0 }
+    };
+    let taken = mover.pulls.iter().map(|(id, (_, rate))| flow(id, true, *rate));
+    Some(taken.chain(mover.feeds.keys().map(|id| flow(id, false, None))).collect())
+}
+
+/// What users ask of it.
+pub fn wishes(inside: &Inside) -> Vec<Wished> {
+    inside.mover.as_ref().map(|mover| mover.wishes.clone()).unwrap_or_default()
 }
 
 /// As a taker tells of its copies.

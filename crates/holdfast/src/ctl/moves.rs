@@ -48,7 +48,8 @@ pub(crate) struct How {
     /// allow, each of which gives and takes for one
     #[arg(long, value_name = "MOVES")]
     max_concurrent: Option<u32>,
-    /// Most that the copy of each of these moves brings, MB a second, 1 to 10000; 64 if left out
+    /// Most that the copy of each of these moves brings, MB a second, 1 to 10000; if left out, as
+    /// the nodes' `move-rate-mb` says
     #[arg(long, value_name = "MB")]
     bandwidth: Option<Rate>,
 }
@@ -59,6 +60,8 @@ enum What {
     Slots,
     /// Bytes on disk, as the masters estimate them
     Bytes,
+    /// Commands of the last minutes, as the masters count a part of them
+    Load,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +69,8 @@ pub(crate) struct RebalanceArgs {
     /// What every shard is to have as much of
     #[arg(long, value_enum, default_value = "slots")]
     by: What,
-    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if left out
+    /// By bytes, or by load: how far from the mean a shard may stay, percent, 1 to 50; 5 if left
+    /// out
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=50))]
     tolerance: Option<u32>,
     #[command(flatten)]
@@ -95,10 +99,19 @@ pub(crate) enum MovesVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Let one not begin, or not hand its slots over: a copy that is under way is kept up to date
+    /// Let one not begin, not copy on, and not hand its slots over
     Pause {
         #[command(flatten)]
         which: Which,
+    },
+    /// Give one another rate, also while it copies
+    Pace {
+        #[command(flatten)]
+        which: Which,
+        /// Most that its copy brings from now on, MB a second, 1 to 10000; 0: as the nodes'
+        /// `move-rate-mb` says
+        #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+        bandwidth: u32,
     },
     /// Let a paused one go on
     Resume {
@@ -130,9 +143,13 @@ pub(crate) async fn slots(cx: &Context, verb: MoveVerb) -> Result<()> {
 
 pub(crate) async fn rebalance(cx: &Context, args: RebalanceArgs) -> Result<()> {
     let RebalanceArgs { by, tolerance, how } = args;
-    let by = if by == What::Bytes { By::Bytes } else { By::Slots };
+    let by = match by {
+        What::Slots => By::Slots,
+        What::Bytes => By::Bytes,
+        What::Load => By::Load,
+    };
     if by == By::Slots && tolerance.is_some() {
-        bail!("--tolerance goes with --by bytes");
+        bail!("--tolerance goes with --by bytes, and --by load");
     }
     let base = cx.cluster(&how.place).await?;
     let dry = RebalanceSpec { by, tolerance, dry: true, ..RebalanceSpec::default() };
@@ -157,8 +174,8 @@ async fn plan(
     let shown: MovesAnswer = serde_json::from_value(value.clone()).context("read the plan")?;
     let cluster: ClusterAnswer = cx.http.get(base).await?;
     if !cx.json {
-        let rate = how.bandwidth.unwrap_or(Rate::USUAL);
-        text(&plan_text(cx.width, &shown, &cluster.cluster, rate, how.max_concurrent))?;
+        let (rate, limit) = (how.bandwidth, how.max_concurrent);
+        text(&plan_text(cx.width, &shown, &cluster.cluster, rate, limit))?;
     }
     let has_nothing = shown.moves.is_empty() && how.max_concurrent.is_none();
     if has_nothing {
@@ -212,31 +229,36 @@ fn must_be_wanted(cx: &Context, yes: bool) -> Result<()> {
 }
 
 pub(crate) async fn moves(cx: &Context, args: MovesArgs) -> Result<()> {
+    let paused = |paused| Some(MoveChange { paused: Some(paused), rate_mb: None });
     let (which, method, body) = match args.verb {
         None if args.watch => return watch(cx, &args.place).await,
         None => return list(cx, &args.place).await,
         Some(MovesVerb::List { place }) => return list(cx, &place).await,
-        Some(MovesVerb::Pause { which }) => (which, Method::PATCH, Some(true)),
-        Some(MovesVerb::Resume { which }) => (which, Method::PATCH, Some(false)),
+        Some(MovesVerb::Pause { which }) => (which, Method::PATCH, paused(true)),
+        Some(MovesVerb::Resume { which }) => (which, Method::PATCH, paused(false)),
+        Some(MovesVerb::Pace { which, bandwidth }) => {
+            let change = MoveChange { paused: None, rate_mb: Some(bandwidth) };
+            (which, Method::PATCH, Some(change))
+        }
         Some(MovesVerb::Cancel { which }) => (which, Method::DELETE, None),
     };
     let path = format!("{}/moves/{}", cx.cluster(&which.place).await?, which.id);
-    let body = body.map(|paused| MoveChange { paused });
     let value = cx.http.call(method, &path, body.as_ref()).await?;
     if cx.json {
         return json(&value);
     }
     let answer: MoveAnswer = serde_json::from_value(value).context("read the move")?;
-    cx.say(&changed_text(which.id, body.map(|body| body.paused), &answer))
+    cx.say(&changed_text(which.id, body.as_ref(), &answer))
 }
 
-fn changed_text(id: u64, paused: Option<bool>, answer: &MoveAnswer) -> String {
+fn changed_text(id: u64, change: Option<&MoveChange>, answer: &MoveAnswer) -> String {
     let is_dropping = answer.of.as_ref().is_some_and(|one| one.state == "drop");
-    match (paused, &answer.of) {
-        (Some(true), Some(_)) => {
+    match (change, &answer.of) {
+        (Some(MoveChange { paused: Some(true), .. }), Some(_)) => {
             format!("move {id} is paused; `ctl moves resume {id}` lets it go on\n")
         }
-        (Some(false), Some(_)) => format!("move {id} goes on\n"),
+        (Some(MoveChange { paused: Some(false), .. }), Some(_)) => format!("move {id} goes on\n"),
+        (Some(_), Some(one)) => format!("move {id} copies at {} MB/s at most\n", one.rate_mb),
         (None, Some(_)) if is_dropping => {
             format!("move {id} is cancelled; what was copied is being deleted\n")
         }
@@ -347,8 +369,14 @@ fn row(one: &Move, cluster: &Cluster) -> Vec<String> {
         or_dash(rate.map(|rate| format!("{}/s", bytes(rate)))),
         or_dash(Some(one.rate_mb).filter(|mb| *mb > 0).map(|mb| format!("{mb} MB/s"))),
         or_dash(left.map(|ms| format!("{} s", ms.div_ceil(1_000)))),
-        one.waits_for.clone(),
+        waits_text(one),
     ]
+}
+
+fn waits_text(one: &Move) -> String {
+    let slowed = one.slowed_by.iter().map(|brake| format!("slowed by {brake}"));
+    let waits_for = Some(one.waits_for.clone()).filter(|waits_for| !waits_for.is_empty());
+    waits_for.into_iter().chain(slowed).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -371,7 +399,8 @@ mod tests {
         let moves: Moves = serde_json::from_value(json!({
             "moves": [{
                 "id": 7, "slots": "0-9", "from": "aa", "to": "bb", "state": "copy",
-                "waits_for": "the copy", "rate_mb": 5, "progress": {
+                "waits_for": "the copy", "rate_mb": 5,
+                "slowed_by": "what clients wait at the giver", "progress": {
                     "records": 5, "bytes": 1_500_000, "of_bytes": 3_000_000,
                     "bytes_per_s": 250_000, "left_ms": 6_000,
                 },
@@ -385,7 +414,7 @@ mod tests {
         .unwrap();
         let told = list_text(usize::MAX, &moves, &cluster());
         for words in [
-            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  5 MB/s  6 s   the copy",
+            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  5 MB/s  6 s   the copy; slowed by what clients wait at the giver",
             "8     0     gone  20     queued, paused  -        -                 -           -       -     an operator",
             "at most 2 at a time",
             "6     1     0   1      cancelled",
@@ -394,6 +423,25 @@ mod tests {
         }
         assert!(list_text(100, &moves, &cluster()).lines().all(|line| line.len() <= 100));
         assert_eq!(list_text(100, &Moves::default(), &cluster()), "no slots are queued to move\n");
+    }
+
+    #[test]
+    fn what_became_of_a_move_is_said() {
+        let under_way = MoveAnswer {
+            of: Some(Move { id: 7, state: "copy".into(), rate_mb: 20, ..Move::default() }),
+            done: None,
+        };
+        let change = |paused, rate_mb| MoveChange { paused, rate_mb };
+        for (change, told) in [
+            (change(Some(true), None), "move 7 is paused; `ctl moves resume 7` lets it go on\n"),
+            (change(Some(false), None), "move 7 goes on\n"),
+            (change(None, Some(20)), "move 7 copies at 20 MB/s at most\n"),
+        ] {
+            assert_eq!(changed_text(7, Some(&change), &under_way), told);
+        }
+        let over = MoveAnswer::default();
+        assert_eq!(changed_text(7, Some(&change(Some(true), None)), &over), "move 7 is over\n");
+        assert_eq!(changed_text(7, None, &over), "move 7 is over\n");
     }
 
     #[test]
@@ -423,11 +471,13 @@ mod tests {
         let all = line(&["--by", "bytes", "--tolerance", "10", "--bandwidth", "5"]).unwrap();
         assert_eq!((all.by, all.tolerance), (What::Bytes, Some(10)));
         assert_eq!(all.how.bandwidth, Rate::new(5).ok());
+        let load = line(&["--by", "load"]).unwrap();
+        assert_eq!((load.by, load.tolerance), (What::Load, None));
         for (words, why) in [
             (["--bandwidth", "0"], "MB a second expected, from 1 to 10000"),
             (["--bandwidth", "10001"], "MB a second expected, from 1 to 10000"),
             (["--tolerance", "51"], "51 is not in 1..=50"),
-            (["--by", "load"], "possible values: slots, bytes"),
+            (["--by", "keys"], "possible values: slots, bytes, load"),
         ] {
             let error = line(&words).err().unwrap_or_default();
             assert!(error.contains(why), "{words:?}: {error}");

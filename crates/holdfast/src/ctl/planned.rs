@@ -89,7 +89,7 @@ pub(super) fn plan_text(
     width: usize,
     plan: &MovesAnswer,
     cluster: &Cluster,
-    rate: Rate,
+    asked: Option<Rate>,
     limit: Option<u32>,
 ) -> String {
     if plan.moves.is_empty() {
@@ -101,6 +101,8 @@ pub(super) fn plan_text(
         let mut row = vec![shard_name(from, cluster), shard_name(to, cluster)];
         row.extend([both.moves.to_string(), both.slots.len().to_string()]);
         row.push(both.bytes.map_or("-".to_owned(), bytes));
+        let of_these = |wish: &&MoveWish| wish.from == from && wish.to == to;
+        let rate = asked.unwrap_or_else(|| usual(plan.moves.iter().filter(of_these)));
         row.push(both.bytes.map_or("-".to_owned(), |bytes| lasting(rate.micros_of(bytes))));
         row.push(ranges(both.slots));
         rows.push((place.unwrap_or(usize::MAX), row));
@@ -115,6 +117,7 @@ pub(super) fn plan_text(
     let known: Option<u64> = plan.moves.iter().map(|wish| wish.bytes).sum();
     if let Some(all) = known {
         let longest = longest(plan, all, limit);
+        let rate = asked.unwrap_or_else(|| usual(plan.moves.iter()));
         let time = lasting(rate.micros_of(longest));
         out.push_str(&format!(", about {}: at {rate} MB/s at least {time}", bytes(all)));
     }
@@ -124,6 +127,13 @@ pub(super) fn plan_text(
         lines.iter().for_each(|line| out.push_str(&format!("{line}\n")));
     }
     out
+}
+
+/// What these bring where nothing else is said: the fastest of them, since it is said how long they
+/// take at least.
+fn usual<'w>(those: impl Iterator<Item = &'w MoveWish>) -> Rate {
+    let rates = those.filter_map(|wish| Rate::new(wish.usual_mb?).ok());
+    rates.max_by_key(|rate| rate.mb()).unwrap_or(Rate::USUAL)
 }
 
 /// Bytes that have to go one after the other: a shard gives and takes for one move at a time.
@@ -188,7 +198,8 @@ mod tests {
     }
 
     fn wish(slots: &str, from: &str, to: &str, bytes: Option<u64>) -> MoveWish {
-        MoveWish { id: None, slots: slots.into(), from: from.into(), to: to.into(), bytes }
+        let (slots, from, to) = (slots.into(), from.into(), to.into());
+        MoveWish { id: None, slots, from, to, bytes, usual_mb: None }
     }
 
     #[test]
@@ -196,7 +207,7 @@ mod tests {
         let moves = vec![wish("8-9,20", "aa", "cc", None), wish("18-19", "bb", "cc", None)];
         let plan = MovesAnswer { moves, slots: 5, ..MovesAnswer::default() };
         assert_eq!(
-            plan_text(100, &plan, &cluster(), Rate::USUAL, None),
+            plan_text(100, &plan, &cluster(), None, None),
             "FROM  TO  MOVES  COUNT  BYTES  TIME  SLOTS\n\
              0     2   1      3      -      -     8-9,20\n\
              1     2   1      2      -      -     18-19\n\
@@ -208,7 +219,7 @@ mod tests {
              \n\
              5 slots in 2 moves\n"
         );
-        let none = plan_text(100, &MovesAnswer::default(), &cluster(), Rate::USUAL, None);
+        let none = plan_text(100, &MovesAnswer::default(), &cluster(), None, None);
         assert_eq!(none, "nothing to move: the slots are where they should be\n");
     }
 
@@ -223,7 +234,7 @@ mod tests {
         let bytes = [("aa", 12), ("bb", 7), ("cc", 0)];
         let bytes = bytes.map(|(id, count)| (id.to_owned(), count * 1_000_000_000));
         let plan = MovesAnswer { moves, slots: 5, bytes: bytes.into(), ..MovesAnswer::default() };
-        let rate = Rate::new(5).unwrap();
+        let rate = Rate::new(5).ok();
         assert_eq!(
             plan_text(100, &plan, &cluster(), rate, None),
             "FROM  TO  MOVES  COUNT  BYTES   TIME    SLOTS\n\
@@ -240,6 +251,15 @@ mod tests {
         let full = MovesAnswer { notes: vec!["a disk is small".into()], ..plan };
         let told = plan_text(100, &full, &cluster(), rate, None);
         assert!(told.ends_with("at least 30 min\nnote: a disk is small\n"), "{told}");
+        // Without one, what the options of the nodes say.
+        let mut usual = full;
+        usual.moves.iter_mut().for_each(|wish| wish.usual_mb = Some(10));
+        let told = plan_text(100, &usual, &cluster(), None, None);
+        assert!(told.contains("7.0 GB  12 min") && told.contains("at 10 MB/s at least 15 min"));
+        usual.moves[2].usual_mb = Some(20);
+        let told = plan_text(100, &usual, &cluster(), None, None);
+        assert!(told.contains("7.0 GB  12 min") && told.contains("2.0 GB  100 s"), "{told}");
+        assert!(told.contains("at 20 MB/s at least 8 min"), "{told}");
     }
 
     #[test]

@@ -289,7 +289,7 @@ fn deliver(model: &Moving, world: &mut World, index: u8, orders: &[Ordered]) {
             continue;
         }
         match obeyed {
-            Err(_) | Ok(Act::Nothing) => {}
+            Err(_) | Ok(Act::Nothing | Act::Rest) => {}
             Ok(Act::Drain) => {
                 let at = shard.name(shard.latest());
                 shard.machine.drained(ordered.id, at);

@@ -193,6 +193,7 @@ fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
             is_reached: true,
             clock_ahead_ms: None,
             clock_error_ms: 0,
+            takes: None,
             clashes: BTreeMap::new(),
             said,
         };

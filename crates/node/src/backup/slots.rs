@@ -33,7 +33,7 @@ impl Slots {
         let mut slots = Self { version: cluster.version(), ..Self::default() };
         for slot in 0..SLOT_COUNT {
             let is_given = topology::Slot::new(slot).is_some_and(|slot| owner.slots.contains(slot));
-            match marks.table().serves(slot, is_given, slots.version) {
+            match marks.serves(slot, is_given, slots.version) {
                 true => slots.here.push(slot),
                 false if is_given => slots.moving.push(slot),
                 false => {}

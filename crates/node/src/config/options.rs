@@ -340,8 +340,11 @@ options! {
     /// MiB a second of such batches; 0: no limit.
     "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
-    /// MB a second of a slot move's copy from here, of a million bytes, where the move names none.
+    /// MB a second of a slot move's copy from here, or to here, of a million bytes, where the move names none.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
+    /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here; above, the copy slows down.
+    /// 0: twice of what they took before.
+    "move-p99-ms" move_p99_ms: u32 = 0, [0, 60_000], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;

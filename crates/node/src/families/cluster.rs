@@ -6,6 +6,7 @@ mod migrate;
 mod moves;
 mod redis;
 mod store;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -37,14 +38,18 @@ pub const COMMANDS: &[Command] = &[
 
 #[rustfmt::skip]
 const CLUSTER: &[Command] = &[
+    cluster("cluster|cancelslotmigrations", 2, wishes::cancel_slot_migrations).no_multi().admin().at_node(),
     cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
     cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
     cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    cluster("cluster|getslotmigrations", 2, wishes::get_slot_migrations).admin(),
     cluster("cluster|help",            2, redis::help).loading(),
     cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
     cluster("cluster|info",            2, info),
     cluster("cluster|keyslot",         3, key_slot_of),
     cluster("cluster|links",           2, redis::links),
+    cluster("cluster|migrateslots",   -7, wishes::migrate_slots).no_multi().admin().at_node(),
+    cluster("cluster|migration",      -3, wishes::migration).no_multi().admin().at_node(),
     cluster("cluster|myid",            2, my_id),
     cluster("cluster|myshardid",       2, redis::my_shard_id),
     cluster("cluster|nodes",           2, nodes),
@@ -432,10 +437,8 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant, store };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
-    if is_for_me {
-        orders::obey_all(cx.node, &asked, term);
-    }
-    let moves = Some(orders::say(cx.node, asked.iter().map(api::moves::Asked::id)));
+    orders::obey_all(cx.node, &asked, is_for_me.then_some(term));
+    let moves = Some(orders::say(cx.node, asked.iter().filter_map(api::moves::Asked::id)));
     let said = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) };
     cx.node.stopping.tell(&said, crate::clock::boottime_ms());
     Ok(reply.bulk(said.render().as_bytes()).into())

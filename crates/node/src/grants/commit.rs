@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::Store;
@@ -29,6 +30,8 @@ pub struct Commit {
     /// Rises when everybody who waits must look again whatever is reached.
     alarm: AtomicU64,
     desks: Vec<Desk>,
+    /// Where those are woken who are no workers.
+    others: Desk,
     tail: Mutex<VecDeque<Mark>>,
     /// Bytes appended when the newest acknowledged mark was made.
     acked_bytes: AtomicU64,
@@ -61,6 +64,7 @@ impl Commit {
             lacks_copies: AtomicBool::new(false),
             alarm: AtomicU64::new(0),
             desks: (0..workers).map(|_| Desk::default()).collect(),
+            others: Desk::default(),
             tail: Mutex::default(),
             acked_bytes: AtomicU64::new(0),
         }
@@ -150,6 +154,21 @@ impl Commit {
                 desk.bell.notify_one();
             }
         }
+        if self.others.waiting.load(Ordering::SeqCst) > 0 {
+            self.others.bell.notify_waiters();
+        }
+    }
+
+    /// Returns once everybody who is waited for has `sequence`, or after `longest`, on any thread.
+    pub async fn reached_within(&self, sequence: u64, longest: Duration) {
+        let _waiting = Waiting::begin(&self.others.waiting);
+        let mut rung = std::pin::pin!(self.others.bell.notified());
+        // News from here on ring.
+        rung.as_mut().enable();
+        if !self.has(sequence) {
+            // Either way the caller looks again.
+            let _ = tokio::time::timeout(longest, rung).await;
+        }
     }
 
     /// As if the set had become too small for writes.
@@ -198,6 +217,22 @@ impl Commit {
                 }
             });
         }
+    }
+}
+
+/// Counts who waits, however the wait ends.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -255,7 +290,8 @@ impl Drop for Reached<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
+    use std::time::Instant;
 
     use super::*;
 
@@ -278,6 +314,29 @@ mod tests {
         commit.end();
         commit.set(Some(0), Lacks::default(), None);
         assert!(Pin::new(&mut seven).poll(&mut cx).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_is_no_worker_is_woken_as_well() {
+        const LONG: Duration = Duration::from_secs(60);
+        let commit = Arc::new(Commit::new(1));
+        commit.reached_within(9, LONG).await;
+        commit.set(Some(5), Lacks::default(), None);
+        commit.reached_within(5, LONG).await;
+        let began = Instant::now();
+        commit.reached_within(6, Duration::from_millis(5)).await;
+        assert!(began.elapsed() >= Duration::from_millis(5), "it is not reached");
+        assert_eq!(commit.others.waiting.load(Ordering::SeqCst), 0);
+        let reaching = Arc::clone(&commit);
+        let thread = std::thread::spawn(move || {
+            while reaching.others.waiting.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            reaching.set(Some(6), Lacks::default(), None);
+        });
+        commit.reached_within(6, LONG).await;
+        assert!(commit.has(6) && began.elapsed() < LONG / 2);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::replication::slots::copy::{Sender, Step, parse_place};
-use ::replication::slots::{Cursor, Least, MoveId, Slots};
-use api::moves::{Feed, Rate};
+use ::replication::slots::copy::{Sender, Step};
+use ::replication::slots::{Cursor, MoveId};
+use api::moves::Feed;
 use parking_lot::Mutex;
 use storage::batch::Writer;
+use storage::slots::Most;
 use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::beside::{self, Beside};
-use super::look::{holds, least, master, owns};
-use super::pace::Pace;
+use super::look::{self, holds, least};
+use super::pace::{Pace, now_us};
+use super::request::accept;
 use super::state::Give;
 use crate::clock;
 use crate::node::Node;
@@ -27,10 +29,15 @@ use crate::session::Detached;
 use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
-/// Bytes of a chunk, and of the log that is read at once, about.
-const CHUNK_BYTES: usize = 128 << 10;
+pub use super::request::Request;
+
+/// Bytes of a chunk, and of the log that is read at once, about: as long as it takes to append
+/// them, clients of the taker, and of its replicas, do not write.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Of a chunk of small records it is their number that takes time.
+const CHUNK: Most = Most { bytes: CHUNK_BYTES, records: 512 };
 /// Frames that the taker has not taken yet.
-const WINDOW: usize = 8;
+const WINDOW: usize = 16;
 /// Streams of one node.
 const STREAMS_MAX: usize = 4;
 /// Further behind, the taker is not close.
@@ -43,49 +50,13 @@ const IDLE_MS: u64 = 100;
 const IDLE_BYTES: u64 = CLOSE_BYTES / 8;
 /// Between two looks at what is acknowledged.
 const LOOK: Duration = Duration::from_millis(2);
+/// Between two looks at a taker that does not read.
+const LOOK_SENDING: Duration = Duration::from_millis(100);
+/// A taker that takes nothing for so long may be cut off: the controller hears of no stream, so
+/// that it orders one, which a taker that is there and waits passes over, ms.
+const SILENT_MS: u64 = 2_000;
 /// A taker that takes nothing for so long is gone, ms.
 const PATIENCE_MS: u64 = 10_000;
-
-/// What a taker asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The move.
-    pub id: MoveId,
-    /// Its slots.
-    pub slots: Slots,
-    /// The process that is to give them.
-    pub nonce: String,
-    /// What that process is granted.
-    pub epoch: u64,
-    /// What the taker has.
-    pub has: Option<Least>,
-    /// Below this.
-    pub cursor: Cursor,
-    /// How fast the copy may come; `None`: as this node's options say.
-    pub rate: Option<Rate>,
-}
-
-impl Request {
-    /// Reads the words behind `PULL`; `None` if they are none.
-    pub fn parse(words: &[&[u8]]) -> Option<Self> {
-        let text = |word| std::str::from_utf8(word).ok();
-        let (words, rate) = match words {
-            [words @ .., rate] if words.len() == 5 => (words, Some(text(rate)?.parse().ok()?)),
-            words => (words, None),
-        };
-        let [id, slots, nonce, epoch, place] = words else { return None };
-        let (has, cursor) = parse_place(place).ok()?;
-        Some(Self {
-            id: MoveId(text(id)?.parse().ok()?),
-            slots: text(slots)?.parse().ok()?,
-            nonce: text(nonce)?.to_owned(),
-            epoch: text(epoch)?.parse().ok()?,
-            has,
-            cursor,
-            rate,
-        })
-    }
-}
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +110,11 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
     };
     let give = Arc::new(Give {
         slots: request.slots.clone(),
+        rate: request.rate,
         is_over: AtomicBool::new(false),
         feed: Mutex::new(Some(Feed::Far)),
+        paced: Mutex::default(),
+        growth: Mutex::default(),
     });
     if !register(node, request.id, &give) {
         stream.write_all(b"-ERR too many slot moves give from here\r\n").await?;
@@ -159,7 +133,7 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
         sender: Sender::new(request.id, request.has, request.cursor.clone()),
         log: Log::default(),
         beside: Beside::default(),
-        pace: Pace::new(request.rate.unwrap_or(Rate::USUAL)),
+        pace: Pace::default(),
         snapshot: None,
         stop: node.shutdown(),
         in_flight: 0,
@@ -178,30 +152,6 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
         registered.stay_misfit();
     }
     result
-}
-
-/// Whether these slots are to be given from here.
-fn accept(node: &Node, request: &Request) -> Result<Store, &'static str> {
-    let engine = node.engine();
-    let Some((store, epoch)) = master(node, &engine) else {
-        return Err("this node is no master under a grant");
-    };
-    if epoch != request.epoch || format!("{:x}", node.grants.nonce()) != request.nonce {
-        return Err("another process, or another epoch, is asked for");
-    }
-    if node.resync.is_required() {
-        return Err("the data here is to be replaced");
-    }
-    let marks = store.marks().unwrap_or_default();
-    let is_mine = owns(&node.cluster.load(), &request.slots) == Some(true);
-    let is_here = !marks.foreign().iter().any(|range| {
-        request.slots.ranges().iter().any(|mine| mine.0 <= range.1 && range.0 <= mine.1)
-    });
-    let is_known = marks.table().of(request.id).is_some();
-    if !is_mine || !is_here || is_known || marks.table().is_newer(request.id, &request.slots) {
-        return Err("the slots are not this node's to give");
-    }
-    Ok(store.clone())
 }
 
 /// Puts a stream on the list, in place of an earlier one of its move; false if there are too many.
@@ -240,10 +190,6 @@ impl Drop for Registered<'_> {
             gives.remove(&self.id);
         }
     }
-}
-
-fn now_us() -> u64 {
-    clock::boottime_ns() / 1_000
 }
 
 /// What was read of the log and not sent yet.
@@ -292,22 +238,37 @@ impl Giving<'_> {
                 self.wait(stream, LOOK).await?;
                 continue;
             };
-            let patience = Duration::from_millis(PATIENCE_MS);
-            let sent = tokio::time::timeout(patience, stream.write_all(&frame)).await;
-            sent.map_err(|_| End::Stalled)??;
             if self.in_flight == 0 {
                 self.acked_at_ms = clock::boottime_ms();
             }
             self.in_flight += 1;
+            self.send(stream, &frame).await?;
         }
+    }
+
+    /// Sends a frame. A taker that does not read it is looked after meanwhile.
+    async fn send(&mut self, stream: &mut Stream, frame: &[u8]) -> Result<(), End> {
+        let mut sending = std::pin::pin!(stream.write_all(frame));
+        loop {
+            match tokio::time::timeout(LOOK_SENDING, &mut sending).await {
+                Ok(sent) => return Ok(sent?),
+                Err(_) if self.silent_ms() > PATIENCE_MS => return Err(End::Stalled),
+                Err(_) => self.look()?,
+            }
+        }
+    }
+
+    /// For how long the taker has taken nothing that it was sent, ms.
+    fn silent_ms(&self) -> u64 {
+        if self.in_flight == 0 { 0 } else { clock::boottime_ms().saturating_sub(self.acked_at_ms) }
     }
 
     /// Takes what the taker says, one byte a frame, for at most so long.
     async fn wait(&mut self, stream: &mut Stream, limit: Duration) -> Result<(), End> {
         let mut acks = [0; WINDOW];
         let Ok(read) = tokio::time::timeout(limit, stream.read(&mut acks)).await else {
-            let is_silent = clock::boottime_ms().saturating_sub(self.acked_at_ms) > PATIENCE_MS;
-            return if self.in_flight > 0 && is_silent { Err(End::Stalled) } else { Ok(()) };
+            let is_gone = self.silent_ms() > PATIENCE_MS;
+            return if is_gone { Err(End::Stalled) } else { Ok(()) };
         };
         match read? {
             0 => Err(End::Closed),
@@ -328,8 +289,10 @@ impl Giving<'_> {
 
     /// Whether this stream is still that of a grant, and how far the taker is.
     fn look(&mut self) -> Result<(), End> {
-        let usual = || Rate::new(self.node.config.now().move_rate_mb).ok();
-        self.pace.set(self.request.rate.or_else(usual).unwrap_or(Rate::USUAL));
+        let most = self.request.rate.unwrap_or_else(|| look::usual_rate(self.node));
+        let paced = look::pace(self.node, self.store, most);
+        self.pace.set(paced.bytes_per_s);
+        *self.give.paced.lock() = paced;
         let is_granted = self.node.grants.granted_epoch() == Some(self.request.epoch);
         let is_left =
             self.store.marks().is_some_and(|marks| marks.table().of(self.request.id).is_some());
@@ -338,16 +301,20 @@ impl Giving<'_> {
             return Err(End::Over);
         }
         let now = clock::boottime_ms();
-        let behind = self.store.appended_bytes().saturating_sub(self.acked_bytes);
+        let appended = self.store.appended_bytes();
+        self.give.growth.lock().note((appended, self.acked_bytes), now);
+        let behind = appended.saturating_sub(self.acked_bytes);
         // While nothing of the slots is written the taker is told seldom of the rest.
         let is_idle = self.in_flight == 0 && self.log.to == 0;
         let is_whole = *self.sender.cursor() == Cursor::End;
-        let is_near = is_whole && (is_idle || behind <= CLOSE_BYTES);
+        let is_silent = self.silent_ms() > SILENT_MS;
+        let is_near = is_whole && !is_silent && (is_idle || behind <= CLOSE_BYTES);
         if !is_near {
             self.far_at_ms = now;
         }
         let is_close = now.saturating_sub(self.far_at_ms) >= CLOSE_MS && !self.beside.is_behind();
-        *self.give.feed.lock() = Some(if is_close { Feed::Close } else { Feed::Far });
+        let feed = if is_close { Feed::Close } else { Feed::Far };
+        *self.give.feed.lock() = (!is_silent).then_some(feed);
         Ok(())
     }
 
@@ -406,7 +373,7 @@ impl Giving<'_> {
                 if let Some(frame) = self.flush(true) {
                     return Ok(Some(frame));
                 }
-                let snapshot = self.store.snapshot();
+                let snapshot = self.store.snapshot().aside();
                 self.sender.snapshot(snapshot.sequence());
                 self.snapshot = Some(snapshot);
                 Ok(None)
@@ -424,7 +391,7 @@ impl Giving<'_> {
             Step::Chunk { as_of } => {
                 let Some(snapshot) = self.snapshot.take() else { return Err(End::Over) };
                 let (slots, cursor) = (&self.request.slots, self.sender.cursor().clone());
-                let chunk = match storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES) {
+                let chunk = match storage::slots::chunk(&snapshot, slots, &cursor, CHUNK) {
                     Err(storage::Error::TooLarge { .. }) => return Ok(Some(self.give.too_long())),
                     chunk => chunk?,
                 };

@@ -1,11 +1,13 @@
 //! What orders and streams are judged by.
 
 use ::replication::history::EpochId as HistoryId;
-use ::replication::slots::{Least, Slots};
+use ::replication::slots::{Felt, Least, Slots};
 use api::grant::EpochId;
+use api::moves::Rate;
 use storage::Store;
 use topology::Cluster;
 
+use super::guest::Paced;
 use crate::gate::Engine;
 use crate::node::Node;
 
@@ -13,6 +15,33 @@ use crate::node::Node;
 pub(super) fn master<'e>(node: &Node, engine: &'e Engine) -> Option<(&'e Store, u64)> {
     let store = engine.store.as_ref().filter(|_| engine.role.is_master())?;
     Some((store, node.grants.granted_epoch()?))
+}
+
+/// How fast a copy may go here now whose rate is `most` (rule M16).
+pub(super) fn pace(node: &Node, store: &Store, most: Rate) -> Paced {
+    let felt = || Felt {
+        p99_us: None,
+        bound_us: fixed_us(node),
+        // What cannot be told holds nothing up: it is the copy that would meet the error.
+        is_pressed: store.is_pressed().unwrap_or(false),
+        unacked_bytes: node.grants.commit.tail_bytes(store),
+    };
+    node.moves.guests.pace(&node.stats, most, felt)
+}
+
+/// What 99 of 100 commands may take while something is copied, µs.
+pub fn bound_us(node: &Node) -> u64 {
+    node.moves.guests.bound_us(fixed_us(node))
+}
+
+/// As an operator has set it; 0: it was not.
+fn fixed_us(node: &Node) -> u64 {
+    u64::from(node.config.now().move_p99_ms) * 1_000
+}
+
+/// What a copy brings here, or from here, where no rate was said.
+pub(super) fn usual_rate(node: &Node) -> Rate {
+    Rate::new(node.config.now().move_rate_mb).unwrap_or(Rate::USUAL)
 }
 
 /// By the topology this node owns all of them, or none; `None`: some.

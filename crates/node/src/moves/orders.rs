@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::replication::slots::{Act, Here, Mark, MoveId, Slots, State, Table};
-use api::moves::{Asked, Order, Ordered, Said};
+use api::moves::{Asked, Mark as SaidMark, Order, Ordered, Said};
 use storage::Store;
 
 use super::look::{least, master, owns};
@@ -18,17 +18,26 @@ use crate::threads::spawn;
 /// How long commands that began before a freeze may go on; then it is tried another time (rule M10).
 const DRAIN: Duration = Duration::from_millis(20);
 
-/// Carries out what a heartbeat orders, under its term.
-pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: u64) {
+/// So often what a copy in part has brought goes to the disk, ms: each sync is one that commands
+/// wait for where the disk is shared.
+const SYNC_MS: u64 = 1_000;
+
+/// Carries out what a heartbeat orders, under its term: `None` where it is another master's. What
+/// it says of wishes is heard in any case.
+pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: Option<u64>) {
     for asked in asked {
-        if let Asked::Do(ordered) = asked
-            && ordered.term == term
-        {
-            let opens = matches!(ordered.order, Order::Open { .. });
-            match opens && !node.moves.may_open(ordered.id) {
-                true => tracing::debug!(id = %ordered.id, "the clock here is behind the giver's"),
-                false => obey(node, ordered),
+        match asked {
+            Asked::Do(ordered) if Some(ordered.term) == term => {
+                let opens = matches!(ordered.order, Order::Open { .. });
+                match opens && !node.moves.may_open(ordered.id) {
+                    true => {
+                        tracing::debug!(id = %ordered.id, "the clock here is behind the giver's");
+                    }
+                    false => obey(node, ordered),
+                }
             }
+            Asked::Told(told) => node.moves.wishes.told(told),
+            Asked::Do(_) | Asked::Of(_) => {}
         }
     }
 }
@@ -69,8 +78,14 @@ pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
         }
     });
     let said: Vec<Said> = said.collect();
-    let is_unsynced = |said: &Said| said.mark.is_some() && !said.is_synced;
-    if said.iter().any(is_unsynced) {
+    let is_unsynced = |said: &&Said| said.mark.is_some() && !said.is_synced;
+    // What is copied in part is asked for by nobody: it goes to the disk so that there is not too
+    // much of it in the end.
+    let is_part = |said: &Said| matches!(said.mark, Some(SaidMark::Staged { is_whole: false, .. }));
+    let now_ms = clock::boottime_ms();
+    let is_due = now_ms.saturating_sub(node.moves.synced_at_ms.load(Ordering::SeqCst)) >= SYNC_MS;
+    if said.iter().filter(is_unsynced).any(|said| is_due || !is_part(said)) {
+        node.moves.synced_at_ms.store(now_ms, Ordering::SeqCst);
         sync_in_background(node, store, epoch);
     }
     said
@@ -147,7 +162,7 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         let put = match &act {
             Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
             Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),
-            Act::Nothing | Act::Drain | Act::Pull { .. } => Ok(None),
+            Act::Nothing | Act::Drain | Act::Pull { .. } | Act::Rest => Ok(None),
         };
         match put.and_then(|mark| store.publish().map(|_| mark)) {
             Ok(Some(mark)) => {
@@ -173,6 +188,7 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
     match act {
         Act::Put(mark) if mark.state != State::Held => node.touch_all(),
         Act::Drain => drain(node, id),
+        Act::Rest => take::rest(node, id),
         Act::Pull { node: giver, nonce, epoch, rate } => {
             take::pull(node, id, slots, Source { node: giver, nonce, epoch, rate });
         }

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::replication::slots::copy::FRAME_HEAD_BYTES;
 use ::replication::slots::{Access, Machine, Mark, MoveId, Slots, State};
-use api::moves::{Copying, Feed, Progress, Rate};
+use api::moves::{Copying, Feed, Flow, Progress, Rate};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
 
 use super::copied::Copied;
+use super::guest::{Guests, Paced};
+use super::loads::Loads;
+use super::pace::Growth;
+use super::wishes::Desk;
 use crate::clock;
 
 /// How long clients are held that come for slots whose copy is not opened yet (rule M9).
@@ -26,8 +30,16 @@ pub struct Moves {
     pub(super) gives: Mutex<BTreeMap<MoveId, Arc<Give>>>,
     /// Streams from givers.
     pub(super) takes: Mutex<BTreeMap<MoveId, Arc<Take>>>,
+    /// How fast they may go.
+    pub guests: Guests,
+    /// What users asked for.
+    pub wishes: Desk,
+    /// How many commands slots get.
+    pub loads: Loads,
     /// A sync is under way.
     pub(super) is_syncing: AtomicBool,
+    /// CLOCK_BOOTTIME of the last one that was begun, ms.
+    pub(super) synced_at_ms: AtomicU64,
     /// CLOCK_BOOTTIME at which clients first came for slots that are not opened yet; 0: none do.
     early_ns: AtomicU64,
 }
@@ -49,10 +61,16 @@ pub struct Held {
 pub(super) struct Give {
     /// What moves by it.
     pub slots: Slots,
+    /// What the taker said that it may bring.
+    pub rate: Option<Rate>,
     /// Another one takes its place.
     pub is_over: AtomicBool,
-    /// How far it is.
+    /// How far it is; `None` while nothing is heard of the taker.
     pub feed: Mutex<Option<Feed>>,
+    /// How fast it may go.
+    pub paced: Mutex<Paced>,
+    /// How fast the log here grows, and what the taker has of it.
+    pub growth: Mutex<Growth>,
 }
 
 impl Give {
@@ -86,8 +104,10 @@ pub(super) struct Take {
     pub source: Source,
     /// Another one takes its place, or it has ended.
     pub is_over: AtomicBool,
-    /// CLOCK_BOOTTIME of its last progress, ms.
+    /// CLOCK_BOOTTIME at which it last got on, or had to wait for something here, ms.
     pub progress_ms: AtomicU64,
+    /// How fast it may go.
+    pub paced: Mutex<Paced>,
     /// What it has brought.
     pub copied: Mutex<Copied>,
     /// CLOCK_BOOTTIME from which on the wall clock here reads what the giver's did, ms.
@@ -111,6 +131,7 @@ impl Take {
             source,
             is_over: AtomicBool::new(false),
             progress_ms: AtomicU64::new(now_ms),
+            paced: Mutex::default(),
             copied: Mutex::new(Copied::after(parts)),
             opens_at_ms: AtomicU64::new(opens_at_ms),
             clash: Mutex::new(before.and_then(|before| before.clash.lock().clone())),
@@ -190,6 +211,33 @@ impl Moves {
         copying.collect()
     }
 
+    /// The streams that run here.
+    pub fn flows(&self) -> Vec<Flow> {
+        let flow = |id: &MoveId, is_taken, rate, paced: &Mutex<Paced>| {
+            let (Paced { bytes_per_s, brake }, id) = (*paced.lock(), *id);
+            let (written_per_s, taken_per_s) = (0, 0);
+            Flow { id, is_taken, rate, bytes_per_s, brake, written_per_s, taken_per_s }
+        };
+        let is_on = |is_over: &AtomicBool| !is_over.load(Ordering::SeqCst);
+        let mut flows = Vec::new();
+        {
+            let gives = self.gives.lock();
+            // What ended because it did not fit is told of, and no stream.
+            let on = gives.iter().filter(|(_, give)| {
+                is_on(&give.is_over) && *give.feed.lock() != Some(Feed::Misfit)
+            });
+            flows.extend(on.map(|(id, give)| {
+                let (written_per_s, taken_per_s) = give.growth.lock().per_s();
+                let flow = flow(id, false, give.rate, &give.paced);
+                Flow { written_per_s, taken_per_s, ..flow }
+            }));
+        }
+        let takes = self.takes.lock();
+        let on = takes.iter().filter(|(_, take)| is_on(&take.is_over));
+        flows.extend(on.map(|(id, take)| flow(id, true, take.source.rate, &take.paced)));
+        flows
+    }
+
     /// Whether what had expired at the giver when writes stopped has expired here: until then nobody
     /// reads it here (rule M15).
     pub(super) fn may_open(&self, id: MoveId) -> bool {
@@ -233,7 +281,7 @@ impl Moves {
             }
         }
         let Some(marks) = store.marks() else { return Ok(()) };
-        match marks.table().newest(slot) {
+        match marks.newest(slot) {
             None | Some(Mark { state: State::Held, .. }) => Ok(()),
             Some(mark @ Mark { state: State::Staged { .. }, .. }) if self.is_early() => {
                 tracing::trace!(id = %mark.id, slot, "a client is early");
@@ -263,7 +311,7 @@ impl Moves {
 /// Whether this node owns a slot though its topology does not say so yet: it was opened under a
 /// later one.
 pub fn is_opened(store: &Store, slot: u16, version: i64) -> bool {
-    store.marks().is_some_and(|marks| marks.table().serves(slot, false, version))
+    store.marks().is_some_and(|marks| marks.serves(slot, false, version))
 }
 
 #[cfg(test)]

@@ -11,13 +11,16 @@ use std::time::Duration;
 use ::replication::slots::copy::{self, FRAME_HEAD_BYTES, Head, encode_place};
 use ::replication::slots::marks::CURSOR_BYTES_MAX;
 use ::replication::slots::{Cursor, MoveId, Slots, State};
+use api::moves::Brake;
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
 use super::beside::{self, Thing};
-use super::look::master;
+use super::guest::Paced;
+use super::look::{self, master};
+use super::pace::{Pace, now_us};
 use super::state::{Source, Take};
 use crate::clock;
 use crate::node::Node;
@@ -114,34 +117,93 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
     });
 }
 
+/// Ends the stream of a move, if there is one: what has come stays.
+pub fn rest(node: &Node, id: MoveId) {
+    if let Some(take) = node.moves.takes.lock().get(&id) {
+        take.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Job {
     async fn run(&self) -> Result<(), End> {
         let mut stream =
             tokio::time::timeout(GREETING, self.open()).await.unwrap_or(Err(End::Silent))?;
+        let mut pace = Pace::default();
         loop {
             let (head, records) = self.receive(&mut stream).await?;
             let things = beside::parse(&records).transpose();
             let things = things.map_err(|_| End::Malformed("what came beside the copy"))?;
-            let sequence = loop {
+            let appended = loop {
                 let appended = match &things {
-                    Some(things) => self.adopt(&head, things),
+                    Some(things) => {
+                        let adopted = self.adopt(&head, things);
+                        adopted.map(|done| done.map(|sequence| (sequence, false)))
+                    }
                     None => self.append(&head, &records),
                 };
-                if let Some(sequence) = appended? {
-                    break sequence;
+                if let Some(appended) = appended? {
+                    break appended;
                 }
-                self.look()?;
+                self.waits(Some(Brake::Paused))?;
                 tokio::time::sleep(LOOK).await;
             };
-            // The giver sends no more than a few frames ahead: so little of a guest's data is not
-            // acknowledged by the set here (rule M16).
-            while !self.node.grants.commit.has(sequence) || self.lacks_room() {
-                self.look()?;
-                tokio::time::sleep(LOOK).await;
+            let (sequence, is_of_copy) = appended;
+            if is_of_copy {
+                pace.leave(records.len(), now_us());
             }
-            self.take.progress_ms.store(clock::boottime_ms(), Ordering::SeqCst);
+            self.settle(sequence, is_of_copy, &mut pace).await?;
+            self.progress();
             stream.write_all(b"+").await?;
         }
+    }
+
+    /// Until the set here has what was appended, and more may come: so no more than one frame of a
+    /// guest's data is ever unacknowledged, and clients' writes wait behind no more than that. The
+    /// disk may hold it up as well, and what clients wait and the database hold up a part of the
+    /// copy (rule M16): what others write meanwhile is not put off, or it would be more in the end.
+    async fn settle(&self, sequence: u64, is_of_copy: bool, pace: &mut Pace) -> Result<(), End> {
+        let commit = &self.node.grants.commit;
+        loop {
+            if !commit.has(sequence) {
+                self.waits(None)?;
+                commit.reached_within(sequence, LOOK).await;
+                continue;
+            }
+            let brake = self.brake(pace)?;
+            if brake.is_none() && (!is_of_copy || pace.is_paid(now_us())) {
+                return Ok(());
+            }
+            self.waits(brake)?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What holds the copy up here altogether; else how fast it may go is in `pace`.
+    fn brake(&self, pace: &mut Pace) -> Result<Option<Brake>, End> {
+        let most = self.take.source.rate.unwrap_or_else(|| look::usual_rate(&self.node));
+        // What RocksDB is asked for may wait, and the gate is not held meanwhile.
+        let store = {
+            let engine = self.node.engine();
+            master(&self.node, &engine).ok_or(End::Over)?.0.clone()
+        };
+        let paced = look::pace(&self.node, &store, most);
+        pace.set(paced.bytes_per_s);
+        *self.take.paced.lock() = paced;
+        Ok(self.lacks_room().then_some(Brake::Room))
+    }
+
+    /// It has to wait for something here: that is no silence of the giver.
+    fn waits(&self, brake: Option<Brake>) -> Result<(), End> {
+        self.look()?;
+        self.progress();
+        if let Some(brake) = brake {
+            *self.take.paced.lock() = Paced { bytes_per_s: 0, brake: Some(brake) };
+        }
+        Ok(())
+    }
+
+    fn progress(&self) {
+        self.take.progress_ms.store(clock::boottime_ms(), Ordering::SeqCst);
     }
 
     /// Dials the giver, and asks for what is not here yet.
@@ -286,9 +348,10 @@ impl Job {
         Ok(adopted)
     }
 
-    /// Appends a frame under the gate; the sequence of its mark. `None` while writes are paused: what a
-    /// switchover waits for its successor to have does not grow (rule M16).
-    fn append(&self, head: &Head, records: &[u8]) -> Result<Option<u64>, End> {
+    /// Appends a frame under the gate; the sequence of its mark, and whether the copy is further
+    /// with it. `None` while writes are paused: what a switchover waits for its successor to have
+    /// does not grow (rule M16).
+    fn append(&self, head: &Head, records: &[u8]) -> Result<Option<(u64, bool)>, End> {
         let engine = self.node.engine();
         let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;
         if epoch != self.granted {
@@ -314,12 +377,13 @@ impl Job {
         let sequence = staged?;
         // Where the copy is whole it is a part of the log that was too long, and has come.
         let is_of_log = head.cursor == Cursor::End && !records.is_empty();
-        if *cursor != head.cursor || is_of_log {
+        let is_of_copy = *cursor != head.cursor;
+        if is_of_copy || is_of_log {
             *self.take.is_long.lock() = None;
         }
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
-        Ok(Some(sequence))
+        Ok(Some((sequence, is_of_copy)))
     }
 }
 

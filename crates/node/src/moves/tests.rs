@@ -22,7 +22,9 @@ mod batches;
 mod beside;
 mod committed;
 mod numbers;
+mod paces;
 mod saved;
+mod wished;
 
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.
@@ -136,9 +138,8 @@ impl Master {
     fn records(&self) -> Vec<u8> {
         let engine = self.node().node.engine();
         let (slots, store): (Slots, _) = (MOVING.parse().unwrap(), engine.store.as_ref().unwrap());
-        storage::slots::chunk(&store.snapshot(), &slots, &Cursor::Start, usize::MAX)
-            .unwrap()
-            .records
+        let all = storage::slots::Most { bytes: usize::MAX, records: usize::MAX };
+        storage::slots::chunk(&store.snapshot(), &slots, &Cursor::Start, all).unwrap().records
     }
 
     /// Records of the slots that move, in every family.
@@ -637,12 +638,16 @@ fn under_a_grant_slots_go_by_moves_alone() {
     );
     master.open_epoch();
     for words in [
-        &["CLUSTERX", "MIGRATE", "1", &other][..],
-        &["CLUSTER", "IMPORT", "9000", "0"],
+        &["CLUSTER", "IMPORT", "9000", "0"][..],
         &["CLUSTERX", "SETSLOT", "1", "NODE", &other, "2"],
         &["CLUSTERX", "SETNODES", &topology, "2", "force"],
     ] {
         let said = master.ask(words);
         assert!(said.contains("move them with `holdfast ctl move slots"), "{words:?}: {said}");
     }
+    // A wish, see `wished`; not of a node that is not there.
+    assert_eq!(
+        master.ask(&["CLUSTERX", "MIGRATE", "1", &other]),
+        "-ERR Can't find the destination node id"
+    );
 }

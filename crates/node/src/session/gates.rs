@@ -340,7 +340,7 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     request.readonly |= command.flags.has(Flags::PUBSUB);
     request.asking |= command.flags.has(Flags::ASKING);
     match cluster.route(slots, request) {
-        Route::Run => Ok(()),
+        Route::Run => moves::counted(check),
         Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
         Route::Moved { slot, .. } if is_opened_by(&check.caller, slot.number()) => Ok(()),
         Route::Moved { to, .. } if leads_back(check.session, &to) => {

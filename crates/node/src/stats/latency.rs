@@ -76,6 +76,34 @@ impl LatencyTotal {
         }
         total
     }
+
+    /// What was counted since `earlier`; nothing of what was reset meanwhile.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (now, before) in since.within.iter_mut().zip(&earlier.within) {
+            *now = now.saturating_sub(*before);
+        }
+        since.commands = self.commands.saturating_sub(earlier.commands);
+        since.micros = self.micros.saturating_sub(earlier.micros);
+        since
+    }
+
+    /// 99 of 100 commands took no longer, microseconds, as if those of a bucket lay evenly in it;
+    /// `None` without any.
+    pub fn p99_us(&self) -> Option<u64> {
+        let due = self.commands - self.commands / 100;
+        let (mut lower_us, mut below) = (0, 0);
+        for (upper_us, within) in BOUNDS_US.into_iter().zip(self.within) {
+            if within >= due {
+                let (of, all) = (due.saturating_sub(below), within.saturating_sub(below).max(1));
+                let share = (upper_us - lower_us).saturating_mul(of) / all;
+                return (due > 0).then_some(lower_us + share);
+            }
+            (lower_us, below) = (upper_us, within);
+        }
+        Some(lower_us)
+    }
 }
 
 #[cfg(test)]
@@ -93,5 +121,21 @@ mod tests {
         assert_eq!(total.within[..6], [2, 3, 3, 3, 3, 19]);
         assert_eq!(total.within[BOUNDS_US.len() - 1], 19);
         assert_eq!((total.commands, total.micros), (20, 100 + 51 + 32_000 + 60_000_000));
+    }
+
+    #[test]
+    fn the_hundredth_that_waits_longest_is_left_out() {
+        let one = Latency::default();
+        let total = || LatencyTotal::of([&one].into_iter());
+        assert_eq!(total().p99_us(), None);
+        one.add(Duration::from_micros(80), 990);
+        one.add(Duration::from_millis(40), 10);
+        assert_eq!(total().p99_us(), Some(100), "the end of its bucket");
+        let before = total();
+        one.add(Duration::from_millis(2), 200);
+        assert_eq!(total().since(&before).p99_us(), Some(1_000 + 1_500 * 198 / 200));
+        one.add(Duration::from_secs(60), 200);
+        assert_eq!(total().since(&before).p99_us(), Some(10_000_000), "as far as it is told");
+        assert_eq!(before.since(&total()), LatencyTotal::default());
     }
 }

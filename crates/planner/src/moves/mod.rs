@@ -20,9 +20,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::grant::EpochId;
-use api::moves::{MoveId, Order, Ordered, Said, Slots};
+use api::moves::{MoveId, Order, Ordered, Rate, Said, Slots};
 
-pub use crate::queue::{Floor, Move, Moves, Past, Phase};
+pub use crate::queue::{Floor, Move, Moves, Past, Phase, QUEUE_MAX};
 use crate::{Record, Shard, ShardId, Time};
 
 /// How long writes of the slots may wait for the taker, ms; then the freeze is given up.
@@ -40,9 +40,18 @@ const CLOCKS_MS: u64 = 1_000;
 const CLOCKS_AT_STOP_MS: u64 = 50;
 
 /// What a move waits for that has nothing to be mended.
-pub(crate) const ITS_TURN: &str = "its turn";
-/// What a paused one waits for.
-pub(crate) const PAUSED: &str = "an operator: it is paused";
+const ITS_TURN: &str = "its turn";
+/// What one waits for that is copied and whose taker does not keep up.
+pub(crate) const A_SHORT_STOP: &str = "a short stop to be possible";
+/// What a paused one waits for that has not begun.
+const PAUSED: &str = "an operator: it is paused";
+/// And one whose copy has stopped, is about to, or does not.
+const RESTS: &str = "an operator: it is paused, and nothing is copied";
+const IS_TO_REST: &str = "an operator: it is paused, and the copy is about to stop";
+const COPIES_ON: &str =
+    "an operator: it is paused, and the copy goes on, since the taker's node knows no pause of it";
+/// What nobody has to mend.
+pub(crate) const AS_ASKED: [&str; 5] = [ITS_TURN, PAUSED, RESTS, IS_TO_REST, COPIES_ON];
 
 /// The newest answer of a node, as far as moves go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,6 +79,9 @@ pub struct Answer {
     pub clock_ahead_ms: Option<i64>,
     /// By how much that may be wrong.
     pub clock_error_ms: u64,
+    /// The streams that it takes, and of which rate; `None` from nodes that do not say, which know
+    /// no order to rest.
+    pub takes: Option<BTreeMap<MoveId, Option<Rate>>>,
     /// What a person has to mend before it can go on to copy, by move.
     pub clashes: BTreeMap<MoveId, String>,
     /// By move.

@@ -1,11 +1,12 @@
 //! The steps of one move.
 
-use api::moves::{Feed, Frozen, Mark, Order, Said};
+use api::moves::{Feed, Frozen, Mark, Order, Rate, Said};
 
 use super::give;
 use super::{
-    AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, Context, FREEZE_MS, Floor, ITS_TURN,
-    Move, Moves, PAUSED, Phase, Plan, Side, TRIES_MAX,
+    A_SHORT_STOP, AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, COPIES_ON, Context,
+    FREEZE_MS, Floor, IS_TO_REST, ITS_TURN, Move, Moves, PAUSED, Phase, Plan, RESTS, Side,
+    TRIES_MAX,
 };
 use crate::Time;
 
@@ -113,7 +114,9 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
             return own(cx, one, (s, d), (at, taker.sequence), plan);
         }
     }
-    if !one.is_paused && !has_stream(&taker, &giver) {
+    if one.is_paused && takes(one, d) == Some(true) {
+        plan.order(cx, d, one, Order::Rest);
+    } else if !one.is_paused && !has_stream(one, (s, d), (&giver, &taker)) {
         plan.order(cx, d, one, pull(one, s, d));
     }
     attempt(cx, one, (s, d), (&giver, &taker), plan);
@@ -129,15 +132,37 @@ fn is_others(one: &Move, (s, d): (Side<'_>, Side<'_>)) -> bool {
         || has_ended(d.said(one.id).mark)
 }
 
-/// The stream is up as long as the giver says how it goes.
-fn has_stream(taker: &Said, giver: &Said) -> bool {
-    taker.mark.is_some() && giver.feed.is_some()
+/// The stream is up as long as the giver says how it goes, and the taker that it takes one of the
+/// rate that it is to have: another process there has none, whatever the giver believes.
+fn has_stream(one: &Move, (s, d): (Side<'_>, Side<'_>), (giver, taker): (&Said, &Said)) -> bool {
+    let is_taken = match &d.answer.takes {
+        None => true,
+        Some(takes) => takes.get(&one.id) == Some(&rate(one, s, d)),
+    };
+    taker.mark.is_some() && giver.feed.is_some() && is_taken
+}
+
+/// Whether the taker has a stream, as far as it says.
+fn takes(one: &Move, d: Side<'_>) -> Option<bool> {
+    d.answer.takes.as_ref().map(|takes| takes.contains_key(&one.id))
+}
+
+/// What a paused one waits for whose copy has begun.
+fn rests(one: &Move, d: Side<'_>) -> &'static str {
+    match takes(one, d) {
+        None => COPIES_ON,
+        Some(true) => IS_TO_REST,
+        Some(false) => RESTS,
+    }
 }
 
 /// A rate is said only where both know one: to an older node it would be no order.
+fn rate(one: &Move, s: Side<'_>, d: Side<'_>) -> Option<Rate> {
+    one.rate.filter(|_| s.answer.knows_rates && d.answer.knows_rates)
+}
+
 fn pull(one: &Move, s: Side<'_>, d: Side<'_>) -> Order {
-    let rate = one.rate.filter(|_| s.answer.knows_rates && d.answer.knows_rates);
-    let nonce = s.answer.nonce.clone();
+    let (nonce, rate) = (s.answer.nonce.clone(), rate(one, s, d));
     Order::Pull { node: s.node.to_owned(), nonce, epoch: s.answer.granted_epoch, rate }
 }
 
@@ -186,9 +211,9 @@ fn attempt(
     if is_close {
         wake_later(cx, due, plan);
     }
-    let waits_for = if is_whole { "a short stop to be possible" } else { "the copy" };
+    let waits_for = if is_whole { A_SHORT_STOP } else { "the copy" };
     let waits_for = in_the_way.unwrap_or(waits_for);
-    plan.waits(one, if one.is_paused { PAUSED } else { waits_for });
+    plan.waits(one, if one.is_paused { rests(one, d) } else { waits_for });
 }
 
 /// What is to be mended before the slots can be handed over.

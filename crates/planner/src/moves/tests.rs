@@ -47,6 +47,7 @@ fn script() -> Script {
         is_reached: true,
         clock_ahead_ms: None,
         clock_error_ms: 0,
+        takes: None,
         clashes: BTreeMap::new(),
         said: BTreeMap::new(),
     };
@@ -428,6 +429,86 @@ fn nothing_is_frozen_while_clocks_are_apart_or_something_is_to_be_mended() {
     // Told also while the copy, which it stops, is not whole.
     s.says("b", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: false }));
     assert_eq!(waits(&s), "the library `x`");
+}
+
+/// A copy that is under way.
+fn copying() -> Script {
+    let mut s = script();
+    s.acts();
+    s.says("b", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: false }));
+    s.says("a", |said| said.feed = Some(Feed::Far));
+    s
+}
+
+impl Script {
+    /// The taker says which stream of the move it takes.
+    fn takes(&mut self, rate: Option<Option<Rate>>) {
+        let takes = rate.map(|rate| (self.record.moves.newest, rate)).into_iter().collect();
+        self.observed.answers.get_mut(&id("b")).unwrap().takes = Some(takes);
+    }
+}
+
+#[test]
+fn a_pause_stops_a_copy_that_is_under_way_and_its_end_lets_it_go_on() {
+    let mut s = copying();
+    s.record.moves.list[0].is_paused = true;
+    // A node that does not tell of its streams knows no order to rest.
+    s.check(expect![[r#"
+        move 1 waits for an operator: it is paused, and the copy goes on, since the taker's node knows no pause of it
+    "#]]);
+    s.takes(Some(None));
+    s.check(expect![[r#"
+        b move 1 term 3: Rest
+        move 1 waits for an operator: it is paused, and the copy is about to stop
+    "#]]);
+    s.takes(None);
+    s.says("a", |said| said.feed = None);
+    s.check(expect![[r#"
+        move 1 waits for an operator: it is paused, and nothing is copied
+    "#]]);
+    s.record.moves.list[0].is_paused = false;
+    s.check(expect![[r#"
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4, rate: None }
+        move 1 waits for the copy
+    "#]]);
+}
+
+#[test]
+fn a_copy_under_way_goes_on_at_the_rate_that_it_is_given() {
+    let mut s = copying();
+    s.takes(Some(None));
+    assert_eq!(s.plan().orders, vec![]);
+    let five = Rate::new(5).ok();
+    s.record.moves.list[0].rate = five;
+    let pulls = |s: &Script| {
+        let orders = s.plan().orders;
+        let rate = |(_, ordered): &(String, Ordered)| match &ordered.order {
+            Order::Pull { rate, .. } => *rate,
+            other => panic!("{other:?}"),
+        };
+        orders.iter().map(rate).collect::<Vec<_>>()
+    };
+    assert_eq!(pulls(&s), [five]);
+    s.takes(Some(five));
+    assert_eq!(s.plan().orders, vec![]);
+    s.record.moves.list[0].rate = None;
+    assert_eq!(pulls(&s), [None]);
+    // Nodes of before know no rate: what they were asked for is what they have.
+    s.record.moves.list[0].rate = five;
+    s.takes(Some(None));
+    s.observed.answers.get_mut(&id("a")).unwrap().knows_rates = false;
+    assert_eq!(s.plan().orders, vec![]);
+}
+
+/// The giver believes for a while that its stream is up.
+#[test]
+fn the_takers_successor_is_told_to_pull_at_once() {
+    let mut s = copying();
+    s.takes(None);
+    s.check(expect![[r#"
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4, rate: None }
+        move 1 waits for the copy
+    "#]]);
 }
 
 /// The store is one of before a move that nodes know of: its number would be given again.

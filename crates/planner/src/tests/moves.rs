@@ -1,7 +1,7 @@
 //! Scripted plans of clusters whose slots move: what heartbeats order, what goes into the store, and
 //! what a person is told. The steps themselves are tested beside `moves`.
 
-use api::moves::{Asked, Copying, Feed, Frozen, Mark, MoveId, Order, Ordered, Said};
+use api::moves::{Asked, Brake, Copying, Feed, Flow, Frozen, Mark, MoveId, Order, Ordered, Said};
 
 use super::grants::in_sync;
 use super::*;
@@ -13,7 +13,7 @@ const TAKER: ShardId = ShardId(0xb);
 const AT: Least = Least { id: Some(EpochId(3)), sequence: 100 };
 
 /// The shard of a gives 0 to 9 to that of c; both masters serve under epochs, and know moves.
-fn two() -> Script {
+pub(super) fn two() -> Script {
     let mut s = in_sync(&["a"]);
     s.observed.term = 3;
     s.record.term = 3;
@@ -53,6 +53,7 @@ fn copied() -> Script {
 fn word(asked: &Asked) -> String {
     match asked {
         Asked::Of(id) => format!("{id}?"),
+        Asked::Told(told) => told.to_string(),
         Asked::Do(ordered) => {
             let Ordered { id, term, order, .. } = ordered;
             let order = match order {
@@ -81,7 +82,7 @@ impl Script {
     }
 
     /// What the next heartbeat to a node says of moves; it leaves.
-    fn leaves(&mut self, name: &str) -> String {
+    pub(super) fn leaves(&mut self, name: &str) -> String {
         let plan = self.plan();
         let asked = moving::asked(&plan, &self.record, &self.observed, &id(name));
         for asked in &asked {
@@ -99,7 +100,7 @@ impl Script {
         plan
     }
 
-    fn swap(&self) -> Option<String> {
+    pub(super) fn swap(&self) -> Option<String> {
         self.plan().actions.into_iter().find_map(|action| match action {
             Action::CompareAndSwap { reason, .. } => Some(reason),
             _ => None,
@@ -315,6 +316,51 @@ fn a_copy_that_only_brings_what_clients_write_does_not_advance() {
     rest(&mut s);
     brings(&mut s, 4, Some("the library `x`"), 950);
     assert_eq!(s.alarms(), [format!("{alarm} the library `x`")]);
+}
+
+#[test]
+fn an_alarm_says_what_stops_a_copy_or_both_rates_of_one_that_does_not_keep_up() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    s.steps();
+    let flow = |is_taken, bytes_per_s, brake, (written_per_s, taken_per_s)| {
+        let (id, rate) = (MoveId(1), None);
+        Flow { id, is_taken, rate, bytes_per_s, brake, written_per_s, taken_per_s }
+    };
+    let one = s.record.moves.list[0].clone();
+    let rests = |s: &mut Script| {
+        s.steps();
+        s.after_ms(STALL_MS);
+        for name in ["a", "c"] {
+            s.answers_with(name, |_| {});
+            s.granted(name);
+        }
+        s.alarms()
+    };
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: false }));
+    let taken = flow(true, 0, Some(Brake::Room), (0, 0));
+    s.answers_with("c", |reply| reply.flows = Some(vec![taken]));
+    let given = flow(false, 2_000_000, Some(Brake::Latency), (0, 0));
+    s.answers_with("a", |reply| reply.flows = Some(vec![given]));
+    let alarm = "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for";
+    let held_up =
+        format!("{alarm} the copy, which is held up by the room on its disk at the taker");
+    assert_eq!(rests(&mut s), [held_up]);
+    assert_eq!(
+        moving::slowed_by(&s.record, &s.observed, &one).as_deref(),
+        Some("what clients wait at the giver, the room on its disk at the taker")
+    );
+    s.answers_with("c", |reply| reply.flows = Some(vec![flow(true, 9, None, (0, 0))]));
+    assert_eq!(rests(&mut s), [format!("{alarm} the copy")], "it is slow, and not stopped");
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
+    s.says("a", |said| said.feed = Some(Feed::Far));
+    let lags = flow(false, 64_000_000, None, (12_345_678, 7_000_000));
+    s.answers_with("a", |reply| reply.flows = Some(vec![lags]));
+    let rates = "a short stop to be possible, while the giver's log grows by over 10 MB a second and \
+                 the taker keeps up with over 5 MB";
+    assert_eq!(rests(&mut s), [format!("{alarm} {rates}")]);
+    assert_eq!(moving::slowed_by(&s.record, &s.observed, &one), None);
 }
 
 #[test]

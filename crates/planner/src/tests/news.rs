@@ -1,5 +1,7 @@
 //! What a cluster at rest is planned anew for.
 
+use api::moves::wish::{PartId, Wish, Wished};
+
 use super::*;
 use crate::{is_news, rests};
 
@@ -37,6 +39,8 @@ fn what_changes_all_the_time_is_no_news() {
         api::certificate::Certificate::of("tls-cert-file", Some(1)).into_iter().collect();
     let (option, accepts) = ("tls-ca-cert-file".to_owned(), vec!["ab.cd".to_owned()]);
     reply.trust = vec![api::certificate::Trust { option, accepts, issued_by: None }];
+    // There are none without a move, and a cluster with one does not rest.
+    reply.flows = Some(Vec::new());
     assert!(!is_news(before, &reply));
 }
 
@@ -59,6 +63,10 @@ fn what_plans_look_at_is_news() {
         |reply| reply.link_status = LinkStatus::Up,
         |reply| reply.standing.request += 1,
         |reply| reply.standing.granted_epoch += 1,
+        |reply| {
+            let (id, wish) = (PartId::of_wish([1; 20]), Wish::Cancel(Vec::new()));
+            reply.wishes.push(Wished { id, is_heard: false, wish });
+        },
     ];
     for (number, change) in changes.iter().enumerate() {
         let mut reply = seen.reply.clone();

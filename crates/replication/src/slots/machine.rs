@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::grant::Least;
 use api::moves::{Frozen, MoveId, Order, Ordered, Rate, Said, Slots};
 
-use super::marks::{Cursor, Mark, State, Table};
+use super::marks::{Cursor, Mark, State, Table, serves};
 
 /// What an order is judged by, all of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +24,15 @@ impl Here<'_> {
     /// Some of the slots are served here.
     fn serves_any(&self, slots: &Slots) -> bool {
         let gives = self.owns.unwrap_or(true);
-        slots.iter().any(|slot| self.table.serves(slot, gives, self.version))
+        let newest = self.table.newest_each(slots);
+        newest.into_iter().any(|mark| serves(mark, gives, self.version))
     }
 
     /// All of them are.
     fn serves_all(&self, slots: &Slots) -> bool {
         let gives = self.owns.unwrap_or(false);
-        slots.iter().all(|slot| self.table.serves(slot, gives, self.version))
+        let newest = self.table.newest_each(slots);
+        newest.into_iter().all(|mark| serves(mark, gives, self.version))
     }
 }
 
@@ -56,6 +58,8 @@ pub enum Act {
         /// No faster; `None`: at the usual rate.
         rate: Option<Rate>,
     },
+    /// End the stream, and begin none: what is staged stays.
+    Rest,
 }
 
 /// Why an order is not obeyed. Whoever gave it sees what is so, and decides anew.
@@ -161,6 +165,10 @@ impl Machine {
                 _ => Err(Refusal::State),
             },
             Order::Drop => drop_staged(ordered, here),
+            Order::Rest => match mark.map(|mark| &mark.state) {
+                Some(State::Staged { .. }) => Ok(Act::Rest),
+                _ => Err(Refusal::State),
+            },
         }
     }
 
@@ -440,6 +448,22 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_rests_keeps_what_is_staged() {
+        let rest = order(1, 3, Order::Rest);
+        let mut d = Node::default();
+        assert_eq!(d.obeys(&rest), Err(Refusal::State), "nothing was begun");
+        let pull =
+            order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None });
+        d.obeys(&pull).unwrap();
+        let staged = d.table.of(MoveId(1)).cloned();
+        assert_eq!((d.obeys(&rest), d.obeys(&rest)), (Ok(Act::Rest), Ok(Act::Rest)));
+        assert_eq!(d.table.of(MoveId(1)).cloned(), staged);
+        assert!(matches!(d.obeys(&pull), Ok(Act::Pull { .. })), "it goes on");
+        d.obeys(&order(1, 3, Order::Drop)).unwrap();
+        assert_eq!(d.obeys(&rest), Err(Refusal::State), "late");
+    }
+
+    #[test]
     fn what_is_dropped_does_not_begin_again() {
         let pull =
             order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None });
@@ -485,7 +509,8 @@ mod tests {
             let open = Order::Open { at: AT, version: 12 };
             let leave = Order::Leave { version: 12 };
             let thaw = Order::Thaw { number: 9 };
-            [pull.clone(), freeze, thaw, Order::Seal, open, leave, Order::Clean, Order::Drop]
+            let (seal, clean, rest) = (Order::Seal, Order::Clean, Order::Rest);
+            [pull.clone(), freeze, thaw, seal, open, leave, clean, Order::Drop, rest]
         };
         let states = [
             State::Staged { at: Some(AT), cursor: Cursor::End },

@@ -6,6 +6,7 @@
 //! are read, and is the same after a rewind, a copy or a failover.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::grant::{EpochId, Least};
 use api::moves::{self, MoveId, RANGES_MAX, Slots};
@@ -234,23 +235,24 @@ impl<'a> Bytes<'a> {
 /// All marks of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Table {
-    marks: BTreeMap<MoveId, Mark>,
+    /// Shared: a table is copied where somebody reads it while a mark is put.
+    marks: BTreeMap<MoveId, Arc<Mark>>,
 }
 
 impl Table {
     /// A mark was put.
     pub fn put(&mut self, mark: Mark) {
-        self.marks.insert(mark.id, mark);
+        self.marks.insert(mark.id, Arc::new(mark));
     }
 
     /// The mark of a move.
     pub fn of(&self, id: MoveId) -> Option<&Mark> {
-        self.marks.get(&id)
+        self.marks.get(&id).map(Arc::as_ref)
     }
 
     /// All of them, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Mark> {
-        self.marks.values()
+        self.marks.values().map(Arc::as_ref)
     }
 
     /// The highest number of a move that has a mark.
@@ -260,7 +262,22 @@ impl Table {
 
     /// The newest mark of a slot.
     pub fn newest(&self, slot: u16) -> Option<&Mark> {
-        self.marks.values().rev().find(|mark| mark.slots.contains(slot))
+        self.marks.values().rev().map(Arc::as_ref).find(|mark| mark.slots.contains(slot))
+    }
+
+    /// The newest mark of each of these slots, in their order.
+    pub fn newest_each(&self, slots: &Slots) -> Vec<Option<&Mark>> {
+        let all: Vec<u16> = slots.iter().collect();
+        let mut newest = vec![None; all.len()];
+        // The oldest first.
+        for mark in self.iter().filter(|mark| mark.slots.meet(slots)) {
+            for (place, slot) in newest.iter_mut().zip(&all) {
+                if mark.slots.contains(*slot) {
+                    *place = Some(mark);
+                }
+            }
+        }
+        newest
     }
 
     /// Whether a newer move than `id` has a mark for one of the slots.
@@ -274,11 +291,16 @@ impl Table {
     /// What is staged or gone is served by no topology: the data is not here. What is held is,
     /// until the topology that says so, or a later one, is here.
     pub fn serves(&self, slot: u16, is_given: bool, version: i64) -> bool {
-        match self.newest(slot) {
-            None => is_given,
-            Some(Mark { state: State::Held, version: since, .. }) => is_given || version < *since,
-            Some(_) => false,
-        }
+        serves(self.newest(slot), is_given, version)
+    }
+}
+
+/// The same of a slot whose newest mark is known.
+pub fn serves(newest: Option<&Mark>, is_given: bool, version: i64) -> bool {
+    match newest {
+        None => is_given,
+        Some(Mark { state: State::Held, version: since, .. }) => is_given || version < *since,
+        Some(_) => false,
     }
 }
 
@@ -362,6 +384,9 @@ mod tests {
         table.put(mark(9, "0", State::Staged { at: None, cursor: Cursor::End }));
         assert_eq!(gives(&table, 6)[0], nobody);
         assert!(table.is_newer(MoveId(8), &"0-20".parse().unwrap()));
+        let slots: Slots = "0-2,4-10,77".parse().unwrap();
+        let each: Vec<Option<&Mark>> = slots.iter().map(|slot| table.newest(slot)).collect();
+        assert_eq!(table.newest_each(&slots), each);
         assert!(!table.is_newer(MoveId(8), &"1-20".parse().unwrap()));
         table.put(mark(9, "0", State::Held));
         assert_eq!(gives(&table, 6)[0], (true, true));

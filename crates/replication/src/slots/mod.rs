@@ -5,6 +5,8 @@
 //! * [`Machine`] obeys orders: what a master holds back while its slots are handed over, and which
 //!   mark is put or which slots are emptied.
 //! * [`copy`] is the way of the data: what the giver sends next, what the taker may append.
+//! * [`wishes`] is what users asked for, until a controller has heard of it.
+//! * [`Guest`] is how fast that may go by what clients feel of it (M16).
 //!
 //! Invariants: only an order thaws what an order froze (M4); nothing is deleted but under the
 //! newest mark of its slots, of the same move (M12); a staged copy is the giver's data at its
@@ -13,9 +15,12 @@
 //! Not here: the record and who decides (`planner::moves`), the log, the write gate, sockets.
 
 pub mod copy;
+pub mod guest;
 mod machine;
 pub mod marks;
+pub mod wishes;
 
+pub use guest::{Felt, Guest};
 pub use machine::{Access, Act, Here, Machine, Refusal};
 pub use marks::{Cursor, Mark, State, Table};
 

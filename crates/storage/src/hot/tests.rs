@@ -82,21 +82,69 @@ fn a_write_that_failed_leaves_nothing_behind() {
     assert!(matches!(hot.get(b"k"), Found::Missing(_)));
 }
 
+fn without(begin: &[u8], end: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.delete_range(Family::Metadata, begin, end);
+    writer.finish().to_vec()
+}
+
 #[test]
-fn removing_a_range_forgets_everything() {
-    let hot = Hot::new(MIB);
-    let other = missing(&hot, b"other");
+fn removing_a_range_forgets_what_lies_in_it() {
+    // One stripe, and many.
+    for hot in [Hot::new(STRIPE_BYTES), Hot::new(MIB)] {
+        let other = missing(&hot, b"other");
+        let kept = [b"a".as_slice(), b"k", b"z", b"~"];
+        for key in kept {
+            hot.keep(&missing(&hot, key), key, key);
+        }
+        let bytes = without(b"b", b"z");
+        let mut writing = hot.writing(&bytes);
+        assert!(matches!(hot.get(b"k"), Found::Unknown));
+        assert!(matches!(hot.get(b"a"), Found::Unknown), "what is being written is all of it");
+        writing.written();
+        drop(writing);
+        let found = kept.map(|key| value(&hot, key).is_some());
+        assert_eq!(found, [true, false, true, true]);
+        hot.keep(&other, b"other", b"old");
+        assert_eq!(value(&hot, b"other"), None, "read before it");
+        // What was written since to a stripe that nobody has looked at.
+        write(&hot, &without(b"", b"b"));
+        write(&hot, &put(b"a", b"new"));
+        assert!(value(&hot, b"a").is_none_or(|value| value == b"new"));
+        write(&hot, &without(b"z", b""));
+        assert_eq!((value(&hot, b"z"), value(&hot, b"~")), (None, None), "without an end");
+        let held = hot.stripes.iter().map(|stripe| {
+            let stripe = stripe.lock();
+            assert_eq!(stripe.bytes, stripe.entries.iter().map(Entry::bytes).sum::<usize>());
+            stripe.entries.len()
+        });
+        assert!(held.sum::<usize>() <= 2);
+    }
+}
+
+#[test]
+fn where_more_ranges_were_removed_than_are_known_nothing_is_kept() {
+    let kept = |ranges: usize, fails: bool| {
+        let hot = Hot::new(STRIPE_BYTES);
+        hot.keep(&missing(&hot, b"k"), b"k", b"1");
+        for _ in 0..ranges {
+            write(&hot, &without(b"x", b"y"));
+        }
+        if fails {
+            drop(hot.writing(&without(b"x", b"y")));
+        }
+        value(&hot, b"k").is_some()
+    };
+    assert!(kept(1, false) && kept(REMOVED_MAX, false));
+    assert!(!kept(REMOVED_MAX + 1, false));
+    assert!(!kept(1, true), "whatever RocksDB did");
+    // One batch of them.
+    let hot = Hot::new(STRIPE_BYTES);
     hot.keep(&missing(&hot, b"k"), b"k", b"1");
     let mut writer = Writer::new(Vec::new());
-    writer.delete_range(Family::Metadata, b"a", b"z");
-    let bytes = writer.finish().to_vec();
-    let mut writing = hot.writing(&bytes);
-    assert!(matches!(hot.get(b"k"), Found::Unknown));
-    writing.written();
-    drop(writing);
+    (0..=REMOVED_MAX).for_each(|_| writer.delete_range(Family::Metadata, b"x", b"y"));
+    write(&hot, writer.finish());
     assert_eq!(value(&hot, b"k"), None);
-    hot.keep(&other, b"other", b"old");
-    assert_eq!(value(&hot, b"other"), None);
 }
 
 #[test]

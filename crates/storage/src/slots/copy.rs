@@ -43,20 +43,25 @@ pub struct Chunk {
     pub cursor: Cursor,
 }
 
-/// Reads what lies above `from`, about `max_bytes` of it. Sub-keys without an owner of their version
-/// are left out: nobody can see them. What has expired is not: the clock of another node decides
-/// nothing (rule M15).
+/// How much of a copy is read at once, about: whoever appends it keeps others from writing for so
+/// long, and with small records that is a matter of their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes.
+    pub bytes: usize,
+    /// Records.
+    pub records: usize,
+}
+
+/// Reads what lies above `from`, about as much as `most` says. Sub-keys without an owner of their
+/// version are left out: nobody can see them. What has expired is not: the clock of another node
+/// decides nothing (rule M15).
 ///
 /// # Errors
 /// I/O errors, a cursor that is none; [`Error::TooLarge`] where much more lies behind each other
 /// than a chunk is to have, under keys of which no cursor can name one.
-pub fn chunk(
-    at: &Snapshot<'_>,
-    slots: &Slots,
-    from: &Cursor,
-    max_bytes: usize,
-) -> Result<Chunk, Error> {
-    let mut writer = Writer::new(Vec::new());
+pub fn chunk(at: &Snapshot<'_>, slots: &Slots, from: &Cursor, most: Most) -> Result<Chunk, Error> {
+    let (mut writer, mut records) = (Writer::new(Vec::new()), 0);
     let begin = match from {
         Cursor::Start => (0, 0, &[][..]),
         Cursor::At(place) => {
@@ -85,7 +90,8 @@ pub fn chunk(
                     continue;
                 }
                 writer.put(family, &[key], &[value]);
-                if writer.len() < max_bytes {
+                records += 1;
+                if writer.len() < most.bytes && records < most.records {
                     continue;
                 }
                 if key.len() + 4 <= CURSOR_BYTES_MAX {

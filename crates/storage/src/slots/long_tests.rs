@@ -2,12 +2,12 @@
 
 use replication::slots::{Cursor, Slots};
 
-use super::{bounds, chunk};
+use super::{Most, bounds, chunk};
 use crate::batch::{Writer, records};
 use crate::{Error, Family, Options, Store};
 
 const LENGTH: usize = 1_100_000;
-const MAX: usize = 128 << 10;
+const MAX: Most = Most { bytes: 128 << 10, records: usize::MAX };
 
 /// A database with records in slot 7, and their keys in order.
 fn store(keys: impl Iterator<Item = Vec<u8>>) -> (Store, tempfile::TempDir, Vec<Vec<u8>>) {

@@ -22,6 +22,9 @@ fn scope() -> Scope<'static> {
     Scope { namespace: DEFAULT_NAMESPACE, cluster: true, now_ms: 0 }
 }
 
+/// In one chunk.
+const ALL: Most = Most { bytes: usize::MAX, records: usize::MAX };
+
 impl Db {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -30,7 +33,7 @@ impl Db {
 
     /// Everything of these slots, as their owner's clients could see it.
     fn pairs(&self, slots: &Slots) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
-        let all = super::copy::chunk(&self.store.snapshot(), slots, &Cursor::Start, usize::MAX);
+        let all = super::copy::chunk(&self.store.snapshot(), slots, &Cursor::Start, ALL);
         let records = all.unwrap().records;
         let put = |record| match record {
             crate::batch::Record::Put { family, key, value } => {
@@ -130,7 +133,9 @@ proptest! {
                 Mark { state: State::Staged { at, cursor: cursor.clone() }, ..staged(1, &slots) }
             };
             taker.store.stage(&mark(&cursor), out.finish()).unwrap();
-            let part = chunk(&snapshot, &slots, &cursor, bytes).unwrap();
+            let records = if bytes == usize::MAX { bytes } else { 1 + bytes % 7 };
+            let most = Most { bytes, records };
+            let part = chunk(&snapshot, &slots, &cursor, most).unwrap();
             prop_assert!(cursor <= part.cursor);
             cursor = part.cursor;
             taker.store.stage(&mark(&cursor), &part.records).unwrap();
@@ -156,7 +161,7 @@ fn what_is_staged_is_nobodys_until_it_is_held() {
     db.store.put_mark(&staged(1, &slots), true).unwrap();
     let giver = Db::new();
     write(&giver.store, 1, &theirs, 5);
-    let part = chunk(&giver.store.snapshot(), &slots, &Cursor::Start, usize::MAX).unwrap();
+    let part = chunk(&giver.store.snapshot(), &slots, &Cursor::Start, ALL).unwrap();
     let whole = State::Staged { at: Some(Least::default()), cursor: part.cursor };
     db.store.stage(&Mark { state: whole, ..staged(1, &slots) }, &part.records).unwrap();
     let seen = || {

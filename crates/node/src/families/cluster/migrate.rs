@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::replication::slots::wishes::End;
+use api::moves::Slots;
+use api::moves::wish::Part;
 use resp::{Protocol, Writer};
 use topology::view::Jobs;
 use topology::{Cluster, Route, SlotRange, parse_slots};
@@ -48,6 +51,7 @@ pub(super) fn flushed(node: &Node, slots: &[SlotRange]) -> Result<()> {
 }
 
 /// How long a client waits for the end of a migration.
+#[derive(Clone, Copy)]
 enum Sync {
     No,
     /// Seconds; 0: without end.
@@ -83,7 +87,9 @@ pub(super) fn migrate(
     let range = first_range(args.bytes()?)?;
     let to = args.bytes()?;
     let sync = parse_sync(args)?;
-    moves::only_without_grants(cx.node)?;
+    if cx.node.grants.granted_epoch().is_some() {
+        return wish(cx, range, to, sync);
+    }
     let job = {
         let engine = cx.node.engine();
         let cluster = cx.node.cluster.load();
@@ -102,6 +108,44 @@ pub(super) fn migrate(
         let ended = match seconds {
             0 => Some(job.wait().await),
             seconds => tokio::time::timeout(Duration::from_secs(seconds), job.wait()).await.ok(),
+        };
+        written(protocol, |writer| match ended {
+            Some(Ok(())) => writer.simple("OK"),
+            Some(Err(why)) => writer.error(&format!("ERR {why}")),
+            // It goes on.
+            None => writer.null(),
+        })
+    });
+    Ok(After::Later(answer, Tells::Nothing))
+}
+
+/// Where a controller leads, it moves the slots: the node tells of the wish.
+fn wish(cx: &SessionCx<'_>, range: SlotRange, to: &[u8], sync: Sync) -> Result<After> {
+    let (from, to) = {
+        let engine = cx.node.engine();
+        let cluster = cx.node.cluster.load();
+        let (id, _) = checks::may_migrate(&cluster, engine.role.is_master(), range, to)
+            .map_err(Error::err)?;
+        (cluster.id().map(|id| id.to_string()).unwrap_or_default(), id.to_string())
+    };
+    let slots = Slots::new(&[(range.first().number(), range.last().number())]);
+    let part = Part { slots: slots.map_err(Error::err)?, to };
+    let wish = cx.node.moves.wishes.wish(vec![(part, from)], End::Giver).map_err(Error::err)?;
+    let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
+    let answer: Answer = Box::pin(async move {
+        let wishes = &node.moves.wishes;
+        let ended = async {
+            wishes.answered(wish).await?;
+            match sync {
+                Sync::No => Ok(()),
+                Sync::Within(_) => wishes.over(wish).await,
+            }
+        };
+        let ended = match sync {
+            Sync::No | Sync::Within(0) => Some(ended.await),
+            Sync::Within(seconds) => {
+                tokio::time::timeout(Duration::from_secs(seconds), ended).await.ok()
+            }
         };
         written(protocol, |writer| match ended {
             Some(Ok(())) => writer.simple("OK"),

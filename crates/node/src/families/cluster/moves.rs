@@ -28,8 +28,8 @@ pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
 }
 
 /// `MOVE PULL …`: a taker of slots asks for their copy. `MOVE SHOW`: what the data here says of
-/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take; `MOVE KEYS`: which have
-/// keys.
+/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take; `MOVE LOAD …`: how many
+/// commands they get; `MOVE KEYS`: which have keys.
 pub(super) fn of_move(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
@@ -47,6 +47,11 @@ pub(super) fn of_move(
         Some(b"WEIGH") if args.len() == 1 => {
             let slots = args.text()?.parse::<Slots>().map_err(Error::err)?;
             return Ok(weigh(cx.node, slots));
+        }
+        Some(b"LOAD") if args.len() == 1 => {
+            let slots = args.text()?.parse::<Slots>().map_err(Error::err)?;
+            let loads: Vec<u64> = slots.iter().map(|slot| cx.node.moves.loads.of(slot)).collect();
+            return Ok(reply.bulk(weights::render(&loads).as_bytes()).into());
         }
         Some(b"KEYS") if args.rest().is_empty() => return Ok(occupied(cx.node)),
         _ => return Err(Error::text(CLUSTERX_TEXT)),

@@ -60,6 +60,42 @@ fn a_taker_calls_committed_what_its_whole_set_has_and_synced_what_is_on_its_disk
     });
 }
 
+/// Nobody is shown what is staged: who reads at the taker does not wait until its set has that.
+#[test]
+fn replies_of_a_taker_do_not_wait_for_what_is_staged() {
+    let mut cluster = Cluster::new();
+    let key = format!("{{{}}}k", tags(1)[0]);
+    assert_eq!(cluster.s.ask(&["SET", &key, "1"]), "+OK");
+    let is_ds = |key: &String| topology::key_slot(key.as_bytes()).number() >= 8192;
+    let own = (0..).map(|number| format!("own{number}")).find(is_ds).unwrap();
+    assert_eq!(cluster.d.ask(&["SET", &own, "mine"]), "+OK");
+    let mut puppet = cluster.d.followed();
+    cluster.d.acknowledge(&mut puppet);
+    let begun = cluster.d.order(cluster.s.source());
+    puppet.ack_under(begun.sequence, cluster.d.epoch_id(), None);
+    wait_until(|| {
+        // More comes, and is not acknowledged.
+        assert_eq!(cluster.s.ask(&["SET", &key, "2"]), "+OK");
+        match cluster.d.say() {
+            said if staged_at(&said).is_some() && !said.is_committed => Ok(()),
+            said => Err(format!("{said:?}")),
+        }
+    });
+    assert_eq!(cluster.d.ask(&["GET", &own]), "mine");
+    // A write lies behind it, and waits for all of it.
+    let before = cluster.d.node().sequence();
+    let mut writer = cluster.d.node().connect();
+    writer.write_all(&wire::request(&[b"SET".as_slice(), own.as_bytes(), b"more"])).unwrap();
+    wait_until(|| match cluster.d.is_published(before + 1) {
+        true => Ok(()),
+        false => Err("not written".into()),
+    });
+    assert!(!cluster.d.say().is_committed);
+    cluster.d.acknowledge(&mut puppet);
+    assert_eq!(answer(&mut writer), "+OK");
+    assert!(cluster.d.say().is_committed);
+}
+
 /// What the set lacks may be taken back by its next master: then nobody must have it.
 #[test]
 fn a_giver_sends_what_its_whole_set_has() {

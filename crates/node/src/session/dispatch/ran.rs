@@ -100,7 +100,7 @@ impl Ran {
 
     /// Newest sequence the commands could see.
     fn seen(&self, store: &Store) -> u64 {
-        self.sequence.unwrap_or_else(|| store.latest_sequence())
+        self.sequence.unwrap_or_else(|| store.seen_sequence())
     }
 
     /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).

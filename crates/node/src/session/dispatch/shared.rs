@@ -42,7 +42,7 @@ impl Batch<'_> {
         self.failed.extend(failed);
         let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         Ended {
-            sequence: sequence.map(Store::latest_sequence),
+            sequence: sequence.map(Store::seen_sequence),
             written: self.written,
             failed: self.failed,
         }

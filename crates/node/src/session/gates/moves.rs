@@ -1,5 +1,7 @@
 //! What slots that move to another shard mean for a command.
 
+use std::cell::Cell;
+
 use ::replication::slots::MoveId;
 use storage::Store;
 use topology::{Route, RouteRequest, Slot, key_slot};
@@ -15,6 +17,26 @@ use crate::node::Node;
 pub(super) fn is_opened_by(caller: &Caller<'_>, slot: u16) -> bool {
     let (Some(store), Some(cluster)) = (&caller.engine.store, caller.cluster) else { return false };
     caller.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
+}
+
+/// One of so many commands is counted, as so many.
+const COUNTED_AS: u32 = 64;
+
+thread_local! {
+    /// Numbers that follow each other by no rule that a pipeline could have.
+    static CHANCE: Cell<u32> = const { Cell::new(1) };
+}
+
+/// What slots are asked for is known by a few of the commands that may run.
+pub(super) fn counted(check: &Check<'_>) -> Result<(), Refusal> {
+    let chance = CHANCE.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    CHANCE.set(chance);
+    if chance < u32::MAX / COUNTED_AS
+        && let Some(key) = check.command.keys_in(check.words).next()
+    {
+        check.node.moves.loads.add(key_slot(key).number(), COUNTED_AS);
+    }
+    Ok(())
 }
 
 /// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names

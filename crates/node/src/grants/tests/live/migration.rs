@@ -143,6 +143,15 @@ pub(super) fn of_migration(name: &str) -> bool {
             let told = crate::role::heartbeat_reply(&node.node).usual_rate;
             assert_eq!(told.map(|rate| rate.mb()), Some(7));
         }
+        "move-p99-ms" => {
+            let node = plain();
+            let bound_us = || crate::moves::look::bound_us(&node.node);
+            let before_us = bound_us();
+            set(&node, name, "7");
+            assert_eq!(bound_us(), 7_000);
+            set(&node, name, "0");
+            assert_eq!(bound_us(), before_us, "by what clients felt without a copy");
+        }
         "migrate-sequence-gap" => {
             let source = Source::new(&[(name, "1")], 1, "v");
             let (mut target, _) = source.give();

@@ -1,0 +1,147 @@
+//! How fast copies go, that they stop when they are told to, and what is said of it.
+
+use ::replication::slots::copy::encode_place;
+use api::moves::Flow;
+
+use super::*;
+
+impl Master {
+    /// Its stream of the move, as it says.
+    fn flow(&self) -> Option<Flow> {
+        let flows = self.heartbeat(&[Asked::Of(ID)]).flows.unwrap();
+        assert!(flows.iter().all(|flow| flow.id == ID), "{flows:?}");
+        flows.first().copied()
+    }
+}
+
+impl Cluster {
+    /// Values that take seconds at a MB a second; how many bytes they are.
+    fn filled() -> (Self, usize) {
+        let cluster = Self::new();
+        let (tags, value) = (tags(200), "x".repeat(60_000));
+        for tag in &tags {
+            assert_eq!(cluster.s.ask(&["SET", &format!("{{{tag}}}v"), &value]), "+OK");
+        }
+        (cluster, tags.len() * value.len())
+    }
+
+    /// Until so many bytes have come.
+    fn await_bytes(&self, bytes: u64) {
+        wait_until(|| {
+            let copies = self.d.heartbeat(&[Asked::Of(ID)]).copies;
+            let come = copies.iter().find(|of| of.id == ID).map_or(0, |of| of.bytes);
+            if come >= bytes { Ok(()) } else { Err(format!("{come} of {bytes}")) }
+        });
+    }
+
+    fn staged(&self) -> Option<Mark> {
+        self.d.say().mark
+    }
+}
+
+#[test]
+fn a_copy_that_is_told_to_rest_stops_and_goes_on_from_there() {
+    let (cluster, _) = Cluster::filled();
+    let slow = cluster.s.source_at(Rate::new(1).ok());
+    assert_eq!((cluster.s.flow(), cluster.d.flow()), (None, None));
+    cluster.d.order(slow.clone());
+    cluster.await_bytes(100_000);
+    let taken = cluster.d.flow().unwrap();
+    assert_eq!((taken.is_taken, taken.rate), (true, Rate::new(1).ok()));
+    let given = cluster.s.flow().unwrap();
+    assert_eq!((given.is_taken, given.rate), (false, Rate::new(1).ok()));
+    cluster.d.order(Order::Rest);
+    wait_until(|| match (cluster.s.flow(), cluster.d.flow(), cluster.s.say().feed) {
+        (None, None, None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let staged = cluster.staged();
+    assert!(matches!(staged, Some(Mark::Staged { at: Some(_), is_whole: false })), "{staged:?}");
+    // Nothing comes, whatever is written at the giver; and to rest twice is to rest.
+    assert_eq!(cluster.s.ask(&["INCR", "{c}other"]), ":1");
+    cluster.d.order(Order::Rest);
+    assert_eq!((cluster.staged(), cluster.s.flow()), (staged, None));
+    cluster.copy();
+    assert_eq!(cluster.d.records(), cluster.s.records());
+}
+
+#[test]
+fn a_stream_begins_anew_at_another_rate_and_loses_nothing() {
+    let (cluster, bytes) = Cluster::filled();
+    cluster.d.order(cluster.s.source_at(Rate::new(1).ok()));
+    cluster.await_bytes(200_000);
+    let fast = Rate::new(500).ok();
+    let begun = Instant::now();
+    cluster.d.order(cluster.s.source_at(fast));
+    wait_until(|| match (cluster.s.flow(), cluster.d.flow()) {
+        (Some(given), Some(taken)) if given.rate == fast && taken.rate == fast => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    cluster.copy_at(fast);
+    // A second more than a whole copy is what it takes to be close.
+    let slow = Duration::from_millis(bytes as u64 / 1_000 - 500);
+    assert!(begun.elapsed() < slow, "{:?} of {slow:?}", begun.elapsed());
+    assert_eq!(cluster.d.records(), cluster.s.records());
+}
+
+#[test]
+fn a_part_of_the_commands_is_counted_for_their_slots() {
+    let cluster = Cluster::new();
+    let tag = tags(1).remove(0);
+    let slot = topology::key_slot(tag.as_bytes()).number();
+    assert_eq!(cluster.s.ask(&["SET", &tag, "v"]), "+OK");
+    let mut stream = cluster.s.node().connect();
+    let (get, ping) = (wire::request(&[b"GET", tag.as_bytes()]), wire::request(&[b"PING"]));
+    let both = [get, ping].concat();
+    for _ in 0..100 {
+        stream.write_all(&both.repeat(200)).unwrap();
+        for _ in 0..200 {
+            assert_eq!((answer(&mut stream), answer(&mut stream)), ("v".into(), "+PONG".into()));
+        }
+    }
+    let load = cluster.s.node().node.moves.loads.of(slot);
+    assert!((14_000..26_000).contains(&load), "{load} of 20,000");
+    let said = cluster.s.peer(&["CLUSTERX", "MOVE", "LOAD", &slot.to_string()]);
+    assert_eq!(said.parse(), Ok(load));
+    let other = u16::from(slot == 0).to_string();
+    assert_eq!(cluster.s.peer(&["CLUSTERX", "MOVE", "LOAD", &other]), "0");
+}
+
+/// The controller is to have a stream begun, if there is somebody who could.
+#[test]
+fn a_giver_tells_of_no_stream_while_its_taker_is_silent() {
+    let (cluster, _) = Cluster::filled();
+    let (nonce, epoch) = (cluster.s.heartbeat(&[]).nonce, cluster.s.epoch.to_string());
+    let mut taker = cluster.s.node().connect();
+    let place = encode_place(None, &Cursor::Start);
+    let pull: [&[u8]; 8] = [
+        b"CLUSTERX",
+        b"MOVE",
+        b"PULL",
+        b"1",
+        MOVING.as_bytes(),
+        nonce.as_bytes(),
+        epoch.as_bytes(),
+        &place,
+    ];
+    taker.write_all(&wire::request(&[b"AUTH", b"secret"])).unwrap();
+    taker.write_all(&wire::request(&pull)).unwrap();
+    assert_eq!(answer(&mut taker), "+OK");
+    let await_feed = |is_told: bool| {
+        wait_until(|| match cluster.s.say().feed {
+            feed if feed.is_some() == is_told => Ok(()),
+            feed => Err(format!("{feed:?}")),
+        });
+    };
+    await_feed(true);
+    let begun = Instant::now();
+    await_feed(false);
+    let passed = begun.elapsed();
+    assert!(passed > Duration::from_millis(1_500) && passed < Duration::from_secs(9), "{passed:?}");
+    assert!(cluster.s.flow().is_some_and(|flow| !flow.is_taken), "it is still there");
+    // It is not gone after all, and reads what was sent.
+    let mut sent = taker.try_clone().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut sent, &mut std::io::sink()));
+    taker.write_all(&[b'+'; 16]).unwrap();
+    await_feed(true);
+}
