@@ -18,6 +18,7 @@ use crate::gate::Role;
 use crate::listener::Listener;
 use crate::run::storage_options;
 
+mod by_hand;
 mod discarded;
 mod disks;
 mod epochs;

@@ -45,6 +45,22 @@ fn a_node_that_is_promoted_without_a_database_writes_by_itself() {
 }
 
 #[test]
+fn nobody_is_promoted_by_hand_while_the_data_is_being_replaced() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+    node.node.resync.set_required(true);
+    // Nobody listens there.
+    node.follow(1);
+    node.exchanged(|| {
+        let said = node.ask(&["SLAVEOF", "NO", "ONE"]);
+        assert!(said.starts_with("-ERR the data of this node is just being replaced"), "{said}");
+        assert!(!node.node.engine().role.is_master());
+    });
+    assert_eq!(node.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+    assert_eq!(node.ask(&["GET", "k"]), "v");
+}
+
+#[test]
 fn a_master_gets_no_database_before_it_is_noted_that_it_writes() {
     let node = Running::start();
     let obstacle = node.node.db_path().join("holdfast.lineage.new");
