@@ -20,11 +20,10 @@ use topology::{Cluster, Route, RouteRequest, key_slot};
 pub use channels::leave_foreign_channels;
 pub use moves::{all_may_change, route_write};
 use moves::{frozen, hold, is_opened_by, may_run, moves};
-pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
+pub use script::{are_served, may_call, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
-use crate::acl::log::Reason;
-use crate::acl::selector::Denied;
+use crate::acl::log::Context;
 use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
@@ -222,36 +221,21 @@ fn authenticated(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the connection's user may do. Peers are no users.
+/// What the connection's user may do.
 fn permitted(check: &Check<'_>) -> Result<(), Refusal> {
+    ask(check, Some(check.session.context()))
+}
+
+/// The same; what is refused is noted in ACL LOG as said there.
+fn ask(check: &Check<'_>, context: Option<Context>) -> Result<(), Refusal> {
     let session = check.session;
-    let account = session.user.as_ref().unwrap_or_else(|| check.node.acl.default_account());
-    if account.is_unrestricted() || session.auth != Auth::Client || is_health_check(session) {
-        return Ok(());
+    let Some(account) = session.account(check.node) else { return Ok(()) };
+    let Some(refused) = account.refusal(check.command, check.words) else { return Ok(()) };
+    if let Some(context) = context {
+        let what = (refused.reason, refused.object.as_slice(), account.name.as_str());
+        session.note_refusal((check.node, check.config), what, context, clock::unix_ms());
     }
-    let Err(denied) = account.user().check(check.command, check.words) else { return Ok(()) };
-    let (reason, object, text) = match &denied {
-        Denied::Command(name) => (
-            Reason::Command,
-            name.as_bytes(),
-            format!("NOPERM this user has no permissions to run the '{name}' command"),
-        ),
-        Denied::Key(key) => (
-            Reason::Key,
-            key.as_slice(),
-            "NOPERM this user has no permissions to access one of the keys used as arguments"
-                .into(),
-        ),
-        Denied::Channel(channel) => (
-            Reason::Channel,
-            channel.as_slice(),
-            "NOPERM this user has no permissions to access one of the channels used as arguments"
-                .into(),
-        ),
-    };
-    let what = (reason, object, account.name.as_str());
-    session.note_refusal(check.node, check.config, what, clock::unix_ms());
-    error(text)
+    error(refused.text)
 }
 
 /// Text of Redis' protected mode.

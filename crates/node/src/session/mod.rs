@@ -18,9 +18,9 @@ use resp::{Protocol, Writer};
 use storage::{At, DEFAULT_NAMESPACE, Name, Scope, Txn};
 use topology::Reach;
 
-use crate::acl::log::Reason;
+use crate::acl::log::{Context, Reason};
 use crate::acl::{self, Account};
-use crate::clients::Client;
+use crate::clients::{Client, Via};
 use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
 use crate::migration::import::Link;
@@ -363,17 +363,31 @@ impl Session {
         }
     }
 
+    /// The user whose permissions count; `None` of who is none. Peers and checks of load balancers
+    /// are no users: what they may do, other gates say.
+    pub fn account<'a>(&'a self, node: &'a Node) -> Option<&'a Arc<Account>> {
+        if self.auth != Auth::Client || matches!(self.client.via, Via::Check { .. }) {
+            return None;
+        }
+        Some(self.user.as_ref().unwrap_or_else(|| node.acl.default_account()))
+    }
+
+    /// Where its commands are said, for ACL LOG.
+    pub fn context(&self) -> Context {
+        if self.transaction.is_open() { Context::Multi } else { Context::Toplevel }
+    }
+
     /// Notes for ACL LOG what was refused, and to whom.
     pub fn note_refusal(
         &self,
-        node: &Node,
-        config: &Values,
+        (node, config): (&Node, &Values),
         (reason, object, user): (Reason, &[u8], &str),
+        context: Context,
         now_ms: u64,
     ) {
         let refusal = acl::log::Refusal {
             reason,
-            context: if self.transaction.is_open() { "multi" } else { "toplevel" },
+            context,
             object: object.to_vec(),
             user: user.to_owned(),
             client: self.client.line(now_ms),

@@ -58,7 +58,7 @@ impl<'n> Batch<'n> {
             Taken::Replied(replied) => replied,
             // Before the keys are let go of: no write comes in between.
             Taken::Nothing(wait) => {
-                return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
+                return Ok(After::Blocked(node.waiters.add(wish(node, session, words, wait))));
             }
         };
         let writer = Some(session.client.id);
@@ -100,7 +100,7 @@ impl<'n> Batch<'n> {
             Some(Ok(Taken::Nothing(wait))) => wait,
             Some(Err(error)) => return Err(error),
         };
-        let (mark, wish) = (out.len(), wish(session, words, wait));
+        let (mark, wish) = (out.len(), wish(self.node, session, words, wait));
         let again = wish.words.clone();
         let waiting = self.node.waiters.add(wish);
         let words: Words<'_> = again.iter().map(Vec::as_slice).collect();
@@ -132,7 +132,7 @@ impl<'n> Batch<'n> {
 }
 
 /// What is remembered of a command while it waits.
-fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
+fn wish(node: &Node, session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
     let mut nil = Vec::new();
     // Whatever kind it answers inside EXEC.
     Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
@@ -143,6 +143,7 @@ fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
         words: wait.words.unwrap_or_else(|| owned(words)),
         keys: owned(&wait.keys),
         minds_end: wait.minds_end,
+        user: session.account(node).cloned(),
         protocol: session.protocol,
         namespace: Arc::clone(&session.namespace),
         nil,
