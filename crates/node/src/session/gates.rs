@@ -6,6 +6,7 @@
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
 mod channels;
+mod itself;
 mod moves;
 mod script;
 
@@ -14,10 +15,10 @@ use std::net::IpAddr;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use resp::Protocol;
-use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 pub use channels::leave_foreign_channels;
+pub use itself::{is_paused, may_write, serves_writes};
 pub use moves::{all_may_change, route_write};
 use moves::{frozen, hold, is_opened_by, may_run, moves};
 pub use script::{are_served, may_call, pass_in_script, pass_to_append, pass_to_write};
@@ -28,7 +29,7 @@ use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
 use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
-use crate::command::{Error, Flags, Row};
+use crate::command::{Flags, Row};
 use crate::config::Values;
 use crate::gate::Engine;
 use crate::node::Node;
@@ -429,32 +430,6 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
         Ok(()) => Ok(()),
         Err(_) => error(LEASE_EXPIRED),
     }
-}
-
-/// The same checks for a handler that writes by itself what a peer asks for, with the gate held
-/// alone: no key is named, so no gate above looked.
-///
-/// # Errors
-/// The reply that says what is in the way.
-pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result<&'e Store, Error> {
-    if !engine.role.is_master() {
-        return Err(Error::text(READONLY));
-    }
-    if node.check_lease(config.master_lease_mode, true, &engine.role).is_err() {
-        return Err(Error::text(LEASE_EXPIRED));
-    }
-    if node.grants.commit.lacks_members() {
-        return Err(Error::text(NOREPLICAS));
-    }
-    // While it lasts, the controller takes the sequence for the final one; peers' commands are not
-    // paused.
-    if node.clients.paused(clock::boottime_ns).is_some() {
-        return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
-    }
-    if node.moves.is_holding() {
-        return Err(Error::text("TRYAGAIN slots are handed over to another shard"));
-    }
-    engine.store.as_ref().ok_or_else(|| Error::text(LOADING))
 }
 
 /// How long a write waits at most before it looks again whether the set has acknowledged more.
