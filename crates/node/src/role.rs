@@ -559,7 +559,8 @@ mod tests {
             let source = std::io::Error::other("lost");
             ChangeError::Save(persist::SaveError { step, path: dir.path().to_owned(), source })
         };
-        for (step, expected) in [("write", &b"version 7\n"[..]), ("sync folder", &before)] {
+        for (step, expected) in [("write", &b"version 7\n"[..]), ("sync folder", before.as_slice())]
+        {
             keep(&node, FileChange::Write(b"version 7\n".to_vec())).await.unwrap();
             let said = unsaved(&node, failed(step)).await.to_string();
             assert!(said.starts_with(&format!("ERR {step} ")), "{said}");
