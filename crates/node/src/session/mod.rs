@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 pub mod gates;
+pub mod lend;
 pub mod long;
 pub mod nested;
 pub mod outcome;
@@ -29,7 +30,7 @@ use crate::stats::WorkerStats;
 use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
 pub use nested::NestedCx;
-pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
+pub use outcome::{After, Answer, Back, Detached, LongRead, Takeover, Tells};
 pub use table::Command;
 use transaction::Transaction;
 
@@ -305,32 +306,6 @@ impl Session {
     /// one.
     pub fn scope(&self, config: &Values, now_ms: u64) -> Scope<'_> {
         scope_in(&self.namespace, config, now_ms)
-    }
-
-    /// What a command takes along that runs on another thread, while its connection waits: the
-    /// transaction, and what the connection is.
-    pub fn lend(&mut self) -> Self {
-        Self {
-            client: Arc::clone(&self.client),
-            protocol: self.protocol,
-            auth: self.auth,
-            namespace: Arc::clone(&self.namespace),
-            is_tenant: self.is_tenant,
-            user: self.user.clone(),
-            tracks: self.tracks,
-            caches: self.caches,
-            asks_as_peer: self.asks_as_peer,
-            is_readonly: self.is_readonly,
-            is_asking: std::mem::take(&mut self.is_asking),
-            importing: self.importing.clone(),
-            transaction: std::mem::take(&mut self.transaction),
-            replica: ReplicaFacts::default(),
-            // The connection itself sees to what is not sent.
-            reply_mode: ReplyMode::On,
-            is_denied: self.is_denied,
-            standing: None,
-            has_looked: false,
-        }
     }
 
     /// Whether slots come over it just now, or have come.
