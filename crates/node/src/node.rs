@@ -17,6 +17,7 @@ use crate::backup::state::Backups;
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::config::value::HashForm;
 use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
@@ -343,6 +344,15 @@ impl Node {
         if let Some(act) = self.on_regained {
             act(Arc::clone(self), generation).await;
         }
+    }
+
+    /// Gives the database what it is to know of options that may change. To be called when they have
+    /// changed, and for a database that was put in service meanwhile.
+    pub fn tell_options(&self, store: &Store) {
+        let values = self.config.now();
+        let bytes = values.rocksdb_write_batch_max_bytes;
+        store.set_batch_bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
+        store.set_times_hashes(values.hash_encoding_mode == HashForm::FieldExpiration);
     }
 
     /// To be called for every database that is put in service.

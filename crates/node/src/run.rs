@@ -13,7 +13,7 @@ use topology::{Assignment, Cluster, Endpoint};
 use web::supervisor;
 
 use crate::config::load::{Loaded, Request};
-use crate::config::value::{CacheType, Compression};
+use crate::config::value::{CacheType, Compression, HashForm};
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
 use crate::gate::Role;
@@ -396,6 +396,7 @@ pub fn storage_options(values: &Values) -> Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
+        times_hashes: values.hash_encoding_mode == HashForm::FieldExpiration,
         block_cache_size: size(mib(values.block_cache_mib())),
         hot_bytes: size(mib(values.value_cache_size)),
         hyper_clock_cache: values.rocksdb_block_cache_type == CacheType::Hcc,

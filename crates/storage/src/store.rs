@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) meters: Meters,
     /// See [`Store::batch_bytes_max`].
     batch_bytes_max: bound::Bound,
+    /// See [`Store::times_hashes`].
+    times_hashes: AtomicBool,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
@@ -132,6 +134,7 @@ impl Store {
             hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
             batch_bytes_max: bound::Bound::new(options.batch_bytes_max),
+            times_hashes: AtomicBool::new(options.times_hashes),
             options,
             write_options,
             meters,

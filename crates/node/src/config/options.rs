@@ -11,8 +11,9 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, Host, Hosts, JsonFormat,
-    LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
+    AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, HashForm, HashLength,
+    Host, Hosts, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size,
+    SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -255,6 +256,12 @@ options! {
     /// How many arrays and objects of a JSON document may be within each other: at most 1024, which is all that can be
     /// read again.
     "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, 1_024], Live;
+    /// How a hash is kept that is made anew: `legacy` (plainly; the first field that gets an end has all of them written
+    /// anew) or `field-expiration` (with 8 bytes more for each field, so that this is never needed). Both are read.
+    "hash-encoding-mode" hash_encoding_mode: HashForm = HashForm::Legacy, Live;
+    /// What HLEN answers of a hash with fields that may have ended: `accurate` (it reads them all, where there are more
+    /// than 512) or `approximate` (it reads none, and counts what has ended since the hash was written).
+    "hash-length-mode" hash_length_mode: HashLength = HashLength::Accurate, Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;

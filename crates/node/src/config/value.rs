@@ -76,7 +76,7 @@ macro_rules! words {
     )+};
 }
 words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
-words!(CacheType, DumpLevel, ClientsUser);
+words!(CacheType, DumpLevel, ClientsUser, HashForm, HashLength);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,6 +401,24 @@ word_enum! {
         Json = "json",
         /// As CBOR.
         Cbor = "cbor",
+    }
+}
+word_enum! {
+    /// How hashes are kept that are made anew.
+    HashForm {
+        /// Plainly, until a field gets an end.
+        Legacy = "legacy",
+        /// Each field with an end, be it never.
+        FieldExpiration = "field-expiration",
+    }
+}
+word_enum! {
+    /// What HLEN answers where fields may have ended.
+    HashLength {
+        /// How many are there.
+        Accurate = "accurate",
+        /// How many were counted when the hash was last written.
+        Approximate = "approximate",
     }
 }
 word_enum! {

@@ -57,6 +57,8 @@ pub(super) async fn put_in(
     node.touch_all();
     node.waiters.begin_anew();
     if let Some(store) = &node.engine().store {
+        // They may have changed while there was none.
+        node.tell_options(store);
         node.namespaces.look_into(&node.config.now(), store);
     }
     Ok(next)

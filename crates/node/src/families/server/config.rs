@@ -205,7 +205,7 @@ pub(crate) fn change_options(
             tracing::warn!(option = name, client = who, "an option is ignored: {why}");
         }
     }
-    take_up(node, &after);
+    take_up(node);
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }
@@ -288,11 +288,9 @@ pub(crate) fn is_of_tls(name: &str) -> bool {
 }
 
 /// Hands options to those who do not look them up themselves.
-fn take_up(node: &Node, after: &Values) {
+fn take_up(node: &Node) {
     if let Some(store) = &node.engine().store {
-        store.set_batch_bytes_max(
-            usize::try_from(after.rocksdb_write_batch_max_bytes).unwrap_or(usize::MAX),
-        );
+        node.tell_options(store);
     }
     // It may be a password that the link waits for.
     node.replication.look_again();

@@ -320,6 +320,22 @@ fn of_commands(name: &str) -> bool {
                 "-ERR Error running script (longer",
             );
         }
+        "hash-encoding-mode" => {
+            set(&node, name, "field-expiration");
+            assert_eq!(node.ask(&["HSET", "h", "f", "v"]), ":1");
+            let kept = node.ask(&["KMETADATA", "h"]);
+            assert!(kept.contains("field-expiration"), "{kept}");
+        }
+        "hash-length-mode" => {
+            node.ask(&["HSET", "h", "a", "1", "b", "2"]);
+            assert_eq!(node.ask(&["HPEXPIRE", "h", "1", "FIELDS", "1", "a"]), ":1");
+            wait_until(|| match node.ask(&["HLEN", "h"]) {
+                one if one == ":1" => Ok(()),
+                other => Err(other),
+            });
+            set(&node, name, "approximate");
+            assert_eq!(node.ask(&["HLEN", "h"]), ":2");
+        }
         "lua-strict-key-accessing" => {
             let read = ["EVAL", "return redis.call('GET','k')", "0"];
             assert_eq!(node.ask(&read), "nil");

@@ -61,6 +61,15 @@ fn nobody_is_promoted_by_hand_while_the_data_is_being_replaced() {
 }
 
 #[test]
+fn options_that_change_without_a_database_are_told_to_the_next_one() {
+    let node = Running::start();
+    let set = ["CONFIG", "SET", "rocksdb.write_options.write_batch_max_bytes", "100"];
+    node.exchanged(|| assert_eq!(node.ask(&set), "+OK"));
+    let said = node.ask(&["SET", "k", &"v".repeat(200)]);
+    assert!(said.starts_with("-ERR storage: write batch of"), "{said}");
+}
+
+#[test]
 fn a_master_gets_no_database_before_it_is_noted_that_it_writes() {
     let node = Running::start();
     let obstacle = node.node.db_path().join("holdfast.lineage.new");
