@@ -12,7 +12,7 @@ use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
 use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
-use topology::Endpoint;
+use topology::{Endpoint, NodeId};
 
 use super::applying::{Applying, Stale, adopt, apply};
 use super::conn::{Incoming, Socket};
@@ -414,10 +414,16 @@ fn config(node: &Node, position: Position, mark: Option<Mark>) -> Config {
     }
 }
 
-/// What the data here is called in in-sync sets.
+/// What the data here is called in in-sync sets. Outside cluster mode there are none, and no name of
+/// the node that lasts: there it is called by its process, so that the master knows whether what is
+/// acknowledged is on a disk.
 fn member(node: &Node) -> Option<String> {
-    let is_durable = node.config.now().durable_ack;
-    let member = node.grants.identity.member(node.cluster.load().id(), is_durable);
+    let values = node.config.now();
+    let id = match values.cluster_enabled {
+        true => node.cluster.load().id(),
+        false => NodeId::new(node.run_id.as_bytes()),
+    };
+    let member = node.grants.identity.member(id, values.durable_ack);
     member.map(|member| member.to_string())
 }
 
