@@ -353,6 +353,7 @@ impl Node {
         let bytes = values.rocksdb_write_batch_max_bytes;
         store.set_batch_bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
         store.set_times_hashes(values.hash_encoding_mode == HashForm::FieldExpiration);
+        store.set_removes_ended(values.notify_keyspace_events.minds_ends());
     }
 
     /// To be called for every database that is put in service.

@@ -397,6 +397,7 @@ pub fn storage_options(values: &Values) -> Options {
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         times_hashes: values.hash_encoding_mode == HashForm::FieldExpiration,
+        removes_ended: values.notify_keyspace_events.minds_ends(),
         block_cache_size: size(mib(values.block_cache_mib())),
         hot_bytes: size(mib(values.value_cache_size)),
         hyper_clock_cache: values.rocksdb_block_cache_type == CacheType::Hcc,

@@ -30,6 +30,8 @@ pub struct Options {
     pub batch_bytes_max: usize,
     /// See [`crate::Store::times_hashes`].
     pub times_hashes: bool,
+    /// See [`crate::Store::removes_ended`].
+    pub removes_ended: bool,
     /// Fail instead of waiting while RocksDB throttles writes.
     pub no_slowdown: bool,
     /// Bytes of one block cache shared by all families (`metadata_block_cache_size` + `subkey_block_cache_size`).
@@ -135,6 +137,7 @@ impl Default for Options {
             sync_writes: false,
             batch_bytes_max: 0,
             times_hashes: false,
+            removes_ended: false,
             no_slowdown: false,
             block_cache_size: 4096 * MIB,
             hot_bytes: 256 * MIB,

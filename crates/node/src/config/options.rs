@@ -247,7 +247,8 @@ options! {
     /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first one alone.
     "redis-databases" redis_databases: u32 = 0, [0, MAX], Restart;
     /// Which keyspace notifications are published, in Redis' letters: K (channels of keys) or E (channels of events), and
-    /// classes g $ l s h z t d, or A for all of them; empty: none. Keys that expire are not told.
+    /// classes g $ l s h z x t d, or A for all of them, and m and n; empty: none. With x keys whose end is past are removed
+    /// when a command finds them, or a walk that looks at 5000 keys a second.
     "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
     /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;

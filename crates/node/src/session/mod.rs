@@ -1,6 +1,7 @@
 //! One connection's state, and what handlers are given.
 
 pub mod dispatch;
+pub mod expire;
 pub mod gates;
 pub mod lend;
 pub mod long;

@@ -83,6 +83,8 @@ pub struct NestedCx<'a> {
     ready: Ready,
     /// What the commands did to keys, to be told once it is written.
     events: Vec<Event>,
+    /// Ids of keys that they found past their ends.
+    ended: Vec<Vec<u8>>,
 }
 
 impl<'a> NestedCx<'a> {
@@ -117,6 +119,7 @@ impl<'a> NestedCx<'a> {
             entered: None,
             ready: Ready::new(),
             events: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -126,6 +129,9 @@ impl<'a> NestedCx<'a> {
         self.unlock();
         let ready = std::mem::take(&mut self.ready);
         self.server().serve(ready);
+        if !self.ended.is_empty() {
+            self.server().remove_ended(&self.node.engine(), &self.ended);
+        }
         (self.has_data, self.has_written)
     }
 
@@ -287,12 +293,15 @@ impl<'a> NestedCx<'a> {
         tell_monitors(self.node, self.config, self.session, command, words);
         self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
+        let wanted = self.config.notify_keyspace_events;
+        let found = events::look(wanted, command, words, &write.txn, write.scope);
+        self.ended.extend_from_slice(&found.ended);
         match self.run(write, command, words) {
             Ok(closes) => {
                 let touched = write.take_touched(Some(self.session.client.id));
                 let at = (&write.txn, before, write.scope);
-                let wanted = self.config.notify_keyspace_events;
-                self.events.extend(events::of(wanted, command, words, at, touched));
+                self.events.extend(events::missed(wanted, command, &found));
+                self.events.extend(events::of(wanted, command, words, at, (touched, &found)));
                 closes
             }
             Err(error) => {

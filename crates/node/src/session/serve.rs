@@ -24,7 +24,7 @@ use super::{Beyond, Command, ReadCx, WriteCx, scope_in};
 use crate::acl::log::{Context, Refusal};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
-use crate::events::{self, Event};
+use crate::events::{self, Before, Event};
 use crate::locks::Locks;
 use crate::node::Node;
 use crate::scripts::SLICE;
@@ -63,8 +63,14 @@ pub struct Server<'a> {
 /// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
 /// something.
 pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
+    server.node.watches.touch_changed(batch, server.config.cluster_enabled);
+    note_removed(server, batch, ready);
+}
+
+/// The same of a batch that changes nothing for those who watch: of keys that were not there any
+/// more.
+pub fn note_removed(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
     let (node, cluster) = (server.node, server.config.cluster_enabled);
-    node.watches.touch_changed(batch, cluster);
     let (limit, now_ms) = (server.config.subscriber_limit(), server.now_ms);
     node.pubsub.deliver(batch, cluster, limit);
     node.tracking.tell(batch, cluster, server.writer, Sending { limit, now_ms });
@@ -274,7 +280,7 @@ impl Server<'_> {
                 let touched = cx.take_touched(Some(waiter.client));
                 let at = (&cx.txn, before, cx.scope);
                 let wanted = self.config.notify_keyspace_events;
-                let events = events::of(wanted, command, words, at, touched);
+                let events = events::of(wanted, command, words, at, (touched, &Before::default()));
                 let server = Server { writer: Some(waiter.client), ..*self };
                 let tell = |batch: &[u8]| note(&server, batch, ready);
                 let has_written = cx.txn.commit_and_tell(tell)?.is_some();

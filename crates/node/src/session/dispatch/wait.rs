@@ -53,6 +53,8 @@ impl<'n> Batch<'n> {
         let (txn, touched, beyond) = (store.txn(), Vec::new(), Beyond::These(&[]));
         let mut cx = WriteCx { txn, serves: None, beyond, scope, node, config, worker, touched };
         let before = cx.txn.mark();
+        let found = events::look(config.notify_keyspace_events, command, words, &cx.txn, cx.scope);
+        self.ended.extend_from_slice(&found.ended);
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {
             Taken::Replied(replied) => replied,
@@ -67,7 +69,8 @@ impl<'n> Batch<'n> {
         let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         let touched = cx.take_touched(writer);
         let at = (&cx.txn, before, cx.scope);
-        let events = events::of(config.notify_keyspace_events, command, words, at, touched);
+        let events =
+            events::of(config.notify_keyspace_events, command, words, at, (touched, &found));
         let has_written = cx.txn.commit_and_tell(tell)?.is_some();
         server.tell_events(&events);
         server.serve_holding(&mut ready, &stripes);
