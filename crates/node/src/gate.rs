@@ -71,8 +71,8 @@ impl ResyncState {
         self.touched.store(touched, Ordering::SeqCst);
     }
 
-    /// True from when a copy or a cut begins to take the place of the data until that is known to be
-    /// the master's, or to be what it was.
+    /// True from when a copy or a cut begins to take the place of the data until that is known to
+    /// be the master's, or to be what it was.
     pub fn is_touched(&self) -> bool {
         self.touched.load(Ordering::SeqCst)
     }

@@ -346,8 +346,8 @@ impl Node {
         }
     }
 
-    /// Gives the database what it is to know of options that may change. To be called when they have
-    /// changed, and for a database that was put in service meanwhile.
+    /// Gives the database what it is to know of options that may change. To be called when they
+    /// have changed, and for a database that was put in service meanwhile.
     pub fn tell_options(&self, store: &Store) {
         let values = self.config.now();
         let bytes = values.rocksdb_write_batch_max_bytes;

@@ -4,7 +4,8 @@
 //! §12). To TLS that is a broken record, and what was asked before would not be answered. What a
 //! client encrypts comes in records that say how long they are, so what comes between two of them,
 //! and begins none, is the balancer's. A client that ended within a record leaves one that is not
-//! whole: there the mark is told by its being the last that came. It is random, and no client knows it.
+//! whole: there the mark is told by its being the last that came. It is random, and no client knows
+//! it.
 
 use std::io;
 use std::ops::RangeInclusive;

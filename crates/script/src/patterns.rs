@@ -116,7 +116,8 @@ pub(crate) struct Matcher<'m, 'p> {
     captures: [Capture; CAPTURES_MAX],
     level: usize,
     depth: u32,
-    pace: Pace<'p>,
+    /// Counts its steps.
+    pub(crate) pace: Pace<'p>,
 }
 
 /// What of a pattern C would see.
@@ -209,11 +210,6 @@ impl<'m, 'p> Matcher<'m, 'p> {
             }
         }
         Ok(None)
-    }
-
-    /// See [`Pace::rest`].
-    pub(crate) fn rest(&self) {
-        self.pace.rest();
     }
 
     /// How many captures the last match has.

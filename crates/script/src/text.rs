@@ -178,7 +178,7 @@ unsafe fn find_in(state: State, is_find: bool) -> c_int {
             Some(_) => matcher.at(from).map(|end| end.map(|end| (from, end))),
             None => matcher.search(from),
         };
-        matcher.rest();
+        matcher.pace.rest();
         let pushed = match found {
             Err(fault) => Err(fault),
             Ok(None) => {
@@ -220,7 +220,7 @@ unsafe extern "C-unwind" fn next_match(state: State) -> c_int {
         let mut is_over = || look(state, LOOK, false);
         let mut matcher = Matcher::new(text, pattern, Pace::new(&mut is_over));
         let found = matcher.search(usize::try_from(from).unwrap_or(usize::MAX));
-        matcher.rest();
+        matcher.pace.rest();
         let pushed = match found {
             Err(fault) => Err(fault),
             Ok(None) => return 0,
@@ -258,7 +258,7 @@ unsafe extern "C-unwind" fn gsub(state: State) -> c_int {
             let end = match matcher.at(from) {
                 Ok(end) => end,
                 Err(fault) => {
-                    matcher.rest();
+                    matcher.pace.rest();
                     return fail(state, 1, fault);
                 }
             };
@@ -280,7 +280,7 @@ unsafe extern "C-unwind" fn gsub(state: State) -> c_int {
                 break;
             }
         }
-        matcher.rest();
+        matcher.pace.rest();
         add(buffer, &text[from..]);
         ffi::luaL_pushresult(buffer);
         ffi::lua_pushinteger(state, count as ffi::lua_Integer);

@@ -86,15 +86,15 @@ impl Config {
         self.values.load_full()
     }
 
-    /// The right to change options. Who has it may wait for a disk.
+    /// The right to change options; its holder may wait for a disk.
     pub fn change(&self) -> Changing<'_> {
         Changing { config: self, _one_at_a_time: self.changing.lock() }
     }
 
     /// The same where nobody may wait: `None` if somebody changes options just now.
     pub fn try_change(&self) -> Option<Changing<'_>> {
-        let _one_at_a_time = self.changing.try_lock()?;
-        Some(Changing { config: self, _one_at_a_time })
+        let one_at_a_time = self.changing.try_lock()?;
+        Some(Changing { config: self, _one_at_a_time: one_at_a_time })
     }
 
     /// Changes live options: all or none. Returns the values before and after.

@@ -7,8 +7,8 @@
 //! A library of functions takes the place of the one of its name; with NX that one stays.
 //!
 //! A value is read with nothing held. Only for its batch the write gate is held, and the lock of
-//! its key; a change of role or database since the begin ends the load there. What ends by itself is
-//! waited for with nothing held: a pause of all writes, and the hand-over of the key's slot.
+//! its key; a change of role or database since the begin ends the load there. What ends by itself
+//! is waited for with nothing held: a pause of all writes, and the hand-over of the key's slot.
 //!
 //! Clients name files, so they reach only plain files in `dir`, links resolved.
 
@@ -286,8 +286,8 @@ impl Load<'_> {
     }
 
     /// The write gate, for a key of this node, or for what is of no slot; `None` if the key has
-    /// become another's. A slot that is handed over just now is waited for: whose it is then, is not
-    /// known before. What is of no slot waits for all of them, as a command does.
+    /// become another's. A slot that is handed over just now is waited for: whose it is then, is
+    /// not known before. What is of no slot waits for all of them, as a command does.
     fn enter(&self, key: Option<&[u8]>) -> Result<Option<RwLockReadGuard<'_, Engine>>> {
         loop {
             let (engine, config) = (self.node.engine(), self.node.config.now());

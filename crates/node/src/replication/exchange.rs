@@ -147,8 +147,8 @@ impl Driver {
         Some(store)
     }
 
-    /// Changes what the mark says, where there is one. A disk that does not take it leaves the other
-    /// word, and the next start goes by that.
+    /// Changes what the mark says, where there is one. A disk that does not take it leaves the
+    /// other word, and the next start goes by that.
     fn note(&mut self, mark: Mark) {
         match mark.keep(&self.job.node.dir) {
             Ok(()) => self.mark = Some(mark),

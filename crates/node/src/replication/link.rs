@@ -414,9 +414,9 @@ fn config(node: &Node, position: Position, mark: Option<Mark>) -> Config {
     }
 }
 
-/// What the data here is called in in-sync sets. Outside cluster mode there are none, and no name of
-/// the node that lasts: there it is called by its process, so that the master knows whether what is
-/// acknowledged is on a disk.
+/// What the data here is called in in-sync sets. Outside cluster mode there are none, and no name
+/// of the node that lasts: there it is called by its process, so that the master knows whether what
+/// is acknowledged is on a disk.
 fn member(node: &Node) -> Option<String> {
     let values = node.config.now();
     let id = match values.cluster_enabled {

@@ -1,5 +1,5 @@
-//! The file `fullsync.required` in `dir`: across restarts, the data here is another history than any
-//! master's, and only a full sync makes a replica of this node.
+//! The file `fullsync.required` in `dir`: across restarts, the data here is another history than
+//! any master's, and only a full sync makes a replica of this node.
 //!
 //! It says, too, whether the data is whole all the same. What is whole is good for a node that is
 //! promoted by hand; what a copy or a cut has begun to take the place of is not.

@@ -256,7 +256,7 @@ impl<'n> Batch<'n> {
         session.note_reading(self.node, &self.config, command, words);
         match command.handler {
             Handler::Read(handler) => {
-                self.look(session, command, words);
+                self.look_for_absent(session, command, words);
                 self.run_read(session, command, handler, words, out)
             }
             Handler::Write(handler) => {
@@ -264,7 +264,7 @@ impl<'n> Batch<'n> {
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
             Handler::BlockingRead(..) => {
-                self.look(session, command, words);
+                self.look_for_absent(session, command, words);
                 self.run_settled(session, command, words, out)
             }
             Handler::Nested(_) => self.run_nested(session, (command, words), out),

@@ -1,6 +1,6 @@
-//! Keys whose end is past: removed where events of that are wanted, so that each is told of once, as
-//! in Redis. A command that finds one has it removed, and a walk in the background finds those that
-//! nobody asks for.
+//! Keys whose end is past: removed where events of that are wanted, so that each is told of once,
+//! as in Redis. A command that finds one has it removed, and a walk in the background finds those
+//! that nobody asks for.
 //!
 //! Elsewhere they stay until compactions, and are there for nobody.
 
@@ -61,7 +61,7 @@ impl Server<'_> {
             return Ok(false);
         }
         let mut ready = Ready::new();
-        // Who watches it was told when it ended.
+        // Those who watch it were told when it ended.
         let tell = |batch: &[u8]| serve::note_removed(self, batch, &mut ready);
         txn.commit_and_tell(tell)?;
         self.tell_events(&[events::expired(id)]);

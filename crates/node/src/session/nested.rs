@@ -130,7 +130,11 @@ impl<'a> NestedCx<'a> {
         let ready = std::mem::take(&mut self.ready);
         self.server().serve(ready);
         if !self.ended.is_empty() {
-            self.server().remove_ended(&self.node.engine(), &self.ended);
+            let engine = self.node.engine();
+            // Else there is another database.
+            if engine.generation == self.generation {
+                self.server().remove_ended(&engine, &self.ended);
+            }
         }
         (self.has_data, self.has_written)
     }

@@ -1,5 +1,6 @@
-//! Options that change while the database is open: how large a write batch may be (what one end of a
-//! replication link writes, the other one must take), how hashes are made, what becomes of keys that end.
+//! Options that change while the database is open: how large a write batch may be (what one end of
+//! a replication link writes, the other one must take), how hashes are made, what becomes of keys
+//! that end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

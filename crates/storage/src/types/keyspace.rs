@@ -196,8 +196,8 @@ pub fn census(
 /// Keys whose end is past, by the ids of their names, and where to go on; empty at the end.
 pub type Ended = (Vec<Vec<u8>>, Vec<u8>);
 
-/// Finds keys of all namespaces whose end is past: among so many entries behind a position, from the
-/// beginning where that is empty. Those of slots that are others' are passed over.
+/// Finds keys of all namespaces whose end is past: among so many entries behind a position, from
+/// the beginning where that is empty. Those of slots that are others' are passed over.
 ///
 /// # Errors
 /// Those of the engine.

@@ -7,7 +7,12 @@ use crate::events;
 
 impl Batch<'_> {
     /// Tells which keys a read that is about to run will miss, and notes those that have ended.
-    pub(super) fn look(&mut self, session: &Session, command: &Command, words: &[&[u8]]) {
+    pub(super) fn look_for_absent(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        words: &[&[u8]],
+    ) {
         let wanted = self.config.notify_keyspace_events;
         if !wanted.minds_absence() {
             return;

@@ -162,8 +162,8 @@ pub fn len(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
     Ok(find(read, at)?.map(|hash| hash.count(read)).transpose()?.unwrap_or(0))
 }
 
-/// The same as it was counted when the hash was last written, without a look at its fields: what has
-/// ended since counts.
+/// The same as it was counted when the hash was last written, without a look at its fields: what
+/// has ended since counts.
 ///
 /// # Errors
 /// Wrong type.
