@@ -26,6 +26,7 @@ mod exchanged;
 mod killed;
 mod lost;
 mod messages;
+mod moment;
 mod progress;
 mod shards;
 mod started;

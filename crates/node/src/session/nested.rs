@@ -15,7 +15,7 @@ use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
 use storage::types::keys;
-use storage::{Scope, Store, budget};
+use storage::{Moment, Scope, Store, budget};
 use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
@@ -61,6 +61,10 @@ pub struct NestedCx<'a> {
     generation: u64,
     /// The batch holds the write gate.
     holds_gate: bool,
+    /// It is at a replica that takes no writes of clients.
+    pub(super) reads_only: bool,
+    /// What all commands read there, while the master's batches are applied.
+    moment: Option<Arc<Moment>>,
     /// Reads that took too long, and where their replies belong; `None` where all must be read at
     /// once.
     aside: Option<Aside>,
@@ -108,6 +112,8 @@ impl<'a> NestedCx<'a> {
             now_ms,
             generation,
             holds_gate,
+            reads_only: false,
+            moment: None,
             aside: None,
             out,
             has_data: false,
@@ -222,8 +228,14 @@ impl<'a> NestedCx<'a> {
         let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
             calls.iter().map(|_| OnceCell::new()).collect();
+        // At a master nothing changes that it reads: it has the locks.
+        let moment = self.reads_only.then(|| Arc::new(self.store.txn().moment()));
+        self.moment.clone_from(&moment);
         let mut write = WriteCx {
-            txn: self.store.txn(),
+            txn: match &moment {
+                Some(moment) => moment.txn(),
+                None => self.store.txn(),
+            },
             serves: None,
             beyond: self.beyond(),
             scope: self.scope(&first),
@@ -421,7 +433,8 @@ impl NestedCx<'_> {
             self.take_back(mark);
             let when = (self.now_ms, self.generation);
             let job = Job::new((self.node, self.config), self.session, call, when);
-            let moment = Some(write.txn.moment());
+            let now = || Arc::new(write.txn.moment());
+            let moment = Some(self.moment.clone().unwrap_or_else(now));
             aside.jobs.push((mark, Job { moment, ..job }));
         }
         self.aside = Some(aside);

@@ -215,12 +215,12 @@ impl<'n> Batch<'n> {
         (command, words): (&'static Command, &[&[u8]]),
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        let store = self.store()?.clone();
+        let (store, reads_only) = (self.store()?.clone(), self.reads_only());
         if self.is_aside {
             self.guard = None;
         }
         let calls: [Call<'_>; 1] = [(command, words.iter().copied().collect())];
-        let mut cx = self.nested(session, &store, out);
+        let mut cx = self.nested(session, (&store, reads_only), out);
         let mut result = cx.lock(&calls).and_then(|()| cx.run_one(&calls));
         if cx.wants_all && matches!(result, Err(Error::Locked)) {
             cx.unlock();
@@ -239,11 +239,11 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         let Handler::Nested(handler) = command.handler else { return Err(Error::Syntax) };
-        let store = self.store()?.clone();
+        let (store, reads_only) = (self.store()?.clone(), self.reads_only());
         if self.is_aside {
             self.guard = None;
         }
-        let mut cx = self.nested(session, &store, out);
+        let mut cx = self.nested(session, (&store, reads_only), out);
         let mut args = crate::command::Args::behind(command.names, words);
         let result = handler(&mut cx, &mut args);
         let ended = cx.end();
@@ -259,10 +259,18 @@ impl<'n> Batch<'n> {
     fn nested<'c>(
         &'c self,
         session: &'c mut Session,
-        store: &'c storage::Store,
+        (store, reads_only): (&'c storage::Store, bool),
         out: &'c mut Vec<u8>,
     ) -> NestedCx<'c> {
         let at = (self.node, &self.config, self.worker, self.now_ms);
-        NestedCx::new(at, session, (store, self.generation, !self.is_aside), out)
+        let mut cx = NestedCx::new(at, session, (store, self.generation, !self.is_aside), out);
+        cx.reads_only = reads_only;
+        cx
+    }
+
+    /// Whether nobody but the master's batches changes what commands read here.
+    fn reads_only(&self) -> bool {
+        let is_replica = self.guard.as_deref().is_some_and(|engine| !engine.role.is_master());
+        is_replica && self.config.slave_read_only
     }
 }
