@@ -61,6 +61,29 @@ fn nobody_is_promoted_by_hand_while_the_data_is_being_replaced() {
     assert_eq!(node.ask(&["GET", "k"]), "v");
 }
 
+/// A disk may take long.
+#[test]
+fn data_gets_its_name_before_everybody_waits_at_the_gate() {
+    let node = Running::start();
+    let generation = node.node.engine().generation;
+    let (store, generation) = take_out(&node.node, generation).unwrap();
+    let path = node.node.db_path().join("holdfast.incarnation");
+    std::fs::remove_file(&path).unwrap();
+    let shared = node.node.gate.read();
+    let exchanged = Arc::clone(&node.node);
+    let thread = std::thread::spawn(move || {
+        block_on(async move {
+            put_in(&exchanged, store, generation).await.unwrap();
+        });
+    });
+    wait_until(|| if path.exists() { Ok(()) } else { Err("it has no name".to_owned()) });
+    assert_eq!(node.node.grants.identity.incarnation(), None, "it is not in service yet");
+    drop(shared);
+    thread.join().unwrap();
+    let name = node.node.grants.identity.incarnation().unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{name:016x}\n"));
+}
+
 #[test]
 fn options_that_change_without_a_database_are_told_to_the_next_one() {
     let node = Running::start();
