@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::info::process;
 use crate::node::Node;
+use crate::session::expire;
 
 /// Rounds between two looks at the disk when no `max-db-size` depends on them.
 const RELAXED_ROUNDS: u64 = 10;
@@ -91,6 +92,8 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     let mut lease = LeaseState::default();
     let mut limits_met = 0;
     let mut minute = clock::unix_ms() / 60_000;
+    // Up to where keys were looked at for those that have ended.
+    let mut walked = Vec::new();
     for round in 0_u64.. {
         tokio::select! {
             _ = second.tick() => {}
@@ -103,6 +106,12 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());
+        if node.config.now().notify_keyspace_events.minds_ends() {
+            let node = Arc::clone(&node);
+            walked = tokio::task::spawn_blocking(move || expire::walk(&node, walked))
+                .await
+                .context("look for keys that have ended")?;
+        }
         let now = clock::unix_ms() / 60_000;
         if now != std::mem::replace(&mut minute, now) {
             node.moves.loads.fade();

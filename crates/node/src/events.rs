@@ -5,13 +5,17 @@
 //! subscribers of the node that ran the command, after its batch was written: a replica, which gets
 //! batches and no commands, tells none.
 //!
-//! Not here: events of keys that expire or are evicted, that are read in vain, or that are new.
-//! Nothing removes expired keys at a moment that could be told.
+//! Of keys that were not there when a command came is told what somebody wants to know ([`look`]):
+//! that a read missed them (`m`), that they are new (`n`), that they had ended (`x`). Nothing else
+//! removes keys that have ended at a moment that could be told; where it is wanted,
+//! `session::expire` does.
 
 use storage::changes::Outcome;
-use storage::{DEFAULT_NAMESPACE, Family, Name, Scope, Txn};
+use storage::types::keys::{self, Standing};
+use storage::{DEFAULT_NAMESPACE, Family, Name, Read, Scope, Txn};
 
 use crate::command::Row;
+use crate::command::row::Access;
 use crate::config::value::Events;
 use crate::inbox::Limit;
 use crate::pubsub::{Message, Pubsub};
@@ -26,6 +30,8 @@ enum Class {
     Hash,
     SortedSet,
     Stream,
+    Expired,
+    New,
 }
 
 impl Class {
@@ -38,6 +44,8 @@ impl Class {
             Self::Hash => b'h',
             Self::SortedSet => b'z',
             Self::Stream => b't',
+            Self::Expired => b'x',
+            Self::New => b'n',
         }
     }
 }
@@ -193,6 +201,64 @@ fn expires(row: &Row, words: &[&[u8]]) -> bool {
     }
 }
 
+/// What a command found of its keys before it ran, as far as somebody wants to know: ids of names.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// Those that were not there.
+    absent: Vec<Vec<u8>>,
+    /// Of these, those whose end is past.
+    pub ended: Vec<Vec<u8>>,
+}
+
+/// Looks for the keys that a command names, if what is not there is to be told.
+pub fn look(
+    wanted: Events,
+    row: &Row,
+    words: &[&[u8]],
+    read: &impl Read,
+    scope: Scope<'_>,
+) -> Before {
+    let mut before = Before::default();
+    if !wanted.minds_absence() || !row.is_data() {
+        return before;
+    }
+    for key in row.keys_in(words) {
+        // What cannot be read the command itself will say.
+        let Ok(standing) = keys::standing(read, &scope.at(key)) else { continue };
+        let id = || scope.name(key).id().to_vec();
+        match standing {
+            Standing::There => {}
+            Standing::Absent => before.absent.push(id()),
+            Standing::Ended => {
+                before.absent.push(id());
+                before.ended.push(id());
+            }
+        }
+    }
+    before
+}
+
+/// Reads that look for a key and miss none, as in Redis.
+#[rustfmt::skip]
+const MISS_NONE: &[&str] = &[
+    "disk|usage", "kmetadata", "memory|usage", "object|encoding", "object|freq", "object|idletime",
+    "object|refcount",
+];
+
+/// What is told of keys that a read has looked for in vain.
+pub fn missed(wanted: Events, row: &Row, before: &Before) -> Vec<Event> {
+    let is_told = wanted.has(b'm') && row.access == Access::Read && !MISS_NONE.contains(&row.name);
+    if !is_told {
+        return Vec::new();
+    }
+    before.absent.iter().map(|id| Event { name: "keymiss", id: id.clone() }).collect()
+}
+
+/// The end of a key, of which it is told once it is removed.
+pub fn expired(id: &[u8]) -> Event {
+    Event { name: "expired", id: id.to_vec() }
+}
+
 /// What a command did since `mark`, and to keys that it has touched without writing anything, by
 /// the ids of their names; nothing where nobody is to be told.
 pub fn of(
@@ -200,7 +266,7 @@ pub fn of(
     row: &Row,
     words: &[&[u8]],
     (txn, mark, scope): (&Txn<'_>, storage::batch::Mark, Scope<'_>),
-    touched: Vec<Vec<u8>>,
+    (touched, before): (Vec<Vec<u8>>, &Before),
 ) -> Vec<Event> {
     if !wanted.any() {
         return Vec::new();
@@ -221,6 +287,12 @@ pub fn of(
     }
     for (id, outcome) in outcomes {
         let is_first = Name::of(&id).is_some_and(|name| Some(name.key) == first);
+        if outcome == Outcome::Kept && before.absent.contains(&id) {
+            if before.ended.contains(&id) {
+                add(Class::Expired, "expired", &id);
+            }
+            add(Class::New, "new", &id);
+        }
         let is_moved = outcome == Outcome::Deleted
             && matches!(row.name, "rename" | "renamenx" | "move" | "movex");
         if let Some((class, at_first, at_last)) = names {
@@ -277,6 +349,9 @@ mod tests {
     #[test]
     fn every_name_here_is_a_command_and_stands_once() {
         crate::shell::table();
+        for name in MISS_NONE {
+            assert!(Catalog::get().find(name).is_some(), "{name}");
+        }
         let later = ["restore"];
         let mut seen = std::collections::BTreeSet::new();
         for name in NAMES.iter().flat_map(|(_, commands, ..)| *commands) {

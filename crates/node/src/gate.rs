@@ -43,6 +43,7 @@ pub struct Engine {
 pub struct ResyncState {
     required: AtomicBool,
     running: AtomicBool,
+    touched: AtomicBool,
 }
 
 impl ResyncState {
@@ -63,6 +64,17 @@ impl ResyncState {
     /// Sets whether a full sync runs.
     pub fn set_running(&self, running: bool) {
         self.running.store(running, Ordering::SeqCst);
+    }
+
+    /// Sets whether something has begun to take the place of the data that is to be replaced.
+    pub fn set_touched(&self, touched: bool) {
+        self.touched.store(touched, Ordering::SeqCst);
+    }
+
+    /// True from when a copy or a cut begins to take the place of the data until that is known to
+    /// be the master's, or to be what it was.
+    pub fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::SeqCst)
     }
 
     /// True while the data here is not to be trusted.

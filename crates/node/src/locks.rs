@@ -1,4 +1,7 @@
 //! Striped key locks: what reads and then writes a key is alone with it.
+//!
+//! They go by the bare key, in whatever namespace it is: so who moves or copies a key from one
+//! namespace to another holds both ends, and an EXEC with SELECT knows its locks before it runs.
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,7 @@ use topology::{Cluster, Topology};
 use crate::backup::state::Backups;
 use crate::clients::Clients;
 use crate::clock;
+use crate::config::value::HashForm;
 use crate::config::{Config, Values};
 use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
@@ -360,6 +361,15 @@ impl Node {
         if let Some(act) = self.on_regained {
             act(Arc::clone(self), generation).await;
         }
+    }
+
+    /// Gives the database what it is to know of options that may change. To be called when they
+    /// have changed, and for a database that was put in service meanwhile.
+    pub fn tell_options(&self, store: &Store) {
+        let values = self.config.now();
+        store.set_batch_bytes_max(usize::try_from(values.parts().batch).unwrap_or(usize::MAX));
+        store.set_times_hashes(values.hash_encoding_mode == HashForm::FieldExpiration);
+        store.set_removes_ended(values.notify_keyspace_events.minds_ends());
     }
 
     /// To be called for every database that is put in service.

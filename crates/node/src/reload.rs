@@ -66,7 +66,7 @@ impl Reload {
         if !differences.pairs().iter().any(|(name, _)| is_of_tls(name)) {
             renew(node);
         }
-        match change_options(node, &differences.pairs(), "SIGHUP") {
+        match change_options(node, node.config.change(), &differences.pairs(), "SIGHUP") {
             Ok(()) => tracing::info!(
                 changed = ?differences.live.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
                 "SIGHUP: configuration read again"

@@ -24,6 +24,11 @@ pub enum ChangeError {
     /// `nodes.conf` could not be written: nothing was changed.
     #[error("ERR {0}: nothing was changed")]
     Save(#[from] persist::SaveError),
+    /// `nodes.conf` was written, and cannot be known to be on the disk; it could not be put back.
+    #[error(
+        "ERR {0}: the role is what it was, but nodes.conf may have the change, and the next start would make it"
+    )]
+    SaveLate(persist::SaveError),
     /// The engine could not delete the keys of slots that were handed over.
     #[error("ERR delete keys of moved slots: {0}")]
     Storage(#[from] storage::Error),
@@ -54,7 +59,7 @@ pub async fn change(
     note_ahead(&node, &wanted).await?;
     if is_kept && let Err(error) = keep(&node, change.file.clone()).await {
         forget_note(&node).await;
-        return Err(error);
+        return Err(unsaved(&node, error).await);
     }
     let next = change.next().clone();
     let outcome = change.outcome;
@@ -105,6 +110,21 @@ pub fn note_regained(node: Arc<Node>, generation: u64) -> Acted {
 async fn keep(node: &Node, file: FileChange) -> Result<(), ChangeError> {
     let folder = node.dir.clone();
     Ok(tokio::task::spawn_blocking(move || save(&folder, &file)).await??)
+}
+
+/// What there is to tell of a `nodes.conf` that could not be saved. One that is in place, and not
+/// known to be on the disk, becomes what it was: its change is not made.
+async fn unsaved(node: &Node, error: ChangeError) -> ChangeError {
+    match error {
+        ChangeError::Save(error) if error.is_in_place() => {
+            let before = FileChange::Write(node.cluster.load().nodes_conf().to_bytes());
+            match keep(node, before).await {
+                Ok(()) => ChangeError::Save(error),
+                Err(_) => ChangeError::SaveLate(error),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Of the two files only the other one was written: `nodes.conf` becomes what it was. What there is
@@ -531,6 +551,29 @@ mod tests {
         };
         crate::grants::drive::heartbeat(&node, &beat).unwrap();
         assert!(!changes(generation), "somebody grants: only a named move deletes");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_may_be_lost_again_is_put_back_before_nothing_was_changed_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        set_nodes(&node, false, 1).await;
+        let before = lies(dir.path()).0;
+        let failed = |step| {
+            let source = std::io::Error::other("lost");
+            ChangeError::Save(persist::SaveError { step, path: dir.path().to_owned(), source })
+        };
+        for (step, expected) in [("write", &b"version 7\n"[..]), ("sync folder", before.as_slice())]
+        {
+            keep(&node, FileChange::Write(b"version 7\n".to_vec())).await.unwrap();
+            let said = unsaved(&node, failed(step)).await.to_string();
+            assert!(said.starts_with(&format!("ERR {step} ")), "{said}");
+            assert!(said.ends_with(": nothing was changed"), "{said}");
+            assert_eq!(lies(dir.path()).0, expected, "{step}");
+        }
+        std::fs::create_dir(dir.path().join("nodes.conf.tmp")).unwrap();
+        let said = unsaved(&node, failed("sync folder")).await.to_string();
+        assert!(said.contains("nodes.conf may have the change"), "{said}");
     }
 
     #[tokio::test]

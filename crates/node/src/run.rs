@@ -13,7 +13,7 @@ use topology::{Assignment, Cluster, Endpoint};
 use web::supervisor;
 
 use crate::config::load::{Loaded, Request};
-use crate::config::value::{CacheType, Compression};
+use crate::config::value::{CacheType, Compression, HashForm};
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
 use crate::gate::Role;
@@ -402,6 +402,8 @@ pub fn storage_options(values: &Values) -> Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         batch_bytes_max: size(parts.batch),
+        times_hashes: values.hash_encoding_mode == HashForm::FieldExpiration,
+        removes_ended: values.notify_keyspace_events.minds_ends(),
         block_cache_size: size(parts.block_cache),
         hot_bytes: size(parts.values),
         memtable_bytes: size(parts.memtables),

@@ -19,7 +19,7 @@ use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::node::Node;
 use crate::session::dispatch::Batch;
-use crate::session::{After, LongRead, Session, table};
+use crate::session::{After, LongRead, Session, Tells, table};
 use crate::waiters::Waiting;
 
 mod batches;
@@ -135,11 +135,18 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     match step {
         After::Next(_) | After::Wrote(_) => {}
         After::Long(read) => out.extend(finish(read)),
-        // A script, on a thread of its own.
         After::Later(answer, _) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             out = runtime.unwrap().block_on(answer);
             ran.finish_later(node).unwrap();
+        }
+        // A script, on a thread of its own.
+        After::Aside(answer) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let back = runtime.unwrap().block_on(answer);
+            ran.telling(back.tells).finish_later(node).unwrap();
+            back.state.into_iter().for_each(|state| session.take_up(state));
+            out = back.bytes;
         }
         step => panic!("{command} does not end at once: {step:?}"),
     }
@@ -200,6 +207,19 @@ impl Shell {
             self.assert_keys_are_declared(&words, before);
         }
         reply
+    }
+
+    /// What the answer of a script tells of.
+    #[track_caller]
+    pub(crate) fn tells(&mut self, command: &str) -> Tells {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let (mut out, session) = (Vec::new(), &mut self.clients[0]);
+        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
+        let after = batch.run(session, &words, &mut out);
+        batch.close(session, &mut out);
+        let After::Aside(answer) = after else { panic!("{command}: {after:?}") };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.unwrap().block_on(answer).tells
     }
 
     /// A client for another thread, at this shell's time.

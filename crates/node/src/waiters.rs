@@ -21,6 +21,8 @@ use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::acl::Account;
+
 /// What a waiting command is told.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Told {
@@ -112,6 +114,8 @@ pub struct Wish {
     pub keys: Vec<Vec<u8>>,
     /// It is tried again also when a key is gone.
     pub minds_end: bool,
+    /// Whose it is: what that user may do is asked again when it is served. `None`: nobody asks.
+    pub user: Option<Arc<Account>>,
     /// Version of RESP of its reply.
     pub protocol: Protocol,
     /// Whose keys it sees.
@@ -395,6 +399,7 @@ mod tests {
             is_other: false,
             minds_end: false,
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            user: None,
             protocol: Protocol::V2,
             namespace: Arc::from(&b"n"[..]),
             nil: b"*-1\r\n".to_vec(),

@@ -6,6 +6,7 @@
 //! It knows nothing of Lua's states, and nothing here needs to be dropped: `text.rs` may leave it
 //! by an error of Lua's.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 /// Most captures of a pattern.
@@ -51,6 +52,11 @@ impl Fault {
 
 type Found<T> = Result<T, Fault>;
 
+thread_local! {
+    /// Steps since the last look, of searches that are over: many short ones are a long one.
+    static STEPS_BEFORE: Cell<usize> = const { Cell::new(0) };
+}
+
 /// Counts steps, and asks every so many of them whether the script is to end.
 pub(crate) struct Pace<'p> {
     steps: usize,
@@ -59,7 +65,12 @@ pub(crate) struct Pace<'p> {
 
 impl<'p> Pace<'p> {
     pub(crate) fn new(is_over: &'p mut dyn FnMut() -> bool) -> Self {
-        Self { steps: 0, is_over }
+        Self { steps: STEPS_BEFORE.get(), is_over }
+    }
+
+    /// This search is over: the next one of this thread goes on counting.
+    pub(crate) fn rest(&self) {
+        STEPS_BEFORE.set(self.steps);
     }
 
     #[inline]
@@ -105,7 +116,8 @@ pub(crate) struct Matcher<'m, 'p> {
     captures: [Capture; CAPTURES_MAX],
     level: usize,
     depth: u32,
-    pace: Pace<'p>,
+    /// Counts its steps.
+    pub(crate) pace: Pace<'p>,
 }
 
 /// What of a pattern C would see.

@@ -158,7 +158,9 @@ unsafe fn find_in(state: State, is_find: bool) -> c_int {
         let mut is_over = || look(state, 1, false);
         let mut pace = Pace::new(&mut is_over);
         if is_find && (ffi::lua_toboolean(state, 4) != 0 || is_plain(pattern)) {
-            match find_plain(&text[from..], pattern, &mut pace) {
+            let found = find_plain(&text[from..], pattern, &mut pace);
+            pace.rest();
+            match found {
                 Err(fault) => return fail(state, 1, fault),
                 Ok(None) => {}
                 Ok(Some(at)) => {
@@ -176,6 +178,7 @@ unsafe fn find_in(state: State, is_find: bool) -> c_int {
             Some(_) => matcher.at(from).map(|end| end.map(|end| (from, end))),
             None => matcher.search(from),
         };
+        matcher.pace.rest();
         let pushed = match found {
             Err(fault) => Err(fault),
             Ok(None) => {
@@ -216,7 +219,9 @@ unsafe extern "C-unwind" fn next_match(state: State) -> c_int {
         look_if_long(state, LOOK, [pattern]);
         let mut is_over = || look(state, LOOK, false);
         let mut matcher = Matcher::new(text, pattern, Pace::new(&mut is_over));
-        let pushed = match matcher.search(usize::try_from(from).unwrap_or(usize::MAX)) {
+        let found = matcher.search(usize::try_from(from).unwrap_or(usize::MAX));
+        matcher.pace.rest();
+        let pushed = match found {
             Err(fault) => Err(fault),
             Ok(None) => return 0,
             Ok(Some((begin, end))) => {
@@ -252,7 +257,10 @@ unsafe extern "C-unwind" fn gsub(state: State) -> c_int {
         while count < most {
             let end = match matcher.at(from) {
                 Ok(end) => end,
-                Err(fault) => return fail(state, 1, fault),
+                Err(fault) => {
+                    matcher.pace.rest();
+                    return fail(state, 1, fault);
+                }
             };
             if let Some(end) = end {
                 count += 1;
@@ -272,6 +280,7 @@ unsafe extern "C-unwind" fn gsub(state: State) -> c_int {
                 break;
             }
         }
+        matcher.pace.rest();
         add(buffer, &text[from..]);
         ffi::luaL_pushresult(buffer);
         ffi::lua_pushinteger(state, count as ffi::lua_Integer);

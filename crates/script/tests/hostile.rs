@@ -244,6 +244,28 @@ fn work_on_long_texts_and_on_any_table_is_looked_at_first() {
 }
 
 #[test]
+fn short_searches_in_few_instructions_are_looked_at_together() {
+    let mut engine = engine();
+    for call in [
+        "string.match(short, 'b')",
+        "string.find(short, '[b]')",
+        "string.gmatch(short, 'b')()",
+        "string.gsub(short, 'b', '')",
+    ] {
+        let looks = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&looks);
+        let tick = Box::new(move || {
+            seen.set(seen.get() + 1);
+            None::<Stop>
+        });
+        let text = format!("local short = ('a'):rep(9000) for i = 1, 100 do {call} end return 1");
+        let done = engine.eval(text.as_bytes(), &mut Echo, Job { tick, ..job(call, &[]) });
+        assert_eq!(done, Ok(b":1\r\n".to_vec()), "{call}");
+        assert!(looks.get() >= 10, "{call}: {}", looks.get());
+    }
+}
+
+#[test]
 fn what_is_said_many_times_is_bounded_too() {
     let mut engine = engine();
     let many = "local s, t = ('x'):rep(1048576), {} for i = 1, 17 do t[i] = s end ";

@@ -28,6 +28,10 @@ pub struct Options {
     /// Bytes of one write batch; a larger one is refused. 0, and what is above it:
     /// `replication::BATCH_BYTES_MAX`.
     pub batch_bytes_max: usize,
+    /// See [`crate::Store::times_hashes`].
+    pub times_hashes: bool,
+    /// See [`crate::Store::removes_ended`].
+    pub removes_ended: bool,
     /// Fail instead of waiting while RocksDB throttles writes.
     pub no_slowdown: bool,
     /// Bytes of one block cache shared by all families (`metadata_block_cache_size` + `subkey_block_cache_size`).
@@ -135,6 +139,8 @@ impl Default for Options {
             cluster: false,
             sync_writes: false,
             batch_bytes_max: 0,
+            times_hashes: false,
+            removes_ended: false,
             no_slowdown: false,
             block_cache_size: 4096 * MIB,
             hot_bytes: 256 * MIB,

@@ -59,6 +59,10 @@ pub(crate) struct Inner {
     pub(crate) meters: Meters,
     /// See [`Store::batch_bytes_max`].
     batch_bytes_max: bound::Bound,
+    /// See [`Store::times_hashes`].
+    times_hashes: AtomicBool,
+    /// See [`Store::removes_ended`].
+    removes_ended: AtomicBool,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
@@ -151,6 +155,8 @@ impl Store {
             hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
             batch_bytes_max: bound::Bound::new(options.batch_bytes_max),
+            times_hashes: AtomicBool::new(options.times_hashes),
+            removes_ended: AtomicBool::new(options.removes_ended),
             options,
             write_options,
             meters,

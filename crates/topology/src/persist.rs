@@ -90,6 +90,9 @@ pub enum LoadError {
     },
 }
 
+/// The step behind which what was written is in place.
+const SYNC_FOLDER: &str = "sync folder";
+
 /// Why a file could not be written durably.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {path}")]
@@ -103,6 +106,11 @@ pub struct SaveError {
 }
 
 impl SaveError {
+    /// What was to be written is in place, and a power cut may bring back what was there before.
+    pub fn is_in_place(&self) -> bool {
+        self.step == SYNC_FOLDER
+    }
+
     /// The error line of the reply with its code, without the leading `-`. The text of a failed rename is Kvrocks'.
     pub fn reply(&self) -> String {
         match self.step {
@@ -362,7 +370,7 @@ fn write_temporary(disk: &impl FileSystem, path: &Path, content: &[u8]) -> Resul
 }
 
 fn sync_folder(disk: &impl FileSystem, folder: &Path) -> Result<(), SaveError> {
-    let fault = |source| SaveError { step: "sync folder", path: folder.to_owned(), source };
+    let fault = |source| SaveError { step: SYNC_FOLDER, path: folder.to_owned(), source };
     disk.sync_folder(folder).map_err(fault)
 }
 

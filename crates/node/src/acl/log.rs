@@ -32,13 +32,35 @@ impl Reason {
     }
 }
 
+/// Where the command was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// By a client.
+    Toplevel,
+    /// Within MULTI, when it is queued or run.
+    Multi,
+    /// By a script or a function.
+    Lua,
+}
+
+impl Context {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Toplevel => "toplevel",
+            Self::Multi => "multi",
+            Self::Lua => "lua",
+        }
+    }
+}
+
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// `toplevel` or `multi`.
-    pub context: &'static str,
+    /// Where it was said.
+    pub context: Context,
     /// The command, key or channel.
     pub object: Vec<u8>,
     /// Who.
@@ -50,6 +72,8 @@ pub struct Refusal {
 /// A refusal, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Its number: how many different ones came before it in this process.
+    pub id: u64,
     /// What.
     pub refusal: Refusal,
     /// How often.
@@ -62,35 +86,51 @@ pub struct Entry {
 
 /// The log.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<VecDeque<Entry>>);
+pub struct Log(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// The newest first.
+    all: VecDeque<Entry>,
+    /// The number of the next one. Numbers go on when the log is emptied.
+    next: u64,
+}
 
 impl Log {
     /// Notes a refusal, and keeps at most `limit`.
     pub fn add(&self, refusal: Refusal, now_ms: u64, limit: usize) {
         let mut entries = self.0.lock();
+        let Entries { all, next } = &mut *entries;
         let is_same = |entry: &Entry| {
             let known = &entry.refusal;
             let is_it = (known.reason, known.context) == (refusal.reason, refusal.context)
                 && (&known.object, &known.user) == (&refusal.object, &refusal.user);
             is_it && now_ms.saturating_sub(entry.last_ms) <= SAME_WITHIN_MS
         };
-        let mut entry =
-            Entry { refusal: refusal.clone(), count: 1, since_ms: now_ms, last_ms: now_ms };
-        if let Some(known) = entries.iter().position(is_same).and_then(|at| entries.remove(at)) {
-            (entry.count, entry.since_ms) = (known.count.saturating_add(1), known.since_ms);
-        }
-        entries.push_front(entry);
-        entries.truncate(limit);
+        let known = all.iter().position(is_same).and_then(|at| all.remove(at));
+        let entry = match known {
+            Some(known) => {
+                let count = known.count.saturating_add(1);
+                Entry { refusal, count, last_ms: now_ms, ..known }
+            }
+            None => {
+                let id = *next;
+                *next += 1;
+                Entry { id, refusal, count: 1, since_ms: now_ms, last_ms: now_ms }
+            }
+        };
+        all.push_front(entry);
+        all.truncate(limit);
     }
 
     /// The newest ones.
     pub fn newest(&self, count: usize) -> Vec<Entry> {
-        self.0.lock().iter().take(count).cloned().collect()
+        self.0.lock().all.iter().take(count).cloned().collect()
     }
 
     /// Forgets all.
     pub fn clear(&self) {
-        self.0.lock().clear();
+        self.0.lock().all.clear();
     }
 }
 
@@ -103,7 +143,7 @@ mod tests {
         let log = Log::default();
         let refusal = |object: &str| Refusal {
             reason: Reason::Key,
-            context: "toplevel",
+            context: Context::Toplevel,
             object: object.into(),
             user: "u".into(),
             client: String::new(),
@@ -113,12 +153,19 @@ mod tests {
         log.add(refusal("a"), 60_000, 2);
         let shown = |log: &Log| {
             let all = log.newest(9).into_iter();
-            all.map(|entry| (entry.refusal.object, entry.count)).collect::<Vec<_>>()
+            all.map(|entry| (entry.refusal.object, entry.count, entry.id)).collect::<Vec<_>>()
         };
-        assert_eq!(shown(&log), [(b"a".to_vec(), 2), (b"b".to_vec(), 1)]);
+        assert_eq!(shown(&log), [(b"a".to_vec(), 2, 0), (b"b".to_vec(), 1, 1)]);
+        let newest = &log.newest(1)[0];
+        assert_eq!((newest.since_ms, newest.last_ms), (0, 60_000));
         log.add(refusal("a"), 120_001, 2);
-        assert_eq!(shown(&log), [(b"a".to_vec(), 1), (b"a".to_vec(), 2)]);
+        assert_eq!(shown(&log), [(b"a".to_vec(), 1, 2), (b"a".to_vec(), 2, 0)]);
+        // The same from a script is another one.
+        log.add(Refusal { context: Context::Lua, ..refusal("a") }, 120_002, 2);
+        assert_eq!(shown(&log), [(b"a".to_vec(), 1, 3), (b"a".to_vec(), 1, 2)]);
         log.clear();
         assert_eq!(shown(&log), []);
+        log.add(refusal("a"), 120_003, 2);
+        assert_eq!(shown(&log), [(b"a".to_vec(), 1, 4)], "numbers go on");
     }
 }

@@ -19,8 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::command::Row;
+
 pub(crate) use access::needs;
-use log::Log;
+use log::{Log, Reason};
+use selector::Denied;
 use user::{User, join_selectors};
 
 /// The user of connections that name none.
@@ -52,6 +55,24 @@ impl Account {
         self.is_unrestricted.load(Ordering::Acquire)
     }
 
+    /// What it may not, of that command with these words; `None` if it may.
+    pub fn refusal(&self, command: &Row, words: &[&[u8]]) -> Option<NotPermitted> {
+        if self.is_unrestricted() {
+            return None;
+        }
+        let denied = self.user().check(command, words).err()?;
+        let (reason, object, text) = match denied {
+            Denied::Command(name) => {
+                let text =
+                    format!("NOPERM this user has no permissions to run the '{name}' command");
+                (Reason::Command, name.as_bytes().to_vec(), text)
+            }
+            Denied::Key(key) => (Reason::Key, key, NO_KEY.to_owned()),
+            Denied::Channel(channel) => (Reason::Channel, channel, NO_CHANNEL.to_owned()),
+        };
+        Some(NotPermitted { reason, object, text })
+    }
+
     fn put(&self, user: User) {
         // In between a call may be looked at that need not be; none is let through that must be.
         self.is_unrestricted.store(false, Ordering::Release);
@@ -59,6 +80,22 @@ impl Account {
         self.user.store(Arc::new(user));
         self.is_unrestricted.store(is_unrestricted, Ordering::Release);
     }
+}
+
+const NO_KEY: &str =
+    "NOPERM this user has no permissions to access one of the keys used as arguments";
+const NO_CHANNEL: &str =
+    "NOPERM this user has no permissions to access one of the channels used as arguments";
+
+/// What a user may not, as ACL LOG and its client are told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotPermitted {
+    /// What is in the way.
+    pub reason: Reason,
+    /// The command, key or channel.
+    pub object: Vec<u8>,
+    /// The reply, without the leading `-`.
+    pub text: String,
 }
 
 /// All users of a node.

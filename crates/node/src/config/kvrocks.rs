@@ -31,8 +31,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
     ("histogram-bucket-boundaries",                          ""),
     ("skip-block-cache-deallocation-on-close",               ""),
-    ("hash-encoding-mode",                                   "the first HEXPIRE of a hash gives it the form with lifetimes"),
-    ("hash-length-mode",                                     "HLEN counts fields that have ended out"),
     ("rocksdb.max_background_compactions",                   "rocksdb.max_background_jobs is for both"),
     ("rocksdb.max_background_flushes",                       "rocksdb.max_background_jobs is for both"),
     ("rocksdb.wal_compression",                              "what of the log fits into memory is told by its size"),

@@ -577,8 +577,8 @@ mod tests {
             let is_served = name == RENAME || crate::config::options::find(alias(name)).is_some();
             assert_ne!(is_served, kvrocks::ignored(name).is_some(), "{name}");
         }
-        let told = loaded("hash-length-mode approximate\n", &[]).unwrap().warnings;
-        assert!(told[0].contains("line 1: option `hash-length-mode` is ignored"), "{told:?}");
+        let told = loaded("use-rsid-psync yes\n", &[]).unwrap().warnings;
+        assert!(told[0].contains("line 1: option `use-rsid-psync` is ignored"), "{told:?}");
     }
 
     #[test]

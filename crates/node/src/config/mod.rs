@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use topology::Endpoint;
 
 pub(crate) use kvrocks::without_effect;
@@ -28,6 +28,32 @@ pub use options::{OPTIONS, SetError, Values};
 pub type Tokens = BTreeMap<String, String>;
 
 type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Values before and after a change, or the option that is in its way, and why.
+pub type Changed = Result<(Arc<Values>, Arc<Values>), (String, SetError)>;
+
+/// The right to change live options: one change at a time.
+#[must_use = "it ends with this value"]
+pub struct Changing<'c> {
+    config: &'c Config,
+    _one_at_a_time: MutexGuard<'c, ()>,
+}
+
+impl Changing<'_> {
+    /// Changes live options, all or none, if `is_good` finds nothing against the new values: nobody
+    /// has seen them before, and no others are set meanwhile. What it writes down of them is
+    /// therefore never taken back for others. Returns the values before and after.
+    ///
+    /// # Errors
+    /// The option, and what is wrong with it.
+    pub fn set_if(
+        self,
+        pairs: &[(&str, &str)],
+        is_good: impl FnOnce(&Values) -> Result<(), (String, SetError)>,
+    ) -> Changed {
+        self.config.put_in_force(pairs, is_good)
+    }
+}
 
 /// The live configuration of a node.
 pub struct Config {
@@ -60,22 +86,42 @@ impl Config {
         self.values.load_full()
     }
 
+    /// The right to change options; its holder may wait for a disk.
+    pub fn change(&self) -> Changing<'_> {
+        Changing { config: self, _one_at_a_time: self.changing.lock() }
+    }
+
+    /// The same where nobody may wait: `None` if somebody changes options just now.
+    pub fn try_change(&self) -> Option<Changing<'_>> {
+        let one_at_a_time = self.changing.try_lock()?;
+        Some(Changing { config: self, _one_at_a_time: one_at_a_time })
+    }
+
     /// Changes live options: all or none. Returns the values before and after.
-    pub fn set(
-        &self,
-        pairs: &[(&str, &str)],
-    ) -> Result<(Arc<Values>, Arc<Values>), (String, SetError)> {
+    ///
+    /// # Errors
+    /// The option, and what is wrong with it.
+    pub fn set(&self, pairs: &[(&str, &str)]) -> Changed {
         self.set_if(pairs, |_| Ok(()))
     }
 
-    /// The same, if `is_good` finds nothing against the new values: nobody has seen them before,
-    /// and no others are set meanwhile.
+    /// See [`Changing::set_if`].
+    ///
+    /// # Errors
+    /// The option, and what is wrong with it.
     pub fn set_if(
         &self,
         pairs: &[(&str, &str)],
         is_good: impl FnOnce(&Values) -> Result<(), (String, SetError)>,
-    ) -> Result<(Arc<Values>, Arc<Values>), (String, SetError)> {
-        let _one_at_a_time = self.changing.lock();
+    ) -> Changed {
+        self.change().set_if(pairs, is_good)
+    }
+
+    fn put_in_force(
+        &self,
+        pairs: &[(&str, &str)],
+        is_good: impl FnOnce(&Values) -> Result<(), (String, SetError)>,
+    ) -> Changed {
         let before = self.now();
         let mut after = Values::clone(&before);
         for (name, value) in pairs {
@@ -100,11 +146,6 @@ impl Config {
 }
 
 impl Config {
-    /// Whether somebody changes options just now, who may be waiting for a disk.
-    pub fn is_changing(&self) -> bool {
-        self.changing.is_locked()
-    }
-
     /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what
     /// is shown, and what CONFIG REWRITE writes. It waits for nobody, as no other change touches that
     /// option: one that reads certificates may last.

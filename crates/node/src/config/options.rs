@@ -11,8 +11,9 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, Host, Hosts, JsonFormat,
-    LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
+    AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, HashForm, HashLength,
+    Host, Hosts, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size,
+    SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -254,7 +255,8 @@ options! {
     /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first one alone.
     "redis-databases" redis_databases: u32 = 0, [0, MAX], Restart;
     /// Which keyspace notifications are published, in Redis' letters: K (channels of keys) or E (channels of events), and
-    /// classes g $ l s h z t d, or A for all of them; empty: none. Keys that expire are not told.
+    /// classes g $ l s h z x t d, or A for all of them, and m and n; empty: none. With x keys whose end is past are removed
+    /// when a command finds them, or a walk that looks at 5000 keys a second.
     "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
     /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
@@ -263,6 +265,12 @@ options! {
     /// How many arrays and objects of a JSON document may be within each other: at most 1024, which is all that can be
     /// read again.
     "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, 1_024], Live;
+    /// How a hash is kept that is made anew: `legacy` (plainly; the first field that gets an end has all of them written
+    /// anew) or `field-expiration` (with 8 bytes more for each field, so that this is never needed). Both are read.
+    "hash-encoding-mode" hash_encoding_mode: HashForm = HashForm::Legacy, Live;
+    /// What HLEN answers of a hash with fields that may have ended: `accurate` (it reads them all, where there are more
+    /// than 512) or `approximate` (it reads none, and counts what has ended since the hash was written).
+    "hash-length-mode" hash_length_mode: HashLength = HashLength::Accurate, Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;

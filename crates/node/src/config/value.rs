@@ -76,7 +76,7 @@ macro_rules! words {
     )+};
 }
 words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
-words!(CacheType, DumpLevel, ClientsUser);
+words!(CacheType, DumpLevel, ClientsUser, HashForm, HashLength);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +111,14 @@ impl Value for Size {
 pub struct Events(u32);
 
 /// Those that there are, in the order in which they are shown: `A` stands for all of the first.
-const EVENT_CLASSES: &[u8] = b"g$lshztd";
+const EVENT_CLASSES: &[u8] = b"g$lshzxtd";
 const EVENT_CHANNELS: &[u8] = b"KE";
+/// Classes that `A` does not stand for.
+const EVENT_OTHERS: &[u8] = b"mn";
 
 impl Events {
     fn bit(letter: u8) -> u32 {
-        let mut letters = EVENT_CLASSES.iter().chain(EVENT_CHANNELS);
+        let mut letters = EVENT_CLASSES.iter().chain(EVENT_CHANNELS).chain(EVENT_OTHERS);
         letters.position(|other| *other == letter).map_or(0, |place| 1 << place)
     }
 
@@ -129,6 +131,16 @@ impl Events {
     pub fn any(self) -> bool {
         self.has(b'K') || self.has(b'E')
     }
+
+    /// Whether it is to be told of keys that have ended, which are removed then.
+    pub fn minds_ends(self) -> bool {
+        self.any() && self.has(b'x')
+    }
+
+    /// Whether something is to be told of keys that are not there.
+    pub fn minds_absence(self) -> bool {
+        self.any() && [b'x', b'm', b'n'].iter().any(|class| self.has(*class))
+    }
 }
 
 impl Value for Events {
@@ -139,10 +151,10 @@ impl Value for Events {
             events |= match letter {
                 b'A' => all,
                 letter if Self::bit(letter) != 0 => Self::bit(letter),
-                b'x' | b'e' | b'm' | b'n' => {
-                    return Err("events of keys that expire (x), are evicted (e), missed (m) or new (n) are not told: leave that letter out".into());
+                b'e' => {
+                    return Err("no key is ever evicted (e): leave that letter out".into());
                 }
-                _ => return Err("argument must be letters of K E g $ l s h z t d A".into()),
+                _ => return Err("argument must be letters of K E g $ l s h z x t d m n A".into()),
             };
         }
         Ok(Self(events))
@@ -153,7 +165,8 @@ impl Value for Events {
         let classes: &[u8] = if is_all { b"A" } else { EVENT_CLASSES };
         let shown = classes.iter().filter(|letter| is_all || self.has(**letter));
         let channels = EVENT_CHANNELS.iter().filter(|letter| self.has(**letter));
-        shown.chain(channels).map(|letter| char::from(*letter)).collect()
+        let others = EVENT_OTHERS.iter().filter(|letter| self.has(**letter));
+        shown.chain(channels).chain(others).map(|letter| char::from(*letter)).collect()
     }
 }
 
@@ -401,6 +414,24 @@ word_enum! {
         Json = "json",
         /// As CBOR.
         Cbor = "cbor",
+    }
+}
+word_enum! {
+    /// How hashes are kept that are made anew.
+    HashForm {
+        /// Plainly, until a field gets an end.
+        Legacy = "legacy",
+        /// Each field with an end, be it never.
+        FieldExpiration = "field-expiration",
+    }
+}
+word_enum! {
+    /// What HLEN answers where fields may have ended.
+    HashLength {
+        /// How many are there.
+        Accurate = "accurate",
+        /// How many were counted when the hash was last written.
+        Approximate = "approximate",
     }
 }
 word_enum! {

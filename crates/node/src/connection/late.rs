@@ -16,7 +16,7 @@ use crate::clock;
 use crate::command::Flags;
 use crate::long_reads::Hold;
 use crate::node::Node;
-use crate::session::{After, Answer, LongRead, ReplyMode, Session};
+use crate::session::{After, LongRead, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
 impl Connection {
@@ -38,6 +38,20 @@ impl Connection {
                 let told = self.later(session, answer).await?.map(Told::Answer);
                 self.conclude(session, told, (length, replies)).await?;
                 self.send_later(session, ran, begun).await?;
+            }
+            After::Aside(answer) => {
+                let back = self.later(session, answer).await?;
+                let closes = back.as_ref().is_some_and(|back| back.closes);
+                let ran = back.as_ref().map_or(ran, |back| ran.telling(back.tells));
+                let told = back.map(|back| {
+                    back.state.into_iter().for_each(|state| session.take_up(state));
+                    Told::Answer(back.bytes)
+                });
+                self.conclude(session, told, (length, replies)).await?;
+                self.send_later(session, ran, begun).await?;
+                if closes {
+                    return Err(End::Quit);
+                }
             }
             After::Long(mut read) => {
                 let (closes, again) = (read.closes, read.again.take());
@@ -95,11 +109,11 @@ impl Connection {
 
     /// A reply that comes later; `None` if the balancer wants the session first, and the command
     /// may begin anew elsewhere.
-    pub(super) async fn later(
+    pub(super) async fn later<T>(
         &mut self,
         session: &Session,
-        answer: Answer,
-    ) -> Result<Option<Vec<u8>>, End> {
+        answer: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
         let _blocked = session.client.blocked();
         let moves = self.may_move() && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };

@@ -306,11 +306,13 @@ fn log(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
 
 fn show_refusal(writer: &mut Writer<'_>, entry: &Entry, now_ms: u64) {
     let refusal = &entry.refusal;
-    let age = now_ms.saturating_sub(entry.since_ms) as f64 / 1000.0;
-    writer.map(7);
+    let age = now_ms.saturating_sub(entry.last_ms) as f64 / 1000.0;
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    writer.map(10);
     writer.bulk(b"count");
-    writer.integer(i64::try_from(entry.count).unwrap_or(i64::MAX));
-    for (name, text) in [("reason", refusal.reason.as_str()), ("context", refusal.context)] {
+    writer.integer(number(entry.count));
+    for (name, text) in [("reason", refusal.reason.as_str()), ("context", refusal.context.as_str())]
+    {
         writer.bulk(name.as_bytes());
         writer.bulk(text.as_bytes());
     }
@@ -322,10 +324,19 @@ fn show_refusal(writer: &mut Writer<'_>, entry: &Entry, now_ms: u64) {
     writer.double(&format!("{age:.3}"));
     writer.bulk(b"client-info");
     writer.bulk(refusal.client.as_bytes());
+    for (name, value) in [
+        ("entry-id", entry.id),
+        ("timestamp-created", entry.since_ms),
+        ("timestamp-last-updated", entry.last_ms),
+    ] {
+        writer.bulk(name.as_bytes());
+        writer.integer(number(value));
+    }
 }
 
 /// Notes a log-in that failed.
 pub(super) fn note_failed_login(cx: &SessionCx<'_>, user: Option<&[u8]>) {
     let name = user.map_or(DEFAULT.into(), String::from_utf8_lossy);
-    cx.session.note_refusal(cx.node, cx.config, (Reason::Auth, b"AUTH", &name), cx.now_ms);
+    let what = (Reason::Auth, b"AUTH".as_slice(), &*name);
+    cx.session.note_refusal((cx.node, cx.config), what, cx.session.context(), cx.now_ms);
 }

@@ -155,15 +155,27 @@ fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         Some(_) => return Err(Error::Syntax),
     }
     let mut text = String::new();
+    let namespace = own_namespace(cx);
     for client in cx.node.clients.list() {
         let is_wanted = kind.is_none_or(|kind| kind == client.kind())
-            && (ids.is_empty() || ids.contains(&client.id));
+            && (ids.is_empty() || ids.contains(&client.id))
+            && is_of(namespace.as_deref(), &client);
         if is_wanted {
             text.push_str(&client.line(cx.now_ms));
             text.push('\n');
         }
     }
     Ok(reply.verbatim(&text).into())
+}
+
+/// The namespace whose clients alone this one may see and end; `None`: all clients.
+fn own_namespace(cx: &SessionCx<'_>) -> Option<String> {
+    let is_tenant = !cx.session.is_admin();
+    is_tenant.then(|| cx.session.client.names.lock().namespace.clone())
+}
+
+fn is_of(namespace: Option<&str>, client: &Client) -> bool {
+    namespace.is_none_or(|namespace| client.names.lock().namespace == namespace)
 }
 
 fn parse_id(args: &mut Args<'_>) -> Result<u64> {
@@ -194,8 +206,8 @@ struct KillFilter {
     kind: Option<Kind>,
     user: Option<String>,
     spares_me: bool,
-    /// A client of a namespace ends nobody's replication.
-    spares_replicas: bool,
+    /// A client of a namespace ends others of it alone, and nobody's replication.
+    namespace: Option<String>,
 }
 
 impl KillFilter {
@@ -206,23 +218,24 @@ impl KillFilter {
             && self.kind.is_none_or(|kind| kind == client.kind())
             && self.user.as_ref().is_none_or(|user| *user == client.user_name())
             && !(self.spares_me && client.id == me)
-            && !(self.spares_replicas && client.kind() == Kind::Replica)
+            && is_of(self.namespace.as_deref(), client)
+            && !(self.namespace.is_some() && client.kind() == Kind::Replica)
     }
 }
 
 fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let me = cx.session.client.id;
-    let spares_replicas = !cx.session.is_admin();
+    let namespace = own_namespace(cx);
     if args.len() == 1 {
         let address = args.text()?.to_owned();
         let address = Some(address);
-        let filter = KillFilter { address, spares_replicas, ..KillFilter::default() };
+        let filter = KillFilter { address, namespace, ..KillFilter::default() };
         return match cx.node.clients.kill_where(|client| filter.matches(client, me)) {
             0 => Err(Error::text("ERR No such client")),
             _ => Ok(reply.ok().into()),
         };
     }
-    let mut filter = KillFilter { spares_me: true, spares_replicas, ..KillFilter::default() };
+    let mut filter = KillFilter { spares_me: true, namespace, ..KillFilter::default() };
     while let Some(word) = args.word() {
         match &*word {
             b"ID" => filter.id = Some(parse_id(args)?),
@@ -262,7 +275,14 @@ fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
         Some(_) => return Err(Error::err("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
     };
     args.end()?;
-    let is_done = u64::try_from(id).is_ok_and(|id| cx.node.waiters.unblock(id, error));
+    let namespace = own_namespace(cx);
+    let is_theirs = |id| {
+        let client = cx.node.clients.find(id);
+        client.is_some_and(|client| is_of(namespace.as_deref(), &client))
+    };
+    let is_done = u64::try_from(id).is_ok_and(|id| {
+        (namespace.is_none() || is_theirs(id)) && cx.node.waiters.unblock(id, error)
+    });
     Ok(reply.flag(is_done).into())
 }
 
@@ -326,8 +346,8 @@ mod tests {
         let replica = clients.add(address, address, Via::Direct, 0);
         replica.is_replica.store(true, Ordering::Relaxed);
         let other = clients.add(address, address, Via::Direct, 0);
-        for (spares_replicas, of_replica) in [(false, true), (true, false)] {
-            let filter = KillFilter { spares_replicas, ..KillFilter::default() };
+        for (namespace, of_replica) in [(None, true), (Some(String::new()), false)] {
+            let filter = KillFilter { namespace, ..KillFilter::default() };
             assert_eq!(filter.matches(&replica, 0), of_replica);
             assert!(filter.matches(&other, 0));
         }

@@ -17,6 +17,7 @@ use storage::types::score;
 
 use crate::command::keys::KEY;
 use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::config::value::HashLength;
 use crate::session::{Command, ReadCx, WriteCx};
 
 #[rustfmt::skip]
@@ -119,7 +120,11 @@ fn hvals(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repli
 }
 
 fn hlen(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.number(hash::len(cx.txn, &cx.scope.at(args.bytes()?))?))
+    let at = cx.scope.at(args.bytes()?);
+    Ok(reply.number(match cx.config.hash_length_mode {
+        HashLength::Accurate => hash::len(cx.txn, &at)?,
+        HashLength::Approximate => hash::len_when_written(cx.txn, &at)?,
+    }))
 }
 
 fn hstrlen(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

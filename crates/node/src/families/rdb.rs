@@ -7,7 +7,8 @@
 //! A library of functions takes the place of the one of its name; with NX that one stays.
 //!
 //! A value is read with nothing held. Only for its batch the write gate is held, and the lock of
-//! its key; a change of role or database since the begin ends the load there.
+//! its key; a change of role or database since the begin ends the load there. What ends by itself
+//! is waited for with nothing held: a pause of all writes, and the hand-over of the key's slot.
 //!
 //! Clients name files, so they reach only plain files in `dir`, links resolved.
 
@@ -182,11 +183,8 @@ impl Load<'_> {
         let library = Loaded::of_file(node, &config, source).map_err(named)?;
         self.wait_for_set()?;
         self.has_room(&config)?;
-        let engine = node.engine();
-        let store = gates::may_write(node, &config, &engine)?;
-        if engine.generation != self.generation {
-            return Err(changed());
-        }
+        let Some(engine) = self.enter(None)? else { return Ok(()) };
+        let store = engine.store.as_ref().ok_or_else(changed)?;
         let held = node.locks.lock_all();
         let mut txn = store.txn();
         let is_kept = library.put(&mut txn, self.request.only_new).map_err(named)?;
@@ -211,7 +209,7 @@ impl Load<'_> {
     /// The database, if nothing has changed since the begin.
     fn store(&self) -> Result<Store> {
         let engine = self.node.engine();
-        let store = gates::may_write(self.node, &self.node.config.now(), &engine)?;
+        let store = gates::serves_writes(self.node, &self.node.config.now(), &engine)?;
         if engine.generation != self.generation {
             return Err(changed());
         }
@@ -259,7 +257,7 @@ impl Load<'_> {
         self.wait_for_set()?;
         let (node, config) = (self.node, self.node.config.now());
         self.has_room(&config)?;
-        let Some(engine) = self.enter(name)? else { return Ok(false) };
+        let Some(engine) = self.enter(Some(name))? else { return Ok(false) };
         let store = engine.store.as_ref().ok_or_else(changed)?;
         let stripes = Locks::stripes(std::iter::once(name));
         let held = node.locks.lock(&stripes);
@@ -285,16 +283,23 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// The write gate, for a key of this node; `None` if it has become another's. A slot that is
-    /// handed over just now is waited for: whose it is then, is not known before.
-    fn enter(&self, key: &[u8]) -> Result<Option<RwLockReadGuard<'_, Engine>>> {
+    /// The write gate, for a key of this node, or for what is of no slot; `None` if the key has
+    /// become another's. A slot that is handed over just now is waited for: whose it is then, is
+    /// not known before. What is of no slot waits for all of them, as a command does.
+    fn enter(&self, key: Option<&[u8]>) -> Result<Option<RwLockReadGuard<'_, Engine>>> {
         loop {
             let (engine, config) = (self.node.engine(), self.node.config.now());
-            gates::may_write(self.node, &config, &engine)?;
+            gates::serves_writes(self.node, &config, &engine)?;
             if engine.generation != self.generation {
                 return Err(changed());
             }
-            match self.route(key, &config, &engine)? {
+            let route = match key {
+                _ if gates::is_paused(self.node) => Route::TryAgain,
+                Some(key) => self.route(key, &config, &engine)?,
+                None if self.node.moves.is_holding() => Route::TryAgain,
+                None => Route::Run,
+            };
+            match route {
                 Route::Run => return Ok(Some(engine)),
                 Route::TryAgain => drop(engine),
                 _ => return Ok(None),

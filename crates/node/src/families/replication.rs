@@ -16,7 +16,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result};
 use crate::gate::Role;
 use crate::node::Node;
-use crate::replication::{self, FileRequest};
+use crate::replication::{self, ByHand, FileRequest};
 use crate::role::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
 use crate::session::{After, Command, SessionCx, Tells};
 use crate::waiters::Apart;
@@ -212,15 +212,7 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
     if let Err(error) = note_ahead(&node, &wanted).await {
         return format!("-{error}\r\n").into_bytes();
     }
-    let changed = {
-        let mut engine = node.gate.write();
-        note_writer(&node, &engine, &wanted).map(|()| {
-            engine.role = wanted.clone();
-            engine.generation += 1;
-            engine.generation
-        })
-    };
-    match changed {
+    match take_under_the_gate(&node, &wanted) {
         Ok(generation) => {
             node.config.note_master(match &wanted {
                 Role::Master => None,
@@ -230,8 +222,33 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
         }
         Err(error) => {
             forget_note(&node).await;
-            return format!("-{}\r\n", ChangeError::Lineage(error)).into_bytes();
+            return format!("-{error}\r\n").into_bytes();
         }
     }
     b"+OK\r\n".to_vec()
+}
+
+/// What a promotion by hand is told while a copy takes the place of the data: what it would take is
+/// neither the one nor the other yet.
+const BEING_REPLACED: &str = "ERR the data of this node is just being replaced: try again";
+
+/// The new generation, or what there is to tell.
+fn take_under_the_gate(node: &Node, wanted: &Role) -> std::result::Result<u64, String> {
+    let mut engine = node.gate.write();
+    let by_hand = wanted.is_master().then(|| replication::by_hand(node, &engine));
+    if by_hand == Some(ByHand::Busy) {
+        return Err(BEING_REPLACED.to_owned());
+    }
+    note_writer(node, &engine, wanted).map_err(|error| ChangeError::Lineage(error).to_string())?;
+    match by_hand {
+        // The mark stays: as a replica the node takes a copy, whatever the master.
+        Some(ByHand::Good) => node.resync.set_required(false),
+        Some(ByHand::Useless) => {
+            tracing::error!("this node is a master now, and its data is of no use to anybody");
+        }
+        Some(ByHand::Busy) | None => {}
+    }
+    engine.role = wanted.clone();
+    engine.generation += 1;
+    Ok(engine.generation)
 }

@@ -39,11 +39,21 @@ impl Identity {
 
     /// After the database folder was replaced.
     pub fn reload(&self, db: &Path) {
-        let incarnation = incarnation(db).unwrap_or_else(|error| {
+        self.take(Self::name(db));
+    }
+
+    /// The name of the data in `db`, which gets one if it has none. `None`: it cannot be read or
+    /// made, which is logged. It may last, as a disk does.
+    pub fn name(db: &Path) -> Option<u64> {
+        let name = incarnation(db).inspect_err(|error| {
             tracing::error!(%error, "cannot tell which data this is: this node cannot be a member of an in-sync set");
-            0
         });
-        self.incarnation.store(incarnation, Ordering::SeqCst);
+        name.ok()
+    }
+
+    /// The data of that name is in service.
+    pub fn take(&self, name: Option<u64>) {
+        self.incarnation.store(name.unwrap_or(0), Ordering::SeqCst);
     }
 
     /// While the database is being replaced there is no data to name.

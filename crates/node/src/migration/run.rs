@@ -302,13 +302,13 @@ impl<'n> Run<'n> {
                 dirty.note(&batch.data, self.job.range).map_err(refused)?;
                 if dirty.is_full() {
                     let part = (std::mem::take(&mut dirty), &mut sent);
-                    let done = commands::changes((&old, &new), part, clock::unix_ms(), &mut out);
+                    let done = commands::changes((&old, &new), part, clock::unix_ms, &mut out);
                     settled(done, &mut out)?;
                 }
                 Ok(())
             })?;
             let rest = (dirty, &mut sent);
-            let done = commands::changes((&old, &new), rest, clock::unix_ms(), &mut out);
+            let done = commands::changes((&old, &new), rest, clock::unix_ms, &mut out);
             settled(done, &mut out)?;
             old = new;
             Ok(through)

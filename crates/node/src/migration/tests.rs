@@ -48,11 +48,17 @@ impl Side {
         ran.finish(&self.node).unwrap();
         match after {
             After::Long(read) => out.extend(crate::shell::finish(read)),
-            // A script, on a thread of its own.
             After::Later(answer, _) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
                 out = runtime.unwrap().block_on(answer);
                 ran.finish_later(&self.node).unwrap();
+            }
+            // A script, on a thread of its own.
+            After::Aside(answer) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let back = runtime.unwrap().block_on(answer);
+                ran.telling(back.tells).finish_later(&self.node).unwrap();
+                out = back.bytes;
             }
             _ => {}
         }
@@ -191,7 +197,7 @@ fn commands_make_the_same_keys() {
                     dirty.note(batch, all()).unwrap();
                 }
                 let part = (dirty, &mut sent);
-                commands::changes((&old, &new), part, clock::unix_ms(), &mut to).unwrap();
+                commands::changes((&old, &new), part, clock::unix_ms, &mut to).unwrap();
             }
             old = new;
             assert_eq!(source.contents(), to.target.contents(), "seed {seed}, round {round}");
@@ -225,13 +231,46 @@ fn send_all<'s>(store: &'s Store, to: &mut To<'_>) -> Snapshot<'s> {
 
 /// Sends what has changed since a moment, and returns the next one.
 fn send_changes<'s>(store: &'s Store, old: &Snapshot<'_>, to: &mut To<'_>) -> Snapshot<'s> {
+    send_changes_at(store, old, clock::unix_ms, to)
+}
+
+fn send_changes_at<'s>(
+    store: &'s Store,
+    old: &Snapshot<'_>,
+    now_ms: impl Fn() -> u64,
+    to: &mut To<'_>,
+) -> Snapshot<'s> {
     let new = store.snapshot();
     let (mut dirty, mut sent) = (Dirty::default(), Sent::default());
     for batch in batches(store, old.sequence()) {
         dirty.note(&batch, all()).unwrap();
     }
-    commands::changes((old, &new), (dirty, &mut sent), clock::unix_ms(), to).unwrap();
+    commands::changes((old, &new), (dirty, &mut sent), now_ms, to).unwrap();
     new
+}
+
+/// Its key at the target ends by itself, and what comes then must not make one without an end.
+#[test]
+fn what_changed_before_a_key_ended_does_not_outlive_it() {
+    let (mut source, mut target) = (Side::new(), Side::new());
+    let store = source.store();
+    let end_ms = clock::unix_ms() + 300;
+    for command in ["HSET h f v".to_owned(), format!("PEXPIREAT h {end_ms}")] {
+        source.line(&command);
+    }
+    let mut to = To { target: &mut target, sent: 0 };
+    let old = send_all(&store, &mut to);
+    source.line("HSET h g w");
+    let early_ms = clock::unix_ms();
+    crate::replication::tests::wait_until(|| match clock::unix_ms() {
+        now_ms if now_ms > end_ms => Ok(()),
+        now_ms => Err(format!("{} ms to wait", end_ms - now_ms)),
+    });
+    // As a connection that is slow brings it.
+    send_changes_at(&store, &old, || early_ms, &mut to);
+    for asked in ["EXISTS h", "PTTL h"] {
+        assert_eq!(source.line(asked), target.line(asked), "{asked}");
+    }
 }
 
 /// Its version is the same on both sides, so the target still has what was deleted here.

@@ -21,6 +21,7 @@ use crate::replication::tests::{Running, answer, wait_until};
 mod batches;
 mod beside;
 mod committed;
+mod dump;
 mod numbers;
 mod paces;
 mod saved;

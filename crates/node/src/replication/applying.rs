@@ -32,7 +32,8 @@ pub(super) struct Applying {
 /// The master's lineage becomes that of the data here, which ended at `told` when it was compared with the master's.
 ///
 /// A replica may be written to (`slave-read-only no`) at any moment. A write that has noted itself and is not in the
-/// database yet would lose its note: with the gate taken alone there is none, and one that was made meanwhile shows.
+/// database yet would lose its note: with the gate taken alone there is none, and one that was made meanwhile shows. That
+/// option may change, too, while the gate is shared: then the note itself shows.
 pub(super) fn adopt(
     (node, generation): To<'_>,
     theirs: Option<&History>,
@@ -40,7 +41,8 @@ pub(super) fn adopt(
     applying: &mut Applying,
 ) -> Result<(), Stale> {
     let replication = &node.replication;
-    let writes_itself = replication.lineage.now().source(u64::MAX) == Some(Source::Own);
+    let known = replication.lineage.now();
+    let writes_itself = known.source(u64::MAX) == Some(Source::Own);
     let alone = (writes_itself || !node.config.now().slave_read_only).then(|| node.gate.write());
     let shared = alone.is_none().then(|| node.engine());
     let engine = alone.as_deref().or(shared.as_deref()).ok_or(Stale)?;
@@ -50,9 +52,15 @@ pub(super) fn adopt(
         applying.is_apart = true;
         return Ok(());
     }
-    match replication.lineage.adopt(&node.db_path(), latest, theirs) {
-        Ok(true) => replication.lineage_changed(),
-        Ok(false) => {}
+    let (db, lineage) = (node.db_path(), &replication.lineage);
+    let adopted = match alone.is_some() {
+        true => lineage.adopt(&db, latest, theirs).map(Some),
+        false => lineage.adopt_from(&known, &db, latest, theirs),
+    };
+    match adopted {
+        Ok(Some(true)) => replication.lineage_changed(),
+        Ok(Some(false)) => {}
+        Ok(None) => applying.is_apart = true,
         Err(error) => applying.unnoted = Some(error),
     }
     Ok(())

@@ -12,9 +12,10 @@ use storage::Store;
 use tokio::sync::oneshot;
 
 use super::aside::{FILE, Found};
+use super::mark;
 use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
-use crate::durable::{self, replace_durably, sync_folder};
+use crate::durable::{replace_durably, sync_folder};
 use crate::gate::Role;
 use crate::node::Node;
 use crate::threads::block_on;
@@ -179,13 +180,14 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
     });
     let result = match done {
         Ok(store) => {
+            node.resync.set_touched(false);
             node.resync.set_required(false);
             put_in(node, store, generation).await.map_err(|_| RestoreError::Stopping)?;
             if let Err(error) = swap::forget(&node.dir) {
                 tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
             }
             // It was about the other data.
-            if let Err(error) = durable::remove_if_there(&node.path(super::link::UNTRUSTED)) {
+            if let Err(error) = mark::remove(&node.dir) {
                 tracing::warn!(%error, "cannot remove a mark: the next start takes a full sync");
             }
             tracing::warn!(

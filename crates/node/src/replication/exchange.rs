@@ -9,6 +9,7 @@ use storage::Store;
 
 use super::deposed::{self, Place};
 use super::link::{Driver, Over};
+use super::mark::Mark;
 use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
 use crate::durable::remove_folder_if_there;
@@ -58,6 +59,10 @@ impl Driver {
             }
             return Err(Over::Stale);
         };
+        let was_apart = self.mark == Some(Mark::Apart);
+        if was_apart {
+            self.note(Mark::Spoilt);
+        }
         let options = store.options().clone();
         close(store).await;
         let opened =
@@ -70,7 +75,12 @@ impl Driver {
                 if let Err(error) = swap::move_back(&node.dir, old) {
                     tracing::error!(%error, "cannot take back an exchange of databases");
                 }
-                (reopen(node, &options).await?, Some(error))
+                let store = reopen(node, &options).await?;
+                if was_apart {
+                    self.note(Mark::Apart);
+                }
+                node.resync.set_touched(false);
+                (store, Some(error))
             }
         };
         let next = store.latest_sequence() + 1;
@@ -132,7 +142,18 @@ impl Driver {
     pub(super) fn take_store(&mut self) -> Option<Store> {
         let (store, generation) = take_out(&self.job.node, self.job.generation)?;
         self.job.generation = generation;
+        // There is no database now: nobody takes what is here for his own.
+        self.job.node.resync.set_touched(true);
         Some(store)
+    }
+
+    /// Changes what the mark says, where there is one. A disk that does not take it leaves the
+    /// other word, and the next start goes by that.
+    fn note(&mut self, mark: Mark) {
+        match mark.keep(&self.job.node.dir) {
+            Ok(()) => self.mark = Some(mark),
+            Err(error) => tracing::error!(%error, "cannot note what a full sync has done"),
+        }
     }
 
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).

@@ -110,25 +110,54 @@ impl Keeper {
     /// # Errors
     /// The disk did not take it: nothing of that master's may be written here.
     pub fn adopt(&self, db: &Path, latest: u64, theirs: Option<&History>) -> io::Result<bool> {
-        self.change(db, |lineage| match theirs {
-            Some(theirs) => *lineage = Lineage::adopted(theirs),
-            None if lineage.source(latest + 1) != Some(Source::Foreign) => {
-                lineage.begin(latest, random(), clock::unix_ms(), Source::Foreign);
-            }
-            _ => {}
-        })
+        self.change(db, |lineage| become_of(theirs, lineage, latest))
+    }
+
+    /// The same where writes of this node's own may note themselves meanwhile: `None`, and nothing
+    /// is done, if the lineage is not the `known` one any more.
+    ///
+    /// # Errors
+    /// As [`Self::adopt`].
+    pub fn adopt_from(
+        &self,
+        known: &Arc<Lineage>,
+        db: &Path,
+        latest: u64,
+        theirs: Option<&History>,
+    ) -> io::Result<Option<bool>> {
+        let mut state = self.state.lock();
+        if !Arc::ptr_eq(&state.now, known) {
+            return Ok(None);
+        }
+        state.change(db, |lineage| become_of(theirs, lineage, latest)).map(Some)
     }
 
     fn change(&self, db: &Path, change: impl FnOnce(&mut Lineage)) -> io::Result<bool> {
-        let mut state = self.state.lock();
-        let mut next = Lineage::clone(&state.now);
+        self.state.lock().change(db, change)
+    }
+}
+
+impl State {
+    fn change(&mut self, db: &Path, change: impl FnOnce(&mut Lineage)) -> io::Result<bool> {
+        let mut next = Lineage::clone(&self.now);
         change(&mut next);
-        if next == *state.now {
+        if next == *self.now {
             return Ok(false);
         }
         write(db, &next)?;
-        *state = State { now: Arc::new(next), ahead: None };
+        *self = Self { now: Arc::new(next), ahead: None };
         Ok(true)
+    }
+}
+
+/// The lineage of data that ends at `latest` and is a master's with that history.
+fn become_of(theirs: Option<&History>, lineage: &mut Lineage, latest: u64) {
+    match theirs {
+        Some(theirs) => *lineage = Lineage::adopted(theirs),
+        None if lineage.source(latest + 1) != Some(Source::Foreign) => {
+            lineage.begin(latest, random(), clock::unix_ms(), Source::Foreign);
+        }
+        None => {}
     }
 }
 
@@ -193,6 +222,14 @@ mod tests {
             (next.now().source(9), next.now().source(10)),
             (Some(Source::Foreign), Some(Source::Own))
         );
+        // What was noted meanwhile is not lost.
+        let known = next.now();
+        let adopt = |known| next.adopt_from(known, dir.path(), 9, Some(&own.history())).unwrap();
+        assert_eq!(adopt(&known), Some(true));
+        let adopted = next.now();
+        assert!(next.write(dir.path(), 9).unwrap());
+        assert_eq!(adopt(&adopted), None);
+        assert_eq!(next.now().source(10), Some(Source::Own));
         std::fs::write(dir.path().join(FILE), "x").unwrap();
         next.reload(dir.path());
         assert_eq!(*next.now(), Lineage::default());

@@ -12,21 +12,18 @@ use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
 use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
-use topology::Endpoint;
+use topology::{Endpoint, NodeId};
 
 use super::applying::{Applying, Stale, adopt, apply};
 use super::conn::{Incoming, Socket};
 use super::folder::Folder;
+use super::mark::{self, Mark};
 use crate::clock::{boottime_ms as now_ms, until};
 use crate::config::Values;
 use crate::disk;
-use crate::durable;
 use crate::node::Node;
 use crate::threads::block_on;
 use crate::upkeep::settle;
-
-/// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
-pub(super) const UNTRUSTED: &str = "fullsync.required";
 
 /// What a link is started with.
 #[derive(Debug)]
@@ -52,6 +49,10 @@ pub(super) fn run(job: Job) {
         let (events, incoming) = mpsc::channel(16);
         let Some(mut driver) = Driver::new(job, events) else { return };
         let end = driver.run(incoming).await;
+        if !driver.machine.must_full_sync() {
+            // What is in service is whole, and nobody will compare it with this master's.
+            driver.job.node.resync.set_touched(false);
+        }
         tracing::info!(master = %driver.job.master, %end, "replication link ended");
     });
 }
@@ -75,6 +76,8 @@ pub(super) struct Driver {
     pub(super) folder: Folder,
     /// What the master has not was exported, up to the newest record.
     pub(super) is_exported: bool,
+    /// What the file says of the data here.
+    pub(super) mark: Option<Mark>,
     /// What the machine goes by.
     options: Options,
 }
@@ -89,20 +92,21 @@ impl Driver {
     /// `None` if the node is not what it was when the link was ordered.
     pub(super) fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
         let node = &job.node;
-        if node.path(UNTRUSTED).exists() {
-            node.resync.set_required(true);
-        }
+        let mark = Mark::read(&node.dir);
         let position = {
             let engine = node.engine();
             let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
+            if mark.is_some() {
+                node.resync.set_required(true);
+            }
             store.position()
         };
         let options = options(&node.config.now());
-        let mut machine = Machine::new(config(node, position), rand::random());
+        let mut machine = Machine::new(config(node, position, mark), rand::random());
         machine.set_options(options.clone());
         let folder = Folder::new(&node.dir);
         let sockets = HashMap::new();
-        Some(Self { job, machine, events, sockets, folder, is_exported: false, options })
+        Some(Self { job, machine, events, sockets, folder, is_exported: false, mark, options })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
@@ -167,14 +171,16 @@ impl Driver {
         self.job.node.replication.set_progress(self.job.serial, self.machine.progress());
         let resync = &self.job.node.resync;
         match (self.machine.is_distrusted(), resync.is_required()) {
-            (true, _)
-                if self.machine.must_full_sync() && !self.job.node.path(UNTRUSTED).exists() =>
-            {
-                self.distrust();
+            (true, is_required) => {
+                if !is_required {
+                    self.require()?;
+                }
+                if self.machine.must_full_sync() {
+                    self.distrust()?;
+                }
             }
-            (true, false) => resync.set_required(true),
             (false, true) => self.trust().await?,
-            (true, true) | (false, false) => {}
+            (false, false) => {}
         }
         Ok(())
     }
@@ -304,8 +310,8 @@ impl Driver {
     }
 
     /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
-    async fn trust(&self) -> Result<(), Over> {
-        let (node, generation) = (&self.job.node, self.job.generation);
+    async fn trust(&mut self) -> Result<(), Over> {
+        let (node, generation) = (Arc::clone(&self.job.node), self.job.generation);
         {
             // Whoever changes the role sets these under the gate.
             let engine = node.engine();
@@ -313,9 +319,11 @@ impl Driver {
                 return Err(Over::Stale);
             }
             node.resync.set_running(false);
+            node.resync.set_touched(false);
             node.resync.set_required(false);
         }
-        if let Err(error) = durable::remove_if_there(&node.path(UNTRUSTED)) {
+        self.mark = None;
+        if let Err(error) = mark::remove(&node.dir) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
         if node.config.now().cluster_enabled {
@@ -331,15 +339,33 @@ impl Driver {
         Ok(())
     }
 
-    /// The data here turned out to be another history.
-    fn distrust(&self) {
-        let node = &self.job.node;
-        node.resync.set_required(true);
-        let kept = durable::write_durably(&node.path(UNTRUSTED), b"")
-            .and_then(|()| durable::sync_folder(&node.dir));
-        if let Err(error) = kept {
-            tracing::error!(%error, "cannot keep in mind that a full sync is required");
+    /// The data here turned out to be another history. A node that was promoted meanwhile has taken
+    /// it for its own.
+    fn require(&self) -> Result<(), Over> {
+        let engine = self.job.node.engine();
+        if engine.generation != self.job.generation {
+            return Err(Over::Stale);
         }
+        self.job.node.resync.set_required(true);
+        Ok(())
+    }
+
+    /// The same for good: no comparison with another master says otherwise.
+    fn distrust(&mut self) -> Result<(), Over> {
+        let node = &self.job.node;
+        // What was copied and found too short is not the data that was here.
+        let mark = if node.resync.is_touched() { Mark::Spoilt } else { Mark::Apart };
+        if self.mark >= Some(mark) {
+            return Ok(());
+        }
+        self.require()?;
+        match mark.keep(&node.dir) {
+            Ok(()) => self.mark = Some(mark),
+            Err(error) => {
+                tracing::error!(%error, "cannot keep in mind that a full sync is required");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -373,14 +399,14 @@ pub(super) fn options(values: &Values) -> Options {
     }
 }
 
-fn config(node: &Node, position: Position) -> Config {
+fn config(node: &Node, position: Position, mark: Option<Mark>) -> Config {
     let config = node.config.now();
     Config {
         db_name: config.db_name.clone(),
         next: position.latest + 1,
         history: Arc::new(position.history),
         lineage: node.replication.lineage.now(),
-        must_full_sync: node.path(UNTRUSTED).exists(),
+        must_full_sync: mark.is_some(),
         is_deposed: node.resync.is_required(),
         member: member(node),
         epoch: newest_epoch(node),
@@ -388,10 +414,16 @@ fn config(node: &Node, position: Position) -> Config {
     }
 }
 
-/// What the data here is called in in-sync sets.
+/// What the data here is called in in-sync sets. Outside cluster mode there are none, and no name
+/// of the node that lasts: there it is called by its process, so that the master knows whether what
+/// is acknowledged is on a disk.
 fn member(node: &Node) -> Option<String> {
-    let is_durable = node.config.now().durable_ack;
-    let member = node.grants.identity.member(node.cluster.load().id(), is_durable);
+    let values = node.config.now();
+    let id = match values.cluster_enabled {
+        true => node.cluster.load().id(),
+        false => NodeId::new(node.run_id.as_bytes()),
+    };
+    let member = node.grants.identity.member(id, values.durable_ack);
     member.map(|member| member.to_string())
 }
 

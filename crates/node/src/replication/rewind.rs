@@ -11,10 +11,10 @@ use replication::replica::Event;
 use storage::rewind::{self, Failure, Intent, Report};
 use storage::{Options, Store};
 
-use super::link::{Driver, Over, UNTRUSTED};
+use super::link::{Driver, Over};
+use super::mark::Mark;
 use super::service::{close, reopen, wait_a_second};
 use crate::clock;
-use crate::durable::{sync_folder, write_durably};
 
 /// Folder in `dir` with the writes that were cut off, a file for each rewind.
 pub const DISCARDED: &str = "discarded";
@@ -45,8 +45,7 @@ pub fn finish(dir: &Path, options: &Options) -> anyhow::Result<()> {
 
 /// Notes durably that the data is of no use, before the intent that says so goes.
 fn spoil(dir: &Path) -> anyhow::Result<()> {
-    write_durably(&dir.join(UNTRUSTED), b"")?;
-    sync_folder(dir)?;
+    Mark::Spoilt.keep(dir)?;
     rewind::forget(&dir.join("db"))?;
     Ok(())
 }
@@ -108,14 +107,20 @@ impl Driver {
             }
         };
         let store = reopen(&node, &options).await?;
+        // What is here is whole: what it was, or a part of the master's.
+        node.resync.set_touched(self.mark == Some(Mark::Spoilt));
         if matches!(event, Event::RewindImpossible { is_spoilt: false, .. }) {
             self.is_exported = export(&store, &discarded, fork, at_ms);
         }
         if self.install(store).await? { Ok(event) } else { Err(Over::Stale) }
     }
 
-    fn note_spoilt(&self, is_spoilt: bool) -> anyhow::Result<()> {
-        if is_spoilt { spoil(&self.job.node.dir) } else { Ok(()) }
+    fn note_spoilt(&mut self, is_spoilt: bool) -> anyhow::Result<()> {
+        if is_spoilt {
+            spoil(&self.job.node.dir)?;
+            self.mark = Some(Mark::Spoilt);
+        }
+        Ok(())
     }
 }
 

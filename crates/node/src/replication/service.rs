@@ -11,6 +11,7 @@ use std::time::Duration;
 use storage::Store;
 
 use super::link::Over;
+use crate::grants::identity::Identity;
 use crate::node::Node;
 
 /// Takes the database out of service, if the generation is still this one and nothing is granted
@@ -57,6 +58,8 @@ pub(super) async fn put_in(
     node.touch_all();
     node.waiters.begin_anew();
     if let Some(store) = &node.engine().store {
+        // They may have changed while there was none.
+        node.tell_options(store);
         node.namespaces.look_into(&node.config.now(), store);
     }
     Ok(next)
@@ -65,10 +68,11 @@ pub(super) async fn put_in(
 fn enter(node: &Node, store: &mut Option<Store>, generation: u64) -> io::Result<Option<u64>> {
     let (db, lineage) = (node.db_path(), &node.replication.lineage);
     let latest = store.as_ref().map_or(0, Store::latest_sequence);
+    // Not with everybody waiting at the gate.
     if node.engine().role.is_master() {
-        // Not with everybody waiting at the gate.
         lineage.prepare(&db, latest)?;
     }
+    let name = Identity::name(&db);
     let mut engine = node.gate.write();
     match engine.role.is_master() {
         true => drop(lineage.begin(&db, latest)?),
@@ -76,7 +80,7 @@ fn enter(node: &Node, store: &mut Option<Store>, generation: u64) -> io::Result<
     }
     let is_current = engine.generation == generation;
     *node.replication.is_bell_hung.lock() = false;
-    node.grants.identity.reload(&db);
+    node.grants.identity.take(name);
     engine.store = store.take();
     engine.generation += 1;
     Ok(is_current.then_some(engine.generation))

@@ -18,6 +18,7 @@ use crate::gate::Role;
 use crate::listener::Listener;
 use crate::run::storage_options;
 
+mod by_hand;
 mod discarded;
 mod disks;
 mod epochs;
@@ -25,6 +26,7 @@ mod exchanged;
 mod killed;
 mod lost;
 mod messages;
+mod moment;
 mod progress;
 mod shards;
 mod started;

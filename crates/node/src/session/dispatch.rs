@@ -6,8 +6,10 @@
 //! over or the role has changed meanwhile.
 
 mod aside;
+mod ended;
 mod ran;
 mod read;
+mod refused;
 mod settled;
 mod shared;
 mod unknown;
@@ -18,7 +20,6 @@ mod write;
 pub(super) use ran::UNWRITTEN;
 pub use ran::{Ended, Ran};
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,7 @@ use super::pipeline::Pending;
 use super::table::{self, Handler};
 use super::transaction::Queued;
 use super::{After, Command, ReplyMode, Session, SessionCx, Tells};
-use crate::clients::{Pause, PauseKind, Via};
-use crate::clock;
+use crate::clients::Via;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
@@ -45,9 +45,6 @@ use crate::slowlog;
 use crate::stats::Outcome;
 use unknown::unknown_command;
 use write::Failed;
-
-/// After so long a command is tried again whose keys a script holds.
-const AGAIN_NS: u64 = 5_000_000;
 
 /// The commands of one read buffer after the other.
 pub struct Batch<'n> {
@@ -74,6 +71,8 @@ pub struct Batch<'n> {
     written: SmallVec<[usize; 8]>,
     /// And those whose writes could not be.
     failed: Vec<Failed>,
+    /// Ids of keys that its commands found past their ends, and that are to be removed.
+    ended: Vec<Vec<u8>>,
     begun: Instant,
     /// When the last command began.
     last: Instant,
@@ -102,6 +101,7 @@ impl<'n> Batch<'n> {
             is_aside: false,
             written: SmallVec::new(),
             failed: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -136,6 +136,7 @@ impl<'n> Batch<'n> {
         session.client.last_command.set(&command.row);
         let (after, outcome) = self.run_found(session, command, words, out);
         session.show();
+        self.remove_ended();
         if matches!(after, After::Again(_)) {
             return after;
         }
@@ -255,12 +256,18 @@ impl<'n> Batch<'n> {
         tell_monitors(self.node, &self.config, session, command, words);
         session.note_reading(self.node, &self.config, command, words);
         match command.handler {
-            Handler::Read(handler) => self.run_read(session, command, handler, words, out),
+            Handler::Read(handler) => {
+                self.look_for_absent(session, command, words);
+                self.run_read(session, command, handler, words, out)
+            }
             Handler::Write(handler) => {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
-            Handler::BlockingRead(..) => self.run_settled(session, command, words, out),
+            Handler::BlockingRead(..) => {
+                self.look_for_absent(session, command, words);
+                self.run_settled(session, command, words, out)
+            }
             Handler::Nested(_) => self.run_nested(session, (command, words), out),
             Handler::Script(_) => self.run_script(session, (command, words), out),
             // The gates let nothing through that is not in it.
@@ -332,62 +339,6 @@ impl<'n> Batch<'n> {
                 gates::pass_all(queue.iter().map(|(command, words)| caller.check(command, words)))
             }
         }
-    }
-
-    /// As Redis: an EXEC that is refused ends its transaction, and says so, unless the reply tells
-    /// where the transaction belongs or when to try again: clients of a cluster look for its code.
-    fn abort_exec(&self, session: &mut Session, refusal: Refusal) -> Refusal {
-        const OF_THE_CLUSTER: [&str; 4] = ["MOVED ", "CROSSSLOT ", "TRYAGAIN ", "CLUSTERDOWN "];
-        if matches!(refusal, Refusal::Wait(_)) {
-            return refusal;
-        }
-        session.transaction.take();
-        session.transaction.unwatch(self.node);
-        session.is_asking = false;
-        let abort = |text: Cow<'static, str>| {
-            if OF_THE_CLUSTER.iter().any(|code| text.starts_with(code)) {
-                return text;
-            }
-            let why = text.strip_prefix("ERR ").unwrap_or(&text);
-            format!("EXECABORT Transaction discarded because of: {why}").into()
-        };
-        match refusal {
-            Refusal::Error(text) => Refusal::Error(abort(text)),
-            Refusal::ErrorAndClose(text) => Refusal::ErrorAndClose(abort(text)),
-            other => other,
-        }
-    }
-
-    fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> After {
-        if !matches!(refusal, Refusal::Wait(_)) {
-            session.transaction.is_aborted |= session.transaction.is_open();
-        }
-        match refusal {
-            Refusal::Error(text) => session.reply(out).error(&text).into(),
-            Refusal::ErrorAndClose(text) => {
-                session.reply(out).error(&text);
-                After::Close
-            }
-            Refusal::Close(why) => After::Drop(why),
-            Refusal::Wait(pause) => {
-                // Not refused: it is tried again.
-                self.release();
-                After::Again(pause)
-            }
-        }
-    }
-
-    /// A script holds the keys of a command: it is tried again, unless that has gone on for long.
-    fn wait_for_script(&mut self, session: &mut Session, out: &mut Vec<u8>) -> After {
-        let threshold = Duration::from_millis(u64::from(self.config.lua_time_limit));
-        let refusal = match self.node.scripts.busy(threshold) {
-            Some(busy) => Refusal::Error(busy.into()),
-            None => Refusal::Wait(Pause {
-                kind: PauseKind::Write,
-                until_ns: clock::boottime_ns() + AGAIN_NS,
-            }),
-        };
-        self.refuse(session, refusal, out)
     }
 
     fn store(&self) -> Result<&Store, Error> {

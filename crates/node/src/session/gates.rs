@@ -6,6 +6,7 @@
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
 mod channels;
+mod itself;
 mod moves;
 mod room;
 mod script;
@@ -15,24 +16,23 @@ use std::net::IpAddr;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use resp::Protocol;
-use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 pub use channels::leave_foreign_channels;
+pub use itself::{is_paused, may_write, serves_writes};
 pub use moves::{all_may_change, route_write};
 use moves::{frozen, hold, is_opened_by, may_run, moves};
 use room::{database_size, memory, memory_to_queue};
 pub use room::{is_bound_in_memory, until_there_is_room};
-pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
+pub use script::{are_served, may_call, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
-use crate::acl::log::Reason;
-use crate::acl::selector::Denied;
+use crate::acl::log::Context;
 use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
 use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
-use crate::command::{Error, Flags, Row};
+use crate::command::{Flags, Row};
 use crate::config::Values;
 use crate::gate::Engine;
 use crate::node::Node;
@@ -227,36 +227,21 @@ fn authenticated(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the connection's user may do. Peers are no users.
+/// What the connection's user may do.
 fn permitted(check: &Check<'_>) -> Result<(), Refusal> {
+    ask(check, Some(check.session.context()))
+}
+
+/// The same; what is refused is noted in ACL LOG as said there.
+fn ask(check: &Check<'_>, context: Option<Context>) -> Result<(), Refusal> {
     let session = check.session;
-    let account = session.user.as_ref().unwrap_or_else(|| check.node.acl.default_account());
-    if account.is_unrestricted() || session.auth != Auth::Client || is_health_check(session) {
-        return Ok(());
+    let Some(account) = session.account(check.node) else { return Ok(()) };
+    let Some(refused) = account.refusal(check.command, check.words) else { return Ok(()) };
+    if let Some(context) = context {
+        let what = (refused.reason, refused.object.as_slice(), account.name.as_str());
+        session.note_refusal((check.node, check.config), what, context, clock::unix_ms());
     }
-    let Err(denied) = account.user().check(check.command, check.words) else { return Ok(()) };
-    let (reason, object, text) = match &denied {
-        Denied::Command(name) => (
-            Reason::Command,
-            name.as_bytes(),
-            format!("NOPERM this user has no permissions to run the '{name}' command"),
-        ),
-        Denied::Key(key) => (
-            Reason::Key,
-            key.as_slice(),
-            "NOPERM this user has no permissions to access one of the keys used as arguments"
-                .into(),
-        ),
-        Denied::Channel(channel) => (
-            Reason::Channel,
-            channel.as_slice(),
-            "NOPERM this user has no permissions to access one of the channels used as arguments"
-                .into(),
-        ),
-    };
-    let what = (reason, object, account.name.as_str());
-    session.note_refusal(check.node, check.config, what, clock::unix_ms());
-    error(text)
+    error(refused.text)
 }
 
 /// Text of Redis' protected mode.
@@ -439,32 +424,6 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
         Ok(()) => Ok(()),
         Err(_) => error(LEASE_EXPIRED),
     }
-}
-
-/// The same checks for a handler that writes by itself what a peer asks for, with the gate held
-/// alone: no key is named, so no gate above looked.
-///
-/// # Errors
-/// The reply that says what is in the way.
-pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result<&'e Store, Error> {
-    if !engine.role.is_master() {
-        return Err(Error::text(READONLY));
-    }
-    if node.check_lease(config.master_lease_mode, true, &engine.role).is_err() {
-        return Err(Error::text(LEASE_EXPIRED));
-    }
-    if node.grants.commit.lacks_members() {
-        return Err(Error::text(NOREPLICAS));
-    }
-    // While it lasts, the controller takes the sequence for the final one; peers' commands are not
-    // paused.
-    if node.clients.paused(clock::boottime_ns).is_some() {
-        return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
-    }
-    if node.moves.is_holding() {
-        return Err(Error::text("TRYAGAIN slots are handed over to another shard"));
-    }
-    engine.store.as_ref().ok_or_else(|| Error::text(LOADING))
 }
 
 /// How long a write waits at most before it looks again whether the set has acknowledged more.

@@ -64,7 +64,7 @@ pub(super) struct Job {
     /// Of the write gate, when the gates were passed.
     pub(super) generation: u64,
     /// What it sees; `None`: the database as it is then.
-    pub(super) moment: Option<Moment>,
+    pub(super) moment: Option<Arc<Moment>>,
     /// Address and name of the client.
     pub(super) client: (String, String),
 }

@@ -1,7 +1,9 @@
 //! One connection's state, and what handlers are given.
 
 pub mod dispatch;
+pub mod expire;
 pub mod gates;
+pub mod lend;
 pub mod long;
 pub mod nested;
 pub mod outcome;
@@ -18,9 +20,9 @@ use resp::{Protocol, Writer};
 use storage::{At, DEFAULT_NAMESPACE, Name, Scope, Txn};
 use topology::{Asker, Reach};
 
-use crate::acl::log::Reason;
+use crate::acl::log::{Context, Reason};
 use crate::acl::{self, Account};
-use crate::clients::Client;
+use crate::clients::{Client, Via};
 use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
 use crate::migration::import::Link;
@@ -29,7 +31,7 @@ use crate::stats::WorkerStats;
 use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
 pub use nested::NestedCx;
-pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
+pub use outcome::{After, Answer, Back, Detached, LongRead, Takeover, Tells};
 pub use table::Command;
 use transaction::Transaction;
 
@@ -307,32 +309,6 @@ impl Session {
         scope_in(&self.namespace, config, now_ms)
     }
 
-    /// What a command takes along that runs on another thread, while its connection waits: the
-    /// transaction, and what the connection is.
-    pub fn lend(&mut self) -> Self {
-        Self {
-            client: Arc::clone(&self.client),
-            protocol: self.protocol,
-            auth: self.auth,
-            namespace: Arc::clone(&self.namespace),
-            is_tenant: self.is_tenant,
-            user: self.user.clone(),
-            tracks: self.tracks,
-            caches: self.caches,
-            asks_as_peer: self.asks_as_peer,
-            is_readonly: self.is_readonly,
-            is_asking: std::mem::take(&mut self.is_asking),
-            importing: self.importing.clone(),
-            transaction: std::mem::take(&mut self.transaction),
-            replica: ReplicaFacts::default(),
-            // The connection itself sees to what is not sent.
-            reply_mode: ReplyMode::On,
-            is_denied: self.is_denied,
-            standing: None,
-            has_looked: false,
-        }
-    }
-
     /// Whether slots come over it just now, or have come.
     pub fn imports(&self) -> bool {
         self.importing.as_ref().is_some_and(|link| link.is_active())
@@ -363,17 +339,31 @@ impl Session {
         }
     }
 
+    /// The user whose permissions count; `None` of who is none. Peers and checks of load balancers
+    /// are no users: what they may do, other gates say.
+    pub fn account<'a>(&'a self, node: &'a Node) -> Option<&'a Arc<Account>> {
+        if self.auth != Auth::Client || matches!(self.client.via, Via::Check { .. }) {
+            return None;
+        }
+        Some(self.user.as_ref().unwrap_or_else(|| node.acl.default_account()))
+    }
+
+    /// Where its commands are said, for ACL LOG.
+    pub fn context(&self) -> Context {
+        if self.transaction.is_open() { Context::Multi } else { Context::Toplevel }
+    }
+
     /// Notes for ACL LOG what was refused, and to whom.
     pub fn note_refusal(
         &self,
-        node: &Node,
-        config: &Values,
+        (node, config): (&Node, &Values),
         (reason, object, user): (Reason, &[u8], &str),
+        context: Context,
         now_ms: u64,
     ) {
         let refusal = acl::log::Refusal {
             reason,
-            context: if self.transaction.is_open() { "multi" } else { "toplevel" },
+            context,
             object: object.to_vec(),
             user: user.to_owned(),
             client: self.client.line(now_ms),

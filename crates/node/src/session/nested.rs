@@ -15,7 +15,7 @@ use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
 use storage::types::keys;
-use storage::{Scope, Store, budget};
+use storage::{Moment, Scope, Store, budget};
 use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
@@ -61,6 +61,10 @@ pub struct NestedCx<'a> {
     generation: u64,
     /// The batch holds the write gate.
     holds_gate: bool,
+    /// It is at a replica that takes no writes of clients.
+    pub(super) reads_only: bool,
+    /// What all commands read there, while the master's batches are applied.
+    moment: Option<Arc<Moment>>,
     /// Reads that took too long, and where their replies belong; `None` where all must be read at
     /// once.
     aside: Option<Aside>,
@@ -83,6 +87,8 @@ pub struct NestedCx<'a> {
     ready: Ready,
     /// What the commands did to keys, to be told once it is written.
     events: Vec<Event>,
+    /// Ids of keys that they found past their ends.
+    ended: Vec<Vec<u8>>,
 }
 
 impl<'a> NestedCx<'a> {
@@ -106,6 +112,8 @@ impl<'a> NestedCx<'a> {
             now_ms,
             generation,
             holds_gate,
+            reads_only: false,
+            moment: None,
             aside: None,
             out,
             has_data: false,
@@ -117,6 +125,7 @@ impl<'a> NestedCx<'a> {
             entered: None,
             ready: Ready::new(),
             events: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -126,6 +135,13 @@ impl<'a> NestedCx<'a> {
         self.unlock();
         let ready = std::mem::take(&mut self.ready);
         self.server().serve(ready);
+        if !self.ended.is_empty() {
+            let engine = self.node.engine();
+            // Else there is another database.
+            if engine.generation == self.generation {
+                self.server().remove_ended(&engine, &self.ended);
+            }
+        }
         (self.has_data, self.has_written)
     }
 
@@ -212,8 +228,14 @@ impl<'a> NestedCx<'a> {
         let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
             calls.iter().map(|_| OnceCell::new()).collect();
+        // At a master nothing changes that it reads: it has the locks.
+        let moment = self.reads_only.then(|| Arc::new(self.store.txn().moment()));
+        self.moment.clone_from(&moment);
         let mut write = WriteCx {
-            txn: self.store.txn(),
+            txn: match &moment {
+                Some(moment) => moment.txn(),
+                None => self.store.txn(),
+            },
             serves: None,
             beyond: self.beyond(),
             scope: self.scope(&first),
@@ -287,12 +309,15 @@ impl<'a> NestedCx<'a> {
         tell_monitors(self.node, self.config, self.session, command, words);
         self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
+        let wanted = self.config.notify_keyspace_events;
+        let found = events::look(wanted, command, words, &write.txn, write.scope);
+        self.ended.extend_from_slice(&found.ended);
         match self.run(write, command, words) {
             Ok(closes) => {
                 let touched = write.take_touched(Some(self.session.client.id));
                 let at = (&write.txn, before, write.scope);
-                let wanted = self.config.notify_keyspace_events;
-                self.events.extend(events::of(wanted, command, words, at, touched));
+                self.events.extend(events::missed(wanted, command, &found));
+                self.events.extend(events::of(wanted, command, words, at, (touched, &found)));
                 closes
             }
             Err(error) => {
@@ -408,7 +433,8 @@ impl NestedCx<'_> {
             self.take_back(mark);
             let when = (self.now_ms, self.generation);
             let job = Job::new((self.node, self.config), self.session, call, when);
-            let moment = Some(write.txn.moment());
+            let now = || Arc::new(write.txn.moment());
+            let moment = Some(self.moment.clone().unwrap_or_else(now));
             aside.jobs.push((mark, Job { moment, ..job }));
         }
         self.aside = Some(aside);

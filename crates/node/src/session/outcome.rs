@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::ReplicaFacts;
+use super::lend::State;
 use crate::clients::{Client, Pause};
 use crate::command::Replied;
 use crate::long_reads::Hold;
@@ -28,6 +29,9 @@ pub enum After {
     Again(Pause),
     /// What is written is sent; the answer follows when it is there.
     Later(Answer, Tells),
+    /// What is written is sent; a script runs, or an EXEC with scripts, on a thread for these, and
+    /// answers when it is done.
+    Aside(Pin<Box<dyn Future<Output = Back>>>),
     /// What is written is sent; the answer is made by another thread.
     Long(LongRead),
     /// What is written is sent; the command waits for one of its keys.
@@ -39,6 +43,19 @@ pub enum After {
 
 /// An answer that comes later, as RESP.
 pub type Answer = Pin<Box<dyn Future<Output = Vec<u8>>>>;
+
+/// What comes back of a command that ran on a thread for scripts.
+#[derive(Debug)]
+pub struct Back {
+    /// Its answer, as RESP.
+    pub bytes: Vec<u8>,
+    /// What it tells of.
+    pub tells: Tells,
+    /// The connection is closed after it.
+    pub closes: bool,
+    /// What it has made of the session, if it ran.
+    pub state: Option<State>,
+}
 
 /// An answer that another thread makes (`session::long`).
 pub struct LongRead {
@@ -89,6 +106,7 @@ impl std::fmt::Debug for After {
             Self::Drop(_) => "Drop",
             Self::Again(_) => "Again",
             Self::Later(..) => "Later",
+            Self::Aside(_) => "Aside",
             Self::Long(_) => "Long",
             Self::Blocked(_) => "Blocked",
             Self::Leave(_) => "Leave",

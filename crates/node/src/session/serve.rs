@@ -5,6 +5,9 @@
 //! are free; else afterwards, under all its locks. Where a script holds one of them, which may be
 //! for long, it begins anew on its own connection, and holds up nobody: the worker that gave the
 //! key something has other clients.
+//!
+//! What the user of a waiting command may do is asked again before it gets anything, as in Redis:
+//! one that may no more is told so, and what it would have got is the next one's.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,9 +21,10 @@ use storage::{Name, Store};
 
 use super::table::{self, Handler, Taken};
 use super::{Beyond, Command, ReadCx, WriteCx, scope_in};
+use crate::acl::log::{Context, Refusal};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
-use crate::events::{self, Event};
+use crate::events::{self, Before, Event};
 use crate::locks::Locks;
 use crate::node::Node;
 use crate::scripts::SLICE;
@@ -59,8 +63,14 @@ pub struct Server<'a> {
 /// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
 /// something.
 pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
+    server.node.watches.touch_changed(batch, server.config.cluster_enabled);
+    note_removed(server, batch, ready);
+}
+
+/// The same of a batch that changes nothing for those who watch: of keys that were not there any
+/// more.
+pub fn note_removed(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
     let (node, cluster) = (server.node, server.config.cluster_enabled);
-    node.watches.touch_changed(batch, cluster);
     let (limit, now_ms) = (server.config.subscriber_limit(), server.now_ms);
     node.pubsub.deliver(batch, cluster, limit);
     node.tracking.tell(batch, cluster, server.writer, Sending { limit, now_ms });
@@ -210,6 +220,10 @@ impl Server<'_> {
         if slot.is_none() {
             return true;
         }
+        if let Some(refused) = self.refused(waiter, command, &words) {
+            self.answer(waiter, slot, refused);
+            return true;
+        }
         let (txn, mut out) = (self.store.txn(), Vec::new());
         let cx = ReadCx {
             txn: &txn,
@@ -242,6 +256,10 @@ impl Server<'_> {
         if slot.is_none() {
             return false;
         }
+        if let Some(refused) = self.refused(waiter, command, words) {
+            self.answer(waiter, slot, refused);
+            return false;
+        }
         let (mut out, scope) = (Vec::new(), scope_in(&waiter.namespace, self.config, self.now_ms));
         let mut cx = WriteCx {
             txn: self.store.txn(),
@@ -262,7 +280,7 @@ impl Server<'_> {
                 let touched = cx.take_touched(Some(waiter.client));
                 let at = (&cx.txn, before, cx.scope);
                 let wanted = self.config.notify_keyspace_events;
-                let events = events::of(wanted, command, words, at, touched);
+                let events = events::of(wanted, command, words, at, (touched, &Before::default()));
                 let server = Server { writer: Some(waiter.client), ..*self };
                 let tell = |batch: &[u8]| note(&server, batch, ready);
                 let has_written = cx.txn.commit_and_tell(tell)?.is_some();
@@ -280,6 +298,23 @@ impl Server<'_> {
         };
         self.answer(waiter, slot, out);
         has_written
+    }
+
+    /// What its user is told who may not run it any more; noted in ACL LOG.
+    fn refused(&self, waiter: &Waiter, command: &Command, words: &[&[u8]]) -> Option<Vec<u8>> {
+        let account = waiter.user.as_ref()?;
+        let refused = account.refusal(&command.row, words)?;
+        let client = self.node.clients.find(waiter.client);
+        let refusal = Refusal {
+            reason: refused.reason,
+            context: Context::Toplevel,
+            object: refused.object,
+            user: account.name.clone(),
+            client: client.map(|client| client.line(self.now_ms)).unwrap_or_default(),
+        };
+        let limit = usize::try_from(self.config.acllog_max_len).unwrap_or(usize::MAX);
+        self.node.acl.log.add(refusal, self.now_ms, limit);
+        Some(format!("-{}\r\n", refused.text).into_bytes())
     }
 
     fn answer(&self, waiter: &Arc<Waiter>, mut slot: MutexGuard<'_, Slot>, out: Vec<u8>) {

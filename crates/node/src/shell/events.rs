@@ -1,6 +1,9 @@
 //! Keyspace notifications through the table.
 
 use super::Shell;
+use crate::clock;
+use crate::replication::tests::wait_until;
+use crate::session::expire;
 
 struct Listener {
     shell: Shell,
@@ -172,7 +175,7 @@ fn only_the_classes_and_channels_that_are_wanted_are_told() {
         shell.run("CONFIG GET notify-keyspace-events"),
         "*2 $22 notify-keyspace-events $2 $K"
     );
-    for refused in ["x", "Kx", "q"] {
+    for refused in ["e", "Ke", "q"] {
         let answer = shell.run(&format!("CONFIG SET notify-keyspace-events {refused}"));
         assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
     }
@@ -189,4 +192,83 @@ fn a_push_that_serves_a_client_is_told_before_what_that_takes() {
     let waits = told.shell.client();
     let _waiting = told.shell.wait_as(waits, "BLPOP q 0");
     told.told("LPUSH q x", &["lpush q", "lpop q", "del q"]);
+}
+
+#[test]
+fn keys_that_are_not_there_are_told_where_that_is_wanted() {
+    let mut told = Listener::new("EAmn");
+    let mut check = |command, expected: &[&str]| told.told(command, expected);
+    check("GET k", &["keymiss k"]);
+    check("MGET k l", &["keymiss k", "keymiss l"]);
+    check("SET k v", &["new k", "set k"]);
+    check("SET k w", &["set k"]);
+    check("LPOP l", &[]);
+    check("EXISTS l k", &["keymiss l"]);
+    for command in ["MULTI", "GET l", "RPUSH l a", "LLEN l", "RENAME l m"] {
+        check(command, &[]);
+    }
+    check("EXEC", &["keymiss l", "new l", "rpush l", "rename_from l", "new m", "rename_to m"]);
+    let shell = &mut told.shell;
+    assert_eq!(
+        shell.run("CONFIG GET notify-keyspace-events"),
+        "*2 $22 notify-keyspace-events $4 AEmn"
+    );
+    // Without those letters nobody looks.
+    assert_eq!(shell.run("CONFIG SET notify-keyspace-events EA"), "+OK");
+    told.told("GET none", &[]);
+    told.told("SET none v", &["set none"]);
+}
+
+/// As in Redis, but that what nobody asks for waits for the walk in the background.
+#[test]
+fn keys_that_have_ended_are_removed_and_told_of_once() {
+    let mut told = Listener::new("EA");
+    told.shell.follow();
+    let watcher = told.shell.client();
+    for key in ["read", "set", "popped", "queued", "waited", "watched"] {
+        told.told(
+            &format!("SET {key} v PX 10"),
+            &[&format!("set {key}"), &format!("expire {key}")],
+        );
+    }
+    told.shell.advance(11);
+    assert_eq!(told.shell.run_as(watcher, "WATCH read"), "+OK");
+    told.told("GET read", &["expired read"]);
+    told.told("GET read", &[]);
+    // It was gone when it was watched.
+    told.shell.run_as(watcher, "MULTI");
+    told.shell.run_as(watcher, "PING");
+    assert_eq!(told.shell.run_as(watcher, "EXEC"), "*1 +PONG");
+    told.told("SET set w", &["expired set", "set set"]);
+    told.told("LPOP popped", &["expired popped"]);
+    told.told("MULTI", &[]);
+    told.told("GET queued", &[]);
+    told.told("EXEC", &["expired queued"]);
+    told.told("EXPIRE set -1", &["del set"]);
+    told.told("GET set", &[]);
+    told.told("EVAL return(redis.call('get','waited')) 0", &["expired waited"]);
+    told.shell.assert_replica_is_equal();
+    assert_eq!(told.shell.pairs().len(), 1, "the one that nobody asked for");
+}
+
+#[test]
+fn a_walk_finds_keys_that_nobody_asks_for() {
+    let mut told = Listener::new("EA");
+    told.told("SET k v PX 1", &["set k", "expire k"]);
+    told.told("SET stays v", &["set stays"]);
+    let end_ms = told.shell.now_ms() + 1;
+    wait_until(|| match clock::unix_ms() {
+        now_ms if now_ms > end_ms => Ok(()),
+        now_ms => Err(now_ms.to_string()),
+    });
+    assert_eq!(expire::walk(&told.shell.node, Vec::new()), Vec::<u8>::new(), "it is through");
+    told.told("PING", &["expired k"]);
+    expire::walk(&told.shell.node, Vec::new());
+    told.told("PING", &[]);
+    assert_eq!(told.shell.pairs().len(), 1);
+    // Where nobody wants to know it removes nothing.
+    assert_eq!(told.shell.run("SET k v PX 1"), "+OK");
+    assert_eq!(told.shell.run("CONFIG SET notify-keyspace-events Kg"), "+OK");
+    expire::walk(&told.shell.node, Vec::new());
+    assert_eq!(told.shell.pairs().len(), 2);
 }

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 
 use super::Shell;
 use super::model::{self, KEYS, Keyspace, Said, Value, any, array, bulk, flag};
+use crate::config::value::HashForm;
 
 /// Fields meet each other's commands often.
 const FIELDS: [&str; 5] = ["f", "g", "h", "ff", "x"];
@@ -482,4 +483,27 @@ fn a_large_hash_counts_what_is_there_and_keeps_the_rest_for_compaction() {
     let drawn = shell.run("HRANDFIELD h 600");
     assert!(drawn.starts_with("*499 ") && !drawn.contains(" f0"), "{drawn}");
     shell.assert_replica_is_equal();
+}
+
+#[test]
+fn a_hash_that_is_made_with_ends_is_not_written_anew_for_the_first_one() {
+    let mut shell = Shell::with(|values| values.hash_encoding_mode = HashForm::FieldExpiration);
+    shell.follow();
+    let (log, field, metadata) = ("log 2 13 1", "put default", "put metadata");
+    for (make, fields) in
+        [("HSET h a 1 b 2", 2), ("HINCRBY n a 1", 1), ("HSETEX e FIELDS 1 a 1", 1)]
+    {
+        let expected = [vec![log], vec![field; fields], vec![metadata]].concat();
+        assert_eq!(shell.written_by(make), expected, "{make}");
+    }
+    assert_eq!(shell.written_by("HPEXPIRE h 10 FIELDS 1 a"), [log, field, metadata]);
+    shell.advance(11);
+    assert_eq!((shell.run("HGETALL h"), shell.run("HLEN h")), ("*2 $1 b $1 2".into(), ":1".into()));
+    assert_eq!(shell.run("CONFIG SET hash-length-mode approximate"), "+OK");
+    assert_eq!(shell.run("HLEN h"), ":2");
+    shell.assert_replica_is_equal();
+    // Those that are there stay as they are.
+    assert_eq!(shell.run("CONFIG SET hash-encoding-mode legacy"), "+OK");
+    assert_eq!(shell.written_by("HSET n b 1"), [log, field, metadata]);
+    assert_eq!(shell.written_by("HSET p a 1"), ["log 2", field, metadata]);
 }

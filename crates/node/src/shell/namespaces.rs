@@ -141,6 +141,36 @@ fn a_change_concerns_those_who_watch_and_wait_in_its_namespace() {
 }
 
 #[test]
+fn a_tenant_sees_and_ends_clients_of_its_namespace_alone() {
+    let mut shell = shell();
+    let (a, b) = (tenant(&mut shell, "tok1"), tenant(&mut shell, "tok2"));
+    let other = tenant(&mut shell, "tok1");
+    let id = |shell: &mut Shell, client| {
+        let said = shell.run_as(client, "CLIENT ID");
+        said.trim_start_matches(':').to_owned()
+    };
+    let [first, of_b, of_other] = [0, b, other].map(|client| id(&mut shell, client));
+    let seen = shell.run_as(a, "CLIENT LIST");
+    assert_eq!(seen.matches("id=").count(), 2, "{seen}");
+    assert_eq!(seen.matches(" namespace=ns1").count(), 2, "{seen}");
+    assert_eq!(shell.run_as(a, &format!("CLIENT LIST ID {first} {of_b}")), "$0");
+    assert_eq!(shell.run("CLIENT LIST").matches("id=").count(), 4);
+    let mut waiting = shell.wait_as(b, "BLPOP l 0");
+    for command in [
+        format!("CLIENT UNBLOCK {of_b}"),
+        format!("CLIENT KILL ID {of_b}"),
+        format!("CLIENT KILL ID {first}"),
+        "CLIENT KILL TYPE REPLICA".to_owned(),
+    ] {
+        assert_eq!(shell.run_as(a, &command), ":0", "{command}");
+    }
+    assert_eq!(waiting.now(), None);
+    assert_eq!(shell.run(&format!("CLIENT UNBLOCK {of_b}")), ":1");
+    assert_eq!(shell.run_as(a, &format!("CLIENT KILL ID {of_other}")), ":1");
+    assert_eq!(shell.run_as(a, "CLIENT KILL SKIPME yes"), ":1", "the same one");
+}
+
+#[test]
 fn databases_are_namespaces_of_their_numbers() {
     let mut shell = Shell::with(|values| values.redis_databases = 3);
     assert_eq!(shell.run("SET k 0"), "+OK");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use storage::Family;
 
 use super::Shell;
+use crate::session::Tells;
 use crate::shell::Beside;
 
 /// A script without blanks, for commands that are split at them.
@@ -376,4 +377,33 @@ fn scripts_that_meet_at_keys_they_do_not_name_lose_nothing() {
         thread.join().unwrap();
     }
     assert_eq!(shell.run("MGET x y"), "*2 $3 800 $3 800");
+}
+
+#[test]
+fn what_an_exec_with_scripts_makes_of_its_connection_stays() {
+    let mut shell = Shell::with(|values| values.redis_databases = 3);
+    for command in ["MULTI", "EVAL return(1) 0", "SELECT 2", "SET k v", "HELLO 3"] {
+        shell.run(command);
+    }
+    let said = shell.run("EXEC");
+    assert!(said.starts_with("*4 :1 +OK +OK "), "{said}");
+    assert_eq!(shell.run("HGETALL none"), "%0");
+    assert_eq!(shell.run("GET k"), "$1 v");
+    let shown = shell.run("CLIENT INFO");
+    assert!(shown.contains(" db=2 ") && shown.contains(" resp=3 "), "{shown}");
+    assert_eq!(shell.run("SELECT 0"), "+OK");
+    assert_eq!(shell.run("EXISTS k"), ":0");
+}
+
+#[test]
+fn only_a_script_that_wrote_tells_of_a_write() {
+    let mut shell = Shell::new();
+    for (script, tells) in [
+        ("EVAL return(redis.call('get','k')) 1 k", Tells::Read),
+        ("EVAL return(redis.call('set','k','v')) 1 k", Tells::Write),
+        ("EVAL redis.call('set','k','v')error('no') 1 k", Tells::Write),
+        ("EVAL return(1) 0", Tells::Read),
+    ] {
+        assert_eq!(shell.tells(script), tells, "{script}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Users through the table: what one may not do is refused at the gate, alone, in MULTI and at EXEC.
 
 use super::Shell;
+use super::waiting::told;
 
 const NO_KEY: &str =
     "-NOPERM this user has no permissions to access one of the keys used as arguments";
@@ -113,4 +114,43 @@ fn users_are_kept_in_their_file() {
     std::fs::write(&path, "user u +nosuch\n").unwrap();
     assert!(shell.run("ACL LOAD").contains("line 1: Error in ACL SETUSER modifier '+nosuch'"));
     assert_eq!(shell.run("ACL USERS"), "*2 $7 default $1 u");
+}
+
+#[test]
+fn what_a_user_may_is_asked_again_when_a_waiting_command_is_served() {
+    let (mut shell, user) = shell();
+    let (reader, other) = (shell.client(), shell.client());
+    assert_eq!(shell.run_as(reader, "AUTH u secret"), "+OK");
+    let mut popping = shell.wait_as(user, "BLPOP k1 0");
+    let mut reading = shell.wait_as(reader, "XREAD BLOCK 0 STREAMS k2 $");
+    let mut behind = shell.wait_as(other, "BLPOP k1 0");
+    assert_eq!(shell.run("ACL SETUSER u resetkeys ~x*"), "+OK");
+    assert_eq!((told(&mut popping), told(&mut reading)), (None, None), "not before it is served");
+    assert_eq!(shell.run("RPUSH k1 a"), ":1");
+    assert_eq!(told(&mut popping).as_deref(), Some(NO_KEY));
+    assert_eq!(told(&mut behind).as_deref(), Some("*2 $2 k1 $1 a"), "it is the next one's");
+    assert_eq!(shell.run("XADD k2 1-1 f v"), "$3 1-1");
+    assert_eq!(told(&mut reading).as_deref(), Some(NO_KEY));
+    let log = shell.run("ACL LOG");
+    for part in ["*2 ", "$7 context $8 toplevel", "$6 object $2 k1", "$6 object $2 k2", "$1 u"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[test]
+fn what_a_script_is_refused_is_noted_as_the_scripts_and_a_question_is_not() {
+    let (mut shell, user) = shell();
+    let asks = "EVAL return(tostring(redis.acl_check_cmd('get','other'))) 0";
+    assert_eq!(shell.run_as(user, asks), "$5 false");
+    assert_eq!(shell.run("ACL LOG"), "*0");
+    let said = shell.run_as(user, "EVAL return(redis.call('get','other')) 0");
+    assert!(said.starts_with('-') && said.contains("NOPERM"), "{said}");
+    shell.advance(5);
+    shell.run_as(user, "GET other");
+    let log = shell.run("ACL LOG");
+    assert!(log.contains("$7 context $3 lua"), "{log}");
+    for part in ["$8 entry-id :0", "$8 entry-id :1", "$17 timestamp-created :"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(log.contains("$22 timestamp-last-updated :"), "{log}");
 }

@@ -222,13 +222,14 @@ pub struct Sent(BTreeSet<Vec<u8>>);
 
 /// Sends what has become of keys that changed between two moments. The target has them as they were
 /// at `old`. What changed may come in parts, at the same moments; `sent` is empty before the first.
+/// `now_ms` is asked for each key: a part may take long.
 ///
 /// # Errors
 /// See [`Halt`].
 pub fn changes(
     (old, new): (&Snapshot<'_>, &Snapshot<'_>),
     (dirty, sent): (Dirty, &mut Sent),
-    now_ms: u64,
+    now_ms: impl Fn() -> u64,
     out: &mut dyn Out,
 ) -> Result<(), Halt> {
     for (name, subs) in dirty.into_keys() {
@@ -237,7 +238,7 @@ pub fn changes(
         let was = if is_sent { None } else { Stored::find(old, &name)? };
         let now = Stored::find(new, &name)?;
         let kind = now.as_ref().and_then(|now| now.header()?.kind());
-        change((old, new), (was, now), (&name, is_sent), (&subs, now_ms), out)?;
+        change((old, new), (was, now), (&name, is_sent), (&subs, now_ms()), out)?;
         if matches!(kind, Some(Type::List | Type::Stream)) {
             sent.0.insert(name);
         }
@@ -291,8 +292,10 @@ fn change(
         return anew(out);
     }
     match (was_header.expire_ms, header.expire_ms) {
-        (was, now) if was == now => {}
+        (0, 0) => {}
         (_, 0) => out.command(&[b"PERSIST", name]),
+        // Also the same one: the target's key may have ended before it got this, which has made
+        // another one then.
         (_, end) => end_at(&now, end, out),
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! How large a write batch may be: what one end of a replication link writes, the other one must
-//! take.
+//! Options that change while the database is open: how large a write batch may be (what one end of
+//! a replication link writes, the other one must take), how hashes are made, what becomes of keys
+//! that end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +26,29 @@ impl Store {
     /// `replication::BATCH_BYTES_MAX`.
     pub fn set_batch_bytes_max(&self, bytes: usize) {
         self.inner.batch_bytes_max.0.store(bytes_of(bytes), Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// Whether a hash that is made anew is kept with an end for each field, be it never.
+    pub fn times_hashes(&self) -> bool {
+        self.inner.times_hashes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a key whose end is set into the past is removed, and not kept for compactions: those
+    /// that are found to have ended are told of.
+    pub fn removes_ended(&self) -> bool {
+        self.inner.removes_ended.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Store::removes_ended`].
+    pub fn set_removes_ended(&self, removes: bool) {
+        self.inner.removes_ended.store(removes, Ordering::Relaxed);
+    }
+
+    /// Sets [`Store::times_hashes`].
+    pub fn set_times_hashes(&self, times: bool) {
+        self.inner.times_hashes.store(times, Ordering::Relaxed);
     }
 }
 

@@ -99,9 +99,14 @@ impl<'a> Header<'a> {
         self.rest.get(if self.is_wide() { 16 } else { 12 }..).unwrap_or_default()
     }
 
+    /// Its own end is past.
+    pub fn has_ended(&self, now_ms: u64) -> bool {
+        self.expire_ms != 0 && self.expire_ms < now_ms
+    }
+
     /// Its end is past, or that of each field that a hash has.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        if self.expire_ms != 0 && self.expire_ms < now_ms {
+        if self.has_ended(now_ms) {
             return true;
         }
         matches!(self.form(), Some(Form::Timed(times)) if times.are_over(now_ms))

@@ -3,7 +3,7 @@
 //! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction
 //! removes.
 
-use super::head::{Living, Prefix};
+use super::head::{Header, Living, Prefix};
 use super::kind::Type;
 use super::{CommandError, log};
 use crate::read::each;
@@ -36,6 +36,45 @@ pub fn exists(read: &impl Read, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64
         Ok::<_, CommandError>(())
     })?;
     Ok(count)
+}
+
+/// Whether a key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    There,
+    /// Its end is past, and it is still stored.
+    Ended,
+    /// It is not.
+    Absent,
+}
+
+/// Whether a key is there, and why not.
+///
+/// # Errors
+/// Those of the engine; the entry is none.
+pub fn standing(read: &impl Read, at: &At<'_>) -> Result<Standing, CommandError> {
+    let Some(value) = read.get(Family::Metadata, &at.ns_key)? else { return Ok(Standing::Absent) };
+    let header =
+        Header::decode(&value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
+    Ok(match header {
+        header if header.has_ended(at.scope.now_ms) => Standing::Ended,
+        header if header.is_dead(at.scope.now_ms) => Standing::Absent,
+        _ => Standing::There,
+    })
+}
+
+/// Removes a key whose end is past, as DEL removes one that is there; false if it is no such one.
+///
+/// # Errors
+/// Those of the engine; the entry is none.
+pub fn remove_ended(txn: &mut Txn<'_>, at: &At<'_>) -> Result<bool, CommandError> {
+    if standing(&*txn, at)? != Standing::Ended {
+        return Ok(false);
+    }
+    txn.log(log::DELETE);
+    txn.delete(Family::Metadata, &at.ns_key);
+    Ok(true)
 }
 
 /// When a key ends.
@@ -146,6 +185,11 @@ fn set_lifetime(
     let Some(living) = at.load(txn)? else { return Ok(false) };
     let header = living.header();
     let Some(expire_ms) = new(header.expire_ms) else { return Ok(false) };
+    if expire_ms != 0 && expire_ms < at.scope.now_ms && txn.store().removes_ended() {
+        txn.log(log::DELETE);
+        txn.delete(Family::Metadata, &at.ns_key);
+        return Ok(true);
+    }
     let prefix = Prefix::rewritten(&header, expire_ms);
     txn.log(log::EXPIRE);
     txn.put_parts(Family::Metadata, &[&at.ns_key], &[prefix.as_bytes(), header.rest]);

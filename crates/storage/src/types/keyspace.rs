@@ -4,9 +4,9 @@ use super::head::Header;
 use super::kind::Type;
 use super::page::{Filling, Page, Request};
 use super::{CommandError, glob, pick};
-use crate::key::{KeyBuf, prefix_end};
+use crate::key::{KeyBuf, prefix_end, split_namespace};
 use crate::slots;
-use crate::{Direction, Error, Family, Read, Scope, Txn, budget};
+use crate::{Direction, Error, Family, Name, Read, Scope, Txn, budget};
 
 /// Which keys a scan returns.
 #[derive(Debug, Clone, Copy, Default)]
@@ -191,6 +191,44 @@ pub fn census(
     }
     census.average_ttl_ms = ttl_sum_ms.checked_div(u128::from(census.expires)).unwrap_or(0) as u64;
     Ok(census)
+}
+
+/// Keys whose end is past, by the ids of their names, and where to go on; empty at the end.
+pub type Ended = (Vec<Vec<u8>>, Vec<u8>);
+
+/// Finds keys of all namespaces whose end is past: among so many entries behind a position, from
+/// the beginning where that is empty. Those of slots that are others' are passed over.
+///
+/// # Errors
+/// Those of the engine.
+pub fn ended(
+    read: &impl Read,
+    (position, count): (&[u8], usize),
+    (cluster, now_ms): (bool, u64),
+) -> Result<Ended, CommandError> {
+    let (mut found, mut left) = (Vec::new(), count);
+    // Right behind the last one.
+    let begin = if position.is_empty() { Vec::new() } else { [position, &[0]].concat() };
+    for (lower, upper) in visible(read, &begin, &[]) {
+        let mut cursor = read.scan(Family::Metadata, &lower, &upper, Direction::Forward)?;
+        while let Some((key, value)) = cursor.next()? {
+            if Header::decode(value).is_some_and(|header| header.has_ended(now_ms)) {
+                found.extend(id_of(key, cluster));
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return Ok((found, key.to_vec()));
+            }
+        }
+    }
+    Ok((found, Vec::new()))
+}
+
+/// The id of the name that an entry of the metadata family is for.
+fn id_of(ns_key: &[u8], cluster: bool) -> Option<Vec<u8>> {
+    let (namespace, rest) = split_namespace(ns_key)?;
+    let key = if cluster { rest.get(2..)? } else { rest };
+    Some(Name { namespace, key }.id().to_vec())
 }
 
 /// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none; with

@@ -369,7 +369,10 @@ pub fn getex<'a>(
         Some(Expiry::Never) => 0,
         Some(Expiry::At(end_ms)) => end_ms,
     };
-    if expire_ms != found.expire_ms {
+    let is_over = expire_ms != 0 && expire_ms < at.scope.now_ms;
+    if is_over && txn.store().removes_ended() {
+        txn.delete(Family::Metadata, &at.ns_key);
+    } else if expire_ms != found.expire_ms {
         put(txn, at, &Prefix::new(Type::String, expire_ms), &[&found.payload]);
     }
     Ok(Some(found.payload))

@@ -190,9 +190,48 @@ pub(super) fn dumped(key: &[u8], replies: &[Value]) -> Result<Option<Dumped>> {
 pub(super) struct Target {
     first: String,
     password: Option<String>,
-    open: BTreeMap<String, Client>,
+    open: BTreeMap<String, Link>,
+    /// By address, names of connections that broke: what they brought may yet be run there.
+    broken: BTreeMap<String, Vec<String>>,
     /// Where slots are that were asked for elsewhere.
     slots: HashMap<Slot, String>,
+    /// What the names of this run's connections begin with, and how many there were.
+    names: (String, u64),
+}
+
+/// A connection to a node, and its name there.
+struct Link {
+    client: Client,
+    name: String,
+}
+
+/// Ends connections by their names, and returns once the node has none of them any more: what they
+/// brought and is not done by then never will be. Else it could be done later than what is written
+/// after it.
+async fn end(client: &mut Client, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = ask(client, &[b"CLIENT", b"LIST"]).await?;
+        let list = list.as_bytes().map(String::from_utf8_lossy).unwrap_or_default();
+        let left = list.lines().filter(|line| {
+            let name = line.split(' ').find_map(|field| field.strip_prefix("name="));
+            names.iter().any(|broken| Some(broken.as_str()) == name)
+        });
+        let ids: Vec<&str> =
+            left.filter_map(|line| line.split(' ').next()?.strip_prefix("id=")).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the node still runs what it brought");
+        for id in ids {
+            // It may have ended meanwhile.
+            ask(client, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await?;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// A command for the node of these keys.
@@ -213,8 +252,14 @@ enum Said {
 
 impl Target {
     pub(super) fn new(address: &str, password: Option<String>) -> Self {
-        let (open, slots) = (BTreeMap::new(), HashMap::new());
-        Self { first: address.to_owned(), password, open, slots }
+        Self {
+            first: address.to_owned(),
+            password,
+            open: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            slots: HashMap::new(),
+            names: (format!("holdfast-import-{:016x}", rand::random::<u64>()), 0),
+        }
     }
 
     /// Whether it answers at all, and knows RESTORE.
@@ -231,9 +276,24 @@ impl Target {
                 let words: [&[u8]; 2] = [b"AUTH", password.as_bytes()];
                 ask(&mut client, &words).await.context("authenticate at the target")?;
             }
-            self.open.insert(address.to_owned(), client);
+            let broken = self.broken.get(address).map(Vec::as_slice).unwrap_or_default();
+            end(&mut client, broken).await.context("end a connection that broke")?;
+            self.broken.remove(address);
+            self.names.1 += 1;
+            let name = format!("{}-{}", self.names.0, self.names.1);
+            let words: [&[u8]; 3] = [b"CLIENT", b"SETNAME", name.as_bytes()];
+            ask(&mut client, &words).await.context("name a connection")?;
+            self.open.insert(address.to_owned(), Link { client, name });
         }
-        self.open.get_mut(address).context("a connection that was just made is gone")
+        let link = self.open.get_mut(address);
+        Ok(&mut link.context("a connection that was just made is gone")?.client)
+    }
+
+    /// A connection has broken: whether what it brought was done is not known.
+    fn lose(&mut self, address: &str) {
+        if let Some(link) = self.open.remove(address) {
+            self.broken.entry(address.to_owned()).or_default().push(link.name);
+        }
     }
 
     fn address_of(&self, key: &[u8]) -> String {
@@ -254,7 +314,7 @@ impl Target {
                 for part in values.chunks(TOGETHER) {
                     let replies = self.send(&address, part, keeps).await;
                     let replies = replies.unwrap_or_else(|error| {
-                        self.open.remove(&address);
+                        self.lose(&address);
                         let text = format!("-{error:#}");
                         part.iter().map(|_| Value::Error(text.clone())).collect()
                     });
@@ -331,7 +391,7 @@ impl Target {
                 Err(_) => None,
             };
             let Some(replies) = replies else {
-                self.open.remove(&address);
+                self.lose(&address);
                 failed.extend(places);
                 continue;
             };
@@ -399,5 +459,71 @@ impl Target {
             self.slots.insert(key_slot(key), address);
             ensure!(Instant::now() < deadline, "DUMP is sent round in a circle: {text}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// The next command of a connection; `None` at its end.
+    async fn heard(stream: &mut TcpStream) -> Option<String> {
+        let mut bytes = Vec::new();
+        loop {
+            if let Ok(Some((Value::Array(words), _))) = Value::parse(&bytes, 1 << 20) {
+                let words = words.iter().map(|word| word.as_str().unwrap().to_owned());
+                return Some(words.collect::<Vec<_>>().join(" "));
+            }
+            if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// What it brought may lie in the node's buffers, as behind a disk that hangs.
+    #[tokio::test]
+    async fn a_connection_that_broke_is_ended_at_the_node_before_anything_else_is_written_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let node = tokio::spawn(async move {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let named = heard(&mut first).await.unwrap();
+            let name = named.strip_prefix("CLIENT SETNAME ").unwrap().to_owned();
+            first.write_all(b"+OK\r\n").await.unwrap();
+            assert_eq!(heard(&mut first).await.unwrap(), "SET k old");
+            drop(first);
+
+            let (mut second, _) = listener.accept().await.unwrap();
+            let others = "id=6 addr=127.0.0.1:1 name=x-1 age=1\n";
+            let broken = format!("id=7 addr=127.0.0.1:2 name={name} age=1\n");
+            let list = |text: String| format!("${}\r\n{text}\r\n", text.len());
+            let here = list(format!("{others}{broken}"));
+            let expected = [
+                ("CLIENT LIST", here.clone()),
+                ("CLIENT KILL ID 7", ":1\r\n".into()),
+                // Its last command is not over yet.
+                ("CLIENT LIST", here),
+                ("CLIENT KILL ID 7", ":0\r\n".into()),
+                ("CLIENT LIST", list(others.to_owned())),
+            ];
+            for (command, reply) in expected {
+                assert_eq!(heard(&mut second).await.unwrap(), command);
+                second.write_all(reply.as_bytes()).await.unwrap();
+            }
+            let again = heard(&mut second).await.unwrap();
+            assert!(again.starts_with("CLIENT SETNAME ") && !again.ends_with(&name), "{again}");
+            second.write_all(b"+OK\r\n").await.unwrap();
+            assert_eq!(heard(&mut second).await.unwrap(), "DEL k");
+            second.write_all(b":1\r\n").await.unwrap();
+        });
+        let mut target = Target::new(&address, None);
+        let words = ["SET", "k", "old"].map(|word| word.as_bytes().to_vec()).to_vec();
+        let order = Order { words, keys: vec![b"k".to_vec()] };
+        assert_eq!(target.order(&[order]).await, [0]);
+        assert_eq!(target.put(&[Put::Gone(b"k".to_vec())], false).await.unwrap(), 0);
+        node.await.unwrap();
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clients::PauseKind;
 use crate::gate::Role;
 use crate::shell;
 
@@ -43,6 +44,26 @@ fn keys_of_one_database_are_loaded_and_others_passed_over() {
     assert!(node.loads.now().has_failed);
     assert!(run(&node, &request("cut.rdb", false)).is_err());
     assert_eq!(value(&node, b"a").as_deref(), Some(&b"w"[..]));
+}
+
+#[test]
+fn a_load_waits_while_writes_are_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = shell::node(dir.path(), shell::small(), topology::Cluster::default(), Role::Master);
+    fs::write(dir.path().join("dump.rdb"), FILE).unwrap();
+    let now_ns = clock::boottime_ns();
+    node.clients.pause(PauseKind::Write, now_ns + 3_600_000_000_000, now_ns);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| text(run(&node, &request("dump.rdb", false))));
+        crate::replication::tests::wait_until(|| match node.loads.now() {
+            progress if progress.is_running => Ok(()),
+            progress => Err(format!("{progress:?}")),
+        });
+        assert_eq!(value(&node, b"a"), None);
+        node.clients.unpause();
+        assert_eq!(load.join().unwrap(), "");
+    });
+    assert_eq!(value(&node, b"b").as_deref(), Some(&b"y"[..]));
 }
 
 #[test]

@@ -232,8 +232,7 @@ impl Host for Outside<'_, '_, '_, '_> {
 
     fn may_call(&mut self, words: &[&[u8]]) -> Option<bool> {
         let (_, command) = table::find(&self.cx.config.renames, words)?;
-        let pass =
-            self.cx.enter(|caller| gates::pass_in_script(&caller.check(&command.row, words)));
+        let pass = self.cx.enter(|caller| gates::may_call(&caller.check(&command.row, words)));
         Some(pass.is_ok())
     }
 }

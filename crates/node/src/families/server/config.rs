@@ -9,7 +9,7 @@ use storage::types::glob;
 
 use super::rewrite::write_file;
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::config::{OPTIONS, SetError, Values, without_effect};
+use crate::config::{Changing, OPTIONS, SetError, Values, without_effect};
 use crate::node::Node;
 use crate::session::outcome::Tells;
 use crate::session::table::SessionHandler;
@@ -52,21 +52,20 @@ fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     // Certificates are files: a disk that hangs must not hold up the other clients of this worker,
     // nor must the change of somebody else that waits for one.
     let is_tls = pairs.iter().any(|(name, _)| is_of_tls(name));
-    let may_wait = is_tls || cx.node.config.is_changing();
-    match (may_wait, cx.exec.is_some(), is_tls) {
-        (false, ..) => {}
-        (true, false, _) => return Ok(set_aside(cx, &pairs)),
-        // EXEC holds what others wait for.
-        (true, true, true) => {
-            return Err(Error::text("ERR CONFIG SET of tls-* reads files, which EXEC does not"));
-        }
-        (true, true, false) => {
-            return Err(Error::text(
+    let changing = if is_tls { None } else { cx.node.config.try_change() };
+    let Some(changing) = changing else {
+        return match (cx.exec.is_some(), is_tls) {
+            (false, _) => Ok(set_aside(cx, &pairs)),
+            // EXEC holds what others wait for.
+            (true, true) => {
+                Err(Error::text("ERR CONFIG SET of tls-* reads files, which EXEC does not"))
+            }
+            (true, false) => Err(Error::text(
                 "ERR CONFIG SET would wait for another change of options, which EXEC does not",
-            ));
-        }
-    }
-    change_options(cx.node, &pairs, &cx.session.client.address.to_string())?;
+            )),
+        };
+    };
+    change_options(cx.node, changing, &pairs, &cx.session.client.address.to_string())?;
     Ok(reply.ok().into())
 }
 
@@ -143,6 +142,7 @@ fn pairs<'a>(words: &[&'a [u8]]) -> Result<Vec<(&'a str, &'a str)>> {
 
 const PEER_AUTH: &str = "peer-auth";
 const PERSIST: &str = "persist-cluster-nodes-enabled";
+const NAMESPACES: &str = "repl-namespace-enabled";
 
 /// Changes options on another thread.
 fn set_aside(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> After {
@@ -153,7 +153,8 @@ fn set_aside(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> After {
     let answer = Box::pin(async move {
         let change = move || {
             let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            change_options(&node, &pairs.collect::<Vec<_>>(), &who)
+            let pairs: Vec<_> = pairs.collect();
+            change_options(&node, node.config.change(), &pairs, &who)
         };
         let done = tokio::task::spawn_blocking(change).await;
         let mut bytes = Vec::new();
@@ -168,7 +169,12 @@ fn set_aside(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> After {
 }
 
 /// Changes live options, all or none, with what else a change means. `who` is for the log.
-pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> Result<()> {
+pub(crate) fn change_options(
+    node: &Node,
+    changing: Changing<'_>,
+    pairs: &[(&str, &str)],
+    who: &str,
+) -> Result<()> {
     let config = &node.config;
     let drops_peers =
         pairs.iter().any(|(name, value)| name.eq_ignore_ascii_case(PEER_AUTH) && value.is_empty());
@@ -179,18 +185,14 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         ));
     }
     check_clients(node, pairs)?;
-    let mut ready = None;
-    let set = config.set_if(pairs, |after| {
+    let (mut ready, mut kept) = (None, None);
+    let set = changing.set_if(pairs, |after| {
         ready = new_tls(node, pairs, after)?;
+        kept = Some(keep(node, &config.now(), after)?);
         Ok(())
     });
     let (before, after) = set.map_err(|(name, error)| set_error(&name, &error))?;
-    if let Err(error) = keep(node, &before, &after) {
-        // Others wait for its lock with the options', which this asks for again.
-        drop(ready);
-        take_back(node, pairs, &before);
-        return Err(error);
-    }
+    drop(kept);
     if let Some(ready) = ready {
         ready.put_in_force();
     }
@@ -203,33 +205,50 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
             tracing::warn!(option = name, client = who, "an option is ignored: {why}");
         }
     }
-    take_up(node, &after);
+    take_up(node);
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }
     Ok(())
 }
 
-/// Writes down what a change means for what is kept in files and in the database.
-fn keep(node: &Node, before: &Values, after: &Values) -> Result<()> {
-    if after.repl_namespace_enabled != before.repl_namespace_enabled {
-        keep_namespaces(node, after.repl_namespace_enabled)?;
-    }
-    if after.cluster_enabled
-        && after.persist_cluster_nodes_enabled != before.persist_cluster_nodes_enabled
-    {
-        keep_topology(node, after.persist_cluster_nodes_enabled)?;
-    }
-    Ok(())
+/// What is held from what was written down of options until these are in force: nobody changes in
+/// between what was written down.
+struct Kept<'n> {
+    _topology: Option<tokio::sync::MutexGuard<'n, ()>>,
+    _namespaces: Option<parking_lot::MutexGuard<'n, ()>>,
 }
 
-/// Takes the whole of a change back, so that options never promise what is not kept.
-fn take_back(node: &Node, pairs: &[(&str, &str)], before: &Values) {
-    let old: Vec<(&str, String)> =
-        pairs.iter().filter_map(|(name, _)| Some((*name, before.get(name)?))).collect();
-    let old: Vec<(&str, &str)> = old.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    // They were in force together: this cannot be refused.
-    let _ = node.config.set(&old);
+/// Writes down what a change means for what is kept in files and in the database, all of it or
+/// nothing, before the options are in force: they never promise what is not kept.
+fn keep<'n>(
+    node: &'n Node,
+    before: &Values,
+    after: &Values,
+) -> std::result::Result<Kept<'n>, (String, SetError)> {
+    let is_persistence_changed = after.cluster_enabled
+        && after.persist_cluster_nodes_enabled != before.persist_cluster_nodes_enabled;
+    let topology = match is_persistence_changed {
+        true => Some(keep_topology(node, after.persist_cluster_nodes_enabled)?),
+        false => None,
+    };
+    if after.repl_namespace_enabled == before.repl_namespace_enabled {
+        return Ok(Kept { _topology: topology, _namespaces: None });
+    }
+    match super::namespace::replication_changed(node, after.repl_namespace_enabled) {
+        Ok(namespaces) => Ok(Kept { _topology: topology, _namespaces: Some(namespaces) }),
+        Err(error) => {
+            if is_persistence_changed
+                && let Err(error) =
+                    crate::role::persist_now(node, before.persist_cluster_nodes_enabled)
+            {
+                tracing::error!(%error, "nodes.conf is not as persist-cluster-nodes-enabled says");
+            }
+            let text = error.to_string();
+            let why = text.strip_prefix("ERR ").unwrap_or(&text).to_owned();
+            Err((NAMESPACES.to_owned(), SetError::Value(why)))
+        }
+    }
 }
 
 /// As many clients as this process may have descriptors for; in Redis' words.
@@ -273,7 +292,7 @@ fn take_up(node: &Node, after: &Values) {
     let parts = after.parts();
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     if let Some(store) = &node.engine().store {
-        store.set_batch_bytes_max(size(parts.batch));
+        node.tell_options(store);
     }
     // The database takes its new sizes within a second (`memory::watch`).
     node.memory.bound(size(parts.clients), node.clients.len());
@@ -291,25 +310,17 @@ fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
     }
 }
 
-/// Moves the tokens of namespaces.
-fn keep_namespaces(node: &Node, is_replicated: bool) -> Result<()> {
-    const NAME: &str = "repl-namespace-enabled";
-    let Err(error) = super::namespace::replication_changed(node, is_replicated) else {
-        return Ok(());
+/// Writes or removes `nodes.conf`; no topology changes until what is returned is dropped.
+fn keep_topology(
+    node: &Node,
+    is_kept: bool,
+) -> std::result::Result<tokio::sync::MutexGuard<'_, ()>, (String, SetError)> {
+    let refused = |why: String| (PERSIST.to_owned(), SetError::Value(why));
+    let Ok(one_at_a_time) = node.changing.try_lock() else {
+        return Err(refused("a change of topology is running: try again".to_owned()));
     };
-    let text = error.to_string();
-    Err(failed(NAME, text.strip_prefix("ERR ").unwrap_or(&text)))
-}
-
-/// Writes or removes `nodes.conf`.
-fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
-    let outcome = match node.changing.try_lock() {
-        Ok(_one_at_a_time) => {
-            crate::role::persist_now(node, is_kept).map_err(|error| error.to_string())
-        }
-        Err(_) => Err("a change of topology is running: try again".to_owned()),
-    };
-    outcome.map_err(|why| failed(PERSIST, why))
+    crate::role::persist_now(node, is_kept).map_err(|error| refused(error.to_string()))?;
+    Ok(one_at_a_time)
 }
 
 fn rewrite(cx: &SessionCx<'_>) -> Result<()> {
@@ -341,6 +352,33 @@ mod tests {
         assert!(meanwhile.starts_with("*1 -ERR CONFIG SET would wait"), "{meanwhile}");
         assert_eq!(exec("CONFIG SET timeout 8"), "*1 +OK");
         assert_eq!(node.config.now().timeout, 8);
+    }
+
+    /// What another client has set of the same options meanwhile would be undone with them.
+    #[test]
+    fn options_that_cannot_be_kept_were_never_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let values = Values { cluster_enabled: true, ..crate::shell::small() };
+        let options = crate::run::storage_options(&values);
+        let store = storage::Store::open(&dir.path().join("db"), options).unwrap();
+        let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let ear = Arc::clone(&told);
+        let config = crate::config::Config::new(values, None)
+            .with_log(move |level| ear.lock().push(level.to_owned()));
+        let (cluster, master) = (topology::Cluster::default(), crate::gate::Role::Master);
+        let rows = crate::shell::table().rows().len();
+        let node = Node::new(config, dir.path().to_owned(), store, cluster, master, rows);
+        let pairs = [("log-level", "debug"), (PERSIST, "no")];
+        let set = || change_options(&node, node.config.change(), &pairs, "a test");
+        let topology = node.changing.try_lock().unwrap();
+        let said = set().unwrap_err().to_string();
+        assert!(said.contains("a change of topology is running"), "{said}");
+        assert!(told.lock().is_empty());
+        assert!(node.config.now().persist_cluster_nodes_enabled);
+        drop(topology);
+        set().unwrap();
+        assert_eq!(*told.lock(), ["debug"]);
+        assert!(node.changing.try_lock().is_ok(), "it is let go of once they are in force");
     }
 
     #[test]

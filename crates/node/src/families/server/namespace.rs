@@ -1,5 +1,6 @@
 //! NAMESPACE: who has which key space, by which token.
 
+use parking_lot::MutexGuard;
 use storage::changes::NAMESPACES;
 use storage::{DEFAULT_NAMESPACE, Family};
 
@@ -73,14 +74,17 @@ fn text<'a>(args: &mut Args<'a>) -> Result<&'a str> {
 }
 
 fn change(cx: &mut SessionCx<'_>, wish: Wish<'_>, reply: Reply<'_>) -> Result<After> {
-    let (node, values) = (cx.node, cx.config);
+    let node = cx.node;
+    let _one_at_a_time = node.namespaces.change();
+    // By the option of now: its change holds that lock, too.
+    let config = node.config.now();
+    let values = &*config;
     if node.config.file.is_none() && !values.repl_namespace_enabled {
         return Err(Error::err(
             "namespaces can be changed only where there is a configuration file, or \
              repl-namespace-enabled",
         ));
     }
-    let _one_at_a_time = node.namespaces.change();
     let tokens = node.namespaces.tokens();
     let Some(next) = plan(&tokens, values, wish).map_err(Error::err)? else {
         return Ok(reply.ok().into());
@@ -111,19 +115,19 @@ fn keep_in_database(node: &Node, tokens: &Tokens) -> Result<()> {
 }
 
 /// `repl-namespace-enabled` was changed: the tokens move from the file into the database. They do not
-/// move back.
-pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<()> {
+/// move back. No namespace changes until what is returned is dropped.
+pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<MutexGuard<'_, ()>> {
+    let one_at_a_time = node.namespaces.change();
     let engine = node.engine();
-    let Some(store) = &engine.store else { return Ok(()) };
+    let Some(store) = &engine.store else { return Ok(one_at_a_time) };
     if !is_replicated {
         return match namespaces::stored(store) {
             Some(tokens) if !tokens.is_empty() => Err(Error::err(
                 "cannot switch off repl_namespace_enabled when namespaces exist in db",
             )),
-            _ => Ok(()),
+            _ => Ok(one_at_a_time),
         };
     }
-    let _one_at_a_time = node.namespaces.change();
     let mut tokens = namespaces::stored(store).unwrap_or_default();
     let is_master = engine.role.is_master();
     if is_master {
@@ -136,5 +140,5 @@ pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<()
         }
     }
     node.namespaces.put_in_force(tokens);
-    Ok(())
+    Ok(one_at_a_time)
 }

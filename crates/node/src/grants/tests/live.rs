@@ -21,6 +21,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
         let is_known = of_connections(name)
             || of_secrets(name)
             || of_commands(name)
+            || of_hashes(name)
             || of_masters(name)
             || of_replicas(name)
             || of_feeds(name)
@@ -280,6 +281,30 @@ fn is_up(replica: &Running) {
         LinkStatus::Up => Ok(()),
         other => Err(format!("the link is {other}")),
     });
+}
+
+fn of_hashes(name: &str) -> bool {
+    let node = plain();
+    match name {
+        "hash-encoding-mode" => {
+            set(&node, name, "field-expiration");
+            assert_eq!(node.ask(&["HSET", "h", "f", "v"]), ":1");
+            let kept = node.ask(&["KMETADATA", "h"]);
+            assert!(kept.contains("field-expiration"), "{kept}");
+        }
+        "hash-length-mode" => {
+            node.ask(&["HSET", "h", "a", "1", "b", "2"]);
+            assert_eq!(node.ask(&["HPEXPIRE", "h", "1", "FIELDS", "1", "a"]), ":1");
+            wait_until(|| match node.ask(&["HLEN", "h"]) {
+                one if one == ":1" => Ok(()),
+                other => Err(other),
+            });
+            set(&node, name, "approximate");
+            assert_eq!(node.ask(&["HLEN", "h"]), ":2");
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn of_commands(name: &str) -> bool {

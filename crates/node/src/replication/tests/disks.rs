@@ -40,3 +40,35 @@ fn only_replicas_that_acknowledge_their_disks_count() {
         assert!(refused.starts_with("-ERR WAITAOF cannot be used with replica"), "{refused}");
     }
 }
+
+/// There a replica has no name but that of its process.
+#[test]
+fn disks_of_replicas_count_outside_cluster_mode_too() {
+    let master = Running::start();
+    let durable = || Running::start_with(|values| values.durable_ack = true);
+    let replicas = [durable(), Running::start()];
+    for replica in &replicas {
+        replica.follow(master.port);
+        replica.await_up_with(&master);
+    }
+    master.ask(&["SET", "k", "v"]);
+    assert_eq!(master.ask(&["WAIT", "2", "0"]), ":2");
+    assert_eq!(master.ask(&["WAITAOF", "1", "1", "0"]), ":1 :1");
+    assert_eq!(master.ask(&["WAITAOF", "1", "2", "100"]), ":1 :1", "the other one says no disk");
+    // Two on copies of one folder are two.
+    drop(replicas);
+    wait_until(|| match master.node.replication.replicas().len() {
+        0 => Ok(()),
+        left => Err(format!("{left} are left")),
+    });
+    let one = durable();
+    one.follow(master.port);
+    one.await_up_with(&master);
+    let copy = std::fs::read(one.node.db_path().join("holdfast.incarnation")).unwrap();
+    let other = durable();
+    std::fs::write(other.node.db_path().join("holdfast.incarnation"), copy).unwrap();
+    other.node.grants.identity.reload(&other.node.db_path());
+    other.follow(master.port);
+    other.await_up_with(&master);
+    assert_eq!(master.ask(&["WAITAOF", "1", "2", "0"]), ":1 :2");
+}

@@ -45,6 +45,55 @@ fn a_node_that_is_promoted_without_a_database_writes_by_itself() {
 }
 
 #[test]
+fn nobody_is_promoted_by_hand_while_the_data_is_being_replaced() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+    node.node.resync.set_required(true);
+    // Nobody listens there.
+    node.follow(1);
+    // As when a copy is in service whose end nobody has compared yet.
+    node.node.resync.set_touched(true);
+    let said = node.ask(&["SLAVEOF", "NO", "ONE"]);
+    assert!(said.starts_with("-ERR the data of this node is just being replaced"), "{said}");
+    assert!(!node.node.engine().role.is_master());
+    node.node.resync.set_touched(false);
+    assert_eq!(node.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+    assert_eq!(node.ask(&["GET", "k"]), "v");
+}
+
+/// A disk may take long.
+#[test]
+fn data_gets_its_name_before_everybody_waits_at_the_gate() {
+    let node = Running::start();
+    let generation = node.node.engine().generation;
+    let (store, generation) = take_out(&node.node, generation).unwrap();
+    let path = node.node.db_path().join("holdfast.incarnation");
+    std::fs::remove_file(&path).unwrap();
+    let shared = node.node.gate.read();
+    let exchanged = Arc::clone(&node.node);
+    let thread = std::thread::spawn(move || {
+        block_on(async move {
+            put_in(&exchanged, store, generation).await.unwrap();
+        });
+    });
+    wait_until(|| if path.exists() { Ok(()) } else { Err("it has no name".to_owned()) });
+    assert_eq!(node.node.grants.identity.incarnation(), None, "it is not in service yet");
+    drop(shared);
+    thread.join().unwrap();
+    let name = node.node.grants.identity.incarnation().unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{name:016x}\n"));
+}
+
+#[test]
+fn options_that_change_without_a_database_are_told_to_the_next_one() {
+    let node = Running::start();
+    let set = ["CONFIG", "SET", "rocksdb.write_options.write_batch_max_bytes", "100"];
+    node.exchanged(|| assert_eq!(node.ask(&set), "+OK"));
+    let said = node.ask(&["SET", "k", &"v".repeat(200)]);
+    assert!(said.starts_with("-ERR storage: write batch of"), "{said}");
+}
+
+#[test]
 fn a_master_gets_no_database_before_it_is_noted_that_it_writes() {
     let node = Running::start();
     let obstacle = node.node.db_path().join("holdfast.lineage.new");

@@ -21,7 +21,7 @@ use crate::command::row::Access;
 use crate::command::{Error, Flags, Words};
 use crate::config::Values;
 use crate::node::Node;
-use crate::session::{After, Answer, Tells};
+use crate::session::{After, Back, Tells};
 
 /// A command that was aside and is to be tried again waits at most so long.
 const AGAIN_MAX: Duration = Duration::from_millis(10);
@@ -62,7 +62,7 @@ struct Errand {
 
 /// How a try ended.
 enum Tried {
-    Answered(Vec<u8>),
+    Answered(Back),
     /// It is to be tried again after so long.
     Again(Box<Errand>, Duration),
 }
@@ -83,7 +83,9 @@ impl Errand {
             prepare(&node, &self.config, &[]);
         }
         drop(words);
-        batch.close(&self.lent.session, &mut out);
+        let ran = batch.close(&self.lent.session, &mut out);
+        // What only read may leave where too few replicas have what is written.
+        let tells = if ran.has_written { Tells::Write } else { Tells::Read };
         // Here and not by the connection alone, which may have ended: nobody would publish it
         // before the next command. A change of role that has the gate publishes by itself.
         if let Some(engine) = node.gate.try_read()
@@ -98,8 +100,16 @@ impl Errand {
                 let left = Duration::from_nanos(left).clamp(Duration::from_millis(1), AGAIN_MAX);
                 Tried::Again(self, left)
             }
-            After::Drop(why) => Tried::Answered(error(&self.lent.session, why)),
-            _ => Tried::Answered(out),
+            After::Drop(why) => {
+                let bytes = error(&self.lent.session, why);
+                Tried::Answered(Back { bytes, tells, closes: false, state: None })
+            }
+            after => Tried::Answered(Back {
+                bytes: out,
+                tells,
+                closes: matches!(after, After::Close),
+                state: Some(self.lent.session.state()),
+            }),
         }
     }
 }
@@ -143,28 +153,29 @@ async fn attempt(errand: Box<Errand>) -> Tried {
             }
         })
     };
-    let fail = |text: String| {
-        let mut out = Vec::new();
-        resp::Writer::new(&mut out, protocol).error(&text);
-        Tried::Answered(out)
+    let fail = |text: String, tells: Tells| {
+        let mut bytes = Vec::new();
+        resp::Writer::new(&mut bytes, protocol).error(&text);
+        Tried::Answered(Back { bytes, tells, closes: false, state: None })
     };
+    // It may have written something before.
+    let fault = || fail("ERR the script ended by a fault of its engine".to_owned(), Tells::Write);
     if let Err(cause) = node.scripts.run(job) {
-        return fail(format!("ERR no thread for scripts: {cause}"));
+        return fail(format!("ERR no thread for scripts: {cause}"), Tells::Nothing);
     }
     let patience = Duration::from_millis(u64::from(threshold));
     if !patience.is_zero()
         && let Ok(tried) = tokio::time::timeout(patience, &mut told).await
     {
-        return tried
-            .unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()));
+        return tried.unwrap_or_else(|_| fault());
     }
     if !patience.is_zero()
         && let Some(busy) = node.scripts.busy(patience)
         && state.compare_exchange(WAITING, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     {
-        return fail(busy.into());
+        return fail(busy.into(), Tells::Nothing);
     }
-    told.await.unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()))
+    told.await.unwrap_or_else(|_| fault())
 }
 
 impl<'n> Batch<'n> {
@@ -183,18 +194,17 @@ impl<'n> Batch<'n> {
         });
         self.release();
         self.later = if command.access == Access::Read { Tells::Read } else { Tells::Write };
-        let answer: Answer = Box::pin(async move {
+        After::Aside(Box::pin(async move {
             loop {
                 match attempt(errand).await {
-                    Tried::Answered(out) => return out,
+                    Tried::Answered(back) => return back,
                     Tried::Again(again, left) => {
                         tokio::time::sleep(left).await;
                         errand = again;
                     }
                 }
             }
-        });
-        After::Later(answer, self.later)
+        }))
     }
 
     /// Runs a script: under the locks of the keys it names, or under all of them, if it needs more
@@ -205,12 +215,12 @@ impl<'n> Batch<'n> {
         (command, words): (&'static Command, &[&[u8]]),
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        let store = self.store()?.clone();
+        let (store, reads_only) = (self.store()?.clone(), self.reads_only());
         if self.is_aside {
             self.guard = None;
         }
         let calls: [Call<'_>; 1] = [(command, words.iter().copied().collect())];
-        let mut cx = self.nested(session, &store, out);
+        let mut cx = self.nested(session, (&store, reads_only), out);
         let mut result = cx.lock(&calls).and_then(|()| cx.run_one(&calls));
         if cx.wants_all && matches!(result, Err(Error::Locked)) {
             cx.unlock();
@@ -229,11 +239,11 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         let Handler::Nested(handler) = command.handler else { return Err(Error::Syntax) };
-        let store = self.store()?.clone();
+        let (store, reads_only) = (self.store()?.clone(), self.reads_only());
         if self.is_aside {
             self.guard = None;
         }
-        let mut cx = self.nested(session, &store, out);
+        let mut cx = self.nested(session, (&store, reads_only), out);
         let mut args = crate::command::Args::behind(command.names, words);
         let result = handler(&mut cx, &mut args);
         let ended = cx.end();
@@ -249,10 +259,18 @@ impl<'n> Batch<'n> {
     fn nested<'c>(
         &'c self,
         session: &'c mut Session,
-        store: &'c storage::Store,
+        (store, reads_only): (&'c storage::Store, bool),
         out: &'c mut Vec<u8>,
     ) -> NestedCx<'c> {
         let at = (self.node, &self.config, self.worker, self.now_ms);
-        NestedCx::new(at, session, (store, self.generation, !self.is_aside), out)
+        let mut cx = NestedCx::new(at, session, (store, self.generation, !self.is_aside), out);
+        cx.reads_only = reads_only;
+        cx
+    }
+
+    /// Whether nobody but the master's batches changes what commands read here.
+    fn reads_only(&self) -> bool {
+        let is_replica = self.guard.as_deref().is_some_and(|engine| !engine.role.is_master());
+        is_replica && self.config.slave_read_only
     }
 }

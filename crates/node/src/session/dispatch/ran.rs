@@ -78,6 +78,12 @@ impl Ran {
         check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
     }
 
+    /// Of a command whose answer has come, and tells of that.
+    #[must_use]
+    pub fn telling(self, later: Tells) -> Self {
+        Self { later, ..self }
+    }
+
     /// The same for the answer that came later, now that it is there.
     ///
     /// # Errors

@@ -53,12 +53,14 @@ impl<'n> Batch<'n> {
         let (txn, touched, beyond) = (store.txn(), Vec::new(), Beyond::These(&[]));
         let mut cx = WriteCx { txn, serves: None, beyond, scope, node, config, worker, touched };
         let before = cx.txn.mark();
+        let found = events::look(config.notify_keyspace_events, command, words, &cx.txn, cx.scope);
+        self.ended.extend_from_slice(&found.ended);
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {
             Taken::Replied(replied) => replied,
             // Before the keys are let go of: no write comes in between.
             Taken::Nothing(wait) => {
-                return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
+                return Ok(After::Blocked(node.waiters.add(wish(node, session, words, wait))));
             }
         };
         let writer = Some(session.client.id);
@@ -67,7 +69,8 @@ impl<'n> Batch<'n> {
         let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         let touched = cx.take_touched(writer);
         let at = (&cx.txn, before, cx.scope);
-        let events = events::of(config.notify_keyspace_events, command, words, at, touched);
+        let events =
+            events::of(config.notify_keyspace_events, command, words, at, (touched, &found));
         let has_written = cx.txn.commit_and_tell(tell)?.is_some();
         server.tell_events(&events);
         server.serve_holding(&mut ready, &stripes);
@@ -100,7 +103,7 @@ impl<'n> Batch<'n> {
             Some(Ok(Taken::Nothing(wait))) => wait,
             Some(Err(error)) => return Err(error),
         };
-        let (mark, wish) = (out.len(), wish(session, words, wait));
+        let (mark, wish) = (out.len(), wish(self.node, session, words, wait));
         let again = wish.words.clone();
         let waiting = self.node.waiters.add(wish);
         let words: Words<'_> = again.iter().map(Vec::as_slice).collect();
@@ -132,7 +135,7 @@ impl<'n> Batch<'n> {
 }
 
 /// What is remembered of a command while it waits.
-fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
+fn wish(node: &Node, session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
     let mut nil = Vec::new();
     // Whatever kind it answers inside EXEC.
     Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
@@ -143,6 +146,7 @@ fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
         words: wait.words.unwrap_or_else(|| owned(words)),
         keys: owned(&wait.keys),
         minds_end: wait.minds_end,
+        user: session.account(node).cloned(),
         protocol: session.protocol,
         namespace: Arc::clone(&session.namespace),
         nil,

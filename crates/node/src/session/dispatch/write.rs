@@ -23,6 +23,14 @@ const TRIES: u32 = 4;
 /// What a write has put into its transaction, and what it did to keys.
 type Written = (Suspended, Vec<Event>);
 
+/// How the handler of a write ended.
+struct Handled {
+    result: Result<Replied, Error>,
+    written: Written,
+    /// Ids of keys that it found past their ends.
+    ended: Vec<Vec<u8>>,
+}
+
 /// Commands of a connection that are to be answered with the error of their commit.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -58,6 +66,12 @@ impl<'n> Batch<'n> {
         if self.pending.is_empty() {
             return SmallVec::new();
         }
+        let failed = self.commit_what_waits();
+        self.remove_ended();
+        failed
+    }
+
+    fn commit_what_waits(&mut self) -> SmallVec<[Failed; 4]> {
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         let server = store.map(|store| Server {
             writer: None,
@@ -119,7 +133,9 @@ impl<'n> Batch<'n> {
         let (mut mark, mut beyond, mut tries) = (out.len(), Vec::new(), 0);
         let (result, written) = loop {
             let call = (command, words, Beyond::These(&beyond));
-            let (result, written) = self.run_handler(call, handler, waiting, session, out)?;
+            let handled = self.run_handler(call, handler, waiting, session, out)?;
+            let Handled { result, written, ended } = handled;
+            self.ended.extend(ended);
             tries += 1;
             match result {
                 // Too large only together with what waits: that is committed first.
@@ -164,15 +180,17 @@ impl<'n> Batch<'n> {
         waiting: Option<Suspended>,
         session: &Session,
         out: &mut Vec<u8>,
-    ) -> Result<(Result<Replied, Error>, Written), Error> {
+    ) -> Result<Handled, Error> {
         let store = self.store()?;
         let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
-        let before = txn.mark();
+        let (before, wanted) = (txn.mark(), self.config.notify_keyspace_events);
+        let scope = session.scope(&self.config, self.now_ms);
+        let found = events::look(wanted, command, words, &txn, scope);
         let mut cx = WriteCx {
             txn,
             serves: None,
             beyond,
-            scope: session.scope(&self.config, self.now_ms),
+            scope,
             node: self.node,
             config: &self.config,
             worker: self.worker,
@@ -190,8 +208,8 @@ impl<'n> Batch<'n> {
         } else {
             let touched = cx.take_touched(Some(session.client.id));
             let at = (&cx.txn, before, cx.scope);
-            events = events::of(self.config.notify_keyspace_events, command, words, at, touched);
+            events = events::of(wanted, command, words, at, (touched, &found));
         }
-        Ok((result, (cx.txn.suspend(), events)))
+        Ok(Handled { result, written: (cx.txn.suspend(), events), ended: found.ended })
     }
 }

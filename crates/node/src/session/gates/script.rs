@@ -3,13 +3,14 @@
 use topology::{Route, Slot};
 
 use super::{
-    Caller, Check, Gate, RUNNING, Refusal, admin, cluster_mode, control, door, error, frozen,
-    in_sync, lease, may_run, moves, paused, permitted, read_only_replica, slot_owner, trusted_data,
+    Caller, Check, Gate, RUNNING, Refusal, admin, ask, cluster_mode, control, door, error, frozen,
+    in_sync, lease, may_run, moves, paused, read_only_replica, slot_owner, trusted_data,
 };
+use crate::acl::log::Context;
 
-/// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
-/// the others.
-const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
+/// Passed by a command that a script calls and its user may run, before those of [`RUNNING`]; the
+/// script's own has passed the others.
+const CALLED: &[Gate] = &[admin, door, control, cluster_mode];
 
 /// Passed once more before what a script has written is appended: it did not hold the write gate.
 const APPENDING: &[Gate] =
@@ -17,6 +18,13 @@ const APPENDING: &[Gate] =
 
 /// Whether a script may call this command at all.
 pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
+    ask(check, Some(Context::Lua))?;
+    CALLED.iter().try_for_each(|gate| gate(check))
+}
+
+/// The same for a script that only wants to know, which is no refusal for ACL LOG.
+pub fn may_call(check: &Check<'_>) -> Result<(), Refusal> {
+    ask(check, None)?;
     CALLED.iter().try_for_each(|gate| gate(check))
 }
 

@@ -1,9 +1,8 @@
 //! Two things at once: HGETDEL, HGETEX, HSETEX.
 
 use super::lifetimes::change_fields;
-use super::{Hash, find, mget};
+use super::{find, find_or_new, mget};
 use crate::types::CommandError;
-use crate::types::object::Object;
 use crate::{At, Txn};
 
 /// Values of fields, in their order; `None` for those that are not there.
@@ -95,7 +94,7 @@ pub fn set_and_expire(
     if !is_met {
         return Ok(false);
     }
-    let hash = Object::<Hash>::find_or_new(txn, at)?;
+    let hash = find_or_new(txn, at)?;
     let now_ms = hash.now_ms;
     change_fields(txn, at, hash, &names, |place, field| {
         field.value = pairs.get(place).map(|(_, value)| *value);

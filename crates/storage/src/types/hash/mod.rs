@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use super::bounds::SubRange;
-use super::fields::{Form, Stored, is_over};
+use super::fields::{Form, Stored, Times, is_over};
 use super::kind::Type;
 use super::numbers::{add_floats, parse_integer};
 use super::object::{Kind, Object, Tail};
@@ -106,6 +106,18 @@ pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Object<Hash>>, Comma
     Object::find(read, at)
 }
 
+/// The same, or a new one, kept as the database makes them.
+fn find_or_new(txn: &Txn<'_>, at: &At<'_>) -> Result<Object<Hash>, CommandError> {
+    if let Some(hash) = find(txn, at)? {
+        return Ok(hash);
+    }
+    let mut hash = Object::new(at);
+    if txn.store().times_hashes() {
+        hash.tail = Form::Timed(Times::default());
+    }
+    Ok(hash)
+}
+
 /// HGET; HSTRLEN and HEXISTS ask the same.
 ///
 /// # Errors
@@ -148,6 +160,15 @@ pub fn mget(
 /// Wrong type.
 pub fn len(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
     Ok(find(read, at)?.map(|hash| hash.count(read)).transpose()?.unwrap_or(0))
+}
+
+/// The same as it was counted when the hash was last written, without a look at its fields: what
+/// has ended since counts.
+///
+/// # Errors
+/// Wrong type.
+pub fn len_when_written(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
+    Ok(find(read, at)?.map_or(0, |hash| hash.size))
 }
 
 /// HGETALL, HKEYS, HVALS: calls `visit` with each field and its value, in the order of the fields'
@@ -206,7 +227,7 @@ pub fn set_until(
     pairs: &[(&[u8], &[u8])],
     end_ms: Option<u64>,
 ) -> Result<u64, CommandError> {
-    let hash = Object::<Hash>::find_or_new(txn, at)?;
+    let hash = find_or_new(txn, at)?;
     let (mut seen, mut last) = (HashSet::new(), Vec::with_capacity(pairs.len()));
     last.extend(pairs.iter().rev().filter(|(field, _)| pairs.len() == 1 || seen.insert(*field)));
     let fields: Vec<&[u8]> = last.iter().map(|(field, _)| *field).collect();
@@ -355,7 +376,7 @@ fn change<T>(
     field: &[u8],
     new: impl FnOnce(Option<&[u8]>) -> Result<(T, Vec<u8>), CommandError>,
 ) -> Result<T, CommandError> {
-    let hash = Object::<Hash>::find_or_new(txn, at)?;
+    let hash = find_or_new(txn, at)?;
     let was = stored(txn, &hash, &[field])?.pop().flatten();
     let stored = was.as_ref().map_or(Stored::Nothing, |(end_ms, _)| Stored::Until(*end_ms));
     let living = was.as_ref().filter(|(end_ms, _)| !is_over(*end_ms, hash.now_ms));

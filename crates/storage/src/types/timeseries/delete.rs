@@ -49,9 +49,6 @@ impl Object<TimeSeries> {
             self.put_chunk(txn, Some(id), &left, Split::Even);
         }
         if self.size != before {
-            let last = self.last_chunk(txn)?;
-            let last = last.and_then(|(_, samples)| samples.last().copied());
-            self.tail.last_at = last.map_or(0, |last| last.at);
             self.write(txn);
         }
         txn.must_fit()?;

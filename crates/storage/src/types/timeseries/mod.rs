@@ -60,7 +60,8 @@ pub struct Facts {
     pub duplicates: Duplicates,
     /// The series whose rule leads here; empty if there is none.
     pub source: Vec<u8>,
-    /// Time of the last sample when the last chunk was begun.
+    /// Time of the newest sample when a chunk was last begun, at which chunks that were over went.
+    /// It stays where that sample is deleted.
     pub last_at: u64,
 }
 
@@ -205,6 +206,12 @@ impl Object<TimeSeries> {
         Ok(next.map(u64::from_be_bytes))
     }
 
+    /// The time before which samples may be gone because they were over once, also where the newest
+    /// ones were deleted since.
+    fn lost_before(&self, newest_at: u64) -> u64 {
+        self.kept_from(newest_at.max(self.tail.last_at))
+    }
+
     /// The time before which nothing is kept.
     fn kept_from(&self, last_at: u64) -> u64 {
         match self.tail.retention_ms {
@@ -281,8 +288,9 @@ impl Object<TimeSeries> {
             let parts = self.put_chunk(txn, old, &samples, Split::Full);
             self.size = self.size.saturating_add(parts).saturating_sub(u64::from(old.is_some()));
             if parts > 1 {
-                self.tail.last_at = samples.last().map_or(0, |sample| sample.at);
-                self.trim(txn, self.kept_from(self.tail.last_at))?;
+                let newest_at = samples.last().map_or(0, |sample| sample.at);
+                self.tail.last_at = self.tail.last_at.max(newest_at);
+                self.trim(txn, self.kept_from(newest_at))?;
             }
         }
         if (self.size, self.tail.last_at) != before {

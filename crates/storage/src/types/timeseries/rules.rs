@@ -171,8 +171,8 @@ impl Lead {
         }
         let bound = first.at.max(self.open);
         let late = fed.stored.iter().filter(|at| **at < bound).map(|at| grid.begin(*at));
-        let kept_from = source.kept_from(newest.at);
-        for begin in late.filter(|begin| *begin >= kept_from).collect::<BTreeSet<u64>>() {
+        let lost_before = source.lost_before(newest.at);
+        for begin in late.filter(|begin| *begin >= lost_before).collect::<BTreeSet<u64>>() {
             if begin >= self.open {
                 self.gather(read, source, first.at)?;
             } else {
@@ -332,8 +332,8 @@ pub(super) fn may_delete(
         true => last_before(read, source, from)?,
         false => None,
     };
-    let (first, kept_from) = (before.unwrap_or(from), source.kept_from(newest.at));
-    if leads.iter().any(|lead| lead.grid.begin(first) < kept_from) {
+    let (first, lost_before) = (before.unwrap_or(from), source.lost_before(newest.at));
+    if leads.iter().any(|lead| lead.grid.begin(first) < lost_before) {
         return Err(CommandError::BeyondRetention);
     }
     Ok(())

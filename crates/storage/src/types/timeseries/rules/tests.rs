@@ -201,6 +201,29 @@ fn what_a_source_may_have_lost_is_not_computed_anew() {
     assert_eq!(delete(&mut txn, &from, (12, 13), ALL).unwrap(), Some(2));
 }
 
+/// What was over for the newest samples is gone, and does not come back when these go.
+#[test]
+fn what_is_lost_stays_so_when_the_newest_samples_are_deleted() {
+    let (_dir, store) = store();
+    let [from, to] = [b"s", b"d"].map(|key| SCOPE.at(key));
+    forgetful(&store, [&from, &to], 4);
+    for at in 0..26 {
+        added(&store, &from, &[sample(at, 1.0)]);
+    }
+    let said = [(0, 4.0), (4, 4.0), (8, 4.0), (12, 4.0), (16, 4.0)];
+    assert_eq!(all(&store, &to), [&said[..], &[(20, 4.0)]].concat());
+    let mut txn = store.txn();
+    assert_eq!(delete(&mut txn, &from, (21, 25), ALL).unwrap(), Some(5));
+    txn.commit().unwrap();
+    assert_eq!(all(&store, &to), said);
+    // Not too old now, and all others of its bucket are gone.
+    added(&store, &from, &[sample(13, 1.0)]);
+    assert_eq!(all(&store, &to), said);
+    let mut txn = store.txn();
+    let refused = delete(&mut txn, &from, (13, 13), ALL);
+    assert!(matches!(refused, Err(CommandError::BeyondRetention)));
+}
+
 /// What a rule should have said of samples: of each bucket but the last one.
 fn expected(samples: &BTreeMap<u64, f64>, aggregator: Aggregator, grid: Grid) -> Vec<(u64, f64)> {
     let mut buckets: BTreeMap<u64, Bucket> = BTreeMap::new();

@@ -1,0 +1,127 @@
+//! The file `fullsync.required` in `dir`: across restarts, the data here is another history than
+//! any master's, and only a full sync makes a replica of this node.
+//!
+//! It says, too, whether the data is whole all the same. What is whole is good for a node that is
+//! promoted by hand; what a copy or a cut has begun to take the place of is not.
+
+use std::io;
+use std::path::Path;
+
+use crate::durable::{remove_if_there, replace_durably, sync_folder};
+use crate::gate::Engine;
+use crate::node::Node;
+
+const FILE: &str = "fullsync.required";
+
+/// What is known of data that is not the master's; the later, the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// It is whole, and nothing has begun to replace it.
+    Apart,
+    /// It is of no use to anybody, or nobody can tell: an earlier version wrote an empty file.
+    Spoilt,
+}
+
+impl Mark {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Apart => "apart",
+            Self::Spoilt => "spoilt",
+        }
+    }
+
+    /// What the file says; `None` where there is none. One that cannot be read says the worst.
+    pub(super) fn read(dir: &Path) -> Option<Self> {
+        match std::fs::read(dir.join(FILE)) {
+            Ok(text) if text.trim_ascii_end() == Self::Apart.word().as_bytes() => Some(Self::Apart),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(_) | Err(_) => Some(Self::Spoilt),
+        }
+    }
+
+    /// Makes it durable. Earlier versions look whether there is a file, and at nothing in it.
+    pub(super) fn keep(self, dir: &Path) -> io::Result<()> {
+        replace_durably(&dir.join(FILE), format!("{}\n", self.word()).as_bytes())?;
+        sync_folder(dir)
+    }
+}
+
+/// The data is a master's, or other data is in its place.
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
+    remove_if_there(&dir.join(FILE))
+}
+
+/// What a promotion by hand makes of the data here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByHand {
+    /// It takes the data for what it is.
+    Good,
+    /// The data is just being replaced: soon it is the one or the other.
+    Busy,
+    /// The data stays of no use, whatever the role.
+    Useless,
+}
+
+/// What a promotion by hand makes of the data here. To be called with the gate held alone, by which
+/// a copy begins to take the place of the data.
+pub fn by_hand(node: &Node, engine: &Engine) -> ByHand {
+    let resync = &node.resync;
+    judge(resync.is_required(), engine.store.is_some(), resync.is_touched(), || {
+        Mark::read(&node.dir)
+    })
+}
+
+fn judge(
+    is_required: bool,
+    is_open: bool,
+    is_touched: bool,
+    mark: impl FnOnce() -> Option<Mark>,
+) -> ByHand {
+    if !is_required {
+        return ByHand::Good;
+    }
+    if !is_open {
+        return ByHand::Busy;
+    }
+    match (mark(), is_touched) {
+        (Some(Mark::Spoilt), _) => ByHand::Useless,
+        (_, true) => ByHand::Busy,
+        (_, false) => ByHand::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_one_of_an_earlier_version_is_the_worst() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Mark::read(dir.path()), None);
+        for mark in [Mark::Apart, Mark::Spoilt] {
+            mark.keep(dir.path()).unwrap();
+            assert_eq!(Mark::read(dir.path()), Some(mark));
+        }
+        for unclear in ["", "apart from that", "x"] {
+            std::fs::write(dir.path().join(FILE), unclear).unwrap();
+            assert_eq!(Mark::read(dir.path()), Some(Mark::Spoilt), "{unclear}");
+        }
+        remove(dir.path()).unwrap();
+        assert_eq!(Mark::read(dir.path()), None);
+    }
+
+    #[test]
+    fn a_promotion_by_hand_takes_whole_data_alone() {
+        let judged = |is_open, is_touched, mark| judge(true, is_open, is_touched, || mark);
+        assert_eq!(judged(true, false, None), ByHand::Good);
+        assert_eq!(judged(true, false, Some(Mark::Apart)), ByHand::Good);
+        assert_eq!(judged(true, false, Some(Mark::Spoilt)), ByHand::Useless);
+        // A copy is in service whose end nobody has compared yet, or which was found too short.
+        assert_eq!(judged(true, true, None), ByHand::Busy);
+        assert_eq!(judged(true, true, Some(Mark::Spoilt)), ByHand::Useless);
+        for mark in [None, Some(Mark::Apart), Some(Mark::Spoilt)] {
+            assert_eq!(judged(false, false, mark), ByHand::Busy);
+            assert_eq!(judge(false, false, true, || mark), ByHand::Good, "nothing is due");
+        }
+    }
+}

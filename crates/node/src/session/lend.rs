@@ -1,0 +1,96 @@
+//! What a command that runs on another thread takes along of its connection, and brings back.
+
+use std::sync::Arc;
+
+use resp::Protocol;
+
+use super::{Auth, ReplicaFacts, ReplyMode, Session};
+use crate::acl::Account;
+use crate::tracking::Mode;
+
+/// What commands in EXEC make of a connection, beside what others see of it: HELLO, SELECT, AUTH,
+/// CLIENT TRACKING and their kin.
+#[derive(Debug)]
+pub struct State {
+    protocol: Protocol,
+    auth: Auth,
+    namespace: Arc<[u8]>,
+    is_tenant: bool,
+    user: Option<Arc<Account>>,
+    tracks: Option<Mode>,
+    caches: bool,
+    asks_as_peer: bool,
+    is_readonly: bool,
+    is_denied: bool,
+    /// What CLIENT REPLY has said, if it was said.
+    replies: Option<ReplyMode>,
+}
+
+impl Session {
+    /// What a command takes along that runs on another thread, while its connection waits: the
+    /// transaction, and what the connection is.
+    pub fn lend(&mut self) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            protocol: self.protocol,
+            auth: self.auth,
+            namespace: Arc::clone(&self.namespace),
+            is_tenant: self.is_tenant,
+            user: self.user.clone(),
+            tracks: self.tracks,
+            caches: self.caches,
+            asks_as_peer: self.asks_as_peer,
+            is_readonly: self.is_readonly,
+            is_asking: std::mem::take(&mut self.is_asking),
+            importing: self.importing.clone(),
+            transaction: std::mem::take(&mut self.transaction),
+            replica: ReplicaFacts::default(),
+            // The connection itself sees to what is not sent.
+            reply_mode: ReplyMode::On,
+            is_denied: self.is_denied,
+            standing: None,
+            has_looked: false,
+        }
+    }
+
+    /// What a command has made of the session that it was lent.
+    pub fn state(&self) -> State {
+        State {
+            protocol: self.protocol,
+            auth: self.auth,
+            namespace: Arc::clone(&self.namespace),
+            is_tenant: self.is_tenant,
+            user: self.user.clone(),
+            tracks: self.tracks,
+            caches: self.caches,
+            asks_as_peer: self.asks_as_peer,
+            is_readonly: self.is_readonly,
+            is_denied: self.is_denied,
+            replies: Some(self.reply_mode).filter(|mode| *mode != ReplyMode::On),
+        }
+    }
+
+    /// Is from here on what the command has made of the session that it was lent. The connection
+    /// has waited for it, so nothing else has changed.
+    pub fn take_up(&mut self, state: State) {
+        let State {
+            protocol,
+            auth,
+            namespace,
+            is_tenant,
+            user,
+            tracks,
+            caches,
+            asks_as_peer,
+            is_readonly,
+            is_denied,
+            replies,
+        } = state;
+        (self.protocol, self.auth, self.user) = (protocol, auth, user);
+        (self.namespace, self.is_tenant) = (namespace, is_tenant);
+        (self.tracks, self.caches) = (tracks, caches);
+        (self.asks_as_peer, self.is_readonly, self.is_denied) =
+            (asks_as_peer, is_readonly, is_denied);
+        self.reply_mode = replies.unwrap_or(self.reply_mode);
+    }
+}
