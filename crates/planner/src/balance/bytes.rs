@@ -82,8 +82,8 @@ pub fn even_bytes(record: &Record, weights: &Weights, tolerance: u32) -> Vec<Giv
     given
 }
 
-/// The moves after which a shard has no slots, and those that were the lightest weigh as much as each
-/// other: its slots go to them, to each of them neighbours.
+/// The moves after which a shard has no slots, and those that were the lightest weigh as much as
+/// each other: its slots go to them, to each of them neighbours.
 ///
 /// # Errors
 /// As [`super::drain`], which it is where the shard weighs nothing.
