@@ -481,6 +481,22 @@ async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
     assert_eq!(stage.queued("/moves", one).await.moves[0].bytes, Some(1 << 20));
 }
 
+/// By slots each of the others would get a half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_is_drained_by_what_its_slots_weigh() {
+    let stage = stage(3, 0).await;
+    let by_bytes = json!({"by": "bytes", "dry": true});
+    let (code, text) = stage.refused("POST", "/shards/1/drain", by_bytes.clone()).await;
+    assert!(code == 409 && text.contains("does not know what slots weigh"), "{code} {text}");
+    stage.inside_of_all(|mover| mover.weigh = Some(weigh));
+    let shown = stage.queued("/shards/1/drain", by_bytes).await;
+    let light = stage.controller.status().await.shards[2].id.clone();
+    assert_eq!(shown.slots, 5_461);
+    assert!(shown.moves.iter().all(|one| one.to == light), "{shown:?}");
+    let by_slots = stage.queued("/shards/1/drain", json!({"dry": true})).await;
+    assert!(by_slots.moves.iter().any(|one| one.to != light), "{by_slots:?}");
+}
+
 /// As many slots each, and nearly all commands are for half of those of the first shard.
 fn load(slot: u16) -> u64 {
     if slot < 4_096 { 1_000 } else { 10 }

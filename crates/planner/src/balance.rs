@@ -15,7 +15,7 @@ use crate::{Record, ShardId};
 mod bytes;
 mod portions;
 
-pub use bytes::{TOLERANCE, TOLERANCE_MAX, even_bytes, loads};
+pub use bytes::{TOLERANCE, TOLERANCE_MAX, drain_bytes, even_bytes, loads};
 pub use portions::{MOVE_BYTES, portions};
 
 /// Shards among which the fewest moves are searched for; each more doubles the work.

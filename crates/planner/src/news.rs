@@ -160,8 +160,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && is_same_standing(standing, &after.standing)
         && (moves, copying, wishes) == (&after.moves, &after.copying, &after.wishes)
         && (*knows_rates, *usual_rate) == (after.knows_rates, after.usual_rate)
-        && *knows_tls_ports == after.knows_tls_ports
-        && *newest_move == after.newest_move
+        && (*knows_tls_ports, *newest_move) == (after.knows_tls_ports, after.newest_move)
 }
 
 /// Who replicates, whatever it has.

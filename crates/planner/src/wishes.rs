@@ -11,6 +11,10 @@ use crate::context::{Context, Health};
 use crate::moves::{Move, Phase, QUEUE_MAX};
 use crate::{Node, Plan, Record, balance, moving};
 
+/// What a node is told of a wish that was taken and is not in the record.
+const UNKNOWN: &str = "it was taken, and the controller knows nothing of it any more: \
+                       `holdfast ctl moves` shows what there is";
+
 /// What is to be said of all wishes, and a change of the record, if one wants it.
 pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option<(Record, String)> {
     let mut swap = None;
@@ -21,8 +25,10 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
         for wished in &reply.wishes {
             let told = match answer(cx.record, wished) {
                 Some(told) => told,
+                // Another store led meanwhile, or a build that drops the name: it may be done.
+                None if wished.is_heard => vec![refused(wished, UNKNOWN.to_owned())],
                 None => match carried_out(cx, node, wished) {
-                    Err(why) => vec![Told { id: wished.id, fate: Fate::Refused(why) }],
+                    Err(why) => vec![refused(wished, why)],
                     Ok(change) => {
                         // One change of the record at a time: it is looked at again after that.
                         swap.get_or_insert(change);
@@ -37,6 +43,10 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
         }
     }
     swap.filter(|_| is_free)
+}
+
+fn refused(wished: &Wished, why: String) -> Told {
+    Told { id: wished.id, fate: Fate::Refused(why) }
 }
 
 /// What has become of it, as the record says; `None`: nothing yet.

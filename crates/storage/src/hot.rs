@@ -49,9 +49,12 @@ pub(crate) struct Hot {
 struct Removed {
     /// Of batches up to this value of `ranges` not all is known any more.
     forgotten: u64,
-    /// From which value of `ranges` on, begin and end; an empty end is none. The oldest first.
-    of_late: VecDeque<(u64, Box<[u8]>, Box<[u8]>)>,
+    /// From which value of `ranges` on each counts. The oldest first.
+    of_late: VecDeque<(u64, Range)>,
 }
+
+/// Begin and end; an empty end is none.
+type Range = (Box<[u8]>, Box<[u8]>);
 
 /// Ranges that are known.
 const REMOVED_MAX: usize = 64;
@@ -157,10 +160,10 @@ impl Hot {
     fn remove(&self, ranges: &[(&[u8], &[u8])]) {
         let mut removed = self.removed.lock();
         let value = self.ranges.load(Ordering::SeqCst) + 1;
-        let new = ranges.iter().map(|(begin, end)| (value, Box::from(*begin), Box::from(*end)));
+        let new = ranges.iter().map(|(begin, end)| (value, (Box::from(*begin), Box::from(*end))));
         removed.of_late.extend(new);
         while removed.of_late.len() > REMOVED_MAX {
-            removed.forgotten = removed.of_late.pop_front().map_or(value, |(gone, ..)| gone);
+            removed.forgotten = removed.of_late.pop_front().map_or(value, |(gone, _)| gone);
         }
         // Known before it counts.
         self.ranges.store(value, Ordering::SeqCst);
@@ -324,9 +327,9 @@ impl Stripe {
         if self.ranges < removed.forgotten {
             self.entries.clear();
         } else {
-            let since = removed.of_late.iter().filter(|(value, ..)| *value > self.ranges);
+            let since = removed.of_late.iter().filter(|(value, _)| *value > self.ranges);
             let since: SmallVec<[(&[u8], &[u8]); 4]> =
-                since.map(|(_, begin, end)| (&**begin, &**end)).collect();
+                since.map(|(_, (begin, end))| (&**begin, &**end)).collect();
             let is_removed = |key: &[u8]| {
                 since.iter().any(|(begin, end)| key >= *begin && (end.is_empty() || key < *end))
             };

@@ -203,7 +203,7 @@ impl Store {
         if slowed || self.is_write_stopped()? {
             return Ok(true);
         }
-        for family in Family::ALL {
+        for family in self.families() {
             let files = self.number(family, "rocksdb.num-files-at-level0")?;
             if is_near_slowdown(files, &self.inner().options) {
                 return Ok(true);

@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     pub(crate) ring: Ring,
     pub(crate) hot: Hot,
     dir: PathBuf,
-    options: Options,
+    pub(crate) options: Options,
     write_options: WriteOptions,
     pub(crate) meters: Meters,
     /// See [`Store::batch_bytes_max`].
@@ -104,11 +104,7 @@ impl Store {
     /// # Errors
     /// [`Error::InUse`], [`Error::WrongMode`], [`Error::RewindPending`], I/O errors, corruption.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
-        format::check_number(dir)?;
-        if rewind::pending(dir)?.is_some() {
-            return Err(Error::RewindPending { dir: dir.to_owned() });
-        }
+        Self::prepare(dir)?;
         // Compactions elsewhere may have looked as far as a copy goes.
         let is_copy = dir.join("CURRENT").exists() && !format::is_recorded(dir);
         let cache = engine::cache(&options);
@@ -177,6 +173,16 @@ impl Store {
             closed: ClosedFlag(CloseWatch::default()),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes the folder, and refuses one that must not be opened as it is.
+    fn prepare(dir: &Path) -> Result<(), Error> {
+        std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
+        format::check_number(dir)?;
+        match rewind::pending(dir)? {
+            Some(_) => Err(Error::RewindPending { dir: dir.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// The database folder.

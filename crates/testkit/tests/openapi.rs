@@ -68,7 +68,7 @@ resume cluster
 release cluster c
 shard add --json --nodes 10.0.0.4:1/2 --announce 10.0.9.4:6379/6380
 shard remove 1
-shard drain 0 --yes --bandwidth 20 --max-concurrent 2
+shard drain 0 --yes --by bytes --bandwidth 20 --max-concurrent 2
 shard accept-loss 0 --node 10.0.0.2:1 --despite-deposed
 shard restore-deposed 0 --node 10.0.0.2:1
 move slots 0-9 --to 1 --yes

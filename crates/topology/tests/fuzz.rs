@@ -17,7 +17,7 @@ fn descriptions(bytes: &[u8]) {
         topology.hash();
         topology.warnings();
         topology.render();
-        let plain = Topology::parse(topology.to_bytes_in(Form::Plain), 5).unwrap();
+        let plain = Topology::parse(topology.to_bytes_in(Form::Plain), 5).expect("a topology");
         assert_eq!((plain.hash(), plain.has_tls_ports()), (topology.hash_in(Form::Plain), false));
         assert_eq!(Topology::parse(topology.to_bytes(), 5), Ok(topology));
     }

@@ -30,26 +30,7 @@ pub(super) fn made(path: &str) -> Option<Made> {
                 sample: fields.sample,
             }
         }
-        "NodeFields" => Made {
-            name: "NodeFields",
-            schema: object(
-                json!({
-                    "addr": { "type": "string" },
-                    "role": { "type": "string" },
-                    "password": { "type": "string" },
-                    "tls_port": port(),
-                    "announced_host": { "type": "string" },
-                    "announced_port": port(),
-                    "announced_tls_port": port(),
-                }),
-                &["addr"],
-            ),
-            more,
-            sample: json!({
-                "addr": "x:1", "role": "slave", "password": "x", "tls_port": 2,
-                "announced_host": "x", "announced_port": 1, "announced_tls_port": 2,
-            }),
-        },
+        "NodeFields" => node_fields(),
         "Node" if path == "api::rest::node::Node" => Made {
             name: "Node",
             schema: object(
@@ -90,6 +71,29 @@ pub(super) fn made(path: &str) -> Option<Made> {
         },
         _ => return None,
     })
+}
+
+fn node_fields() -> Made {
+    Made {
+        name: "NodeFields",
+        schema: object(
+            json!({
+                "addr": { "type": "string" },
+                "role": { "type": "string" },
+                "password": { "type": "string" },
+                "tls_port": port(),
+                "announced_host": { "type": "string" },
+                "announced_port": port(),
+                "announced_tls_port": port(),
+            }),
+            &["addr"],
+        ),
+        more: Components::new(),
+        sample: json!({
+            "addr": "x:1", "role": "slave", "password": "x", "tls_port": 2,
+            "announced_host": "x", "announced_port": 1, "announced_tls_port": 2,
+        }),
+    }
 }
 
 fn port() -> Value {

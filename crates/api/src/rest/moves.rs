@@ -188,6 +188,9 @@ pub struct RebalanceSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainSpec {
+    /// By what the others are to be as even as what they get allows.
+    #[serde(default, skip_serializing_if = "By::is_slots")]
+    pub by: By,
     /// As in [`MovesSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,

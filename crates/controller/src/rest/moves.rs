@@ -159,17 +159,24 @@ pub(super) async fn rebalance(
     if !(1..=TOLERANCE_MAX).contains(&tolerance) {
         return Err(ApiError::bad(format!("`tolerance`: 1 to {TOLERANCE_MAX} percent expected")));
     }
-    let record = cluster.record();
-    let (all, known, what) = if spec.by == rest::By::Load {
-        (weights::loads_of_all(&registry, &record).await?, Known::Nothing, "load")
-    } else {
-        let all = weights::of_all(&registry, &record).await?;
-        (all.clone(), Known::All(all), "bytes")
-    };
+    let (all, known, what) = weighed(&registry, &cluster.record(), spec.by).await?;
     let reason = format!("slots are to be shared out by {what}, to {tolerance} percent");
     let asked = Asked { by, known, rate, max_concurrent, dry, reason };
     let plan = move |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
     carry_out(&registry, &cluster, asked, plan).await
+}
+
+/// What slots are shared out by, what is known of their bytes then, and the word of it.
+async fn weighed(
+    registry: &App,
+    record: &Record,
+    by: rest::By,
+) -> Result<(Weights, Known, &'static str), ApiError> {
+    if by == rest::By::Load {
+        return Ok((weights::loads_of_all(registry, record).await?, Known::Nothing, "load"));
+    }
+    let all = weights::of_all(registry, record).await?;
+    Ok((all.clone(), Known::All(all), "bytes"))
 }
 
 pub(super) async fn drain(
@@ -185,8 +192,16 @@ pub(super) async fn drain(
     let index = shard_index(&index, &record)?;
     let id = record.shards[index].id;
     let reason = format!("shard {index} ({id}) is to be drained");
-    let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
-    carry_out(&registry, &cluster, asked, move |record| balance::drain(record, id)).await
+    if spec.by == rest::By::Slots {
+        let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
+        return carry_out(&registry, &cluster, asked, move |record| balance::drain(record, id))
+            .await;
+    }
+    let (all, known, what) = weighed(&registry, &record, spec.by).await?;
+    let reason = format!("{reason}, by {what}");
+    let asked = Asked { by, known, rate, max_concurrent, dry, reason };
+    let plan = move |record: &Record| balance::drain_bytes(record, &all, id);
+    carry_out(&registry, &cluster, asked, plan).await
 }
 
 /// Queues what `plan` makes of the record, or only shows it.

@@ -175,7 +175,7 @@ mod tests {
         "POST …/shards/{i}/nodes",
     ];
 
-    const OPERATOR: [&str; 15] = [
+    const OPERATOR: [&str; 16] = [
         "PATCH …",
         "POST …/balancers",
         "PATCH …/balancers/{name}",

@@ -299,17 +299,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             reply.error("ERR the server is running without a config file");
         }
         ["CLUSTERX", "SETNODES", text, version] => {
-            let version = version.parse().expect("a version");
-            // One that does not know the word takes it for a slot, or a field too many.
-            let is_refused = !inside.lock().knows_tls_ports && text.contains(" tls=");
-            match Topology::parse(text, version) {
-                _ if is_refused => reply.error("ERR Slot is out of range"),
-                Err(error) => reply.error(&format!("ERR {error}")),
-                Ok(topology) => {
-                    inside.lock().set(topology);
-                    reply.simple("OK");
-                }
-            }
+            set_nodes(&mut inside.lock(), (text, version), reply);
         }
         ["CLUSTERX", "NODES"] => match &inside.lock().topology {
             Some(topology) => reply.bulk(topology.render().as_bytes()),
@@ -326,6 +316,20 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             reply.simple("OK");
         }
         other => reply.error(&format!("ERR unknown command {other:?}")),
+    }
+}
+
+fn set_nodes(inside: &mut Inside, (text, version): (&str, &str), mut reply: Writer<'_>) {
+    let version = version.parse().expect("a version");
+    // One that does not know the word takes it for a slot, or a field too many.
+    let is_refused = !inside.knows_tls_ports && text.contains(" tls=");
+    match Topology::parse(text, version) {
+        _ if is_refused => reply.error("ERR Slot is out of range"),
+        Err(error) => reply.error(&format!("ERR {error}")),
+        Ok(topology) => {
+            inside.set(topology);
+            reply.simple("OK");
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct How {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum What {
+pub(crate) enum What {
     /// Slots, whatever lies in them
     Slots,
     /// Bytes on disk, as the masters estimate them
@@ -143,11 +143,7 @@ pub(crate) async fn slots(cx: &Context, verb: MoveVerb) -> Result<()> {
 
 pub(crate) async fn rebalance(cx: &Context, args: RebalanceArgs) -> Result<()> {
     let RebalanceArgs { by, tolerance, how } = args;
-    let by = match by {
-        What::Slots => By::Slots,
-        What::Bytes => By::Bytes,
-        What::Load => By::Load,
-    };
+    let by = By::from(by);
     if by == By::Slots && tolerance.is_some() {
         bail!("--tolerance goes with --by bytes, and --by load");
     }
@@ -156,9 +152,19 @@ pub(crate) async fn rebalance(cx: &Context, args: RebalanceArgs) -> Result<()> {
     plan(cx, &how, (&base, "/rebalance"), &dry).await
 }
 
-pub(crate) async fn drain(cx: &Context, shard: &ShardWord, how: How) -> Result<()> {
+impl From<What> for By {
+    fn from(what: What) -> Self {
+        match what {
+            What::Slots => Self::Slots,
+            What::Bytes => Self::Bytes,
+            What::Load => Self::Load,
+        }
+    }
+}
+
+pub(crate) async fn drain(cx: &Context, shard: &ShardWord, by: What, how: How) -> Result<()> {
     let base = cx.cluster(&how.place).await?;
-    let dry = DrainSpec { dry: true, ..DrainSpec::default() };
+    let dry = DrainSpec { by: by.into(), dry: true, ..DrainSpec::default() };
     plan(cx, &how, (&base, &format!("/shards/{shard}/drain")), &dry).await
 }
 

@@ -9,7 +9,7 @@ use reqwest::Method;
 use topology::Endpoint;
 
 use super::ids::ShardWord;
-use super::moves::{self, How};
+use super::moves::{self, How, What};
 use super::table::json;
 use super::words;
 use super::{Context, Place};
@@ -51,6 +51,9 @@ pub(crate) enum SlotsVerb {
     Drain {
         /// Index or id of the shard
         index: ShardWord,
+        /// What the others are to be as even in as what they get allows
+        #[arg(long, value_enum, default_value = "slots")]
+        by: What,
         #[command(flatten)]
         how: How,
     },
@@ -58,8 +61,13 @@ pub(crate) enum SlotsVerb {
 
 pub(crate) async fn run(cx: &Context, verb: SlotsVerb) -> Result<()> {
     match verb {
+<<<<<<< HEAD
         SlotsVerb::Add { nodes, announce, place } => add(cx, &nodes, &announce, &place).await,
         SlotsVerb::Drain { index, how } => moves::drain(cx, &index, how).await,
+=======
+        SlotsVerb::Add { nodes, announce, place } => add(cx, nodes, &announce, &place).await,
+        SlotsVerb::Drain { index, by, how } => moves::drain(cx, &index, by, how).await,
+>>>>>>> paces
         SlotsVerb::Remove { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
             let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;

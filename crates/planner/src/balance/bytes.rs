@@ -11,7 +11,7 @@
 
 use api::moves::Weights;
 
-use super::{Given, Share, count, cut, settle, shares, transfers};
+use super::{Given, Refusal, Share, count, cut, joined, settle, shares, transfers};
 use crate::{Record, ShardId};
 
 /// How far from the mean a shard may be unless somebody says otherwise, percent of it.
@@ -80,6 +80,45 @@ pub fn even_bytes(record: &Record, weights: &Weights, tolerance: u32) -> Vec<Giv
         given.extend(cut(pieces, shares[from].id, shares[to].id));
     }
     given
+}
+
+/// The moves after which a shard has no slots, and those that were the lightest weigh as much as
+/// each other: its slots go to them, to each of them neighbours.
+///
+/// # Errors
+/// As [`super::drain`], which it is where the shard weighs nothing.
+pub fn drain_bytes(record: &Record, weights: &Weights, id: ShardId) -> Result<Vec<Given>, Refusal> {
+    let place = record.place_of(id).ok_or(Refusal::Unknown(id))?;
+    let left: Vec<u16> = slots_of(&shares(record)[place].free).collect();
+    let all = weights.sum(left.iter().copied());
+    if record.shards.len() < 2 || all == 0 {
+        return super::drain(record, id);
+    }
+    let others = loads(record, weights).into_iter().filter(|(of, _)| *of != id);
+    let mut others: Vec<(u64, ShardId)> = others.map(|(of, load)| (load, of)).collect();
+    others.sort_unstable();
+    let needs = |level: u64| {
+        let each: Vec<u64> = others.iter().map(|(load, _)| level.saturating_sub(*load)).collect();
+        sum(&each)
+    };
+    let level = largest((0, u64::MAX), |level| needs(level) <= all);
+    let takers = others.iter().filter(|(load, _)| *load <= level).count();
+    let mut slots = left.into_iter().peekable();
+    let (mut given, mut due, mut got) = (Vec::new(), 0_u64, 0_u64);
+    for (rank, (load, to)) in others.into_iter().take(takers).enumerate() {
+        due = due.saturating_add(level - load);
+        let mut its = Vec::new();
+        let is_last = rank + 1 == takers;
+        // The slot at the border goes where more than half of it is due.
+        while let Some(slot) =
+            slots.next_if(|slot| is_last || got.saturating_add(weights.of(*slot) / 2) < due)
+        {
+            got = got.saturating_add(weights.of(slot));
+            its.push(slot);
+        }
+        given.extend(cut(joined(its), id, to));
+    }
+    Ok(given)
 }
 
 fn share_of(bytes: u64, percent: u32) -> u64 {

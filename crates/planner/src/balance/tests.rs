@@ -101,6 +101,33 @@ fn a_drained_shard_is_empty_and_nothing_moves_among_the_others() {
 }
 
 #[test]
+fn a_shard_is_drained_to_the_lightest_by_what_slots_weigh() {
+    let three = record(&[&[(0, 5_999)], &[(6_000, 8_999)], &[(9_000, 16_383)]]);
+    let weights = |each: [u64; 3]| {
+        let mut weights = api::moves::Weights::default();
+        for (shard, bytes) in three.shards.iter().zip(each) {
+            let slots = shard.slot_ranges.iter().flat_map(|&(first, last)| first..=last);
+            slots.for_each(|slot| weights.set(slot, bytes));
+        }
+        weights
+    };
+    let drained = |each| show(&drain_bytes(&three, &weights(each), ShardId(3)).unwrap());
+    // 6,000 and 30,000 of the others, and 29,536 that go.
+    assert_eq!(drained([1, 10, 4]), ["9000-15691 3>1", "15692-16383 3>2"]);
+    assert_eq!(drained([1, 100, 4]), ["9000-16383 3>1"]);
+    // A heavy slot that nobody has place for goes all the same, and what weighs nothing with it.
+    let one = record(&[&[(0, 0)], &[(1, 1)], &[(2, 3)]]);
+    let mut heavy = weights([0, 0, 0]);
+    heavy.set(3, 1);
+    assert_eq!(show(&drain_bytes(&one, &heavy, ShardId(3)).unwrap()), ["2-3 3>2"]);
+    assert_eq!(drain_bytes(&three, &weights([1, 1, 0]), ShardId(3)), drain(&three, ShardId(3)));
+    let some = weights([1, 1, 1]);
+    assert_eq!(drain_bytes(&three, &some, ShardId(9)), Err(Refusal::Unknown(ShardId(9))));
+    let alone = record(&[&[(0, 9)]]);
+    assert_eq!(drain_bytes(&alone, &some, ShardId(1)), Err(Refusal::Alone));
+}
+
+#[test]
 fn what_is_on_its_way_counts_where_it_goes_to() {
     let mut two = record(&[&[(0, 9)], &[]]);
     two.moves.queue("0-4".parse().unwrap(), ShardId(1), ShardId(2));

@@ -49,7 +49,7 @@ fn what_plans_look_at_is_news() {
     let s = Script::serving(&["a", "b", "c"]);
     let before = s.observed.node(&id("a"));
     let seen = before.seen.as_ref().expect("an answer");
-    let changes: [fn(&mut Reply); 13] = [
+    let changes: [fn(&mut Reply); 14] = [
         |reply| reply.lease_remaining_ms = 0,
         |reply| reply.nonce = "2".into(),
         |reply| reply.version += 1,

@@ -86,6 +86,19 @@ fn a_wish_is_taken_into_the_queue_once_and_told_of_to_its_end() {
     assert_eq!(s.told("a"), []);
 }
 
+/// The store is one of before it was taken.
+#[test]
+fn what_was_taken_and_is_not_known_any_more_is_not_taken_again() {
+    let mut s = calm();
+    let wish = Wish::Move(vec![part("20-29", "c")]);
+    s.answers_with("a", |reply| {
+        reply.wishes = vec![Wished { id: WISH, is_heard: true, wish }];
+    });
+    assert_eq!(s.swap(), None);
+    let told = s.told("a");
+    assert!(matches!(&told[..], [Told { id: WISH, fate: Fate::Refused(_) }]), "{told:?}");
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_as_a_whole_with_the_reason() {
     let mut s = calm();

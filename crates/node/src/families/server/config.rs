@@ -205,7 +205,7 @@ pub(crate) fn change_options(
             tracing::warn!(option = name, client = who, "an option is ignored: {why}");
         }
     }
-    take_up(node);
+    take_up(node, &after);
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }

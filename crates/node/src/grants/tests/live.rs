@@ -164,19 +164,7 @@ fn of_connections(name: &str) -> bool {
             let is_cut = name.starts_with("client") && said.is_empty();
             assert!(is_refused || is_cut, "{}", String::from_utf8_lossy(&said));
         }
-        "maxmemory" => {
-            let node = plain();
-            let refused = node.ask(&["CONFIG", "SET", name, "200mb"]);
-            assert!(refused.contains("at least 256mb are needed"), "{refused}");
-            set(&node, name, "256mb");
-            assert_eq!(node.node.memory.limit(), 48 << 20);
-            // A quarter of that for one argument.
-            let mut stream = node.connect();
-            stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$13000000\r\n").unwrap();
-            begins(&answer(&mut stream), "-ERR Protocol error: invalid bulk length");
-            set(&node, name, "0");
-            assert_eq!(node.node.memory.limit(), 0);
-        }
+        "maxmemory" => is_bounded_in_memory(name),
         "long-read-steps" => {
             let node = plain();
             assert_eq!(node.ask(&["SADD", "s", "a", "b", "c"]), ":3");
@@ -198,6 +186,20 @@ fn of_connections(name: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+fn is_bounded_in_memory(name: &str) {
+    let node = plain();
+    let refused = node.ask(&["CONFIG", "SET", name, "200mb"]);
+    assert!(refused.contains("at least 256mb are needed"), "{refused}");
+    set(&node, name, "256mb");
+    assert_eq!(node.node.memory.limit(), 48 << 20);
+    // A quarter of that for one argument.
+    let mut stream = node.connect();
+    stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$13000000\r\n").unwrap();
+    begins(&answer(&mut stream), "-ERR Protocol error: invalid bulk length");
+    set(&node, name, "0");
+    assert_eq!(node.node.memory.limit(), 0);
 }
 
 /// What the admin port says to a scrape that dials it by this name.
