@@ -61,13 +61,8 @@ pub(crate) enum SlotsVerb {
 
 pub(crate) async fn run(cx: &Context, verb: SlotsVerb) -> Result<()> {
     match verb {
-<<<<<<< HEAD
         SlotsVerb::Add { nodes, announce, place } => add(cx, &nodes, &announce, &place).await,
-        SlotsVerb::Drain { index, how } => moves::drain(cx, &index, how).await,
-=======
-        SlotsVerb::Add { nodes, announce, place } => add(cx, nodes, &announce, &place).await,
         SlotsVerb::Drain { index, by, how } => moves::drain(cx, &index, by, how).await,
->>>>>>> paces
         SlotsVerb::Remove { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
             let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;
