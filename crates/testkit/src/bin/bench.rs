@@ -43,8 +43,11 @@ struct Options {
     keys: u64,
 }
 
+/// The name of an axis, and what it does.
+type Other = (&'static str, fn(&Options) -> Result<()>);
+
 /// Axes that are no rows of redis-benchmark.
-const OTHERS: &[(&str, fn(&Options) -> Result<()>)] = &[
+const OTHERS: &[Other] = &[
     ("open", open_loop),
     ("publish", publishing),
     ("handover", handing_over),
