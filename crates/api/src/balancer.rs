@@ -82,7 +82,7 @@ pub struct FrontendState {
     pub refused: u64,
     /// Whether the last connection attempt to the backend succeeded; `None` before the first.
     pub backend_up: Option<bool>,
-    /// Why it did not.
+    /// Why it did not; or, if it did, why TLS with the backend failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_error: Option<String>,
     /// The address the backend was last dialled from, as this host sees it.

@@ -396,7 +396,7 @@ async fn a_node_may_be_spoken_to_over_tls_where_that_of_clients_ends_here() {
     let mut stays = Secure::connect(&listen, &ann).await.unwrap();
     stays.echo("here").await;
     let holding = balancer.driver.apply(&told(2, false)).await.unwrap();
-    assert_eq!(holding.moved, 0);
+    assert_eq!((holding.moved, holding.cut), (0, 1), "{holding:?}");
     let mut rest = Vec::new();
     // An end or a reset.
     let _ = timeout(PATIENCE, stays.stream.read_to_end(&mut rest)).await.expect("its end");
@@ -408,6 +408,27 @@ async fn a_node_may_be_spoken_to_over_tls_where_that_of_clients_ends_here() {
     assert!(Secure::connect(&listen, &ann).await.is_err());
     let state = balancer.driver.observe().await.unwrap();
     assert!(format!("{state:?}").contains("UnknownIssuer"), "{state:?}");
+    // That is told, and no reason to replace the node.
+    assert!(state.reach.is_empty(), "{state:?}");
+}
+
+/// It may be busy: an unasked switchover would help nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_late_with_its_handshake_was_reached() {
+    let files = Files::new();
+    let ca = files.path("node.pem").display().to_string();
+    files.issue("node", 2200);
+    let balancer = start(&files.config(&format!("[tls]\nnodes = true\nca_file = '{ca}'\n"))).await;
+    // Nobody takes the connections that it has.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let listen = free_endpoint();
+    let backend = Some(Backend { node: "a".repeat(40), host: "127.0.0.1".into(), port });
+    let frontends = vec![Frontend { listen: listen.clone(), hold: false, backend }];
+    balancer.driver.apply(&Desired { term: 1, version: 1, frontends }).await.unwrap();
+    assert!(Secure::connect(&listen, &files.client("lb", None)).await.is_err());
+    let state = balancer.driver.observe().await.unwrap();
+    assert!(state.reach.is_empty() && state.faults.is_empty(), "{state:?}");
 }
 
 /// The next connection of the balancer, its header, and the record behind it.

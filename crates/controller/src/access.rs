@@ -135,10 +135,11 @@ impl User {
         read.inspect_err(|error| tracing::debug!(%error, "pass over a user")).ok()
     }
 
-    /// The document of a user that was seen then; nothing of one that this version does not
-    /// understand. Whatever else a later version has written into it stays.
+    /// The document of a user that was seen then; nothing of one that was not there yet, or that
+    /// this version does not understand. Whatever else a later version has written into it stays.
     pub(crate) fn seen(document: &[u8], at_ms: u64) -> Option<Vec<u8>> {
-        Self::read(document)?;
+        // It may be another one by now.
+        Self::read(document).filter(|user| user.created_at_ms <= at_ms)?;
         let mut value: serde_json::Value = serde_json::from_slice(document).ok()?;
         value["last_used_ms"] = at_ms.into();
         serde_json::to_vec(&value).ok()
@@ -188,8 +189,9 @@ pub(crate) enum Asks<'a> {
     Token(&'a [u8]),
     /// The names in a certificate, of which a CA that is believed has vouched.
     Certificate(&'a [String]),
-    /// The name of a user, of whose certificate another controller has vouched.
-    Vouched(&'a str),
+    /// The name of a user, and of its certificate, of which another controller has vouched: a user
+    /// of that name may have another one by now.
+    Vouched { user: &'a str, certificate: &'a str },
 }
 
 /// What that is worth.
@@ -213,6 +215,8 @@ pub(crate) struct Caller {
     pub(crate) by: Actor,
     /// Where it may ask; empty: everywhere.
     pub(crate) namespaces: Vec<String>,
+    /// The name in a certificate that it is known by, if it is.
+    pub(crate) certificate: Option<String>,
 }
 
 /// Whose it is. Of a token it takes as long whoever's that is.
@@ -234,8 +238,11 @@ fn found<'u>(users: &'u [User], asks: Asks<'_>) -> Vec<&'u User> {
             };
             users.iter().filter(is_named).collect()
         }
-        Asks::Vouched(name) => {
-            users.iter().filter(|user| user.certificate.is_some() && user.name == name).collect()
+        Asks::Vouched { user: name, certificate } => {
+            let is_it = |user: &&User| {
+                user.name == name && user.certificate.as_deref() == Some(certificate)
+            };
+            users.iter().filter(is_it).collect()
         }
     }
 }
@@ -255,7 +262,8 @@ fn judge(users: &[User], asks: Asks<'_>, from: &str, now_ms: u64) -> Verdict {
         }
         _ => {
             let by = Actor { who: user.name.clone(), role: user.role, from: from.to_owned() };
-            Verdict::User(Caller { by, namespaces: user.namespaces.clone() })
+            let (namespaces, certificate) = (user.namespaces.clone(), user.certificate.clone());
+            Verdict::User(Caller { by, namespaces, certificate })
         }
     }
 }
@@ -302,9 +310,9 @@ impl Known {
         verdict
     }
 
-    /// When this process saw that user last, ms since 1970.
-    pub(crate) fn used(&self, name: &str) -> Option<u64> {
-        self.used.lock().get(name).copied()
+    /// When this process saw that user last, ms since 1970; nothing from before it was added.
+    pub(crate) fn used(&self, name: &str, created_at_ms: u64) -> Option<u64> {
+        self.used.lock().get(name).copied().filter(|at| *at >= created_at_ms)
     }
 
     /// Users that it has seen, and of which the store has an older note: what is to be written
@@ -313,7 +321,9 @@ impl Known {
         let users = self.newest.read().as_ref().map(|known| Arc::clone(&known.users));
         let users = users.unwrap_or_default();
         let mut used = self.used.lock();
-        used.retain(|name, _| users.iter().any(|user| user.name == *name));
+        // One that had the name before is another.
+        let is_it = |user: &User, name: &str, at| user.name == name && user.created_at_ms <= at;
+        used.retain(|name, at| users.iter().any(|user| is_it(user, name, *at)));
         let is_due = |user: &&User| {
             let seen = used.get(&user.name).copied().unwrap_or(0);
             seen >= user.last_used_ms.map_or(1, |last| last.saturating_add(COARSE_MS))
@@ -362,7 +372,7 @@ mod tests {
             role: UserRole::Operator,
             from: "10.0.0.1".to_owned(),
         };
-        let caller = Caller { by: actor, namespaces: Vec::new() };
+        let caller = Caller { by: actor, namespaces: Vec::new(), certificate: None };
         assert_eq!(told("a", u64::MAX), Verdict::User(caller));
         assert!(matches!(told("b", 99), Verdict::User(_)));
         assert_eq!(told("b", 100), Verdict::Expired { name: "guest".to_owned(), at_ms: 100 });
@@ -415,9 +425,16 @@ mod tests {
             assert_eq!(verdict, Verdict::Unknown, "{token}");
         }
         // Of users with certificates alone another controller may vouch.
-        assert_eq!(who(known.judge(Asks::Vouched("deploy"), "", 1)), "deploy");
-        known.take(at(2), vec![user("deploy", "a", None)]);
-        assert_eq!(known.judge(Asks::Vouched("deploy"), "", 1), Verdict::Unknown);
+        let vouched = || {
+            let asks = Asks::Vouched { user: "deploy", certificate: "deploy" };
+            known.judge(asks, "", 1)
+        };
+        assert_eq!(who(vouched()), "deploy");
+        // One that has the name, and another certificate by now.
+        known.take(at(2), vec![certified("deploy", "deploy.new")]);
+        assert_eq!(vouched(), Verdict::Unknown);
+        known.take(at(3), vec![user("deploy", "a", None)]);
+        assert_eq!(vouched(), Verdict::Unknown);
     }
 
     #[test]
@@ -426,17 +443,30 @@ mod tests {
         let of = |last_used_ms| vec![User { last_used_ms, ..user("deploy", "a", None) }];
         let seen = |now_ms| drop(known.judge(Asks::Token(b"a"), "", now_ms));
         known.take(at(1), of(None));
-        assert_eq!((known.unwritten(), known.used("deploy")), (Vec::new(), None));
+        assert_eq!((known.unwritten(), known.used("deploy", 1)), (Vec::new(), None));
         seen(5_000);
         assert_eq!(known.unwritten(), [("deploy".to_owned(), 5_000)]);
         known.take(at(2), of(Some(5_000)));
         seen(4_999 + COARSE_MS);
         assert!(known.unwritten().is_empty());
-        assert_eq!(known.used("deploy"), Some(4_999 + COARSE_MS), "it is told all the same");
+        assert_eq!(known.used("deploy", 1), Some(4_999 + COARSE_MS), "it is told all the same");
         seen(5_000 + COARSE_MS);
         assert_eq!(known.unwritten().len(), 1);
         known.take(at(3), Vec::new());
-        assert_eq!((known.unwritten(), known.used("deploy")), (Vec::new(), None), "it is gone");
+        assert_eq!((known.unwritten(), known.used("deploy", 1)), (Vec::new(), None), "it is gone");
+    }
+
+    #[test]
+    fn that_a_user_was_seen_is_nothing_about_the_next_one_of_its_name() {
+        let known = Known::default();
+        known.take(at(1), vec![user("deploy", "a", None)]);
+        assert!(matches!(known.judge(Asks::Token(b"a"), "", 5_000), Verdict::User(_)));
+        let next = User { created_at_ms: 6_000, ..user("deploy", "b", None) };
+        known.take(at(2), vec![next.clone()]);
+        assert_eq!((known.used("deploy", 6_000), known.unwritten()), (None, Vec::new()));
+        let stored = serde_json::to_vec(&next).expect("JSON");
+        assert_eq!(User::seen(&stored, 5_999), None);
+        assert!(User::seen(&stored, 6_000).is_some());
     }
 
     #[test]

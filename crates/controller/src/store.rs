@@ -308,7 +308,8 @@ pub trait Store: Records {
     /// What secrets are sealed with.
     fn keys(&self) -> &Keys;
 
-    /// How the secrets of each cluster lie there.
+    /// How the secrets of each cluster lie there; of one whose record cannot be read, that, where
+    /// such a store can be led.
     fn held(&self) -> Work<'_, Result<Vec<Held>, StoreError>>;
 
     /// All that it holds, of one moment.

@@ -244,7 +244,9 @@ async fn a_controller_vouches_for_a_certificate_by_the_token_and_by_nothing_else
     let ask = async |token: Option<&str>, vouched: &str, hop: bool, name: &str| {
         let url = format!("{}/api/v1/namespaces", controller.url);
         let mut request = http.post(url).json(&json!({"namespace": name}));
-        request = request.header("x-holdfast-vouched", vouched);
+        let (user, certificate) = vouched.split_once(' ').unwrap_or((vouched, "duty.example"));
+        request = request.header("x-holdfast-vouched", user);
+        request = request.header("x-holdfast-vouched-certificate", certificate);
         if hop {
             request = request.header("x-holdfast-passed-on", "1");
         }
@@ -258,8 +260,9 @@ async fn a_controller_vouches_for_a_certificate_by_the_token_and_by_nothing_else
     let (code, said) = ask(Some(TOKEN), "duty", true, "a").await;
     assert_eq!(code, 403, "{said}");
     assert!(said.contains("and duty has `viewer`"), "{said}");
-    // Nobody of that name, and a user that has a token, are known by no certificate.
-    for name in ["nobody", "other", ""] {
+    // Nobody of that name, a user that has a token, and one that has another certificate, are known
+    // by no such certificate.
+    for name in ["nobody", "other", "", "duty duty.old", "duty "] {
         let (code, said) = ask(Some(TOKEN), name, true, "a").await;
         assert_eq!(code, 401, "{name}: {said}");
     }

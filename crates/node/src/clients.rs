@@ -99,12 +99,16 @@ pub struct Client {
     /// A reply to it was larger than its share where connections held all that they may: it waits
     /// until they do not.
     pub asks_much: AtomicBool,
-    /// Rises when its client has taken a part of what is sent to it.
+    /// It waits until connections hold less, and is still by no fault of its own.
+    pub waits_for_room: AtomicBool,
+    /// Bytes that its client has taken of what is sent to it; they rise by parts.
     pub taken: AtomicU64,
     /// What its session is like.
     pub shown: Shown,
     /// Whether it authenticated as a peer: a node or a controller.
     pub is_peer: AtomicBool,
+    /// Whether it asks what peers ask, where no secret tells them from others.
+    pub is_peer_by_conduct: AtomicBool,
     /// Whether it reads the replication stream.
     pub is_replica: AtomicBool,
     /// Database-independent facts that commands may change.
@@ -255,6 +259,7 @@ impl Client {
     /// It is no peer, or none any more, and needs a client's place, or goes soon.
     pub fn leave_peers(&self, clients_max: usize, visitors_max: usize) {
         self.is_peer.store(false, Ordering::Relaxed);
+        self.is_peer_by_conduct.store(false, Ordering::Relaxed);
         if let Some(place) = &mut *self.place.lock() {
             place.leave_peers(clients_max, visitors_max);
             self.is_visitor.store(place.visit().is_some(), Ordering::SeqCst);
@@ -266,6 +271,7 @@ impl Client {
     pub fn show_peer(&self) {
         let is_seated = self.place.lock().as_mut().is_none_or(Place::show_peer);
         if is_seated {
+            self.is_peer_by_conduct.store(true, Ordering::Relaxed);
             self.is_visitor.store(false, Ordering::SeqCst);
         }
     }
@@ -387,9 +393,11 @@ impl Clients {
             held_bytes: AtomicUsize::new(0),
             charged: AtomicUsize::new(0),
             asks_much: AtomicBool::new(false),
+            waits_for_room: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
+            is_peer_by_conduct: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),
             names: Mutex::new(Names::default()),
             is_killed: AtomicBool::new(false),

@@ -311,7 +311,7 @@ impl Connection {
         batch: &mut Batch<'_>,
         since: Instant,
     ) -> (Stop, Begun) {
-        let (bulk_max, replies_max) = self.bounds(&batch.config);
+        let (bulk_max, replies_max) = self.bounds(session, &batch.config);
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
         let mut begun = Begun { at: since, commands: 0 };
         let stop = loop {
@@ -386,9 +386,9 @@ impl Connection {
     ///
     /// # Errors
     /// It is more than a client may send ahead.
-    fn unserved(&self) -> Result<usize, End> {
+    fn unserved(&self, session: &Session) -> Result<usize, End> {
         let unserved = self.buffer.len() - self.start;
-        if u64::try_from(unserved).unwrap_or(u64::MAX) > self.query_max() {
+        if u64::try_from(unserved).unwrap_or(u64::MAX) > self.query_max(session) {
             return Err(End::Refused("client-query-buffer-limit exceeded".into()));
         }
         Ok(unserved)
@@ -397,8 +397,10 @@ impl Connection {
     async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
         self.forget_served();
         self.wait_for_room(session).await?;
-        let pending = self.unserved()?;
+        let pending = self.unserved(session)?;
         self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
+        // Its client may be silent from here on.
+        self.show_buffers(session);
         let read = match self.read_while_waiting(session).await? {
             Some(read) => read,
             None => match self.event(session, true, std::future::pending::<Infallible>()).await? {

@@ -114,7 +114,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
         let now = clock::unix_ms() / 60_000;
         if now != std::mem::replace(&mut minute, now) {
-            node.moves.loads.fade();
+            node.moves.loads.fade(node.grants.granted_epoch());
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || crate::timed::keep_to_schedule(&node, now * 60))
                 .await

@@ -10,6 +10,8 @@
 //! removes keys that have ended at a moment that could be told; where it is wanted,
 //! `session::expire` does.
 
+use std::collections::HashSet;
+
 use storage::changes::Outcome;
 use storage::types::keys::{self, Standing};
 use storage::{DEFAULT_NAMESPACE, Family, Name, Read, Scope, Txn};
@@ -282,13 +284,15 @@ pub fn of(
     let mut outcomes = txn.outcomes_since(mark, scope.cluster, scope.now_ms);
     outcomes.extend(touched.into_iter().map(|id| (id, Outcome::Kept)));
     let is_within_one = hands_over && outcomes.len() == 1;
+    let absent: HashSet<&[u8]> = before.absent.iter().map(Vec::as_slice).collect();
+    let ended: HashSet<&[u8]> = before.ended.iter().map(Vec::as_slice).collect();
     if hands_over {
         outcomes.reverse();
     }
     for (id, outcome) in outcomes {
         let is_first = Name::of(&id).is_some_and(|name| Some(name.key) == first);
-        if outcome == Outcome::Kept && before.absent.contains(&id) {
-            if before.ended.contains(&id) {
+        if outcome == Outcome::Kept && absent.contains(id.as_slice()) {
+            if ended.contains(id.as_slice()) {
                 add(Class::Expired, "expired", &id);
             }
             add(Class::New, "new", &id);

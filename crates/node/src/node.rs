@@ -48,6 +48,8 @@ pub struct Node {
     pub cluster: ArcSwap<Cluster>,
     /// One change of topology or role at a time.
     pub changing: tokio::sync::Mutex<()>,
+    /// The database is told of options by one at a time.
+    telling: Mutex<()>,
     /// Lease, grant, in-sync set, promises.
     pub grants: Grants,
     /// What connections hold, where `maxmemory` bounds it.
@@ -184,6 +186,7 @@ impl Node {
             gate: RwLock::new(Engine { store: Some(store), role, generation: 0 }),
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
+            telling: Mutex::new(()),
             clients: Clients::numbered(rand::random()).within(Arc::clone(&memory)),
             memory,
             descriptors: Descriptors::default(),
@@ -366,6 +369,8 @@ impl Node {
     /// Gives the database what it is to know of options that may change. To be called when they
     /// have changed, and for a database that was put in service meanwhile.
     pub fn tell_options(&self, store: &Store) {
+        // Else what was looked up first could be told last.
+        let _one_at_a_time = self.telling.lock();
         let values = self.config.now();
         store.set_batch_bytes_max(usize::try_from(values.parts().batch).unwrap_or(usize::MAX));
         store.set_times_hashes(values.hash_encoding_mode == HashForm::FieldExpiration);

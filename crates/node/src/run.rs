@@ -232,6 +232,7 @@ fn build(
     } else if let Some(from) = slaveof {
         node.gate.write().role = Role::Replica { from };
     }
+    replication::heed_mark(&node);
     Ok(node)
 }
 

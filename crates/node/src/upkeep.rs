@@ -11,7 +11,7 @@ pub(crate) fn settle(store: Store) {
     }
     spawn("settle", move || {
         if let Err(error) = store.settle() {
-            tracing::warn!(%error, "cannot set the configured memtable size; the present one stays until the next start");
+            tracing::warn!(%error, "cannot set the configured memtable size: it is tried again");
         }
     });
 }

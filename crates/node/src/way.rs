@@ -36,7 +36,7 @@ impl Way {
 
 impl Node {
     /// The way to the node whose local address is `at`. Of a node that is in no topology, or has no
-    /// port of TLS there, the port takes both kinds.
+    /// port of TLS there, the port takes both kinds, or TLS alone with `port 0`.
     ///
     /// # Errors
     /// `tls-replication` is set, and there is no certificate.

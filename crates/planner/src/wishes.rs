@@ -22,6 +22,7 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
         // What a node said that is gone is nobody's wish any more: it may have been given up since.
         let reply = cx.reply(&node.id).filter(|reply| reply.myid == node.id);
         let Some(reply) = reply.filter(|_| cx.health(&node.id) == Health::Up) else { continue };
+        let mut all: Vec<(bool, Told)> = Vec::new();
         for wished in &reply.wishes {
             let told = match answer(cx.record, wished) {
                 Some(told) => told,
@@ -36,11 +37,20 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
                     }
                 },
             };
-            if !wished.is_heard || told.iter().all(|told| told.fate.is_end()) {
+            let is_news = !wished.is_heard || told.iter().all(|told| told.fate.is_end());
+            if is_news {
                 cx.ask(&node.id, plan);
             }
-            plan.told.entry(node.id.clone()).or_default().extend(told);
+            all.extend(told.into_iter().map(|told| (is_news, told)));
         }
+        if all.is_empty() {
+            continue;
+        }
+        // It may be more than a heartbeat has place for. A wish that is new, or over, is told of as
+        // a whole, and no more once it is heard: the others have their turn then.
+        all.sort_by_key(|(is_news, told)| (!is_news, !is_news && !told.fate.is_end()));
+        let told = all.into_iter().map(|(_, told)| told);
+        plan.told.entry(node.id.clone()).or_default().extend(told);
     }
     swap.filter(|_| is_free)
 }

@@ -1,6 +1,8 @@
 //! Which keys a write batch changes: told by the batch itself, so that it is the same whoever wrote
 //! it.
 
+use std::collections::HashMap;
+
 use crate::batch::{self, Record};
 use crate::key::{is_of_group, split_internal, split_namespace};
 use crate::scope::namespace_of_range;
@@ -105,6 +107,7 @@ pub(crate) fn outcomes(
     now_ms: u64,
 ) -> Vec<(Vec<u8>, Outcome)> {
     let mut found: Vec<(Vec<u8>, Outcome)> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     for record in records.map_while(Result::ok) {
         let (family, key, outcome) = match record {
             Record::Put { family, key, value } => {
@@ -137,11 +140,14 @@ pub(crate) fn outcomes(
             Family::Propagate | Family::Pubsub | Family::Search | Family::Index => None,
         };
         let Some(id) = name.map(|name| name.id()) else { continue };
-        match found.iter_mut().find(|(known, _)| **known == *id) {
+        match places.get(&*id).and_then(|place| found.get_mut(*place)) {
             // What its metadata says last counts.
             Some(known) if is_metadata => known.1 = outcome,
             Some(_) => {}
-            None => found.push((id.to_vec(), outcome)),
+            None => {
+                places.insert(id.to_vec(), found.len());
+                found.push((id.to_vec(), outcome));
+            }
         }
     }
     found

@@ -276,12 +276,23 @@ impl Kept {
         if new.is_empty() {
             return;
         }
+        let put = |marks: &mut Marks| {
+            for (mark, sequence) in new {
+                marks.put(mark, sequence);
+            }
+        };
         {
             let mut marks = self.marks.write();
             // Readers keep it for a moment only: mostly nothing is copied.
-            let marks = Arc::make_mut(&mut marks);
-            for (mark, sequence) in new {
-                marks.put(mark, sequence);
+            if let Some(marks) = Arc::get_mut(&mut marks) {
+                put(marks);
+            } else {
+                // Commands ask meanwhile, and do not wait for that.
+                let before = Arc::clone(&marks);
+                drop(marks);
+                let mut changed = Marks::clone(&before);
+                put(&mut changed);
+                *self.marks.write() = Arc::new(changed);
             }
         }
         self.has_any.store(true, std::sync::atomic::Ordering::Release);

@@ -118,9 +118,9 @@ impl Store {
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let is_strange = |name: &&str| Family::ALL.iter().all(|family| family.name() != *name);
         let late = Late::new(descriptors.iter().map(|found| found.name()).find(is_strange));
-        let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
+        let mut db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
-        late::check(&db)?;
+        late::check(&mut db, &late)?;
         if options.hold_tail {
             engine::hold_logs(&db, &options, dir)?;
         } else {

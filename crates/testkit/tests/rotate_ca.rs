@@ -177,14 +177,20 @@ fn rotated(site: &Site) -> Result<()> {
     ensure!(told.contains("add the new CA to the file of `tls-ca-cert-file`"), "{told}");
     ensure!(told.contains("add the new CA to the file of `tls.ca_file`"), "{told}");
 
+    // Nobody shows a certificate of the new CA before it is said that others know it.
+    let told = site.rotate(&["--hook", &hook, "--run"])?;
+    ensure!(told.contains("3 of 3 files know the new CA, 0 of 3 certificates"), "{told}");
+    ensure!(told.contains("--replace"), "{told}");
+
     // It ends after the first step, and the next run goes on.
     std::fs::write(site.path("broken"), "")?;
-    let why = site.rotate(&["--hook", &hook, "--run"]).expect_err("the hook fails").to_string();
+    let replace: [&str; 4] = ["--hook", &hook, "--run", "--replace"];
+    let why = site.rotate(&replace).expect_err("the hook fails").to_string();
     ensure!(why.contains("put a certificate of the new CA into the file of"), "{why}");
     let told = site.rotate(&[])?;
     ensure!(told.contains("3 of 3 files know the new CA, 0 of 3 certificates"), "{told}");
     std::fs::remove_file(site.path("broken"))?;
-    let told = site.rotate(&["--hook", &hook, "--run"])?;
+    let told = site.rotate(&replace)?;
     ensure!(told.contains("3 of 3 certificates") && told.contains("--finish"), "{told}");
     let told = site.rotate(&["--hook", &hook, "--run", "--finish"])?;
     ensure!(told.contains("Done: nothing here knows the old CA any more"), "{told}");

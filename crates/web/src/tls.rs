@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 pub use rustls::ClientConfig;
@@ -139,7 +139,9 @@ impl Loaded {
 /// What is in force.
 #[derive(Debug, Default)]
 pub struct Tls {
-    loaded: ArcSwap<Loaded>,
+    loaded: Arc<ArcSwap<Loaded>>,
+    /// Of [`Tls::connect`]; it looks at what is loaded, as every one does.
+    dialler: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Tls {
@@ -152,7 +154,8 @@ impl Tls {
         for (_, validity) in loaded.shown() {
             validity.tell(now_s());
         }
-        Ok(Self { loaded: ArcSwap::from_pointee(loaded) })
+        let loaded = Arc::new(ArcSwap::from_pointee(loaded));
+        Ok(Self { loaded, dialler: OnceLock::new() })
     }
 
     /// Reads files that are to be in force from now on; after an error the old ones are.
@@ -231,9 +234,10 @@ impl Tls {
     ///
     /// # Errors
     /// Those of rustls.
-    pub fn client(self: &Arc<Self>) -> Result<ClientConfig, Error> {
+    pub fn client(&self) -> Result<ClientConfig, Error> {
         let provider = provider();
-        let live = Arc::new(Live { tls: Arc::clone(self), provider: Arc::clone(&provider) });
+        let loaded = Arc::clone(&self.loaded);
+        let live = Arc::new(Live { loaded, provider: Arc::clone(&provider) });
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -250,13 +254,18 @@ impl Tls {
     /// # Errors
     /// Those of the connection, and of who does not.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
-        self: &Arc<Self>,
+        &self,
         host: &str,
         socket: S,
     ) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let config = self.client().map_err(io::Error::other)?;
-        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+        let config = if let Some(config) = self.dialler.get() {
+            config
+        } else {
+            let config = Arc::new(self.client().map_err(io::Error::other)?);
+            self.dialler.get_or_init(|| config)
+        };
+        TlsConnector::from(Arc::clone(config)).connect(name, socket).await
     }
 }
 
@@ -269,7 +278,7 @@ pub fn host(address: &str) -> &str {
 /// Knows others, and shows this process' certificate, by what is in force at that moment.
 #[derive(Debug)]
 struct Live {
-    tls: Arc<Tls>,
+    loaded: Arc<ArcSwap<Loaded>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -282,7 +291,7 @@ impl ServerCertVerifier for Live {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match &self.tls.loaded.load().known {
+        match &self.loaded.load().known {
             Some(known) => known.verify_server_cert(end_entity, intermediates, name, ocsp, now),
             None => Err(CertificateError::UnknownIssuer.into()),
         }
@@ -315,11 +324,11 @@ impl ServerCertVerifier for Live {
 
 impl ResolvesClientCert for Live {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.tls.loaded.load().own.clone()
+        self.loaded.load().own.clone()
     }
 
     fn has_certs(&self) -> bool {
-        self.tls.loaded.load().own.is_some()
+        self.loaded.load().own.is_some()
     }
 }
 

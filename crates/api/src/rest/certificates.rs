@@ -11,7 +11,7 @@ pub struct CertificateHolder {
     pub kind: String,
     /// Address of a node, name of a balancer, URL of a controller.
     pub name: String,
-    /// Whether it has told anything. One that is silent has what it told of last.
+    /// Whether it answers now. One that is silent has what it told of last.
     pub told: bool,
     /// When its certificates run out.
     pub certificates: Vec<Certificate>,

@@ -37,7 +37,7 @@ pub struct NodeFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     /// 1..=65535: where it speaks TLS alone, at the host of `addr`. Without, the port there takes
-    /// both kinds.
+    /// both kinds, or TLS alone with `port 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_port: Option<u16>,
     /// Where clients reach it.
@@ -55,7 +55,7 @@ pub struct Announced {
     #[serde(default, alias = "lb_port", skip_serializing_if = "Option::is_none")]
     pub announced_port: Option<u16>,
     /// 1..=65535: where TLS alone is spoken, at the same host. Without, `announced_port` takes both
-    /// kinds.
+    /// kinds, or TLS alone with `port 0`. Not without a host, not even 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced_tls_port: Option<u16>,
 }

@@ -73,6 +73,8 @@ pub(super) struct Frontend {
 struct Route {
     backend: Option<Arc<Backend>>,
     reach: Reach,
+    /// Why the backend was not believed to be the node, when a session last spoke TLS with it.
+    unbelieved: Option<String>,
     /// Where the backend was last dialled from.
     dials_from: Option<IpAddr>,
     hold: Hold,
@@ -212,6 +214,7 @@ impl Frontend {
             if route.backend.as_deref() != backend {
                 route.backend = backend.cloned().map(Arc::new);
                 route.reach = Reach::Unknown;
+                route.unbelieved = None;
                 route.dials_from = None;
             }
             begins = *way == Way::Hold && route.hold == Hold::No;
@@ -357,6 +360,21 @@ impl Frontend {
     pub(super) fn connected(&self, backend: &Arc<Backend>, from: Option<IpAddr>, checked: bool) {
         let known = if checked { self.route.lock().reach.clone() } else { Reach::Up };
         self.set_reach(backend, known, from);
+        self.set_unbelieved(backend, None);
+    }
+
+    /// Notes why TLS with `backend` failed, or that a session came to it. It says nothing of whether
+    /// the node is reached. A change for the worse is told in the log.
+    pub(super) fn set_unbelieved(&self, backend: &Arc<Backend>, why: Option<String>) {
+        let mut route = self.route.lock();
+        if !route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {
+            return;
+        }
+        if let (Some(why), None) = (&why, &route.unbelieved) {
+            let Backend { node, host, port } = &**backend;
+            tracing::warn!(frontend = %self.listen, node, host, port, why, "backend not believed");
+        }
+        route.unbelieved = why;
     }
 
     /// Where new connections go.
@@ -395,7 +413,7 @@ impl Frontend {
             accepted: count(&self.counters.accepted),
             refused: count(&self.counters.refused),
             backend_up,
-            backend_error,
+            backend_error: backend_error.or_else(|| route.unbelieved.clone()),
             dials_from: route.dials_from.map(|ip| ip.to_string()),
             error: route.error.clone().or_else(|| {
                 let has_ended = route.listener.as_ref().is_some_and(JoinHandle::is_finished);

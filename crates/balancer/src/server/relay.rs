@@ -46,6 +46,8 @@ pub(super) enum End {
     Closed,
     /// The node was asked to give the session back and closed it.
     NotGiven,
+    /// It was to leave, and what was encrypted for its node cannot be taken back.
+    Cut,
     /// The node gave the session back.
     Given(Record),
 }
@@ -189,7 +191,7 @@ pub(super) async fn relay(
     let end = poll_fn(|cx| -> Poll<io::Result<End>> {
         if !is_asked && asked.as_mut().poll(cx).is_ready() {
             if leave.mark.is_none() {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                return Poll::Ready(Ok(End::Cut));
             }
             (is_asked, was_over) = (true, down.ended);
         }

@@ -18,7 +18,7 @@ use api::proxy::{self, Secure};
 use limits::{Seldom, Spare};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use web::terminate::{Said, Side};
 use web::tls::Tls;
 
@@ -163,23 +163,15 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     let mut ends = Ends { client, backend: None, clean: false, pass, _place: place, _seat: seat };
     let (mut luggage, mut record) = (Luggage::default(), None);
     while let Some(to) = ends.pass.next().await {
-        let connecting = connect(&ends, peer, (&to, record.take()), &shared);
-        let mark = match timeout(shared.connect_timeout, connecting).await {
-            Ok(Ok((backend, mark))) => {
+        let mark = match connect(&ends, peer, (&to, record.take()), &shared).await {
+            Ok((backend, mark)) => {
                 let from = backend.socket().local_addr().ok().map(|from| from.ip().to_canonical());
                 frontend.connected(&to, from, shared.is_checked);
                 ends.backend = Some(backend);
                 mark
             }
-            failed => {
-                let error = match failed {
-                    Ok(Err(error)) => error,
-                    _ => io::ErrorKind::TimedOut.into(),
-                };
-                // A want of descriptors here says nothing of the node.
-                if !limits::is_limit(&error) {
-                    frontend.set_reach(&to, Reach::Down(error.to_string()), None);
-                }
+            Err(missed) => {
+                tell(&frontend, &to, &missed);
                 frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
                 return;
             }
@@ -190,6 +182,10 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 record = Some(given);
             }
             Ok(End::Closed) => return ends.clean = true,
+            Ok(End::Cut) => {
+                frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             Ok(End::NotGiven) => {
                 // All that the node answered has reached the client: an end without a reset keeps it.
                 frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
@@ -242,16 +238,60 @@ async fn follow(
     relay(client, backend, luggage, (&counters.inbound, &counters.outbound), leave).await
 }
 
-/// Dials the backend and sends the PROXY header, and behind it the record of a session that was elsewhere before. With the mark that the header names.
-/// Where nodes are spoken to over TLS, and the client's ended here, the session has no mark and
-/// stays where it is.
+/// Why a session has not come to its node.
+enum Missed {
+    /// There was no connection, or not in time.
+    Dialling(io::Error),
+    /// There was one, and it was of no use.
+    Opening(io::Error),
+}
+
+/// Dials the backend and opens the session there, both within one limit.
 async fn connect(
     ends: &Ends,
     peer: SocketAddr,
     (to, record): (&Backend, Option<Record>),
     shared: &Shared,
+) -> Result<(Side, Option<Mark>), Missed> {
+    let deadline = Instant::now() + shared.connect_timeout;
+    let dialled = timeout_at(deadline, dial(to, shared)).await;
+    let backend = dialled.unwrap_or_else(|late| Err(late.into())).map_err(Missed::Dialling)?;
+    let opened = timeout_at(deadline, open(backend, ends, peer, (to, record), shared)).await;
+    opened.unwrap_or_else(|late| Err(late.into())).map_err(Missed::Opening)
+}
+
+/// What is to be known of a node that a session has not come to. One that took the connection was
+/// reached: it may be busy, or be about to end. That it speaks no TLS that is believed is told all
+/// the same, and is no reason to replace it.
+fn tell(frontend: &Frontend, to: &Arc<Backend>, missed: &Missed) {
+    match missed {
+        // A want of descriptors here says nothing of the node.
+        Missed::Dialling(error) if limits::is_limit(error) => {}
+        Missed::Dialling(error) => {
+            frontend.set_reach(to, Reach::Down(error.to_string()), None);
+        }
+        Missed::Opening(error) => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+                frontend.set_unbelieved(to, Some(format!("TLS with it: {error}")));
+            }
+            _ => {
+                let (frontend, node) = (&frontend.listen, &to.node);
+                tracing::debug!(%frontend, node, %error, "a session did not come to its node");
+            }
+        },
+    }
+}
+
+/// Sends the PROXY header, and behind it the record of a session that was elsewhere before. With the mark that the header names.
+/// Where nodes are spoken to over TLS, and the client's ended here, the session has no mark and
+/// stays where it is.
+async fn open(
+    mut backend: TcpStream,
+    ends: &Ends,
+    peer: SocketAddr,
+    (to, record): (&Backend, Option<Record>),
+    shared: &Shared,
 ) -> io::Result<(Side, Option<Mark>)> {
-    let mut backend = dial(to, shared).await?;
     if !shared.send_proxy {
         return Ok((backend.into(), None));
     }

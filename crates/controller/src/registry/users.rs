@@ -130,7 +130,7 @@ impl Registry {
         let is_known = !matches!(verdict, Verdict::Unknown | Verdict::NotRead);
         let may_be_new = match asks {
             Asks::Token(token) => is_one(token),
-            Asks::Certificate(_) | Asks::Vouched(_) => true,
+            Asks::Certificate(_) | Asks::Vouched { .. } => true,
         };
         if is_known || shared.lead.is_none() || !may_be_new {
             return verdict;

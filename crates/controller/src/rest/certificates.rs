@@ -42,8 +42,9 @@ pub(super) async fn list(
 
 fn holders(record: &Record, observed: &Observed) -> Vec<CertificateHolder> {
     let nodes = record.nodes().map(|(_, node)| {
-        let seen = observed.node(&node.id).seen.as_ref();
-        let told = seen.is_some();
+        let of = observed.node(&node.id);
+        let seen = of.seen.as_ref();
+        let told = seen.is_some() && of.misses == 0 && of.unclear_since.is_none();
         let of = seen.map(|seen| (seen.reply.certificates.clone(), seen.reply.trust.clone()));
         let (certificates, trust) = of.unwrap_or_default();
         let name = node.local.to_string();
@@ -53,7 +54,7 @@ fn holders(record: &Record, observed: &Observed) -> Vec<CertificateHolder> {
     let builtin = |of: &&planner::Balancer| of.kind == planner::BalancerKind::Builtin;
     let balancers = record.balancers.iter().filter(builtin).map(|balancer| {
         let seen = observed.balancers.get(&balancer.name);
-        let told = seen.is_some_and(|seen| seen.in_force.is_some());
+        let told = seen.is_some_and(|seen| seen.in_force.is_some() && seen.error.is_none());
         let of = seen.map(|seen| (seen.certificates.clone(), seen.trust.clone()));
         let (certificates, trust) = of.unwrap_or_default();
         let name = balancer.name.clone();
@@ -94,6 +95,39 @@ mod tests {
     use super::*;
 
     const DAY_S: i64 = 86_400;
+
+    #[test]
+    fn what_is_silent_now_tells_nothing_although_it_has() {
+        let lb = planner::Balancer {
+            name: "lb1".to_owned(),
+            kind: planner::BalancerKind::Builtin,
+            endpoint: "http://lb1".to_owned(),
+            token: None,
+            sources: Vec::new(),
+            closing: false,
+        };
+        let record = Record { balancers: vec![lb], ..crate::cluster::test_pair() };
+        let mut observed = Observed::default();
+        crate::cluster::test_sequences(&mut observed, 1, 1);
+        let in_force = planner::InForce {
+            start_id: "a".to_owned(),
+            version: 1,
+            frontends: Vec::new(),
+            sessions: Vec::new(),
+            moved: 0,
+            cut: 0,
+            at: planner::Time::default(),
+        };
+        observed.balancers.entry("lb1".to_owned()).or_default().in_force = Some(in_force);
+        let told = |observed: &Observed| -> Vec<bool> {
+            holders(&record, observed).iter().map(|one| one.told).collect()
+        };
+        // The first node has never answered.
+        assert_eq!(told(&observed), [false, true, true]);
+        observed.nodes.entry("b".repeat(40)).or_default().misses = 1;
+        observed.balancers.entry("lb1".to_owned()).or_default().error = Some("away".to_owned());
+        assert_eq!(told(&observed), [false, false, false]);
+    }
 
     #[test]
     fn who_when_and_what_to_do_are_told_for_fourteen_days() {

@@ -7,7 +7,7 @@ use api::rest::Actor;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
@@ -20,6 +20,8 @@ pub(super) const HOP: &str = "x-holdfast-passed-on";
 pub(super) const CLIENT: &str = "x-holdfast-client";
 /// The user for whose certificate whoever passed it on vouches, by the configured token.
 const VOUCHED: &str = "x-holdfast-vouched";
+/// The name in that certificate by which it is the user's.
+const CERTIFICATE: &str = "x-holdfast-vouched-certificate";
 /// Header of requests that means something to their handlers.
 const UNCHECKED: &str = "x-dont-check-cluster-mode";
 /// Largest body of a request, bytes, as the server has it for its own.
@@ -27,20 +29,28 @@ const BODY_MAX: usize = 2 << 20;
 /// Longest wait for the leader: switchovers and what is put back of an export take their time.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The user for whose certificate another controller vouches. Whether it may is for the token
-/// beside.
-pub(super) fn vouched(headers: &HeaderMap) -> Option<String> {
-    let is_passed_on = headers.contains_key(HOP);
-    let name = headers.get(VOUCHED).filter(|_| is_passed_on)?;
-    // What is no name is no user's, and not the token's either.
-    Some(name.to_str().unwrap_or_default().to_owned())
+/// The user for whose certificate another controller vouches, and the name in that certificate.
+pub(super) struct Vouched {
+    pub(super) user: String,
+    pub(super) certificate: String,
 }
 
-/// The leader's answer. With a configuration this process vouches for a certificate that it was
-/// shown.
+/// For whom another controller vouches. Whether it may is for the token beside.
+pub(super) fn vouched(headers: &HeaderMap) -> Option<Vouched> {
+    let is_passed_on = headers.contains_key(HOP);
+    let user = headers.get(VOUCHED).filter(|_| is_passed_on)?;
+    // What is no name is no user's, and not the token's either.
+    let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec());
+    let certificate = headers.get(CERTIFICATE).and_then(|value| text(value).ok());
+    let user = text(user).unwrap_or_default();
+    Some(Vouched { user, certificate: certificate.unwrap_or_default() })
+}
+
+/// The leader's answer. With a configuration this process vouches for a certificate of that name,
+/// which it was shown.
 pub(super) async fn pass_on(
     registry: &Registry,
-    by: (&Actor, Option<Arc<Config>>),
+    by: (&Actor, Option<(Arc<Config>, String)>),
     request: Request,
 ) -> Response {
     match exchange(registry, by, request).await {
@@ -51,7 +61,7 @@ pub(super) async fn pass_on(
 
 async fn exchange(
     registry: &Registry,
-    (by, vouches): (&Actor, Option<Arc<Config>>),
+    (by, vouches): (&Actor, Option<(Arc<Config>, String)>),
     request: Request,
 ) -> Result<Response, String> {
     let (head, body) = request.into_parts();
@@ -73,13 +83,14 @@ async fn exchange(
         .header(CLIENT, &by.from)
         .body(body);
     let vouched = vouches.is_some();
-    if let Some(config) = vouches {
+    if let Some((config, certificate)) = vouches {
         let token = config.token.as_deref().filter(|_| leader.starts_with("https://"));
         // A token of an admin goes nowhere in clear.
         let token = token.ok_or_else(|| {
             format!("this controller does not lead, and the one that does, {leader}, is not `https://`: ask that one")
         })?;
         passed = passed.bearer_auth(token).header(VOUCHED, &by.who);
+        passed = passed.header(CERTIFICATE, certificate.as_bytes());
     }
     for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), UNCHECKED] {
         // There is one of them, and it is this process's then.

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use web::{Admission, Ends, certs};
 
 use super::error::{ApiError, Outside, TooLow};
-use super::forward;
+use super::forward::{self, Vouched};
 use super::table::Within;
 use crate::Live;
 use crate::access::{Asks, CONFIGURED, Caller, OPEN, Verdict};
@@ -43,7 +43,7 @@ pub(super) async fn guard(
         Ok(asked) => caller(&registry, &live, asked).await,
         Err(error) => Err(error),
     };
-    let (Caller { by, namespaces }, means) = match known {
+    let (Caller { by, namespaces, certificate }, means) = match known {
         Ok(caller) => caller,
         Err(error) => {
             registry.shared.counters.refused.add(1);
@@ -53,7 +53,8 @@ pub(super) async fn guard(
     Ends::admit(&request);
     // What is this process's own is not for the leader.
     if !registry.shared.leads() && request.uri().path().starts_with("/api/") {
-        let vouches = (means == Means::Certificate).then(|| live.config());
+        let certificate = certificate.filter(|_| means == Means::Certificate);
+        let vouches = certificate.map(|name| (live.config(), name));
         return forward::pass_on(&registry, (&by, vouches), request).await;
     }
     let asked = format!("{} {}", request.method(), request.uri().path());
@@ -81,7 +82,7 @@ struct Asked {
     /// The names in the certificate that was shown.
     shown: Option<Vec<String>>,
     /// For whom another controller vouches.
-    vouched: Option<String>,
+    vouched: Option<Vouched>,
 }
 
 fn asked(request: &Request) -> Result<Asked, ApiError> {
@@ -103,12 +104,14 @@ async fn caller(
     let given = given.as_ref().map(HeaderValue::as_bytes);
     let admin = |who: &str| {
         let by = Actor { who: who.to_owned(), role: UserRole::Admin, from: from.clone() };
-        (Caller { by, namespaces: Vec::new() }, Means::Header)
+        (Caller { by, namespaces: Vec::new(), certificate: None }, Means::Header)
     };
     let admission = live.admits(given);
     let (asks, means) = match (admission, web::bearer(given), &vouched, &shown) {
         // What has the token could ask for anything: by this it asks for less.
-        (Admission::Token, _, Some(name), _) => (Asks::Vouched(name), Means::Header),
+        (Admission::Token, _, Some(Vouched { user, certificate }), _) => {
+            (Asks::Vouched { user, certificate }, Means::Header)
+        }
         (Admission::Token, ..) => return Ok(admin(CONFIGURED)),
         (_, Some(token), ..) => (Asks::Token(token), Means::Header),
         (Admission::Open, ..) => return Ok(admin(OPEN)),

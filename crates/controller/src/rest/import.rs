@@ -76,7 +76,7 @@ pub(super) async fn import(
         // What nodes know of moves is of another record: their numbers are given no more.
         moves: planner::moves::Moves { newest, ..planner::moves::Moves::default() },
     };
-    if announce(&mut record, &fields, &first_at)? {
+    if announce(&mut record.shards, &fields, &first_at)? {
         // Every node must learn it: a version nobody holds yet.
         record.version = reply.version + 1;
     }
@@ -90,18 +90,23 @@ pub(super) async fn import(
 }
 
 /// Says of nodes what was given of them, where it is said at all; whether that is another topology.
+/// A port of TLS stays beside its endpoint unless another one is given, or 0.
 fn announce(
-    record: &mut Record,
+    shards: &mut [Shard],
     fields: &[NodeFields],
     first_at: &Endpoint,
 ) -> Result<bool, ApiError> {
     let mut is_other = false;
     for given in fields {
-        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
-        let mut known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+        let local = view::endpoint(&given.addr)?;
+        let mut announced = view::announced(&given.announced)?;
+        let mut known = shards.iter_mut().flat_map(|shard| &mut shard.nodes);
         let node = known.find(|node| node.local == local).ok_or_else(|| {
             ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
         })?;
+        if given.announced.announced_tls_port.is_none() && announced.endpoint == node.announced {
+            announced.tls = node.tls.announced;
+        }
         if announced.endpoint.is_some() && !announced.is_of(node) {
             announced.put(node);
             is_other = true;
@@ -188,10 +193,17 @@ fn judge(
                 node.local, reply.myid, node.id
             ));
         }
+        if reply.version != first.version || reply.topology_hash == first.topology_hash {
+            continue;
+        }
         // One that knows no ports of TLS has the topology without them.
-        let knows_as_much = reply.knows_tls_ports == first.knows_tls_ports;
-        let is_same = reply.topology_hash == first.topology_hash || !knows_as_much;
-        if reply.version == first.version && !is_same {
+        if reply.knows_tls_ports && !first.knows_tls_ports {
+            return Err(format!(
+                "node {} knows ports of TLS, which node {first_at} may lack in its topology: give an upgraded node first",
+                node.local
+            ));
+        }
+        if reply.knows_tls_ports == first.knows_tls_ports {
             return Err(format!(
                 "nodes {first_at} and {} hold different topologies of version {}: CLUSTERX NODES shows them; give the right one a \
                  higher version with CLUSTERX SETNODES first",
@@ -326,6 +338,42 @@ mod tests {
         assert!(
             judged(&[heard("a", 29), other]).expect_err("two").contains("different topologies")
         );
+    }
+
+    #[test]
+    fn a_topology_without_the_ports_of_tls_is_not_taken_over_where_another_node_has_them() {
+        let mut upgraded = heard("b", 29);
+        upgraded.1.knows_tls_ports = true;
+        // There are none.
+        assert_eq!(judged(&[heard("a", 29), upgraded.clone()]), Ok(None));
+        upgraded.1.topology_hash = "x".to_owned();
+        let told = judged(&[heard("a", 29), upgraded.clone()]).expect_err("ports that are lost");
+        assert!(told.ends_with("give an upgraded node first"), "{told}");
+        assert_eq!(judged(&[upgraded, heard("a", 29)]), Ok(None));
+    }
+
+    #[test]
+    fn an_endpoint_that_is_said_again_keeps_its_port_of_tls() {
+        let line = format!("{} 10.0.0.1 1 master - 0-16383 lb 6379 tls=2,6380", "a".repeat(40));
+        let topology = Topology::parse(line.as_bytes(), 1).expect("a topology");
+        let mut shards = imported_shards(&topology).expect("a shard");
+        let first_at = Endpoint { host: "10.0.0.1".to_owned(), port: 1 };
+        let mut said = |announced_port, announced_tls_port| {
+            let announced = api::rest::Announced {
+                announced_host: Some("lb".to_owned()),
+                announced_port: Some(announced_port),
+                announced_tls_port,
+            };
+            let addr = first_at.to_string();
+            let fields = [NodeFields { addr, announced, ..NodeFields::default() }];
+            let is_other = announce(&mut shards, &fields, &first_at).ok();
+            (is_other, shards[0].nodes[0].tls.announced.map(std::num::NonZeroU16::get))
+        };
+        assert_eq!(said(6379, None), (Some(false), Some(6380)));
+        assert_eq!(said(6379, Some(0)), (Some(true), None));
+        assert_eq!(said(6379, Some(6381)), (Some(true), Some(6381)));
+        // It was that of another one.
+        assert_eq!(said(7379, None), (Some(true), None));
     }
 
     #[test]

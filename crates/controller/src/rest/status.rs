@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use api::grant::CommitMode;
 use api::rest;
+use axum::Extension;
 use axum::extract::{Path, Query};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use planner::{NodeObserved, Policy, Role, Shard, ShardState, Time};
 
 use super::error::{ApiError, ok};
+use super::table::Within;
 use super::{App, certificates, find, view};
 use crate::cluster::{Cluster, State};
 use crate::events::{Event, now_ms};
@@ -23,10 +25,19 @@ const EVENTS_MAX: usize = 10_000;
 
 pub(super) async fn show(
     registry: App,
+    Extension(within): Extension<Within>,
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
-    Ok(ok(status(&cluster, troubles(&registry))))
+    Ok(ok(status(&cluster, told(troubles(&registry), &within))))
+}
+
+/// What of that is told: it may be about other namespaces, and says where the store lies.
+fn told(troubles: Vec<String>, within: &Within) -> Vec<String> {
+    if within.is_everywhere() || troubles.is_empty() {
+        return troubles;
+    }
+    vec!["the controller has trouble: its log, and users of all namespaces, know which".to_owned()]
 }
 
 /// What is wrong with this process itself.
@@ -240,4 +251,19 @@ pub(super) async fn metrics(registry: App) -> Response {
     };
     let text = crate::metrics::render(&page, &shared.counters, &clusters);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_that_is_limited_is_told_of_no_other_namespace() {
+        let troubles = || vec!["cluster other/c: no".to_owned(), "the store /x".to_owned()];
+        let limited = Within(vec!["a".to_owned()].into());
+        assert_eq!(told(troubles(), &Within(Vec::new().into())), troubles());
+        let less = told(troubles(), &limited);
+        assert!(less.len() == 1 && !less[0].contains("other/c") && !less[0].contains("/x"));
+        assert!(told(Vec::new(), &limited).is_empty());
+    }
 }

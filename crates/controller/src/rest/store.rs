@@ -97,15 +97,23 @@ pub(super) async fn reseal(
         Some(key) => format!("secrets sealed with key {key}"),
         None => "secrets written in clear: `store_key_file` says none".to_owned(),
     };
-    let mut resealed = 0;
+    let (mut resealed, mut failed) = (0, None);
     for one in behind(&registry).await? {
         // One that was deleted meanwhile has no secrets any more.
         let Some(cluster) = registry.get(&one.namespace, &one.name) else { continue };
         match cluster.update(&by, &reason, |_| Ok(())).await {
             Ok(_) => resealed += 1,
             Err(UpdateError::Store(StoreError::NotFound)) => {}
-            Err(error) => return Err(error.into()),
+            // It is left, and the others are not for that.
+            Err(error) => {
+                let cluster = format!("{}/{}", one.namespace, one.name);
+                tracing::warn!(cluster, %error, "write a record anew for its secrets");
+                failed.get_or_insert(error);
+            }
         }
+    }
+    if let Some(error) = failed.filter(|_| resealed == 0) {
+        return Err(error.into());
     }
     let left = behind(&registry).await?;
     let left = left.into_iter().map(|one| format!("{}/{}", one.namespace, one.name)).collect();

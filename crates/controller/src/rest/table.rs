@@ -83,7 +83,7 @@ const OF_NONE: [&str; 2] = ["GET /api/v1/namespaces", "GET /api/v1/openapi.json"
 impl Within {
     /// Whether a request of this row is within them.
     fn has(&self, route: &str, path: &str) -> bool {
-        if self.0.is_empty() {
+        if self.is_everywhere() {
             return true;
         }
         match namespace(route, path) {
@@ -93,9 +93,14 @@ impl Within {
         }
     }
 
+    /// No limit.
+    pub(super) fn is_everywhere(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether this namespace may be shown.
     pub(super) fn shows(&self, name: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|own| own == name)
+        self.is_everywhere() || self.0.iter().any(|own| own == name)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
     let (now_ms, known) = (now_ms(), &registry.shared.users);
     let told = |user: User| {
         // This process may have seen it since that was written down.
-        let last_used_ms = user.last_used_ms.max(known.used(&user.name));
+        let last_used_ms = user.last_used_ms.max(known.used(&user.name, user.created_at_ms));
         shown(User { last_used_ms, ..user }, now_ms)
     };
     Ok(ok(Users { users: users.into_iter().map(told).collect() }))

@@ -202,11 +202,14 @@ pub(super) fn announced(spec: &rest::Announced) -> Result<Announced, ApiError> {
         _ => return Err(ApiError::bad("announced_host and announced_port belong together")),
     };
     let beside = endpoint.as_ref().map(|endpoint| endpoint.port);
-    let tls = match (spec.announced_tls_port.and_then(NonZeroU16::new), beside) {
+    let tls = match (spec.announced_tls_port, beside) {
+        // Also of 0: that would take the endpoint along, which nobody said.
         (Some(_), None) => {
             return Err(ApiError::bad("announced_tls_port needs an announced_host and its port"));
         }
-        (Some(tls), Some(port)) => Some(other_port("announced_tls_port", tls, port)?),
+        (Some(tls), Some(port)) => NonZeroU16::new(tls)
+            .map(|tls| other_port("announced_tls_port", tls, port))
+            .transpose()?,
         (None, _) => None,
     };
     Ok(Announced { endpoint, tls })
@@ -221,7 +224,8 @@ pub(super) fn tls_port(given: u16, local: &Endpoint) -> Result<Option<NonZeroU16
 fn other_port(name: &str, tls: NonZeroU16, beside: u16) -> Result<NonZeroU16, ApiError> {
     if tls.get() == beside {
         return Err(ApiError::bad(format!(
-            "{name} {tls} is the port beside it, which takes both kinds without: leave it out"
+            "{name} {tls} is the port beside it, where TLS is spoken anyway (it takes both kinds, or TLS alone with `port 0`): \
+             leave it out"
         )));
     }
     Ok(tls)
@@ -304,6 +308,27 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_of_tls_is_announced_beside_an_endpoint_only() {
+        let of = |host: Option<&str>, port, tls| {
+            let announced_host = host.map(str::to_owned);
+            announced(&rest::Announced {
+                announced_host,
+                announced_port: port,
+                announced_tls_port: tls,
+            })
+        };
+        let port = |tls| of(Some("lb.test"), Some(7000), tls).expect("an endpoint").tls;
+        assert_eq!(
+            (port(Some(7500)), port(Some(0)), port(None)),
+            (NonZeroU16::new(7500), None, None)
+        );
+        for tls in [0, 7500] {
+            assert!(of(None, None, Some(tls)).is_err(), "{tls}");
+        }
+        assert_eq!(of(None, None, None).expect("nothing").endpoint, None);
+    }
 
     #[test]
     fn a_place_is_host_and_port_of_whichever_scheme() {

@@ -44,7 +44,7 @@ use self::name::Name;
 pub(super) use self::whole::Idle;
 use self::wire::{Answer, Compare, Range, Write};
 use super::{
-    About, Change, Export, Held, Identity, Outcome, Records, Store, StoreError, Wanted, Work,
+    About, Change, Export, Has, Held, Identity, Outcome, Records, Store, StoreError, Wanted, Work,
     failed, sealed,
 };
 use crate::access::User;
@@ -378,9 +378,19 @@ impl Store for Etcd {
 
     fn held(&self) -> Work<'_, Result<Vec<Held>, StoreError>> {
         Box::pin(async move {
-            let all = [Range::All(self.key("clusters/"))];
+            let clusters = self.key("clusters/");
+            let all = [Range::All(clusters.clone())];
             let read = self.client.read("look at secrets", &all).await?.found(0);
-            read.pairs.iter().map(|pair| sealed::held(pair.value.as_bytes())).collect()
+            // One that cannot be read hides no other.
+            let unread = |key: &str| {
+                let (namespace, name) = key.strip_prefix(&clusters)?.split_once('/')?;
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
+                Some(Held { namespace, name, has: Has::Unread })
+            };
+            let all = read.pairs.iter().filter_map(|pair| {
+                sealed::held(pair.value.as_bytes()).ok().or_else(|| unread(&pair.key))
+            });
+            Ok(all.collect())
         })
     }
 

@@ -32,6 +32,8 @@ pub enum Has {
     Clear,
     /// With the key of this id.
     Sealed(String),
+    /// Nobody knows: the record cannot be read.
+    Unread,
 }
 
 /// A cluster, and how its secrets lie in the store.
@@ -50,7 +52,7 @@ impl Held {
     pub fn is_behind(&self, keys: &Keys) -> bool {
         match (&self.has, keys.sealing()) {
             (Has::None, _) | (Has::Clear, None) => false,
-            (Has::Clear, Some(_)) | (Has::Sealed(_), None) => true,
+            (Has::Clear, Some(_)) | (Has::Sealed(_), None) | (Has::Unread, _) => true,
             (Has::Sealed(by), Some(key)) => by != key,
         }
     }

@@ -8,11 +8,13 @@ use balancer::haproxy::{
     ConfigFile, DEFAULT_MASTER, Listen, MAXCONN_MAX, RuntimeAddress, render_config,
 };
 
+use super::words::with_tls_port;
+
 /// What the file is made from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HaproxyConfig {
-    /// Announced endpoints, HOST:PORT[=ADDRESS],…: one frontend and one empty backend each. HAProxy binds the host, or
-    /// ADDRESS in its place where the host is a name that does not lead to this machine
+    /// Announced endpoints, HOST:PORT[/TLSPORT][=ADDRESS],…: one frontend and one empty backend for each port. HAProxy binds
+    /// the host, or ADDRESS in its place where the host is a name that does not lead to this machine
     #[arg(long, value_delimiter = ',', required = true)]
     announce: Vec<String>,
     /// Address nodes are dialled from; inside their balancer-sources. IPv6 with or without brackets
@@ -37,8 +39,9 @@ pub(crate) fn print(config: &HaproxyConfig) -> Result<()> {
 }
 
 fn text(config: &HaproxyConfig) -> Result<String> {
-    let frontends: Vec<Listen> =
-        config.announce.iter().map(|text| listen(text)).collect::<Result<_>>()?;
+    let listens: Vec<Vec<Listen>> =
+        config.announce.iter().map(|text| listens(text)).collect::<Result<_>>()?;
+    let frontends = listens.concat();
     for frontend in &frontends {
         resolves(frontend)?;
     }
@@ -76,13 +79,17 @@ fn ip(text: &str) -> Result<IpAddr> {
     inner.parse().with_context(|| format!("`{text}` is no IP address"))
 }
 
-/// `host:port`, or `host:port=address`.
-fn listen(text: &str) -> Result<Listen> {
+/// `host:port`, or `host:port=address`; the port may have one of TLS behind a `/`.
+fn listens(text: &str) -> Result<Vec<Listen>> {
     let (announced, bind) = match text.split_once('=') {
         Some((announced, bind)) => (announced, Some(ip(bind)?)),
         None => (text, None),
     };
-    Ok(Listen { endpoint: endpoint(announced)?, bind })
+    let (announced, tls_port) = with_tls_port(announced)?;
+    let endpoint = endpoint(announced)?;
+    let tls = tls_port.map(|port| Endpoint { port, ..endpoint.clone() });
+    let endpoints = std::iter::once(endpoint).chain(tls);
+    Ok(endpoints.map(|endpoint| Listen { endpoint, bind }).collect())
 }
 
 fn endpoint(text: &str) -> Result<Endpoint> {
@@ -122,6 +129,8 @@ mod tests {
             (&["--announce", "no.such.invalid:6379"], "=ADDRESS"),
             (&["--announce", "a b:6379"], "endpoint `a b:6379`"),
             (&["--announce", "10.0.9.1:0"], "endpoint `10.0.9.1:0`"),
+            (&["--announce", "10.0.9.1:1/1"], "are one address"),
+            (&["--announce", "10.0.9.1:1/x"], "no port of TLS"),
             (&["--announce", "a:1=nowhere"], "no IP address"),
             (&["--announce", "10.0.9.1:1", "--runtime", "/run/a b"], "socket `/run/a b`"),
             (&["--announce", "10.0.9.1:1", "--master", "/run/a,b"], "socket `/run/a,b`"),
@@ -135,5 +144,11 @@ mod tests {
         let named = named.expect("a configuration");
         assert!(named.contains("bind 10.0.9.1:6379\n  default_backend hf_no.such.invalid_6379\n"));
         assert!(named.contains("source [::1]\n"));
+        let both = made(&["--announce", "no.such.invalid:1/2=10.0.9.1"]).expect("two frontends");
+        for port in [1, 2] {
+            let lines =
+                format!("bind 10.0.9.1:{port}\n  default_backend hf_no.such.invalid_{port}\n");
+            assert!(both.contains(&lines), "{both}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum NodeVerb {
     /// Set at which port beside its own a node speaks TLS (its `tls-port`), or `none`
     ///
     /// Peers with `tls-replication` dial it, and clients that reach nodes over TLS are sent there.
-    /// Without it they use the node's own port, which takes both kinds.
+    /// Without it they use the node's own port, which takes both kinds, or TLS alone with `port 0`.
     TlsPort {
         /// Its id, the beginning of it, or its address
         node: String,

@@ -279,17 +279,19 @@ fn key(cx: &Context, file: &Path, is_last: bool) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
     };
     let owner = std::fs::metadata(file).ok().map(|file| (file.uid(), file.gid()));
+    // A link stays one: what it leads to is written.
+    let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let (grown, id) = controller::seal::grown(&old, is_last)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("read {}", file.display()))?;
     let writing = || format!("write {}", file.display());
-    let new = written(file, &grown)?;
+    let new = written(&place, &grown)?;
     if let Some((user, group)) = owner {
         // The controllers' user reads it, and perhaps another one makes keys.
         std::os::unix::fs::fchown(new.as_file(), Some(user), Some(group)).with_context(writing)?;
     }
-    new.persist(file).map_err(|error| error.error).with_context(writing)?;
-    synced(file)?;
+    new.persist(&place).map_err(|error| error.error).with_context(writing)?;
+    synced(&place)?;
     if cx.json {
         return json(&json!({ "file": file, "key": id, "seals": !is_last }));
     }
@@ -329,7 +331,7 @@ fn keep(cx: &Context, file: &Path, export: &str) -> Result<()> {
     let sealed: BTreeSet<&str> = (held.iter())
         .filter_map(|one| match &one.has {
             Has::Sealed(key) => Some(key.as_str()),
-            Has::None | Has::Clear => None,
+            Has::None | Has::Clear | Has::Unread => None,
         })
         .collect();
     let is_clear = held.iter().any(|one| one.has == Has::Clear);

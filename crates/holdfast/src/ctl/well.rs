@@ -39,7 +39,12 @@ pub(super) fn follows(status: &Status) -> Option<String> {
     })
 }
 
-/// That, and there is no alarm, and balancers do what they were told.
+/// That, and balancers do what they were told.
+pub(super) fn obeys(status: &Status) -> Option<String> {
+    follows(status).or_else(|| idle(status))
+}
+
+/// That, and there is no alarm.
 pub(super) fn is_healthy(status: &Status) -> Option<String> {
     if let Some(why) = follows(status) {
         return Some(why);
@@ -47,11 +52,16 @@ pub(super) fn is_healthy(status: &Status) -> Option<String> {
     if let Some(alarm) = status.alarms.first() {
         return Some(format!("there is an alarm: {alarm}"));
     }
-    match status.balancers.iter().find(|balancer| !balancer.in_force) {
-        Some(balancer) => Some(format!("balancer {} does not do what it was told", balancer.name)),
-        None if status.healthy => None,
-        None => Some("the cluster is not healthy".to_owned()),
+    match idle(status) {
+        None if !status.healthy => Some("the cluster is not healthy".to_owned()),
+        idle => idle,
     }
+}
+
+/// A balancer that does not do what it was told.
+fn idle(status: &Status) -> Option<String> {
+    let idle = status.balancers.iter().find(|balancer| !balancer.in_force)?;
+    Some(format!("balancer {} does not do what it was told", idle.name))
 }
 
 /// Waits until what is asked has been so for `steady`, for `limit` at most.
@@ -136,6 +146,9 @@ mod tests {
         assert_eq!(told(|it| it["alarms"] = json!(["x"])), "there is an alarm: x");
         let idle = told(|it| it["balancers"][0]["in_force"] = json!(false));
         assert_eq!(idle, "balancer lb1 does not do what it was told");
+        let idles = status(|it| it["balancers"][0]["in_force"] = json!(false));
+        assert_eq!((follows(&idles), obeys(&idles)), (None, Some(idle)));
+        assert_eq!(obeys(&status(|it| it["alarms"] = json!(["x"]))), None);
         assert_eq!(told(|it| it["healthy"] = json!(false)), "the cluster is not healthy");
         assert!(told(|it| it["shards"][0]["degraded"] = json!(true)).contains("in-sync set"));
     }

@@ -51,7 +51,7 @@ pub(super) fn fields(address: &str, endpoint: &str) -> Result<NodeFields> {
 }
 
 /// What stands before a port of TLS, and that.
-fn with_tls_port(text: &str) -> Result<(&str, Option<u16>)> {
+pub(super) fn with_tls_port(text: &str) -> Result<(&str, Option<u16>)> {
     let Some((endpoint, port)) = text.split_once('/') else { return Ok((text, None)) };
     let number = port.parse().ok().filter(|port| *port > 0);
     let number = number.with_context(|| format!("`{text}`: `{port}` is no port of TLS"))?;

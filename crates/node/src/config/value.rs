@@ -115,11 +115,24 @@ const EVENT_CLASSES: &[u8] = b"g$lshzxtd";
 const EVENT_CHANNELS: &[u8] = b"KE";
 /// Classes that `A` does not stand for.
 const EVENT_OTHERS: &[u8] = b"mn";
+/// All of them, each at the place of its bit.
+const EVENT_LETTERS: &[u8] = b"g$lshzxtdKEmn";
 
 impl Events {
-    fn bit(letter: u8) -> u32 {
-        let mut letters = EVENT_CLASSES.iter().chain(EVENT_CHANNELS).chain(EVENT_OTHERS);
-        letters.position(|other| *other == letter).map_or(0, |place| 1 << place)
+    // These are asked for with every command.
+    const CHANNELS: u32 = Self::bit(b'K') | Self::bit(b'E');
+    const ENDED: u32 = Self::bit(b'x');
+    const ABSENT: u32 = Self::ENDED | Self::bit(b'm') | Self::bit(b'n');
+
+    const fn bit(letter: u8) -> u32 {
+        let (mut place, mut left) = (0_u32, EVENT_LETTERS);
+        while let [other, behind @ ..] = left {
+            if *other == letter {
+                return 1 << place;
+            }
+            (place, left) = (place + 1, behind);
+        }
+        0
     }
 
     /// Whether a class, or a kind of channel, is wanted.
@@ -129,17 +142,17 @@ impl Events {
 
     /// Whether anything is to be told.
     pub fn any(self) -> bool {
-        self.has(b'K') || self.has(b'E')
+        self.0 & Self::CHANNELS != 0
     }
 
     /// Whether it is to be told of keys that have ended, which are removed then.
     pub fn minds_ends(self) -> bool {
-        self.any() && self.has(b'x')
+        self.any() && self.0 & Self::ENDED != 0
     }
 
     /// Whether something is to be told of keys that are not there.
     pub fn minds_absence(self) -> bool {
-        self.any() && [b'x', b'm', b'n'].iter().any(|class| self.has(*class))
+        self.any() && self.0 & Self::ABSENT != 0
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Reads {
     WhileAwaited,
     /// The same, however much the client sends ahead: what it waits for is taken from others, and
     /// must not be taken for one that is gone. Above `client-query-buffer-limit` it is cut off, as
-    /// by Redis.
+    /// by Redis; above its share, where connections hold all that they may.
     UntilGone,
 }
 
@@ -93,10 +93,12 @@ impl Connection {
             let reads_on = match reads {
                 Reads::Not => false,
                 Reads::ToEnd | Reads::WhileAwaited => {
-                    self.buffer.len() - self.start <= moving::RECORD_MAX
+                    let ahead = self.buffer.len() - self.start;
+                    ahead <= moving::RECORD_MAX.min(self.ahead_max(session))
                 }
                 Reads::UntilGone => {
-                    self.unserved()?;
+                    let ahead = self.unserved(session)?;
+                    self.may_send_ahead(ahead)?;
                     true
                 }
             };

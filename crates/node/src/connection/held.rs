@@ -149,7 +149,7 @@ impl Connection {
 
     /// Waits until there is room for the replies of further commands.
     pub(super) async fn make_room(&mut self, session: &Session) -> Result<(), End> {
-        while self.held.is_full(self.replies_max()) {
+        while self.held.is_full(self.replies_max(session)) {
             self.release_next(session).await?;
         }
         Ok(())

@@ -63,12 +63,16 @@ impl Connection {
 }
 
 /// Whether nobody but this host and balancers hear what is said in clear: a client of this host,
-/// one whose TLS ended at a balancer, and a balancer that asks how this node is.
+/// one whose TLS ended at a balancer, and a balancer that asks how this node is. A client that
+/// reached a balancer by loopback is of that host.
 fn may_be_clear(client: &Client) -> bool {
+    let address = &client.address;
     client.tls.get().is_some()
-        || client.address.ip().is_loopback()
-        || listener::is_file(&client.address)
-        || matches!(client.via, Via::Check { .. })
+        || match client.via {
+            Via::Direct => address.ip().is_loopback() || listener::is_file(address),
+            Via::Check { .. } => true,
+            Via::Balancer { .. } => false,
+        }
 }
 
 /// The same of a client whose TLS ended at a balancer that is listed. A session that was elsewhere

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use resp::Parser;
 
 use super::event::Reads;
+use super::room::LOOK;
 use super::{Connection, End, Ended, Leave, moving as sessions, time_left};
 use crate::clients::Pause;
 use crate::clock;
@@ -28,6 +29,9 @@ impl Connection {
         parser: &mut Parser,
     ) -> Result<Option<Leave>, End> {
         let Ended { after, length, replies, ran, begun } = ended;
+        if !matches!(after, After::Again(_)) {
+            self.set_waiting(session, false);
+        }
         match after {
             After::Next(_) | After::Wrote(_) => {}
             After::Again(_) if self.at_end && self.may_move() => {
@@ -101,8 +105,10 @@ impl Connection {
     /// Waits until the last command may be tried again.
     pub(super) async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
-        let node = Arc::clone(&self.node);
-        let over = pause_over(&node, self.worker, left.max(Duration::from_millis(1)));
+        let waits_for_memory = self.waits_for_memory(session);
+        self.set_waiting(session, waits_for_memory);
+        let (node, left) = (Arc::clone(&self.node), left.max(Duration::from_millis(1)));
+        let over = pause_over(&node, self.worker, left, waits_for_memory);
         let reads = if self.may_move() { Reads::ToEnd } else { Reads::Not };
         self.done_or_end(session, reads, over).await.map(|_| ())
     }
@@ -221,11 +227,15 @@ fn later(session: &Session, words: &[Vec<u8>], ago: Duration) -> Vec<u8> {
     }
 }
 
-/// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
-async fn pause_over(node: &Node, worker: usize, left: Duration) {
+/// The end of CLIENT PAUSE, or of the wait for a set that is far behind or for memory, or of
+/// `left`.
+async fn pause_over(node: &Node, worker: usize, left: Duration, is_for_memory: bool) {
     let acked = node.grants.commit.acked(worker);
     if node.clients.paused(clock::boottime_ns).is_some() {
         node.clients.resumed(left).await;
+    } else if is_for_memory {
+        // What others acknowledge frees none.
+        tokio::time::sleep(left.min(LOOK)).await;
     } else if !node.grants.commit.is_waiting() {
         // Nobody acknowledges anything.
         tokio::time::sleep(left).await;

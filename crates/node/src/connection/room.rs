@@ -8,38 +8,68 @@ use super::sending::SENT_AT_ONCE;
 use super::{Connection, End, KEEP_BYTES, READ_BYTES, REPLY_BYTES};
 use crate::config::Values;
 use crate::memory::held::Level;
-use crate::session::{Auth, Session};
+use crate::memory::parts;
+use crate::session::{Session, gates};
 
 /// How often a connection that waits looks whether there is room.
-const LOOK: Duration = Duration::from_millis(30);
+pub(super) const LOOK: Duration = Duration::from_millis(30);
 /// An empty buffer of replies that is kept where memory is bounded, bytes.
 const REPLIES_KEPT: usize = 4 << 10;
 
 impl Connection {
     /// Bytes of one argument, and of unsent replies above which no further command runs.
-    pub(super) fn bounds(&self, config: &Values) -> (usize, usize) {
-        let argument = match self.node.memory.is_bounded() {
-            true => config.parts().argument,
+    pub(super) fn bounds(&self, session: &Session, config: &Values) -> (usize, usize) {
+        let argument = match self.is_bounded(session) {
+            true => parts::argument(config.maxmemory.0, config.proto_max_bulk_len.0),
             false => config.proto_max_bulk_len.0,
         };
-        (usize::try_from(argument).unwrap_or(usize::MAX), self.replies_max())
+        (usize::try_from(argument).unwrap_or(usize::MAX), self.replies_max(session))
+    }
+
+    /// Whether what it holds is bounded: limits are not lowered for peers and replicas.
+    fn is_bounded(&self, session: &Session) -> bool {
+        self.node.memory.is_bounded() && gates::is_bound_in_memory(session)
+    }
+
+    /// Whether it is bounded, and there is little room.
+    fn is_short(&self, session: &Session) -> bool {
+        self.node.memory.level() > Level::Free && gates::is_bound_in_memory(session)
     }
 
     /// Bytes of unsent replies above which no further command runs.
-    pub(super) fn replies_max(&self) -> usize {
-        match self.node.memory.level() {
-            Level::Free => REPLY_BYTES,
-            Level::Tight | Level::Full => self.node.memory.share().min(REPLY_BYTES),
+    pub(super) fn replies_max(&self, session: &Session) -> usize {
+        match self.is_short(session) {
+            false => REPLY_BYTES,
+            true => self.node.memory.share().min(REPLY_BYTES),
         }
     }
 
     /// Bytes that a client may send ahead.
-    pub(super) fn query_max(&self) -> u64 {
+    pub(super) fn query_max(&self, session: &Session) -> u64 {
         let config = self.node.config.now();
-        match self.node.memory.is_bounded() {
-            true => config.parts().query,
+        match self.is_bounded(session) {
+            true => parts::query(config.maxmemory.0, config.client_query_buffer_limit.0),
             false => config.client_query_buffer_limit.0,
         }
+    }
+
+    /// Bytes above which nothing is read ahead while something is waited for.
+    pub(super) fn ahead_max(&self, session: &Session) -> usize {
+        if self.is_short(session) { self.node.memory.share() } else { usize::MAX }
+    }
+
+    /// One that waits for a key reads on, or its end would not be noticed.
+    ///
+    /// # Errors
+    /// It is more than its share, and connections hold all that they may.
+    pub(super) fn may_send_ahead(&self, ahead: usize) -> Result<(), End> {
+        let memory = &self.node.memory;
+        let is_much = ahead > READ_BYTES && self.charge.bytes() > memory.share();
+        if !is_much || memory.level() < Level::Full {
+            return Ok(());
+        }
+        memory.evicted.fetch_add(1, Ordering::Relaxed);
+        Err(End::Refused("it sends more ahead than maxmemory leaves it".into()))
     }
 
     /// Bytes that are sent before the other connections of the worker have a turn. Where memory is
@@ -61,7 +91,7 @@ impl Connection {
     /// What peers and replicas hold is not counted: they are not to wait for clients.
     pub(super) fn count_memory(&mut self, session: &Session, held: usize) {
         let client = &session.client;
-        let is_counted = session.auth != Auth::Peer && !client.is_replica.load(Ordering::Relaxed);
+        let is_counted = gates::is_bound_in_memory(session);
         let buffers = self.buffer.capacity() + self.out.capacity() + held;
         let bytes = is_counted.then(|| buffers + session.transaction.queue_bytes());
         self.charge.set(bytes);
@@ -69,18 +99,49 @@ impl Connection {
     }
 
     /// While memory is tight, one that holds more than its share reads no more of what its client
-    /// sends. It ends with its connection, which may be chosen to be closed, or with the want of
-    /// memory.
+    /// sends. It ends with its connection, which may be chosen to be closed, with the want of
+    /// memory, or with its turn: what merely waits must not stop each other.
     pub(super) async fn wait_for_room(&mut self, session: &Session) -> Result<(), End> {
         while self.holds_too_much() {
             // What waits for the in-sync set is a part of it.
             self.drain(session).await?;
             self.show_buffers(session);
-            if self.holds_too_much() {
-                self.event(session, false, tokio::time::sleep(LOOK)).await?;
+            if !self.holds_too_much() || self.charge.goes_first(session.client.id) {
+                break;
             }
+            self.set_waiting(session, true);
+            self.event(session, false, tokio::time::sleep(LOOK)).await?;
         }
+        self.set_waiting(session, false);
         Ok(())
+    }
+
+    /// Whether its last command waits until connections hold less. What is in the way of nothing
+    /// but what waits itself has its turn, and does not.
+    pub(super) fn waits_for_memory(&mut self, session: &Session) -> bool {
+        let waits = |connection: &Self| {
+            let row = session.client.last_command.get();
+            row.is_some_and(|row| gates::waits_for_memory(&connection.node, session, row))
+        };
+        if !waits(self) {
+            return false;
+        }
+        if self.holds_too_much() && self.charge.goes_first(session.client.id) {
+            if !waits(self) {
+                return false;
+            }
+            // It wants more than what it holds.
+            self.charge.step_back();
+        }
+        true
+    }
+
+    /// Notes whether it waits until connections hold less.
+    pub(super) fn set_waiting(&mut self, session: &Session, waits: bool) {
+        if waits || self.charge.is_waiting() {
+            self.charge.set_waiting(waits);
+            session.client.waits_for_room.store(waits, Ordering::Relaxed);
+        }
     }
 
     fn holds_too_much(&self) -> bool {

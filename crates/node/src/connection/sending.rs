@@ -28,7 +28,7 @@ impl Connection {
         if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
             return Err(End::Refused("client-output-buffer-limit exceeded".into()));
         }
-        if self.out.len() > KEEP_BYTES {
+        if self.out.len() > KEEP_BYTES.min(self.keeps().1) {
             // An answer that came later is counted before it is waited for.
             self.show_buffers(session);
         }
@@ -39,7 +39,7 @@ impl Connection {
                 sent = self.stream.write_all(part) => sent?,
                 () = session.client.killed() => return Err(End::Killed),
             }
-            WorkerStats::add(&session.client.taken, 1);
+            WorkerStats::add(&session.client.taken, part.len() as u64);
             if parts.peek().is_some() {
                 tokio::task::yield_now().await;
             }

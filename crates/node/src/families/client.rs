@@ -328,7 +328,7 @@ fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>)
         Some(b"SKIP") => ReplyMode::Skip(1),
         _ => return Err(Error::Syntax),
     };
-    cx.session.reply_mode = mode;
+    (cx.session.reply_mode, cx.session.has_set_replies) = (mode, true);
     Ok(reply.ok().into())
 }
 

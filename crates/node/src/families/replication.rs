@@ -189,7 +189,9 @@ fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Re
         let port = text(port)?.parse().map_err(|_| Error::err("port should be number"))?;
         let from = Endpoint { host: text(host)?.to_owned(), port };
         if identifies(cx.node, &from)
-            || (from.host == "localhost" && from.port == cx.config.told_port())
+            || (from.host == "localhost"
+                && from.port > 0
+                && [cx.config.port, cx.config.tls_port].contains(&from.port))
         {
             return Err(Error::err("can't replicate itself"));
         }

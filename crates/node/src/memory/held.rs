@@ -46,8 +46,18 @@ pub fn soft(limit: usize) -> usize {
 /// equal shares.
 pub fn share(limit: usize, count: usize) -> usize {
     let least = usize::try_from(CONNECTION).unwrap_or(usize::MAX);
-    (limit / 2).checked_div(count).unwrap_or(limit / 2).max(least)
+    even(limit, count).max(least)
 }
+
+/// The same, however little that is: where there are more connections than fit, some have to go.
+pub fn even(limit: usize, count: usize) -> usize {
+    (limit / 2).checked_div(count).unwrap_or(limit / 2)
+}
+
+/// A counter that all workers write, beside nothing that they only read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart(AtomicUsize);
 
 /// What connections hold together.
 #[derive(Debug, Default)]
@@ -57,7 +67,11 @@ pub struct Held {
     /// Of each connection, at the last look.
     share: AtomicUsize,
     /// Buffers and queues.
-    buffers: AtomicUsize,
+    buffers: Apart,
+    /// Of these, those of connections that wait until there is less.
+    waiting: Apart,
+    /// Number of the connection that goes on while such wait; 0: none does.
+    first: AtomicU64,
     /// Pushes on their way to connections: counted whether or not anything is bounded.
     pub pushes: Arc<AtomicUsize>,
     /// The process takes more than `maxmemory`.
@@ -95,7 +109,7 @@ impl Held {
 
     /// Bytes that connections hold.
     pub fn bytes(&self) -> usize {
-        let (buffers, pushes) = (&self.buffers, &self.pushes);
+        let (buffers, pushes) = (&self.buffers.0, &self.pushes);
         buffers.load(Ordering::Relaxed).saturating_add(pushes.load(Ordering::Relaxed))
     }
 
@@ -105,6 +119,11 @@ impl Held {
             0 => Level::Free,
             limit => Level::of(self.bytes(), limit),
         }
+    }
+
+    /// Whether the connection of this number goes on while others wait.
+    pub fn is_first(&self, id: u64) -> bool {
+        self.first.load(Ordering::Relaxed) == id
     }
 
     /// Whether a push of so many bytes may be kept for a connection that holds `own` already.
@@ -131,12 +150,16 @@ impl Held {
 pub struct Charge {
     held: Arc<Held>,
     bytes: usize,
+    /// What of it is counted as waiting.
+    waiting: usize,
+    /// Its connection's number where it goes on while others wait; else 0.
+    first: u64,
 }
 
 impl Charge {
     /// Of a connection that has just come.
     pub fn new(held: &Arc<Held>) -> Self {
-        Self { held: Arc::clone(held), bytes: 0 }
+        Self { held: Arc::clone(held), bytes: 0, waiting: 0, first: 0 }
     }
 
     /// Its buffers take so many bytes from here on; `None` for one whose memory is not its client's
@@ -150,13 +173,51 @@ impl Charge {
         if wanted.abs_diff(self.bytes) < STEP {
             return;
         }
-        let all = &self.held.buffers;
-        if wanted > self.bytes {
-            all.fetch_add(wanted - self.bytes, Ordering::Relaxed);
-        } else {
-            all.fetch_sub(self.bytes - wanted, Ordering::Relaxed);
-        }
+        change(&self.held.buffers, self.bytes, wanted);
         self.bytes = wanted;
+        if wanted <= self.held.share() {
+            self.step_back();
+        }
+    }
+
+    /// It waits until connections hold less, or does not any more.
+    pub fn set_waiting(&mut self, waits: bool) {
+        let wanted = if waits { self.bytes } else { 0 };
+        change(&self.held.waiting, self.waiting, wanted);
+        self.waiting = wanted;
+    }
+
+    /// Whether it waits.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether the connection of this number goes on, though it holds more than its share: one at a
+    /// time does where only those that wait are in its way, or nobody would. It does so until it
+    /// holds no more than its share.
+    pub fn goes_first(&mut self, id: u64) -> bool {
+        let (held, limit) = (&self.held, self.held.limit());
+        let waiting = held.waiting.0.load(Ordering::Relaxed).saturating_sub(self.waiting);
+        let all = held.bytes();
+        let others = all.saturating_sub(self.bytes).saturating_sub(waiting);
+        if others >= soft(limit) || all >= limit.saturating_add(limit / 4) {
+            return false;
+        }
+        if self.first == 0 {
+            let relaxed = Ordering::Relaxed;
+            if held.first.compare_exchange(0, id, relaxed, relaxed).is_ok() {
+                self.first = id;
+            }
+        }
+        self.first != 0
+    }
+
+    /// Another one may go first.
+    pub fn step_back(&mut self) {
+        if self.first != 0 {
+            self.first = 0;
+            self.held.first.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Bytes that are counted of it.
@@ -167,7 +228,18 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.held.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.set_waiting(false);
+        self.step_back();
+        change(&self.held.buffers, self.bytes, 0);
+    }
+}
+
+/// Counts other bytes than before.
+fn change(all: &Apart, before: usize, now: usize) {
+    if now > before {
+        all.0.fetch_add(now - before, Ordering::Relaxed);
+    } else {
+        all.0.fetch_sub(before - now, Ordering::Relaxed);
     }
 }
 
@@ -192,6 +264,35 @@ mod tests {
         assert_eq!((held.bytes(), other.bytes()), (STATE, 0));
         drop(one);
         assert_eq!(held.bytes(), 0);
+    }
+
+    #[test]
+    fn of_those_that_are_in_each_others_way_one_goes_on_at_a_time() {
+        let held = Arc::<Held>::default();
+        held.bound(1 << 20, 8);
+        let mut all = [1, 2, 3].map(|_| Charge::new(&held));
+        for charge in &mut all {
+            charge.set(Some(300_000));
+        }
+        assert_eq!(held.level(), Level::Tight);
+        let [one, other, third] = &mut all;
+        one.set_waiting(true);
+        assert!(one.goes_first(1), "of the others one is free to go on");
+        one.set_waiting(false);
+        assert!(one.goes_first(1) && held.is_first(1));
+        other.set_waiting(true);
+        third.set_waiting(true);
+        assert!(!other.goes_first(2) && !third.goes_first(3));
+        one.set(Some(0));
+        assert!(other.goes_first(2) && !third.goes_first(3) && !held.is_first(1));
+        // What does not wait is waited for.
+        other.step_back();
+        held.pushes.store(soft(1 << 20), Ordering::Relaxed);
+        assert!(!other.goes_first(2) && !third.goes_first(3));
+        drop(all);
+        held.pushes.store(0, Ordering::Relaxed);
+        assert_eq!((held.bytes(), held.waiting.0.load(Ordering::Relaxed)), (0, 0));
+        assert!(held.is_first(0), "nobody is");
     }
 
     #[test]

@@ -91,6 +91,37 @@ pub struct Parts {
     pub connections: u64,
 }
 
+/// Of a single thing where so much is asked for it: without a total all of that.
+fn single(total: u64, asked: u64, share: u64) -> u64 {
+    match (total, asked) {
+        (0, _) => asked,
+        (_, 0) => share,
+        _ => asked.min(share),
+    }
+}
+
+/// What connections hold together.
+fn clients(total: u64) -> u64 {
+    3 * (total / UNITS)
+}
+
+/// Of one argument, bytes; 0 of `total`: no bound. Every connection asks whenever it reads, so
+/// this is no [`Parts::divide`].
+pub fn argument(total: u64, asked: u64) -> u64 {
+    // While it arrives its buffer may be twice as large.
+    single(total, asked, clients(total) / 4)
+}
+
+/// What one client may send ahead, in the same way.
+pub fn query(total: u64, asked: u64) -> u64 {
+    single(total, asked, clients(total) / 2)
+}
+
+/// Steps of a read on its worker, in the same way.
+pub fn steps(total: u64, asked: u64) -> u64 {
+    single(total, asked, (clients(total) / 8 / STEP).max(STEPS_LEAST))
+}
+
 impl Parts {
     /// Divides a total among the parts; 0: each has what is asked for it. What is asked explicitly,
     /// that is, otherwise than `usual`, is an upper bound of its part; limits (of an argument, a
@@ -105,8 +136,8 @@ impl Parts {
             let (asked, usual) = (of(asked), of(usual));
             if asked == usual { share } else { asked.min(share) }
         };
-        let limit = |asked: u64, share: u64| if asked == 0 { share } else { asked.min(share) };
-        let (memtables, clients) = (3 * unit, 3 * unit);
+        let limit = |asked: u64, share: u64| single(total, asked, share);
+        let (memtables, clients) = (3 * unit, clients(total));
         let script = (unit / asked.script_threads.max(1)).max(SCRIPT_LEAST);
         Self {
             total,
@@ -120,13 +151,12 @@ impl Parts {
             clients,
             long_reads: part(|asked| asked.long_reads, unit),
             script: limit(asked.script, script),
-            // While it arrives its buffer may be twice as large.
-            argument: limit(asked.argument, clients / 4),
-            query: limit(asked.query, clients / 2),
+            argument: argument(total, asked.argument),
+            query: query(total, asked.query),
             batch: limit(asked.batch, unit),
             // A compaction reads dozens of tables.
             readahead: asked.readahead.min(unit / 32),
-            steps: limit(asked.steps, (clients / 8 / STEP).max(STEPS_LEAST)),
+            steps: steps(total, asked.steps),
             // Idle, they take no more than half of the part.
             connections: asked.connections.min(clients / 2 / CONNECTION),
         }

@@ -9,6 +9,9 @@ use std::cmp::Reverse;
 
 use super::held::soft;
 
+/// A client that takes what it holds within so long, ms, is not slow.
+const ALL_WITHIN: u64 = 30_000;
+
 /// What a connection holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
@@ -18,8 +21,16 @@ pub struct Holder {
     pub bytes: usize,
     /// Of that, what its client could read and has not, bytes.
     pub unread: usize,
-    /// For so long, ms, it has neither read nor sent anything.
+    /// For so long, ms, it has neither read nor sent anything, or too little ([`still_since`]).
     pub still_ms: u64,
+}
+
+/// Since when, ms, a connection is still that was so since `since` and has moved so many bytes by
+/// now, of those it holds: each counts for its part of the time it has for all of them. So one of
+/// which a trickle is read becomes still as one of which nothing is.
+pub fn still_since(since: u64, moved: u64, holds: usize, now_ms: u64) -> u64 {
+    let holds = u64::try_from(holds).unwrap_or(u64::MAX).max(1);
+    since.saturating_add(moved.saturating_mul(ALL_WITHIN) / holds).min(now_ms)
 }
 
 /// For how long connections may make no progress, ms.
@@ -106,7 +117,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{Rng as _, SeedableRng as _};
 
-    use super::super::held::share;
+    use super::super::held::{even, share};
     use super::*;
 
     const LIMIT: usize = 1 << 20;
@@ -165,6 +176,24 @@ mod tests {
             assert!(used - freed < soft(LIMIT), "seed {seed}: {holders:?} {chosen:?}");
             assert!(holders.iter().filter(is_chosen).all(|holder| holder.bytes > share));
         }
+    }
+
+    #[test]
+    fn of_more_connections_than_fit_some_are_closed_though_none_holds_much() {
+        let holders = (0..100).map(|id| holder(id, 12_000, 0, 10_000)).collect();
+        assert_eq!(choose(holders, 1_200_000, LIMIT, even(LIMIT, 100)).len(), 35);
+    }
+
+    #[test]
+    fn a_trickle_is_no_progress_and_a_reply_that_is_read_in_its_time_is() {
+        let after = |moved: u64, looks: u64| {
+            (1..=looks).fold(0, |since, look| still_since(since, moved, 3 << 20, look * 100))
+        };
+        // 100 ms are 10 KiB of 3 MiB.
+        assert_eq!(after(11 << 10, 100), 10_000);
+        assert_eq!(after(5 << 10, 100), 4_800);
+        assert_eq!(after(0, 100), 0);
+        assert_eq!(still_since(7, u64::MAX, 0, 9), 9);
     }
 
     #[test]

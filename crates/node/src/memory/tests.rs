@@ -45,7 +45,9 @@ fn above_the_total_nothing_is_written_and_what_frees_or_reads_goes_on() {
     node.memory.set_over(true);
     let told = shell.run("EXEC");
     assert!(told.starts_with("-EXECABORT") && told.contains("OOM command not allowed"), "{told}");
-    assert!(shell.run("EVAL return(redis.call('set','a','1')) 0").contains("OOM"));
+    let script = "return(redis.call('set','a','1')) 0";
+    assert!(shell.run(&format!("EVAL {script}")).contains("OOM"));
+    assert_eq!(shell.run(&format!("EVAL #!lua\tflags=allow-oom\n{script}")), "+OK");
     node.memory.set_over(false);
     assert_eq!(shell.run("SET a 2"), "+OK");
 }
@@ -155,7 +157,7 @@ fn the_slowest_readers_are_closed_once_they_had_their_time() {
     watch.look(&node, 2_000);
     watch.look(&node, 2_400);
     assert!(!slow.is_killed(), "half a second is not over");
-    reads.taken.fetch_add(1, Ordering::Relaxed);
+    reads.taken.fetch_add(1 << 30, Ordering::Relaxed);
     watch.look(&node, 2_600);
     let killed = [&slow, &reads, &peer].map(|client| client.is_killed());
     assert_eq!(killed, [true, false, false]);
@@ -163,6 +165,36 @@ fn the_slowest_readers_are_closed_once_they_had_their_time() {
     // It is on its way out, and nobody else has to go for it.
     watch.look(&node, 9_000);
     assert!(!reads.is_killed());
+}
+
+/// What is read of them in trickles frees nothing: nobody else would ever have their memory.
+#[test]
+fn readers_of_a_trickle_are_closed_and_those_that_wait_for_them_are_not() {
+    let shell = bounded();
+    let node = shell.node();
+    let mut watch = Watch::default();
+    watch.look(&node, 1_000);
+    let limit = node.memory.limit();
+    let (trickle, of_trickle) = reader(&node, limit / 2);
+    let (waits, _of_waits) = reader(&node, limit / 2);
+    waits.reply_memory.store(0, Ordering::Relaxed);
+    waits.waits_for_room.store(true, Ordering::Relaxed);
+    for look in 0..20 {
+        watch.look(&node, 2_000 + look * 1_000);
+        trickle.taken.fetch_add(32 << 10, Ordering::Relaxed);
+    }
+    assert_eq!([trickle.is_killed(), waits.is_killed()], [true, false]);
+    // Where all wait for each other somebody goes.
+    node.clients.remove(trickle.id);
+    drop(of_trickle);
+    let (other, _of_other) = reader(&node, limit / 2);
+    other.reply_memory.store(0, Ordering::Relaxed);
+    watch.look(&node, 30_000);
+    assert!(!waits.is_killed(), "another one is waited for");
+    other.waits_for_room.store(true, Ordering::Relaxed);
+    watch.look(&node, 31_000);
+    watch.look(&node, 37_000);
+    assert!(waits.is_killed());
 }
 
 #[test]

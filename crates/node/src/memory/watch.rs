@@ -13,7 +13,7 @@ use limits::Seldom;
 use storage::Sizes;
 use tokio::time::MissedTickBehavior;
 
-use super::held::{Level, share};
+use super::held::{Level, even};
 use super::parts::Parts;
 use super::pressure::{self, Holder};
 use crate::clients::{Client, Kind};
@@ -51,7 +51,8 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Watch {
     looks: u64,
-    /// Of connections, while memory is tight: what they had done, and since when that is so, ms.
+    /// Of connections, while memory is tight: what they had done, and since when, ms, they do
+    /// nothing.
     seen: BTreeMap<u64, ((u64, usize), u64)>,
     /// Bytes that the block cache has given up.
     given: u64,
@@ -94,12 +95,12 @@ impl Watch {
             return;
         }
         let clients = node.clients.list();
-        let holders = self.holders(&clients, now_ms);
+        let each = even(memory.limit(), clients.len());
+        let holders = self.holders(&clients, each, now_ms);
         // What is ending is as good as gone.
         let ending: usize =
             clients.iter().filter(|client| client.is_killed()).map(|c| bytes(c)).sum();
         let used = memory.bytes().saturating_sub(ending);
-        let each = share(memory.limit(), clients.len());
         let chosen = pressure::choose(holders, used, memory.limit(), each);
         for id in &chosen {
             let Some(client) = node.clients.find(*id) else { continue };
@@ -112,26 +113,33 @@ impl Watch {
         }
     }
 
-    /// What connections hold that may be closed, and for how long they have done nothing.
-    fn holders(&mut self, clients: &[Arc<Client>], now_ms: u64) -> Vec<Holder> {
+    /// What connections hold that may be closed, and for how long they have done nothing. One that
+    /// waits for memory is not still as long as others hold more than `each`.
+    fn holders(&mut self, clients: &[Arc<Client>], each: usize, now_ms: u64) -> Vec<Holder> {
         let mut seen = BTreeMap::new();
         let mut holders = Vec::with_capacity(clients.len());
-        let bounded = clients.iter().filter(|client| !client.is_killed() && is_bounded(client));
-        for client in bounded {
+        let bounded = || clients.iter().filter(|client| !client.is_killed() && is_bounded(client));
+        let waits = |client: &Client| client.waits_for_room.load(Ordering::Relaxed);
+        let is_waited_for = bounded().any(|client| !waits(client) && bytes(client) > each);
+        for client in bounded() {
             let load = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
             let done = (client.taken.load(Ordering::Relaxed), load(&client.query_bytes));
+            let replies = load(&client.reply_memory).saturating_sub(load(&client.held_bytes));
+            let unread = replies.saturating_add(client.inbox.len());
             let since = match self.seen.get(&client.id) {
-                Some((before, since)) if *before == done => *since,
-                _ => now_ms,
+                Some(_) if waits(client) && is_waited_for => now_ms,
+                // It has read all there was.
+                Some(((taken, _), _)) if *taken != done.0 && unread == 0 => now_ms,
+                Some(((taken, sent), since)) => {
+                    let sent = u64::try_from(done.1.abs_diff(*sent)).unwrap_or(u64::MAX);
+                    let moved = done.0.wrapping_sub(*taken).saturating_add(sent);
+                    pressure::still_since(*since, moved, bytes(client), now_ms)
+                }
+                None => now_ms,
             };
             seen.insert(client.id, (done, since));
-            let replies = load(&client.reply_memory).saturating_sub(load(&client.held_bytes));
-            holders.push(Holder {
-                id: client.id,
-                bytes: bytes(client),
-                unread: replies.saturating_add(client.inbox.len()),
-                still_ms: now_ms.saturating_sub(since),
-            });
+            let still_ms = now_ms.saturating_sub(since);
+            holders.push(Holder { id: client.id, bytes: bytes(client), unread, still_ms });
         }
         self.seen = seen;
         holders
@@ -140,14 +148,16 @@ impl Watch {
     /// What the process takes, bytes.
     fn look_at_process(&mut self, node: &Node, total: u64) -> u64 {
         let memory = &node.memory;
-        let resident = process::resident_bytes();
-        let used = process::heap().map_or(resident, |heap| heap.allocated);
+        let is_due = self.looks.is_multiple_of(LOOKS_OF_SIZES);
+        let heap = process::heap();
+        // It is read from a file.
+        let resident = if is_due || heap.is_none() { process::resident_bytes() } else { 0 };
+        let used = heap.map_or(resident, |heap| heap.allocated);
         let is_over = pressure::is_over(memory.is_over(), used, total);
         memory.set_over(is_over);
         if is_over && let Some(count) = self.over.count() {
             tracing::warn!(count, used, total, "more than maxmemory is in use: writes are refused");
         }
-        let is_due = self.looks.is_multiple_of(LOOKS_OF_SIZES);
         if is_due && pressure::is_worth_purging(resident, used, total) {
             spawn("purge", || {
                 if !process::purge() {
@@ -207,7 +217,9 @@ fn size(bytes: u64) -> usize {
 
 /// Peers and replicas are never closed for what they hold.
 fn is_bounded(client: &Client) -> bool {
-    !client.is_peer.load(Ordering::Relaxed) && client.kind() != Kind::Replica
+    !client.is_peer.load(Ordering::Relaxed)
+        && !client.is_peer_by_conduct.load(Ordering::Relaxed)
+        && client.kind() != Kind::Replica
 }
 
 fn bytes(client: &Client) -> usize {

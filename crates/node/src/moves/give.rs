@@ -217,6 +217,7 @@ struct Giving<'a> {
     stop: watch::Receiver<bool>,
     /// Frames the taker has not taken.
     in_flight: usize,
+    /// When the taker last took anything.
     acked_at_ms: u64,
     sent_at_ms: u64,
     /// Bytes of the log when the newest frame was sent.
@@ -248,13 +249,19 @@ impl Giving<'_> {
 
     /// Sends a frame. A taker that does not read it is looked after meanwhile.
     async fn send(&mut self, stream: &mut Stream, frame: &[u8]) -> Result<(), End> {
-        let mut sending = std::pin::pin!(stream.write_all(frame));
+        let mut rest = frame;
         loop {
-            match tokio::time::timeout(LOOK_SENDING, &mut sending).await {
+            let before = rest.len();
+            let sending = stream.write_all_buf(&mut rest);
+            let sent = tokio::time::timeout(LOOK_SENDING, sending).await;
+            match sent {
                 Ok(sent) => return Ok(sent?),
+                // It reads, and can acknowledge nothing before it has all of it.
+                Err(_) if rest.len() < before => self.acked_at_ms = clock::boottime_ms(),
                 Err(_) if self.silent_ms() > PATIENCE_MS => return Err(End::Stalled),
-                Err(_) => self.look()?,
+                Err(_) => {}
             }
+            self.look()?;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::stats::latency::LatencyTotal;
 /// Of fewer commands nobody can say what 99 of 100 of them took.
 const COMMANDS_MIN: u64 = 100;
 /// So long it is waited for as many, ms.
-const WINDOW_MS: u64 = 2_000;
+const WINDOW_MS: u64 = 3_000;
 
 /// Of all copies that this node gives and takes.
 #[derive(Debug, Default)]
@@ -39,12 +39,21 @@ impl Guests {
     /// How fast a copy may go now whose rate is `most`. To be asked often: now and then it looks
     /// what is felt, beside what clients wait.
     pub(super) fn pace(&self, stats: &Stats, most: Rate, felt: impl FnOnce() -> Felt) -> Paced {
-        let mut inner = self.0.lock();
         let now_ms = clock::boottime_ms();
-        if now_ms.saturating_sub(inner.looked_ms) >= LOOK_MS {
-            inner.looked_ms = now_ms;
+        let is_due = {
+            let mut inner = self.0.lock();
+            let is_due = now_ms.saturating_sub(inner.looked_ms) >= LOOK_MS;
+            if is_due {
+                inner.looked_ms = now_ms;
+            }
+            is_due
+        };
+        // The database may take its time to answer: others do not wait for that.
+        let felt = is_due.then(felt);
+        let mut inner = self.0.lock();
+        if let Some(felt) = felt {
             let p99_us = inner.clients.p99_us(stats, now_ms);
-            inner.guest.look(&Felt { p99_us, ..felt() });
+            inner.guest.look(&Felt { p99_us, ..felt });
         }
         Paced { bytes_per_s: inner.guest.bytes_per_s(most), brake: inner.guest.brake() }
     }

@@ -8,6 +8,9 @@ use crate::clock;
 const SAVED_US: u64 = 8_000;
 /// Nothing is paid for longer than that, however large a record was, microseconds.
 const DEBT_US: u64 = 30_000_000;
+/// The same at a taker, which acknowledges what is paid: a giver ends a stream without a word after
+/// 10 s, and pays for all of it itself.
+const DEBT_TAKER_US: u64 = 5_000_000;
 
 /// The clock that paces are measured by, microseconds.
 pub(super) fn now_us() -> u64 {
@@ -31,10 +34,19 @@ impl Pace {
 
     /// So many bytes leave.
     pub(super) fn leave(&mut self, bytes: usize, now_us: u64) {
+        self.leave_within(bytes, now_us, DEBT_US);
+    }
+
+    /// So many bytes have come, and are acknowledged once they are paid.
+    pub(super) fn leave_in_part(&mut self, bytes: usize, now_us: u64) {
+        self.leave_within(bytes, now_us, DEBT_TAKER_US);
+    }
+
+    fn leave_within(&mut self, bytes: usize, now_us: u64, most_us: u64) {
         let since = self.paid_at_us.max(now_us.saturating_sub(SAVED_US));
         let micros = (bytes as u64).saturating_mul(1_000_000).checked_div(self.bytes_per_s);
         let paid_at = since.saturating_add(micros.unwrap_or(0));
-        self.paid_at_us = paid_at.min(now_us.saturating_add(DEBT_US));
+        self.paid_at_us = paid_at.min(now_us.saturating_add(most_us));
     }
 
     /// Whether more of the copy may leave.
@@ -136,6 +148,8 @@ mod tests {
         assert!(!pace.is_paid(60_900_000) && pace.is_paid(61_000_000));
         pace.leave(usize::MAX, 100_000_000);
         assert!(!pace.is_paid(129_999_999) && pace.is_paid(130_000_000));
+        pace.leave_in_part(usize::MAX, 140_000_000);
+        assert!(!pace.is_paid(144_999_999) && pace.is_paid(145_000_000), "the giver waits for it");
         pace.set(0);
         assert!(!pace.is_paid(200_000_000), "nothing goes");
         pace.leave(1, 200_000_000);

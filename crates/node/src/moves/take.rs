@@ -144,12 +144,13 @@ impl Job {
                 if let Some(appended) = appended? {
                     break appended;
                 }
-                self.waits(Some(Brake::Paused))?;
+                let is_paused = self.node.clients.paused(clock::boottime_ns).is_some();
+                self.waits(is_paused.then_some(Brake::Paused))?;
                 tokio::time::sleep(LOOK).await;
             };
             let (sequence, is_of_copy) = appended;
             if is_of_copy {
-                pace.leave(records.len(), now_us());
+                pace.leave_in_part(records.len(), now_us());
             }
             self.settle(sequence, is_of_copy, &mut pace).await?;
             self.progress();
@@ -292,6 +293,8 @@ impl Job {
                 0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
                 read => to = to.split_at_mut(read).1,
             }
+            // A frame may be long on its way: one that comes is not to be begun anew.
+            self.progress();
         }
         Ok(())
     }
@@ -300,8 +303,8 @@ impl Job {
     fn is_too_long(&self, max: usize) {
         let text = format!(
             "a part of the copy that is longer than the taker takes at once ({max} bytes, \
-             `rocksdb.write_options.write_batch_max_bytes`): larger records, or keys with names \
-             above 1 MiB that begin alike"
+             `rocksdb.write_options.write_batch_max_bytes` and a sixteenth of `maxmemory`): larger \
+             records, or keys with names above 1 MiB that begin alike"
         );
         *self.take.is_long.lock() = Some(text);
     }

@@ -46,6 +46,27 @@ impl Mark {
     }
 }
 
+/// What a start makes of the mark, once the role is known: before anybody is served, and also where
+/// no link follows that would look. Nobody is to read what is of no use to anybody, whatever the
+/// role; what is whole is good for a master alone.
+pub fn heed(node: &Node) {
+    let is_master = node.engine().role.is_master();
+    let is_good = match Mark::read(&node.dir) {
+        None => true,
+        Some(Mark::Apart) => is_master,
+        Some(Mark::Spoilt) => false,
+    };
+    if is_good {
+        return;
+    }
+    if is_master {
+        tracing::error!(
+            "this node is a master, and its data is of no use to anybody: it serves none of it"
+        );
+    }
+    node.resync.set_required(true);
+}
+
 /// The data is a master's, or other data is in its place.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
     remove_if_there(&dir.join(FILE))

@@ -41,7 +41,7 @@ pub(crate) use applying::serve_reads;
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
 pub(crate) use folder::discard_all as discard_download;
-pub use mark::{ByHand, by_hand};
+pub use mark::{ByHand, by_hand, heed as heed_mark};
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};

@@ -257,16 +257,20 @@ impl<'n> Batch<'n> {
         session.note_reading(self.node, &self.config, command, words);
         match command.handler {
             Handler::Read(handler) => {
-                self.look_for_absent(session, command, words);
-                self.run_read(session, command, handler, words, out)
+                let missed = self.look_for_absent(session, command, words);
+                let ran = self.run_read(session, command, handler, words, out);
+                self.tell_missed(&missed, &ran);
+                ran
             }
             Handler::Write(handler) => {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
             Handler::BlockingRead(..) => {
-                self.look_for_absent(session, command, words);
-                self.run_settled(session, command, words, out)
+                let missed = self.look_for_absent(session, command, words);
+                let ran = self.run_settled(session, command, words, out);
+                self.tell_missed(&missed, &ran);
+                ran
             }
             Handler::Nested(_) => self.run_nested(session, (command, words), out),
             Handler::Script(_) => self.run_script(session, (command, words), out),

@@ -19,8 +19,9 @@ use crate::node::Node;
 
 /// Entries that the walk looks at in one go.
 const WALKED: usize = 5_000;
-/// Keys that it removes before it lets go of the write gate.
-const AT_ONCE: usize = 64;
+/// Keys that are removed before the write gate is let go of, and for one command: the walk finds
+/// the others.
+pub(super) const AT_ONCE: usize = 64;
 
 impl Server<'_> {
     /// Removes those of these keys (ids of their names) whose end is past, and tells of each: those

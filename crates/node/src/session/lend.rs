@@ -47,6 +47,7 @@ impl Session {
             replica: ReplicaFacts::default(),
             // The connection itself sees to what is not sent.
             reply_mode: ReplyMode::On,
+            has_set_replies: false,
             is_denied: self.is_denied,
             standing: None,
             has_looked: false,
@@ -66,7 +67,7 @@ impl Session {
             asks_as_peer: self.asks_as_peer,
             is_readonly: self.is_readonly,
             is_denied: self.is_denied,
-            replies: Some(self.reply_mode).filter(|mode| *mode != ReplyMode::On),
+            replies: self.has_set_replies.then_some(self.reply_mode),
         }
     }
 

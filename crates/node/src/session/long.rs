@@ -30,6 +30,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result, Words};
 use crate::config::Values;
 use crate::long_reads::Seat;
+use crate::memory::parts;
 use crate::node::Node;
 use crate::slowlog;
 
@@ -45,10 +46,7 @@ const CHANGED: &str = "the role or the data of this node changed while the comma
 /// What a read may take of its worker.
 pub(super) fn budget(config: &Values) -> Budget {
     // What is found on a worker is bounded by its steps.
-    let steps = match config.maxmemory.0 {
-        0 => config.long_read_steps.into(),
-        _ => config.parts().steps,
-    };
+    let steps = parts::steps(config.maxmemory.0, config.long_read_steps.into());
     Budget { steps, time: TIME }
 }
 

@@ -79,6 +79,8 @@ pub struct Session {
     pub replica: ReplicaFacts,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// CLIENT REPLY was sent since this was made, or lent.
+    pub has_set_replies: bool,
     /// Protected mode refuses everything but authentication.
     pub is_denied: bool,
     /// Its next command begins anew, to wait: another thread has found nothing for it.
@@ -295,6 +297,7 @@ impl Session {
             transaction: Transaction::default(),
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
+            has_set_replies: false,
             is_denied,
             has_looked: false,
             standing: None,

@@ -6,6 +6,7 @@
 //! single command can still say is what depends on its data.
 
 mod alone;
+mod noted;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -87,8 +88,8 @@ pub struct NestedCx<'a> {
     ready: Ready,
     /// What the commands did to keys, to be told once it is written.
     events: Vec<Event>,
-    /// Ids of keys that they found past their ends.
-    ended: Vec<Vec<u8>>,
+    /// What they found of keys that are not there.
+    noted: noted::Noted,
 }
 
 impl<'a> NestedCx<'a> {
@@ -125,7 +126,7 @@ impl<'a> NestedCx<'a> {
             entered: None,
             ready: Ready::new(),
             events: Vec::new(),
-            ended: Vec::new(),
+            noted: noted::Noted::default(),
         }
     }
 
@@ -135,13 +136,7 @@ impl<'a> NestedCx<'a> {
         self.unlock();
         let ready = std::mem::take(&mut self.ready);
         self.server().serve(ready);
-        if !self.ended.is_empty() {
-            let engine = self.node.engine();
-            // Else there is another database.
-            if engine.generation == self.generation {
-                self.server().remove_ended(&engine, &self.ended);
-            }
-        }
+        self.remove_ended();
         (self.has_data, self.has_written)
     }
 
@@ -310,13 +305,12 @@ impl<'a> NestedCx<'a> {
         self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
         let wanted = self.config.notify_keyspace_events;
-        let found = events::look(wanted, command, words, &write.txn, write.scope);
-        self.ended.extend_from_slice(&found.ended);
+        let found = self.look(write, command, words);
         match self.run(write, command, words) {
             Ok(closes) => {
                 let touched = write.take_touched(Some(self.session.client.id));
                 let at = (&write.txn, before, write.scope);
-                self.events.extend(events::missed(wanted, command, &found));
+                self.note_missed(command, &found);
                 self.events.extend(events::of(wanted, command, words, at, (touched, &found)));
                 closes
             }

@@ -24,7 +24,7 @@ use super::{Beyond, Command, ReadCx, WriteCx, scope_in};
 use crate::acl::log::{Context, Refusal};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
-use crate::events::{self, Before, Event};
+use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
 use crate::scripts::SLICE;
@@ -273,14 +273,14 @@ impl Server<'_> {
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
         let mut args = Args::behind(command.names, words);
-        let before = cx.txn.mark();
+        let (before, wanted) = (cx.txn.mark(), self.config.notify_keyspace_events);
+        let found = events::look(wanted, command, words, &cx.txn, cx.scope);
         let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
             Taken::Nothing(_) => Ok(None),
             Taken::Replied(_) => {
                 let touched = cx.take_touched(Some(waiter.client));
                 let at = (&cx.txn, before, cx.scope);
-                let wanted = self.config.notify_keyspace_events;
-                let events = events::of(wanted, command, words, at, (touched, &Before::default()));
+                let events = events::of(wanted, command, words, at, (touched, &found));
                 let server = Server { writer: Some(waiter.client), ..*self };
                 let tell = |batch: &[u8]| note(&server, batch, ready);
                 let has_written = cx.txn.commit_and_tell(tell)?.is_some();

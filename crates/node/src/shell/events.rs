@@ -195,6 +195,18 @@ fn a_push_that_serves_a_client_is_told_before_what_that_takes() {
 }
 
 #[test]
+fn one_that_waited_tells_of_what_it_finds_when_it_is_served() {
+    let mut told = Listener::new("EAn");
+    told.told("RPUSH to a", &["new to", "rpush to"]);
+    told.told("PEXPIRE to 10", &["expire to"]);
+    let waits = told.shell.client();
+    let _waiting = told.shell.wait_as(waits, "BLMOVE q to LEFT RIGHT 0");
+    told.shell.advance(11);
+    let expected = ["new q", "rpush q", "expired to", "new to", "rpush to", "lpop q", "del q"];
+    told.told("RPUSH q x", &expected);
+}
+
+#[test]
 fn keys_that_are_not_there_are_told_where_that_is_wanted() {
     let mut told = Listener::new("EAmn");
     let mut check = |command, expected: &[&str]| told.told(command, expected);
@@ -213,10 +225,21 @@ fn keys_that_are_not_there_are_told_where_that_is_wanted() {
         shell.run("CONFIG GET notify-keyspace-events"),
         "*2 $22 notify-keyspace-events $4 AEmn"
     );
+    told.told("EVAL redis.call('get','no');redis.call('get','no') 0", &["keymiss no"]);
+    let shell = &mut told.shell;
     // Without those letters nobody looks.
     assert_eq!(shell.run("CONFIG SET notify-keyspace-events EA"), "+OK");
     told.told("GET none", &[]);
     told.told("SET none v", &["set none"]);
+}
+
+/// To look for its keys would hold up others as the read itself would.
+#[test]
+fn a_read_that_is_too_long_for_its_worker_tells_of_no_key_that_it_misses() {
+    let mut told = Listener::new("EAm");
+    assert_eq!(told.shell.run("CONFIG SET long-read-steps 10"), "+OK");
+    told.told("MGET a b", &["keymiss a", "keymiss b"]);
+    told.told("MGET a b c d e f g h i j k l", &[]);
 }
 
 /// As in Redis, but that what nobody asks for waits for the walk in the background.

@@ -407,3 +407,14 @@ fn only_a_script_that_wrote_tells_of_a_write() {
         assert_eq!(shell.tells(script), tells, "{script}");
     }
 }
+
+/// As without a script.
+#[test]
+fn a_transaction_with_a_script_may_have_replies_sent_again() {
+    let mut shell = Shell::new();
+    for command in ["CLIENT REPLY OFF", "MULTI", "EVAL return(1) 0", "CLIENT REPLY ON"] {
+        assert_eq!(shell.run(command), "", "{command}");
+    }
+    shell.run("EXEC");
+    assert_eq!(shell.run("PING"), "+PONG");
+}

@@ -86,6 +86,26 @@ fn a_wish_is_taken_into_the_queue_once_and_told_of_to_its_end() {
     assert_eq!(s.told("a"), []);
 }
 
+#[test]
+fn what_is_new_or_over_is_told_before_what_goes_on() {
+    let mut s = calm();
+    let (heard, other) = (WISH, OTHER);
+    let parts = vec![part("20", "c"), part("40", "c")];
+    s.wishes("a", heard, Wish::Move(parts.clone()));
+    s.acts();
+    s.wishes("a", other, Wish::Move(vec![part("50", "c")]));
+    s.acts();
+    s.acts();
+    let last = s.record.moves.list.iter().find(|one| one.wish == Some(heard.part(1)));
+    let last = last.unwrap().id;
+    s.record.moves.conclude(last, None);
+    let wished = |id, is_heard, parts| Wished { id, is_heard, wish: Wish::Move(parts) };
+    let said = [wished(heard, true, parts), wished(other, false, vec![part("50", "c")])];
+    s.answers_with("a", |reply| reply.wishes = said.to_vec());
+    let told: Vec<PartId> = s.told("a").into_iter().map(|told| told.id).collect();
+    assert_eq!(told, [other, heard.part(1), heard]);
+}
+
 /// The store is one of before it was taken.
 #[test]
 fn what_was_taken_and_is_not_known_any_more_is_not_taken_again() {

@@ -1,11 +1,11 @@
 //! What users asked of this node for its slots: a record in memory, of what waits for a controller,
 //! what was taken, and what is over. It decides nothing, and ends with the process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use api::moves::wish::{Fate, PARTS_MAX, Part, PartId, Told, Wish, Wished};
 
-/// Wishes that are not over, at most.
+/// Wishes that are not over, at most; and of those to cancel as many.
 pub const OPEN_MAX: usize = 16;
 /// Parts that are over and still shown.
 const OVER_MAX: usize = 64;
@@ -93,7 +93,9 @@ impl Wishes {
         if !(1..=PARTS_MAX).contains(&parts.len()) {
             return Err(Unkept::Parts);
         }
-        self.has_place()?;
+        if self.told_of().count() >= OPEN_MAX {
+            return Err(Unkept::Full);
+        }
         for (number, (part, from)) in (0..=u8::MAX).zip(parts) {
             let (id, created_ms, updated_ms) = (id.part(number), now_ms, now_ms);
             self.jobs.push_back(Job { id, part, end, from, fate: None, created_ms, updated_ms });
@@ -104,9 +106,11 @@ impl Wishes {
     /// Keeps a wish to cancel these parts; without any that is not over it is done already.
     ///
     /// # Errors
-    /// When there are too many.
+    /// When there are too many to cancel: those to move keep nobody from giving them up.
     pub fn cancel(&mut self, id: PartId, parts: &[PartId]) -> Result<(), Unkept> {
-        self.has_place()?;
+        if self.cancels.iter().filter(|(.., fate)| fate.is_none()).count() >= OPEN_MAX {
+            return Err(Unkept::Full);
+        }
         let is_open =
             |part: &&PartId| self.jobs.iter().any(|job| job.id == **part && !job.is_over());
         let parts: Vec<PartId> = parts.iter().filter(is_open).copied().collect();
@@ -118,10 +122,6 @@ impl Wishes {
         }
         self.cancels.push((id, parts, fate));
         Ok(())
-    }
-
-    fn has_place(&self) -> Result<(), Unkept> {
-        if self.told_of().count() < OPEN_MAX { Ok(()) } else { Err(Unkept::Full) }
     }
 
     /// Names of wishes that a controller is to hear of, the oldest first.
@@ -222,13 +222,20 @@ impl Wishes {
         self.jobs.iter()
     }
 
-    /// Of what is over the oldest goes.
+    /// Of the wishes that are over the oldest go, with all their parts.
     fn forget(&mut self) {
+        let open = self.jobs.iter().filter(|job| !job.is_over()).map(|job| job.id.wish());
+        let open: BTreeSet<PartId> = open.collect();
+        let is_over = |job: &Job| !open.contains(&job.id.wish());
         let mut above =
-            self.jobs.iter().filter(|job| job.is_over()).count().saturating_sub(OVER_MAX);
+            self.jobs.iter().filter(|job| is_over(job)).count().saturating_sub(OVER_MAX);
+        let mut going = None;
         self.jobs.retain(|job| {
-            let goes = above > 0 && job.is_over();
-            above -= usize::from(goes);
+            let wish = Some(job.id.wish());
+            let goes = is_over(job) && (above > 0 || going == wish);
+            if goes {
+                (above, going) = (above.saturating_sub(1), wish);
+            }
             !goes
         });
     }
@@ -325,7 +332,14 @@ mod tests {
             wishes.wish(id(number), parts(&["1"]), End::Giver, 5).unwrap();
         }
         assert_eq!(wishes.wish(id(16), parts(&["1"]), End::Giver, 5), Err(Unkept::Full));
-        assert_eq!(wishes.cancel(id(16), &[id(0)]), Err(Unkept::Full));
+        // Whatever is open may be given up.
+        for number in 200..216 {
+            wishes.cancel(id(number), &[id(0)]).unwrap();
+        }
+        assert_eq!(wishes.cancel(id(216), &[id(0)]), Err(Unkept::Full));
+        for number in 200..216 {
+            assert!(says(&mut wishes, id(number), Fate::Done));
+        }
         assert!(says(&mut wishes, id(0), Fate::Done));
         wishes.cancel(id(16), &[id(1)]).unwrap();
         assert_eq!(wishes.open().len(), 16);
@@ -343,5 +357,24 @@ mod tests {
         }
         let shown: Vec<PartId> = wishes.jobs().map(|job| job.id).collect();
         assert_eq!((shown.len(), shown[63], shown[0]), (64, id(119), id(56)));
+    }
+
+    #[test]
+    fn a_wish_is_forgotten_as_a_whole() {
+        let mut wishes = Wishes::default();
+        wishes.wish(WISH, parts(&["1", "2"]), End::Giver, 5).unwrap();
+        assert!(says(&mut wishes, WISH, Fate::Done));
+        for number in 20..120 {
+            let id = PartId::of_wish([number; 20]);
+            wishes.wish(id, parts(&["1"]), End::Giver, 5).unwrap();
+            says(&mut wishes, id, Fate::Done);
+        }
+        let all = parts(&["1", "2"]).into_iter().map(|(part, _)| part).collect();
+        let open = Wished { id: WISH, is_heard: false, wish: Wish::Move(all) };
+        assert_eq!((wishes.open(), wishes.jobs().count()), (vec![open], 66));
+        // It is over with its last part, and is the oldest.
+        assert!(says(&mut wishes, WISH.part(1), Fate::Done));
+        assert_eq!((wishes.open(), wishes.jobs().count()), (vec![], 64));
+        assert!(wishes.jobs().all(|job| job.id.wish() != WISH));
     }
 }

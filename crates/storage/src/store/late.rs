@@ -19,6 +19,8 @@ use super::waits::Step;
 use crate::{Error, Family, Options, Store, engine};
 
 const ACTION: &str = "make a column family";
+/// What `native/family.cc` says of a family whose number is not the one that batches say.
+const OTHER_NUMBER: &str = "the next family has another number";
 
 type Raw = ffi_raw::rocksdb_column_family_handle_t;
 
@@ -114,16 +116,30 @@ impl Late {
     }
 }
 
-/// Refuses a database whose late family has another number than batches say.
-pub(super) fn check(db: &DB) -> Result<(), Error> {
+/// Refuses a database whose late family has another number than batches say. An empty one is
+/// dropped instead: a process may have been killed between making it and dropping it again.
+pub(super) fn check(db: &mut DB, late: &Late) -> Result<(), Error> {
     let family = Family::Index;
     let Some(opened) = db.cf_handle(family.name()) else { return Ok(()) };
     let id = opened.id();
     if id == u32::from(family.id()) {
         return Ok(());
     }
+    let mut refusal = late.refusal.lock();
+    if refusal.is_none() && is_empty(db, opened)? {
+        db.drop_cf(family.name()).map_err(|error| Error::engine("drop a column family", error))?;
+        *refusal = Some(OTHER_NUMBER.to_owned());
+        return Ok(());
+    }
     let message = format!("the family {} has the number {id}", family.name());
     Err(Error::corrupt("open the database", message))
+}
+
+fn is_empty(db: &DB, family: &ColumnFamily) -> Result<bool, Error> {
+    let mut records = db.raw_iterator_cf(family);
+    records.seek_to_first();
+    records.status().map_err(|error| Error::engine("open the database", error))?;
+    Ok(!records.valid())
 }
 
 impl Store {
@@ -169,7 +185,7 @@ impl Store {
     /// written that names it.
     ///
     /// # Errors
-    /// I/O errors; a database in which it would get another number.
+    /// I/O errors, after which the database is failed; one in which it would get another number.
     pub(crate) fn make_late(&self) -> Result<(), Error> {
         const NAME: &CStr = c"index";
         if self.has_late() {
@@ -199,13 +215,15 @@ impl Store {
         match made {
             // Nobody else sets it while the lock is held.
             Ok(made) => drop(inner.late.made.set(made)),
-            Err(error) => {
-                // What is not the disk's doing is the same the next time.
-                if let Error::Engine { message, .. } = &error {
+            Err(Error::Engine { action, message }) => {
+                // The same the next time.
+                if message.contains(OTHER_NUMBER) {
                     *refusal = Some(message.clone());
                 }
-                return Err(error);
+                return Err(Error::Engine { action, message });
             }
+            // In memory the number is used up, on the disk it is not.
+            Err(error) => return Err(inner.failure.failed(error)),
         }
         Ok(())
     }

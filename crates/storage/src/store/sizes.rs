@@ -87,8 +87,7 @@ impl Store {
         bound_memtables(&inner.memtables, sizes.memtables);
         let mut changed = Ok(());
         if sizes.write_buffer != before.write_buffer {
-            let bytes = sizes.write_buffer.to_string();
-            changed = self.set_families(&[("write_buffer_size", bytes.as_str())]);
+            changed = self.set_memtables(sizes.write_buffer);
         }
         if sizes.log != before.log {
             changed = changed.and_then(|()| engine::set_log_size(self.db(), sizes.log));
@@ -128,8 +127,18 @@ impl Store {
         }
     }
 
+    /// Has memtables of so many bytes, and compactions as configured: a database that held its log
+    /// has had none.
+    pub(super) fn set_memtables(&self, bytes: usize) -> Result<(), Error> {
+        let bytes = bytes.to_string();
+        let is_off = self.inner().options.disable_auto_compactions;
+        let is_off = if is_off { "true" } else { "false" };
+        let options = [("write_buffer_size", bytes.as_str()), ("disable_auto_compactions", is_off)];
+        self.set_families(&options)
+    }
+
     /// Sets options of all families.
-    pub(super) fn set_families(&self, options: &[(&str, &str)]) -> Result<(), Error> {
+    fn set_families(&self, options: &[(&str, &str)]) -> Result<(), Error> {
         let db: &DB = self.db();
         self.families().try_for_each(|family| {
             db.set_options_cf(&self.cf(family)?, options)

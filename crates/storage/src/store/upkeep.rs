@@ -46,28 +46,27 @@ impl Store {
     /// unless the database was opened with [`crate::Options::hold_tail`], and only once. Writes option files.
     ///
     /// # Errors
-    /// I/O errors.
+    /// I/O errors. Then the next [`Store::resize`] does what is left.
     pub fn settle(&self) -> Result<(), Error> {
         let inner = &*self.inner;
         if !self.is_holding() {
             return Ok(());
         }
         // Held while a family is made, too: one that is made meanwhile would keep the options of before.
-        let sizes = inner.sizes.lock();
+        let mut sizes = inner.sizes.lock();
         if !inner.is_holding.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let bytes = sizes.write_buffer.to_string();
-        let options = [
-            ("write_buffer_size", bytes.as_str()),
-            (
-                "disable_auto_compactions",
-                if inner.options.disable_auto_compactions { "true" } else { "false" },
-            ),
-        ];
-        self.set_families(&options)?;
         sizes::bound_memtables(&inner.memtables, sizes.memtables);
-        engine::set_log_size(&inner.db, sizes.log)
+        let settled = self
+            .set_memtables(sizes.write_buffer)
+            .and_then(|()| engine::set_log_size(&inner.db, sizes.log));
+        if settled.is_err() {
+            // Others than it is asked to have, so that `resize` sets them.
+            sizes.write_buffer = sizes.write_buffer.saturating_add(1);
+            sizes.log = sizes.log.saturating_add(1);
+        }
+        settled
     }
 
     /// Writes all memtables to tables, and waits for that. What is in tables cannot be cut off any

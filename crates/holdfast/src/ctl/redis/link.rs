@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use resp::{Value, encode_command};
 use topology::{Slot, key_slot};
 
+use super::names::Names;
 use super::refused;
 use crate::client::Client;
 
@@ -195,8 +196,7 @@ pub(super) struct Target {
     broken: BTreeMap<String, Vec<String>>,
     /// Where slots are that were asked for elsewhere.
     slots: HashMap<Slot, String>,
-    /// What the names of this run's connections begin with, and how many there were.
-    names: (String, u64),
+    names: Names,
 }
 
 /// A connection to a node, and its name there.
@@ -208,17 +208,14 @@ struct Link {
 /// Ends connections by their names, and returns once the node has none of them any more: what they
 /// brought and is not done by then never will be. Else it could be done later than what is written
 /// after it.
-async fn end(client: &mut Client, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
-    }
+async fn end(client: &mut Client, is_to_end: impl Fn(&str) -> bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let list = ask(client, &[b"CLIENT", b"LIST"]).await?;
         let list = list.as_bytes().map(String::from_utf8_lossy).unwrap_or_default();
         let left = list.lines().filter(|line| {
             let name = line.split(' ').find_map(|field| field.strip_prefix("name="));
-            names.iter().any(|broken| Some(broken.as_str()) == name)
+            name.is_some_and(&is_to_end)
         });
         let ids: Vec<&str> =
             left.filter_map(|line| line.split(' ').next()?.strip_prefix("id=")).collect();
@@ -258,8 +255,20 @@ impl Target {
             open: BTreeMap::new(),
             broken: BTreeMap::new(),
             slots: HashMap::new(),
-            names: (format!("holdfast-import-{:016x}", rand::random::<u64>()), 0),
+            names: Names::new(None),
         }
+    }
+
+    /// What the names of this copy's connections begin with, in all its runs.
+    pub(super) fn copy_name(&self) -> &str {
+        self.names.copy()
+    }
+
+    /// Goes on with a copy of which there was a run before. What that brought may yet be run: its
+    /// connections are ended at each node before anything is written there.
+    pub(super) fn succeed(&mut self, copy: &str) {
+        self.names = Names::new(Some(copy));
+        self.open.clear();
     }
 
     /// Whether it answers at all, and knows RESTORE.
@@ -277,10 +286,18 @@ impl Target {
                 ask(&mut client, &words).await.context("authenticate at the target")?;
             }
             let broken = self.broken.get(address).map(Vec::as_slice).unwrap_or_default();
-            end(&mut client, broken).await.context("end a connection that broke")?;
+            let names = &self.names;
+            let is_cleared = names.is_cleared(address);
+            if !broken.is_empty() || !is_cleared {
+                let is_to_end = |name: &str| {
+                    broken.iter().any(|broken| broken == name)
+                        || !is_cleared && names.is_earlier(name)
+                };
+                end(&mut client, is_to_end).await.context("end a connection that broke")?;
+            }
             self.broken.remove(address);
-            self.names.1 += 1;
-            let name = format!("{}-{}", self.names.0, self.names.1);
+            self.names.note_cleared(address);
+            let name = self.names.another();
             let words: [&[u8]; 3] = [b"CLIENT", b"SETNAME", name.as_bytes()];
             ask(&mut client, &words).await.context("name a connection")?;
             self.open.insert(address.to_owned(), Link { client, name });
@@ -523,6 +540,35 @@ mod tests {
         let words = ["SET", "k", "old"].map(|word| word.as_bytes().to_vec()).to_vec();
         let order = Order { words, keys: vec![b"k".to_vec()] };
         assert_eq!(target.order(&[order]).await, [0]);
+        assert_eq!(target.put(&[Put::Gone(b"k".to_vec())], false).await.unwrap(), 0);
+        node.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_of_an_earlier_run_are_ended_before_anything_is_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let node = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let list = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+            let others = "id=6 name=copyof-7 age=1\nid=8 name=cop age=1\n";
+            let expected = [
+                ("CLIENT LIST", list(&format!("{others}id=7 name=copy-1-1 age=1\n"))),
+                ("CLIENT KILL ID 7", ":1\r\n".into()),
+                ("CLIENT LIST", list(others)),
+            ];
+            for (command, reply) in expected {
+                assert_eq!(heard(&mut stream).await.unwrap(), command);
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+            let named = heard(&mut stream).await.unwrap();
+            assert!(named.starts_with("CLIENT SETNAME copy-"), "{named}");
+            stream.write_all(b"+OK\r\n").await.unwrap();
+            assert_eq!(heard(&mut stream).await.unwrap(), "DEL k");
+            stream.write_all(b":1\r\n").await.unwrap();
+        });
+        let mut target = Target::new(&address, None);
+        target.succeed("copy");
         assert_eq!(target.put(&[Put::Gone(b"k".to_vec())], false).await.unwrap(), 0);
         node.await.unwrap();
     }

@@ -10,6 +10,7 @@
 mod digest;
 mod follow;
 mod link;
+mod names;
 mod progress;
 
 use std::path::PathBuf;
@@ -124,7 +125,8 @@ pub(crate) async fn run(args: FromRedis) -> Result<()> {
         follow::run(Plan { access, db, to: args.to, to_password, cut_over, spool }).await?;
     } else {
         let run_id = source.run_id().await?;
-        let begin = Saved { db: place.db, to: args.to, run_id, cursor: "0".to_owned(), seen: 0 };
+        let (cursor, name) = ("0".to_owned(), target.copy_name().to_owned());
+        let begin = Saved { db: place.db, to: args.to, run_id, cursor, seen: 0, name };
         let state = args.state.as_deref();
         let counts = copy(&mut source, &mut target, args.keep, (begin, state)).await?;
         let Counts { copied, kept, gone } = counts;
@@ -149,10 +151,18 @@ async fn copy(
         && let Some(saved) = Saved::read(path)?
     {
         saved.must_be_of(at.db, &at.to, path)?;
+        if !saved.name.is_empty() {
+            target.succeed(&saved.name);
+            at.name.clone_from(&saved.name);
+        }
         // A cursor means something to the process that gave it.
         if saved.run_id == at.run_id {
-            at = saved;
+            at = Saved { name: at.name, ..saved };
         }
+    }
+    // The next run is to know this one's connections, whenever this one ends.
+    if let Some(path) = state {
+        at.write(path)?;
     }
     let (mut counts, mut told) = (Counts::default(), Instant::now());
     loop {

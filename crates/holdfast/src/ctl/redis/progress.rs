@@ -19,6 +19,9 @@ pub(super) struct Saved {
     pub(super) cursor: String,
     /// Keys that were seen.
     pub(super) seen: u64,
+    /// What the names of its connections to the target begin with; an earlier version did not say.
+    #[serde(default)]
+    pub(super) name: String,
 }
 
 impl Saved {
@@ -74,7 +77,8 @@ mod tests {
         let path = folder.path().join("state");
         assert_eq!(Saved::read(&path).unwrap(), None);
         let to = "h:1".to_owned();
-        let saved = Saved { db: 1, to, run_id: "r".into(), cursor: "7".into(), seen: 9 };
+        let (run_id, cursor, name) = ("r".into(), "7".into(), "n".into());
+        let saved = Saved { db: 1, to, run_id, cursor, seen: 9, name };
         saved.write(&path).unwrap();
         assert_eq!(Saved::read(&path).unwrap().as_ref(), Some(&saved));
         assert!(saved.must_be_of(1, "h:1", &path).is_ok());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use api::rest::{CertificateHolder, CertificateHolders, Clusters, Namespaces};
 use serde_json::json;
+use web::trust::MORE;
 
 use super::super::table::json as print_json;
 use super::super::{Context, well};
@@ -34,13 +35,17 @@ pub(crate) struct Ca {
     /// Certificates of the CA that comes, PEM
     #[arg(long, value_name = "FILE")]
     new: PathBuf,
-    /// Whatever connects from elsewhere knows the new CA, and shows certificates of it: the old one
-    /// is removed
+    /// Whatever connects from elsewhere, or is connected to, knows the new CA: certificates are
+    /// replaced
+    #[arg(long)]
+    replace: bool,
+    /// It also shows certificates of the new CA: the old one is removed
     #[arg(long)]
     finish: bool,
     /// Command that changes one file and has its process read it again, run by `sh -c`:
     /// HOLDFAST_STEP is accept, replace or forget, HOLDFAST_KIND node, balancer or controller,
-    /// HOLDFAST_NAME its address or name, HOLDFAST_OPTION the option that names the file
+    /// HOLDFAST_NAME its address, URL, or NAMESPACE/CLUSTER/NAME of a balancer, HOLDFAST_OPTION the
+    /// option that names the file
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
     /// Do it; without, it says what is to be done
@@ -53,9 +58,10 @@ struct Rotation<'a> {
     cx: &'a Context,
     old: Vec<String>,
     new: Vec<String>,
-    may_forget: bool,
-    /// Paths of all clusters.
-    clusters: Vec<String>,
+    /// Nothing is done that comes after.
+    last: What,
+    /// All of them: `namespace/name`, and the path.
+    clusters: Vec<(String, String)>,
 }
 
 pub(crate) async fn run(cx: &Context, ca: Ca) -> Result<()> {
@@ -63,8 +69,12 @@ pub(crate) async fn run(cx: &Context, ca: Ca) -> Result<()> {
     if let Some(why) = (Both { old: &old, new: &new }).trouble() {
         bail!("{} and {}: {why}", ca.old.display(), ca.new.display());
     }
-    let rotation =
-        Rotation { cx, old, new, may_forget: ca.finish, clusters: all_clusters(cx).await? };
+    let last = match (ca.finish, ca.replace) {
+        (true, _) => What::Forget,
+        (false, true) => What::Replace,
+        (false, false) => What::Accept,
+    };
+    let rotation = Rotation { cx, old, new, last, clusters: all_clusters(cx).await? };
     let Some(hook) = ca.hook.filter(|_| ca.run) else {
         let holders = rotation.holders().await?;
         return rotation.show(&holders, &rotation.progress(&holders));
@@ -72,8 +82,7 @@ pub(crate) async fn run(cx: &Context, ca: Ca) -> Result<()> {
     let limit = cx.http.limit_or(PATIENCE);
     loop {
         rotation.are_well(Duration::ZERO).await.context("nothing more is changed")?;
-        let holders = rotation.holders().await?;
-        let seen = rotation.progress(&holders);
+        let (holders, seen) = rotation.look().await?;
         let Some(task) = seen.tasks.first() else { return rotation.show(&holders, &seen) };
         let of = holders.get(task.at).context("a process that is gone")?;
         let status = command(&hook, task, of, cx.json).status().context("run the hook")?;
@@ -89,18 +98,33 @@ pub(crate) async fn run(cx: &Context, ca: Ca) -> Result<()> {
 /// What the CAs in a file are called.
 fn authorities(flag: &'static str, file: &Path) -> Result<Vec<String>> {
     let roots = web::certs::roots([(flag, file)])?;
-    Ok(roots.trust.into_iter().flat_map(|of| of.accepts).collect())
+    let names: Vec<String> = roots.trust.into_iter().flat_map(|of| of.accepts).collect();
+    ensure!(
+        !names.iter().any(|name| name == MORE),
+        "{flag} {}: more than 16 CAs: give those alone that go, or come",
+        file.display()
+    );
+    Ok(names)
 }
 
-async fn all_clusters(cx: &Context) -> Result<Vec<String>> {
+async fn all_clusters(cx: &Context) -> Result<Vec<(String, String)>> {
     let known: Namespaces = cx.http.get("/namespaces").await?;
-    let mut paths = Vec::new();
+    let mut all = Vec::new();
     for namespace in known.namespaces {
         let base = format!("/namespaces/{namespace}/clusters");
         let clusters: Clusters = cx.http.get(&base).await?;
-        paths.extend(clusters.clusters.iter().map(|name| format!("{base}/{name}")));
+        let of = |name: &String| (format!("{namespace}/{name}"), format!("{base}/{name}"));
+        all.extend(clusters.clusters.iter().map(of));
     }
-    Ok(paths)
+    Ok(all)
+}
+
+/// A name that no other process has: balancers of two clusters may be called alike.
+fn named(cluster: &str, holder: CertificateHolder) -> CertificateHolder {
+    match holder.kind.as_str() {
+        "balancer" => CertificateHolder { name: format!("{cluster}/{}", holder.name), ..holder },
+        _ => holder,
+    }
 }
 
 fn line(task: &Task, of: &CertificateHolder) -> String {
@@ -130,9 +154,9 @@ impl Rotation<'_> {
     /// themselves.
     async fn holders(&self) -> Result<Vec<CertificateHolder>> {
         let mut all = Vec::new();
-        for path in &self.clusters {
+        for (cluster, path) in &self.clusters {
             let of: CertificateHolders = self.cx.http.get(&format!("{path}/certificates")).await?;
-            all.extend(of.holders);
+            all.extend(of.holders.into_iter().map(|holder| named(cluster, holder)));
         }
         for (url, own) in self.cx.http.each("/certificates").await {
             let told = own.ok().and_then(|value| serde_json::from_value(value).ok());
@@ -151,7 +175,20 @@ impl Rotation<'_> {
     }
 
     fn progress(&self, holders: &[CertificateHolder]) -> Progress {
-        progress(holders, Both { old: &self.old, new: &self.new }, self.may_forget)
+        progress(holders, Both { old: &self.old, new: &self.new }, self.last)
+    }
+
+    /// What there is, and what is next. A process that is silent for a moment ends no run.
+    async fn look(&self) -> Result<(Vec<CertificateHolder>, Progress)> {
+        let end = Instant::now() + STEADY;
+        loop {
+            let holders = self.holders().await?;
+            let seen = self.progress(&holders);
+            if seen.unknown.is_empty() || Instant::now() >= end {
+                return Ok((holders, seen));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until the process says that it has the file as it is to be.
@@ -177,8 +214,8 @@ impl Rotation<'_> {
     }
 
     async fn are_well(&self, steady: Duration) -> Result<()> {
-        for path in &self.clusters {
-            well::wait(self.cx, path, well::follows, (steady, WELL)).await?;
+        for (_, path) in &self.clusters {
+            well::wait(self.cx, path, well::obeys, (steady, WELL)).await?;
         }
         Ok(())
     }
@@ -199,12 +236,12 @@ impl Rotation<'_> {
                 "warnings": seen.warnings, "done": seen.is_done(),
             }));
         }
-        self.cx.say(&told(holders, seen, self.may_forget))
+        self.cx.say(&told(holders, seen, self.last))
     }
 }
 
 /// How far it is, and what is to be done now.
-fn told(holders: &[CertificateHolder], seen: &Progress, may_forget: bool) -> String {
+fn told(holders: &[CertificateHolder], seen: &Progress, last: What) -> String {
     if seen.is_nothing() && seen.unknown.is_empty() {
         return "Nothing here knows either CA, and no certificate is of one: are these the right files?"
             .to_owned();
@@ -236,7 +273,8 @@ fn told(holders: &[CertificateHolder], seen: &Progress, may_forget: bool) -> Str
         ),
         Some(What::Forget) => format!("Now, and then SIGHUP each, and it is done:\n{}", lines.join("\n")),
         None if seen.is_done() => "Done: nothing here knows the old CA any more.".to_owned(),
-        None if !may_forget => "All certificates here are of the new CA. Clients, scrapes, etcd and ctl itself are not seen from here: once they know the new CA, and show certificates of it, give the command again with --finish.".to_owned(),
+        None if last < What::Replace && replaced < certificates => "All files here know the new CA. Clients, scrapes, etcd, HAProxy and ctl itself are not seen from here, and must know the new CA now: once they do, give the command again with --replace.".to_owned(),
+        None if last < What::Forget => "All certificates here are of the new CA. Clients, scrapes, etcd, HAProxy and ctl itself are not seen from here: once they know the new CA, and show certificates of it, give the command again with --finish.".to_owned(),
         None => "Nothing is to be done.".to_owned(),
     };
     words.push('\n');
@@ -265,15 +303,32 @@ mod tests {
             remembering: 2,
             ..Progress::default()
         };
-        let words = told(std::slice::from_ref(&node), &seen, false);
+        let words = told(std::slice::from_ref(&node), &seen, What::Accept);
         assert!(words.starts_with("1 of 2 files know the new CA, 0 of 2 certificates"), "{words}");
         let line = "node 10.0.0.1:6666: add the new CA to the file of `tls-ca-cert-file`";
         assert!(words.ends_with(line), "{words}");
-        let waits = Progress { tasks: Vec::new(), accepting: (2, 2), replaced: (2, 2), ..seen };
-        assert!(told(&[], &waits, false).contains("--finish"));
+        let waits = Progress { tasks: Vec::new(), accepting: (2, 2), ..seen };
+        let words = told(&[], &waits, What::Accept);
+        assert!(words.contains("must know the new CA now") && words.contains("--replace"));
+        let waits = Progress { replaced: (2, 2), ..waits };
+        assert!(told(&[], &waits, What::Replace).contains("--finish"));
         let unknown = Progress { unknown: vec!["node x does not answer".to_owned()], ..waits };
-        let words = told(&[], &unknown, true);
+        let words = told(&[], &unknown, What::Forget);
         assert!(words.contains("Not known: node x") && words.contains("until all is known"));
-        assert!(told(&[], &Progress::default(), true).contains("the right files"));
+        assert!(told(&[], &Progress::default(), What::Forget).contains("the right files"));
+    }
+
+    #[test]
+    fn balancers_of_two_clusters_that_are_called_alike_are_two() {
+        let holder = |kind: &str| CertificateHolder {
+            kind: kind.to_owned(),
+            name: "lb1".to_owned(),
+            told: true,
+            certificates: Vec::new(),
+            trust: Vec::new(),
+        };
+        assert_eq!(named("prod/a", holder("balancer")).name, "prod/a/lb1");
+        assert_eq!(named("prod/b", holder("balancer")).name, "prod/b/lb1");
+        assert_eq!(named("prod/a", holder("node")).name, "lb1");
     }
 }

@@ -54,6 +54,33 @@ fn one_that_holds_little_goes_on_and_gives_its_buffers_back() {
     });
 }
 
+#[test]
+fn what_is_reserved_for_a_command_counts_before_it_has_come() {
+    served(|node, mut stream| async move {
+        in_use(&node, 0);
+        say(&mut stream, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900000\r\n").await;
+        let charged = || node.clients.list().first().map(|c| c.charged.load(Ordering::Relaxed));
+        until(|| charged().is_some_and(|bytes| bytes > 900_000)).await;
+        node.clients.list().remove(0).kill();
+        until(|| node.clients.is_empty()).await;
+        assert_eq!(node.memory.bytes(), 0);
+    });
+}
+
+#[test]
+fn one_that_waits_for_a_key_is_cut_off_where_all_is_in_use_and_it_sends_on() {
+    served(|node, mut stream| async move {
+        in_use(&node, 0);
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        in_use(&node, 2 << 20);
+        // It may be cut off before all is sent.
+        drop(stream.write_all(&b"PING\r\n".repeat(20_000)).await);
+        until(|| node.clients.is_empty()).await;
+        assert_eq!(node.memory.evicted.load(Ordering::Relaxed), 1);
+    });
+}
+
 /// A reply that nobody reads is counted, whoever made it, until its client is gone.
 #[test]
 fn a_reply_that_is_not_read_counts_and_its_client_may_be_closed() {

@@ -172,12 +172,12 @@ fn where_tls_alone_is_taken_nothing_runs_that_came_in_clear() {
         values.tls_only = true;
     };
     let at_balancer = Secure { version: "TLSv1.3".into(), ..Secure::default() };
-    // Of this host, and one whose TLS ended at the balancer: nobody else heard them.
+    // Nobody else heard the one whose TLS ended at the balancer; loopback is the balancer's host.
     for (client, secure, is_taken) in [
         ("10.0.0.1:5", None, false),
         ("192.0.2.1:5", None, false),
         ("10.0.0.1:5", Some(&at_balancer), true),
-        ("127.0.0.9:5", None, true),
+        ("127.0.0.9:5", None, false),
     ] {
         served_by(only, |_, mut stream| async move {
             let (client, (_, frontend)) = (client.parse().unwrap(), ends());
@@ -195,17 +195,21 @@ fn where_tls_alone_is_taken_nothing_runs_that_came_in_clear() {
         });
     }
     served_by(only, |_, mut stream| async move {
-        stream
-            .write_all(&[&proxy::encode_local()[..], b"PING\r\nQUIT\r\n"].concat())
-            .await
-            .unwrap();
-        assert!(rest(&mut stream).await.starts_with("+PONG\r\n"), "the balancer's own check");
+        let check = [&proxy::encode_local()[..], b"PING\r\n"].concat();
+        stream.write_all(&check).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await, "+PONG\r\n", "the balancer's own check");
     });
-    let folder = tempfile::tempdir().unwrap();
-    let node = node(folder.path(), |values| {
+    let without_balancers = |values: &mut Values| {
         only(values);
         values.balancer_sources = Networks(Vec::new());
+    };
+    served_by(without_balancers, |_, mut stream| async move {
+        stream.write_all(b"PING\r\nQUIT\r\n").await.unwrap();
+        assert!(rest(&mut stream).await.starts_with("+PONG\r\n"), "a client of this host");
     });
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), without_balancers);
     let said = runtime().block_on(asked(&node, &Arc::new(files.client()), b"PING\r\n")).unwrap();
     assert!(said.0.starts_with("+PONG\r\n"), "{}", said.0);
 }

@@ -16,6 +16,10 @@ use crate::moves::give;
 use crate::node::Node;
 use crate::session::{After, Auth, SessionCx, Tells};
 
+/// What is counted here could not be compared.
+const UNSETTLED: &str = "ERR commands are counted here for less than about 5 minutes: it has just \
+                         started, or become the master; ask another time";
+
 /// The words behind `MOVES`, at the end of a heartbeat.
 pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
     let malformed = || Error::text("ERR malformed word of a slot move");
@@ -50,6 +54,9 @@ pub(super) fn of_move(
         }
         Some(b"LOAD") if args.len() == 1 => {
             let slots = args.text()?.parse::<Slots>().map_err(Error::err)?;
+            if !cx.node.moves.loads.is_settled(cx.node.grants.granted_epoch()) {
+                return Err(Error::text(UNSETTLED));
+            }
             let loads: Vec<u64> = slots.iter().map(|slot| cx.node.moves.loads.of(slot)).collect();
             return Ok(reply.bulk(weights::render(&loads).as_bytes()).into());
         }

@@ -100,7 +100,7 @@ fn prepare(cx: &NestedCx<'_>, command: &Row, words: &[&[u8]], rules: Rules) -> R
         flags: Flags::KEYSPACE.with(stale).with(space),
         ..*command
     };
-    cx.enter(|caller| gates::pass_to_write(&caller.check(&row, words))).map(|_| ())
+    cx.enter(|caller| gates::pass_to_write(&caller.check(&row, words), true)).map(|_| ())
 }
 
 /// Runs a script or a function.
@@ -135,6 +135,7 @@ pub(super) fn run(
             write,
             declared: keys,
             is_read_only: rules.is_read_only || flags.no_writes,
+            allows_oom: flags.allow_oom,
             slots: ScriptScope {
                 last_slot: keys.first().map(|key| key_slot(key)),
                 allow_cross_slot: flags.allow_cross_slot_keys,
@@ -204,6 +205,7 @@ struct Outside<'c, 'n, 'w, 'k> {
     write: &'c mut WriteCx<'w>,
     declared: &'k [&'k [u8]],
     is_read_only: bool,
+    allows_oom: bool,
     slots: ScriptScope,
     control: &'c script::Control,
 }
@@ -275,10 +277,11 @@ impl Outside<'_, '_, '_, '_> {
 
     /// The gates that the script itself has not passed for this command.
     fn pass(&self, command: &Command, words: &[&[u8]]) -> std::result::Result<(), Called> {
+        let asks_memory = !self.allows_oom && !self.control.has_written();
         let passed = self.cx.enter(|caller| {
             let check = caller.check(&command.row, words);
             gates::pass_in_script(&check)?;
-            if command.is_write() { gates::pass_to_write(&check) } else { Ok(()) }
+            if command.is_write() { gates::pass_to_write(&check, asks_memory) } else { Ok(()) }
         });
         match passed {
             Ok(_) => Ok(()),

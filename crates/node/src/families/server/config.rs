@@ -319,7 +319,15 @@ fn keep_topology(
     let Ok(one_at_a_time) = node.changing.try_lock() else {
         return Err(refused("a change of topology is running: try again".to_owned()));
     };
-    crate::role::persist_now(node, is_kept).map_err(|error| refused(error.to_string()))?;
+    if let Err(error) = crate::role::persist_now(node, is_kept) {
+        // What is in place already becomes what it was.
+        if error.is_in_place()
+            && let Err(error) = crate::role::persist_now(node, !is_kept)
+        {
+            tracing::error!(%error, "nodes.conf is not as persist-cluster-nodes-enabled says");
+        }
+        return Err(refused(error.to_string()));
+    }
     Ok(one_at_a_time)
 }
 

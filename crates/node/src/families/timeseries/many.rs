@@ -84,16 +84,14 @@ impl<'a> Chosen<'a> {
         self.filter.as_ref().ok_or_else(|| Error::Arity(command.to_owned()))
     }
 
-    /// Those of these labels that are shown. One that was asked for and is not there is empty.
-    fn labels(&self, all: &[OwnLabel]) -> Vec<OwnLabel> {
-        if self.shows_all {
-            return all.to_vec();
-        }
-        let own = |label: &&[u8]| {
-            let found = all.iter().find(|(name, _)| name == label);
-            found.cloned().unwrap_or_else(|| (label.to_vec(), Vec::new()))
+    /// A series with those of its labels that are shown. One that was asked for and is not there is
+    /// empty.
+    fn entry(&self, series: Named, samples: Vec<Sample>) -> Result<Entry> {
+        let labels = match self.shows_all {
+            true => series.labels,
+            false => series.select(&self.shown)?,
         };
-        self.shown.iter().map(own).collect()
+        Ok(Entry { name: series.key, labels, samples })
     }
 }
 
@@ -137,8 +135,7 @@ pub(super) fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     let mut entries = Vec::new();
     for series in timeseries::named(&read, cx.scope, chosen.filter("ts.mget")?)? {
         let last = timeseries::last(&read, &cx.scope.at(&series.key))?.flatten();
-        let (labels, samples) = (chosen.labels(&series.labels), last.as_slice().to_vec());
-        entries.push(Entry { name: series.key, labels, samples });
+        entries.push(chosen.entry(series, last.as_slice().to_vec())?);
     }
     Ok(write(reply, &entries))
 }
@@ -184,16 +181,18 @@ impl<'a> Group<'a> {
             joined.take(&samples(&series)?)?;
             sources.push(series.key);
         }
-        let entry = |(value, (sources, joined)): (Vec<u8>, (Vec<Vec<u8>>, Joined))| {
-            let name = [self.label, b"=", &value].concat();
-            let mut labels = chosen.labels(&[(self.label.to_vec(), value)]);
-            if chosen.shows_all {
-                labels.push((b"__reducer__".to_vec(), self.word.into()));
-                labels.push((b"__source__".to_vec(), sources.join(b",".as_slice())));
-            }
-            Entry { name, labels, samples: joined.samples(self.reducer, is_reverse) }
-        };
-        Ok(groups.into_iter().map(entry).collect())
+        let entry =
+            |(value, (sources, joined)): (Vec<u8>, (Vec<Vec<u8>>, Joined))| -> Result<Entry> {
+                let key = [self.label, b"=", &value].concat();
+                let series = Named { key, labels: vec![(self.label.to_vec(), value)] };
+                let mut entry = chosen.entry(series, joined.samples(self.reducer, is_reverse))?;
+                if chosen.shows_all {
+                    entry.labels.push((b"__reducer__".to_vec(), self.word.into()));
+                    entry.labels.push((b"__source__".to_vec(), sources.join(b",".as_slice())));
+                }
+                Ok(entry)
+            };
+        groups.into_iter().map(entry).collect()
     }
 }
 
@@ -225,8 +224,8 @@ fn ranged(
         Some(group) => group.entries(&chosen, named, is_reverse, samples)?,
         None => {
             let entry = |series: Named| -> Result<Entry> {
-                let (labels, samples) = (chosen.labels(&series.labels), samples(&series)?);
-                Ok(Entry { name: series.key, labels, samples })
+                let samples = samples(&series)?;
+                chosen.entry(series, samples)
             };
             named.into_iter().map(entry).collect::<Result<_>>()?
         }

@@ -1,5 +1,8 @@
 //! How fast copies go, that they stop when they are told to, and what is said of it.
 
+use std::io::Read as _;
+use std::net::{Shutdown, TcpListener};
+
 use ::replication::slots::copy::encode_place;
 use api::moves::Flow;
 
@@ -12,17 +15,23 @@ impl Master {
         assert!(flows.iter().all(|flow| flow.id == ID), "{flows:?}");
         flows.first().copied()
     }
+
+    /// As after minutes under its grant.
+    fn settle_loads(&self) {
+        let node = &self.node().node;
+        (0..6).for_each(|_| node.moves.loads.fade(node.grants.granted_epoch()));
+    }
 }
 
 impl Cluster {
-    /// Values that take seconds at a MB a second; how many bytes they are.
-    fn filled() -> (Self, usize) {
+    /// With values that take seconds at a MB a second.
+    fn filled() -> Self {
         let cluster = Self::new();
         let (tags, value) = (tags(200), "x".repeat(60_000));
         for tag in &tags {
             assert_eq!(cluster.s.ask(&["SET", &format!("{{{tag}}}v"), &value]), "+OK");
         }
-        (cluster, tags.len() * value.len())
+        cluster
     }
 
     /// Until so many bytes have come.
@@ -41,7 +50,7 @@ impl Cluster {
 
 #[test]
 fn a_copy_that_is_told_to_rest_stops_and_goes_on_from_there() {
-    let (cluster, _) = Cluster::filled();
+    let cluster = Cluster::filled();
     let slow = cluster.s.source_at(Rate::new(1).ok());
     assert_eq!((cluster.s.flow(), cluster.d.flow()), (None, None));
     cluster.d.order(slow.clone());
@@ -67,20 +76,66 @@ fn a_copy_that_is_told_to_rest_stops_and_goes_on_from_there() {
 
 #[test]
 fn a_stream_begins_anew_at_another_rate_and_loses_nothing() {
-    let (cluster, bytes) = Cluster::filled();
+    let cluster = Cluster::filled();
     cluster.d.order(cluster.s.source_at(Rate::new(1).ok()));
     cluster.await_bytes(200_000);
     let fast = Rate::new(500).ok();
-    let begun = Instant::now();
     cluster.d.order(cluster.s.source_at(fast));
     wait_until(|| match (cluster.s.flow(), cluster.d.flow()) {
         (Some(given), Some(taken)) if given.rate == fast && taken.rate == fast => Ok(()),
         other => Err(format!("{other:?}")),
     });
     cluster.copy_at(fast);
-    // A second more than a whole copy is what it takes to be close.
-    let slow = Duration::from_millis(bytes as u64 / 1_000 - 500);
-    assert!(begun.elapsed() < slow, "{:?} of {slow:?}", begun.elapsed());
+    assert_eq!(cluster.d.records(), cluster.s.records());
+}
+
+/// A slow way to a giver: what comes of it trickles for seconds at first. Its port.
+fn slow_way(giver: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let trickle = |mut from: TcpStream, mut to: TcpStream| {
+        let mut bytes = [0; 1_000];
+        for _ in 0..80 {
+            let Ok(read @ 1..) = from.read(&mut bytes) else { break };
+            if to.write_all(&bytes[..read]).is_err() {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        std::io::copy(&mut from, &mut to).ok();
+        to.shutdown(Shutdown::Both).ok();
+    };
+    std::thread::spawn(move || {
+        for taker in listener.incoming() {
+            let (taker, giver) = (taker.unwrap(), TcpStream::connect(("127.0.0.1", giver)));
+            let giver = giver.unwrap();
+            let (mut asks, mut asked) = (taker.try_clone().unwrap(), giver.try_clone().unwrap());
+            std::thread::spawn(move || {
+                std::io::copy(&mut asks, &mut asked).ok();
+                asked.shutdown(Shutdown::Both).ok();
+            });
+            std::thread::spawn(move || trickle(giver, taker));
+        }
+    });
+    port
+}
+
+/// The giver hears nothing meanwhile, so that the controller orders a stream all the time.
+#[test]
+fn a_part_that_is_long_on_its_way_arrives_whatever_is_ordered() {
+    let cluster = Cluster::new();
+    let tag = tags(1).remove(0);
+    assert_eq!(cluster.s.ask(&["SET", &tag, &"x".repeat(1 << 20)]), "+OK");
+    let known = cluster.s.node().port;
+    let (known, slow) = (format!(" {known} "), format!(" {} ", slow_way(known)));
+    cluster.d.set_nodes(&cluster.topology().replacen(&known, &slow, 1), 2);
+    wait_until(|| {
+        cluster.d.order(cluster.s.source());
+        match cluster.staged() {
+            Some(Mark::Staged { is_whole: true, .. }) => Ok(()),
+            staged => Err(format!("{staged:?}")),
+        }
+    });
     assert_eq!(cluster.d.records(), cluster.s.records());
 }
 
@@ -89,6 +144,9 @@ fn a_part_of_the_commands_is_counted_for_their_slots() {
     let cluster = Cluster::new();
     let tag = tags(1).remove(0);
     let slot = topology::key_slot(tag.as_bytes()).number();
+    let said = cluster.s.peer(&["CLUSTERX", "MOVE", "LOAD", &slot.to_string()]);
+    assert!(said.starts_with("-ERR commands are counted here for less than"), "{said}");
+    cluster.s.settle_loads();
     assert_eq!(cluster.s.ask(&["SET", &tag, "v"]), "+OK");
     let mut stream = cluster.s.node().connect();
     let (get, ping) = (wire::request(&[b"GET", tag.as_bytes()]), wire::request(&[b"PING"]));
@@ -110,7 +168,7 @@ fn a_part_of_the_commands_is_counted_for_their_slots() {
 /// The controller is to have a stream begun, if there is somebody who could.
 #[test]
 fn a_giver_tells_of_no_stream_while_its_taker_is_silent() {
-    let (cluster, _) = Cluster::filled();
+    let cluster = Cluster::filled();
     let (nonce, epoch) = (cluster.s.heartbeat(&[]).nonce, cluster.s.epoch.to_string());
     let mut taker = cluster.s.node().connect();
     let place = encode_place(None, &Cursor::Start);
@@ -125,6 +183,7 @@ fn a_giver_tells_of_no_stream_while_its_taker_is_silent() {
         &place,
     ];
     taker.write_all(&wire::request(&[b"AUTH", b"secret"])).unwrap();
+    let begun = Instant::now();
     taker.write_all(&wire::request(&pull)).unwrap();
     assert_eq!(answer(&mut taker), "+OK");
     let await_feed = |is_told: bool| {
@@ -134,10 +193,9 @@ fn a_giver_tells_of_no_stream_while_its_taker_is_silent() {
         });
     };
     await_feed(true);
-    let begun = Instant::now();
     await_feed(false);
     let passed = begun.elapsed();
-    assert!(passed > Duration::from_millis(1_500) && passed < Duration::from_secs(9), "{passed:?}");
+    assert!(passed >= Duration::from_secs(2), "{passed:?}");
     assert!(cluster.s.flow().is_some_and(|flow| !flow.is_taken), "it is still there");
     // It is not gone after all, and reads what was sent.
     let mut sent = taker.try_clone().unwrap();

@@ -59,3 +59,18 @@ fn data_that_is_spoilt_is_no_masters_either() {
         node.await_refused();
     }
 }
+
+/// As when the link that noted it was ordered at run time, and the process has ended since.
+#[test]
+fn a_start_as_master_serves_no_data_that_is_spoilt() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SET", "k", "mine"]), "+OK");
+    for (mark, is_good) in [(None, true), (Some("apart\n"), true), (Some("spoilt\n"), false)] {
+        if let Some(mark) = mark {
+            std::fs::write(node.node.path(MARK), mark).unwrap();
+        }
+        crate::replication::heed_mark(&node.node);
+        let said = node.ask(&["GET", "k"]);
+        assert_eq!(said == "mine", is_good, "{mark:?}: {said}");
+    }
+}

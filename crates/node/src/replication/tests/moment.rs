@@ -37,6 +37,13 @@ fn what_a_script_or_a_transaction_reads_at_a_replica_is_of_one_moment() {
         let by_script = replica.ask(&["EVAL_RO", LOOKS, "1", "k"]);
         let requests = [&[MULTI][..], &[GET; 2_000], &[EXEC]].concat();
         let by_exec = talk(&mut replica.connect(), &requests).pop();
+        // Where it answers no number, that is told below.
+        if let Ok(first) = counted(&by_script) {
+            wait_until(|| match counted(&replica.ask(&["GET", "k"])) {
+                Ok(now) if now > first => Ok(()),
+                now => Err(format!("{now:?} after {first}")),
+            });
+        }
         is_over.store(true, Ordering::SeqCst);
         writes.join().unwrap();
         (by_script, by_exec.unwrap())

@@ -1,29 +1,47 @@
 //! Keys that a read does not find, and keys whose end is past, where somebody wants to be told.
 
+use storage::budget;
+
+use super::super::expire::AT_ONCE;
 use super::super::serve::Server;
-use super::super::{Command, Session};
+use super::super::{After, Command, Session, long};
 use super::Batch;
-use crate::events;
+use crate::command::Error;
+use crate::events::{self, Event};
 
 impl Batch<'_> {
-    /// Tells which keys a read that is about to run will miss, and notes those that have ended.
+    /// Which keys a read that is about to run will miss; notes those that have ended. Nothing of
+    /// one that takes too long for its worker already to look for them.
     pub(super) fn look_for_absent(
         &mut self,
         session: &Session,
         command: &Command,
         words: &[&[u8]],
-    ) {
+    ) -> Vec<Event> {
         let wanted = self.config.notify_keyspace_events;
         if !wanted.minds_absence() {
-            return;
+            return Vec::new();
         }
-        let Ok(store) = self.store() else { return };
+        let Ok(store) = self.store() else { return Vec::new() };
         let scope = session.scope(&self.config, self.now_ms);
-        let found = events::look(wanted, command, words, &store.txn(), scope);
+        let look = || events::look(wanted, command, words, &store.txn(), scope);
+        let found = match self.is_aside {
+            true => Some(look()),
+            false => budget::within(long::budget(&self.config), look),
+        };
+        let found = found.unwrap_or_default();
         let missed = events::missed(wanted, command, &found);
-        let limit = self.config.subscriber_limit();
-        events::deliver(&self.node.pubsub, wanted, &missed, limit, self.now_ms);
-        self.ended.extend(found.ended);
+        self.ended.extend(found.ended.into_iter().take(AT_ONCE));
+        missed
+    }
+
+    /// Tells which keys a read has missed, unless it is tried again.
+    pub(super) fn tell_missed(&self, missed: &[Event], ran: &Result<After, Error>) {
+        if !matches!(ran, Ok(After::Again(_))) {
+            let (wanted, limit) =
+                (self.config.notify_keyspace_events, self.config.subscriber_limit());
+            events::deliver(&self.node.pubsub, wanted, missed, limit, self.now_ms);
+        }
     }
 
     /// Removes what commands have found past its end, once none of them waits to be committed.

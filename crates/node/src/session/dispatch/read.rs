@@ -26,9 +26,7 @@ impl Batch<'_> {
     ) -> Result<After, Error> {
         let (txn, mark) = (self.store()?.txn(), out.len());
         let cx = self.read_cx(session, &txn);
-        let memory = &self.node.memory;
-        let is_bound = memory.level() == Level::Full && gates::is_bound_in_memory(session);
-        let room = is_bound.then(|| Room::new(mark.saturating_add(memory.share())));
+        let room = self.room(session, mark);
         let mut read = || {
             let writer = Writer::new(out, session.protocol);
             let reply = Reply::new(writer.within(room.as_ref()));
@@ -39,12 +37,7 @@ impl Batch<'_> {
         } else {
             budget::within(long::budget(&self.config), read)
         };
-        let asks_much = room.is_some_and(|room| room.is_over());
-        if memory.is_bounded() {
-            // The gate lets it wait from here on, so that it is not read again and again.
-            session.client.asks_much.store(asks_much, Ordering::Relaxed);
-        }
-        if asks_much {
+        if self.asks_much(session, room.as_ref()) {
             out.truncate(mark);
             return Ok(After::Again(gates::until_there_is_room()));
         }
@@ -52,6 +45,23 @@ impl Batch<'_> {
             Some(replied) => replied.map(After::Next),
             None => Ok(self.run_elsewhere(session, (command, words), (mark, out))),
         }
+    }
+
+    /// What a reply behind so many bytes must fit into; `None` where it may be of any size.
+    pub(super) fn room(&self, session: &Session, mark: usize) -> Option<Room> {
+        let memory = &self.node.memory;
+        let is_bound = memory.level() == Level::Full && gates::is_bound_in_memory(session);
+        is_bound.then(|| Room::new(mark.saturating_add(memory.share())))
+    }
+
+    /// Whether a reply did not fit into its room.
+    pub(super) fn asks_much(&self, session: &Session, room: Option<&Room>) -> bool {
+        let asks_much = room.is_some_and(Room::is_over);
+        if self.node.memory.is_bounded() {
+            // The gate lets it wait from here on, so that it is not read again and again.
+            session.client.asks_much.store(asks_much, Ordering::Relaxed);
+        }
+        asks_much
     }
 
     /// Leaves a read that has used up what its worker has for it to another thread. What it has

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use resp::Writer;
+use resp::{Room, Writer};
 use storage::budget;
 
+use super::super::expire::AT_ONCE;
+use super::super::gates;
 use super::super::long;
 use super::super::nested::lock;
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
 use super::super::{After, Beyond, Command, Session, WriteCx};
 use super::Batch;
-use crate::command::{Args, Error, Words};
+use crate::command::{Args, Error, Reply, Words};
 use crate::events;
 use crate::locks::Locks;
 use crate::node::Node;
@@ -54,7 +56,7 @@ impl<'n> Batch<'n> {
         let mut cx = WriteCx { txn, serves: None, beyond, scope, node, config, worker, touched };
         let before = cx.txn.mark();
         let found = events::look(config.notify_keyspace_events, command, words, &cx.txn, cx.scope);
-        self.ended.extend_from_slice(&found.ended);
+        self.ended.extend(found.ended.iter().take(AT_ONCE).cloned());
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {
             Taken::Replied(replied) => replied,
@@ -92,11 +94,16 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         let mark = out.len();
-        let mut looked = || self.look(session, command, handler, words, out);
+        let room = self.room(session, mark);
+        let mut looked = || self.look(session, command, handler, words, (&mut *out, room.as_ref()));
         let looked = match session.has_looked {
             true => Some(looked()),
             false => budget::within(long::budget(&self.config), looked),
         };
+        if self.asks_much(session, room.as_ref()) {
+            out.truncate(mark);
+            return Ok(After::Again(gates::until_there_is_room()));
+        }
         let wait = match looked {
             None => return Ok(self.run_elsewhere(session, (command, words), (mark, out))),
             Some(Ok(Taken::Replied(replied))) => return Ok(replied.into()),
@@ -107,12 +114,16 @@ impl<'n> Batch<'n> {
         let again = wish.words.clone();
         let waiting = self.node.waiters.add(wish);
         let words: Words<'_> = again.iter().map(Vec::as_slice).collect();
-        let found = match self.look(session, command, handler, &words, out) {
+        let found = match self.look(session, command, handler, &words, (&mut *out, room.as_ref())) {
             Ok(Taken::Nothing(_)) => return Ok(After::Blocked(waiting)),
             Ok(Taken::Replied(replied)) => Ok(replied.into()),
             Err(error) => Err(error),
         };
         if waiting.withdraw() {
+            if self.asks_much(session, room.as_ref()) {
+                out.truncate(mark);
+                return Ok(After::Again(gates::until_there_is_room()));
+            }
             return found;
         }
         // What changed the key was quicker, and has answered.
@@ -126,11 +137,12 @@ impl<'n> Batch<'n> {
         command: &Command,
         handler: BlockingReadHandler,
         words: &'w [&'w [u8]],
-        out: &mut Vec<u8>,
+        (out, room): (&mut Vec<u8>, Option<&Room>),
     ) -> Result<Taken<'w>, Error> {
         let txn = self.store()?.txn();
         let cx = self.read_cx(session, &txn);
-        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
+        let reply = Reply::new(Writer::new(out, session.protocol).within(room));
+        handler(&cx, &mut Args::behind(command.names, words), reply)
     }
 }
 

@@ -6,6 +6,7 @@ use resp::{Protocol, Writer};
 use smallvec::SmallVec;
 use storage::Suspended;
 
+use super::super::expire::AT_ONCE;
 use super::super::nested::lock;
 use super::super::pipeline::{Committed, Group};
 use super::super::serve::Server;
@@ -135,7 +136,7 @@ impl<'n> Batch<'n> {
             let call = (command, words, Beyond::These(&beyond));
             let handled = self.run_handler(call, handler, waiting, session, out)?;
             let Handled { result, written, ended } = handled;
-            self.ended.extend(ended);
+            self.ended.extend(ended.into_iter().take(AT_ONCE));
             tries += 1;
             match result {
                 // Too large only together with what waits: that is committed first.

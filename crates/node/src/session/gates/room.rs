@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use super::{Check, Refusal, error};
 use crate::clients::{Kind, Pause, PauseKind};
 use crate::clock;
-use crate::command::Flags;
+use crate::command::{Flags, Row};
 use crate::memory::held::Level;
+use crate::node::Node;
 use crate::session::{Auth, Session};
 
 /// Redis' text.
@@ -28,17 +29,25 @@ pub(super) fn memory(check: &Check<'_>) -> Result<(), Refusal> {
     if !concerns(check) {
         return Ok(());
     }
-    let (memory, command) = (&check.node.memory, check.command);
-    if memory.is_over() && command.may_grow() {
+    memory_to_write(check)?;
+    if waits_for_memory(check.node, check.session, check.command) { Err(wait()) } else { Ok(()) }
+}
+
+/// Above `maxmemory` nothing is written. Nothing waits here: a script would, with its keys.
+pub(super) fn memory_to_write(check: &Check<'_>) -> Result<(), Refusal> {
+    if concerns(check) && check.node.memory.is_over() && check.command.may_grow() {
         return refused(check);
     }
-    let takes_any = command.flags.has(Flags::RUNS_QUEUE) || command.flags.has(Flags::SCRIPT);
-    if memory.level() == Level::Full
-        && (takes_any || command.is_data() && takes_much(check.session, memory.share()))
-    {
-        return Err(wait());
-    }
     Ok(())
+}
+
+/// Whether a command waits until connections hold less: where they hold all of their part.
+pub fn waits_for_memory(node: &Node, session: &Session, command: &Row) -> bool {
+    if node.memory.level() < Level::Full || !is_bound_in_memory(session) {
+        return false;
+    }
+    let takes_any = command.flags.has(Flags::RUNS_QUEUE) || command.flags.has(Flags::SCRIPT);
+    takes_any || command.is_data() && takes_much(node, session)
 }
 
 /// As Redis: above `maxmemory` nothing is queued either, be it a read.
@@ -50,7 +59,7 @@ pub(super) fn memory_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
     if memory.is_over() {
         return refused(check);
     }
-    if memory.level() == Level::Full && takes_much(check.session, memory.share()) {
+    if memory.level() == Level::Full && takes_much(check.node, check.session) {
         return Err(wait());
     }
     Ok(())
@@ -63,12 +72,16 @@ fn concerns(check: &Check<'_>) -> bool {
 
 /// Whether what it holds is bounded where memory is: a client's, not a peer's.
 pub fn is_bound_in_memory(session: &Session) -> bool {
-    session.auth != Auth::Peer && session.client.kind() != Kind::Replica
+    let client = &session.client;
+    session.auth != Auth::Peer
+        && client.kind() != Kind::Replica
+        && !client.is_peer_by_conduct.load(Ordering::Relaxed)
 }
 
-fn takes_much(session: &Session, share: usize) -> bool {
-    let client = &session.client;
-    client.charged.load(Ordering::Relaxed) > share || client.asks_much.load(Ordering::Relaxed)
+fn takes_much(node: &Node, session: &Session) -> bool {
+    let (memory, client) = (&node.memory, &session.client);
+    let holds_much = client.charged.load(Ordering::Relaxed) > memory.share();
+    client.asks_much.load(Ordering::Relaxed) || holds_much && !memory.is_first(client.id)
 }
 
 fn refused(check: &Check<'_>) -> Result<(), Refusal> {

@@ -1,3 +1,4 @@
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Barrier;
 
@@ -166,17 +167,48 @@ fn one_with_another_number_is_not_opened() {
     assert!(error.contains("the family index has the number 8"), "{error}");
 }
 
-/// RocksDB tells the number only once the family is made: then it is dropped again.
-#[test]
-fn one_that_would_get_another_number_is_given_up() {
+/// A database in which the number is used up.
+fn used_up() -> (tempfile::TempDir, DB) {
     let dir = with_families(&[]);
     let options = rocksdb::Options::default();
     let families = DB::list_cf(&options, dir.path()).unwrap();
     let mut db = DB::open_cf(&options, dir.path(), families).unwrap();
     db.create_cf("later", &options).unwrap();
     db.drop_cf("later").unwrap();
+    (dir, db)
+}
+
+/// RocksDB tells the number only once the family is made: then it is dropped again.
+#[test]
+fn one_that_would_get_another_number_is_given_up() {
+    let (dir, db) = used_up();
     drop(db);
-    let store = open(dir.path());
+    assert_it_is_given_up(dir.path());
+}
+
+/// Its process was killed between the two.
+#[test]
+fn an_empty_one_with_another_number_is_dropped() {
+    let (dir, mut db) = used_up();
+    db.create_cf("index", &rocksdb::Options::default()).unwrap();
+    drop(db);
+    assert_eq!(on_disk(dir.path()), 8);
+    assert_it_is_given_up(dir.path());
+}
+
+#[test]
+fn one_with_another_number_that_is_not_empty_is_not_opened() {
+    let (dir, mut db) = used_up();
+    db.create_cf("index", &rocksdb::Options::default()).unwrap();
+    db.put_cf(db.cf_handle("index").unwrap(), b"a", b"v").unwrap();
+    drop(db);
+    let error = Store::open(dir.path(), Options::default()).err().unwrap().to_string();
+    assert!(error.contains("the family index has the number 8"), "{error}");
+}
+
+#[track_caller]
+fn assert_it_is_given_up(dir: &Path) {
+    let store = open(dir);
     for _ in 0..2 {
         let mut txn = store.txn();
         txn.put(Family::Index, b"a", b"v");
@@ -186,8 +218,64 @@ fn one_that_would_get_another_number_is_given_up() {
     assert!(found(&store).is_empty() && !store.has_failed());
     put(&store, Family::Metadata, b"k");
     store.close().unwrap();
-    assert_eq!(on_disk(dir.path()), 7);
-    drop(open(dir.path()));
+    assert_eq!(on_disk(dir), 7);
+    drop(open(dir));
+}
+
+/// From now on what is written to the list of families meets a full disk.
+#[expect(unsafe_code, reason = "std cannot put another file behind an open descriptor")]
+fn fill(dir: &Path) {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut found = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let name = target.file_name().map(|name| name.to_string_lossy().into_owned());
+        if target.starts_with(dir) && name.is_some_and(|name| name.starts_with("MANIFEST-")) {
+            let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+            // SAFETY: dup2 takes two descriptors, both open, and touches no memory; RocksDB goes on
+            // with what it calls its MANIFEST.
+            assert_eq!(unsafe { libc::dup2(full.as_raw_fd(), number) }, number);
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no MANIFEST of {} is open", dir.display());
+}
+
+/// The number is used up in memory: with a second try the family would be refused for good.
+#[test]
+fn a_disk_that_does_not_take_it_ends_the_use_of_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(dir.path());
+    let commit = || {
+        let mut txn = store.txn();
+        txn.put(Family::Index, b"a", b"v");
+        txn.commit()
+    };
+    assert!(matches!(commit(), Err(Error::NoSpace { .. })));
+    assert!(store.has_failed());
+    assert!(matches!(commit(), Err(Error::Failed)));
+    drop(store);
+    let store = open(dir.path());
+    put(&store, Family::Index, b"a");
+    assert_eq!(found(&store), [b"a"]);
+}
+
+/// What RocksDB says in its newest file of options.
+#[test]
+fn its_memtable_has_the_size_that_was_set_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sizes = store.options().sizes();
+    store.resize(crate::Sizes { write_buffer: 3 << 20, ..sizes }).unwrap();
+    put(&store, Family::Index, b"a");
+    let names = std::fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.path());
+    let is_options = |path: &std::path::PathBuf| path.to_string_lossy().contains("/OPTIONS-");
+    let newest = names.filter(is_options).max().unwrap();
+    let text = std::fs::read_to_string(newest).unwrap();
+    let (_, of_it) = text.split_once("[CFOptions \"index\"]").unwrap();
+    let size = of_it.lines().find_map(|line| line.trim().strip_prefix("write_buffer_size="));
+    assert_eq!(size, Some("3145728"));
 }
 
 #[test]

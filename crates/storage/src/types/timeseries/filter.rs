@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::labels::OwnLabel;
+use super::labels::{self, OwnLabel};
 
 type Values = BTreeSet<Vec<u8>>;
 
@@ -70,12 +70,14 @@ impl Filter {
         if self.has_matcher { Ok(()) } else { Err(NoFilter::NoMatcher) }
     }
 
-    /// Whether a series with these labels is meant.
+    /// Of how many labels something is said.
+    pub(super) fn conditions(&self) -> usize {
+        self.equal.len() + self.other.len()
+    }
+
+    /// Whether a series with these labels, which stand in their order, is meant.
     pub fn admits(&self, labels: &[OwnLabel]) -> bool {
-        let value = |label: &[u8]| {
-            let found = labels.iter().find(|(name, _)| name == label);
-            found.map(|(_, value)| value.as_slice())
-        };
+        let value = |label: &[u8]| labels::value(labels, label);
         let is_equal = self.equal.iter().all(|(label, values)| match value(label) {
             Some(value) => values.contains(value),
             None => values.is_empty(),
@@ -188,7 +190,9 @@ mod tests {
     fn admits(conditions: &[&str], labels: &[(&str, &str)]) -> bool {
         let own =
             |(label, value): &(&str, &str)| (label.as_bytes().to_vec(), value.as_bytes().to_vec());
-        filter(conditions).unwrap().admits(&labels.iter().map(own).collect::<Vec<_>>())
+        let mut labels: Vec<OwnLabel> = labels.iter().map(own).collect();
+        labels.sort();
+        filter(conditions).unwrap().admits(&labels)
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! compaction drops it. Nothing is believed of it but where to look: the labels that a series has
 //! are those among its sub-keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FAMILY, LABELS, RULES, TimeSeries, find};
 use crate::key::split_namespace;
@@ -90,6 +90,12 @@ pub(super) fn of(
     Ok(labels)
 }
 
+/// The value of one of these labels, which stand in their order.
+pub(super) fn value<'l>(labels: &'l [OwnLabel], label: &[u8]) -> Option<&'l [u8]> {
+    let place = labels.binary_search_by(|(name, _)| name.as_slice().cmp(label)).ok()?;
+    labels.get(place).map(|(_, value)| value.as_slice())
+}
+
 /// Of labels that are named twice the last one counts.
 fn distinct<'a>(labels: &[Label<'a>]) -> BTreeMap<&'a [u8], &'a [u8]> {
     labels.iter().copied().collect()
@@ -105,6 +111,7 @@ pub(super) fn put(
     let labels = distinct(labels);
     for (label, value) in &labels {
         series.put(txn, FAMILY, &[LABELS, *label], &[*value]);
+        txn.must_fit()?;
     }
     for (label, value) in labels {
         txn.put(Family::Index, &way(at, (label, value)), &[]);
@@ -121,7 +128,8 @@ pub(super) fn put(
 pub fn relabel(txn: &mut Txn<'_>, at: &At<'_>, labels: &[Label<'_>]) -> Result<bool, CommandError> {
     let Some(series) = find(txn, at)? else { return Ok(false) };
     let old = of(txn, &series)?;
-    let old: Vec<Label<'_>> = old.iter().map(|(label, value)| (&label[..], &value[..])).collect();
+    let old: BTreeSet<Label<'_>> =
+        old.iter().map(|(label, value)| (&label[..], &value[..])).collect();
     let new = distinct(labels);
     let is_kept = |(label, value): Label<'_>| new.get(label).is_some_and(|new| *new == value);
     let gone: Vec<Label<'_>> = old.iter().copied().filter(|label| !is_kept(*label)).collect();

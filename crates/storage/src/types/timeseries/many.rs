@@ -24,8 +24,22 @@ pub struct Named {
 impl Named {
     /// The value of a label.
     pub fn value(&self, label: &[u8]) -> Option<&[u8]> {
-        let found = self.labels.iter().find(|(name, _)| name == label);
-        found.map(|(_, value)| value.as_slice())
+        labels::value(&self.labels, label)
+    }
+
+    /// Labels of these names. One that it does not have is empty.
+    ///
+    /// # Errors
+    /// The read is to end.
+    pub fn select(&self, names: &BTreeSet<&[u8]>) -> Result<Vec<OwnLabel>, CommandError> {
+        let own = |name: &&[u8]| -> Result<OwnLabel, CommandError> {
+            let value = self.value(name).unwrap_or_default();
+            // All series together may have far more than they were found with.
+            budget::step(1)?;
+            budget::gather(size_of::<OwnLabel>() + name.len() + value.len())?;
+            Ok((name.to_vec(), value.to_vec()))
+        };
+        names.iter().map(own).collect()
     }
 }
 
@@ -62,9 +76,11 @@ pub fn named(
             Err(error) => return Err(error),
         };
         let labels = labels::of(read, &series)?;
+        budget::step(filter.conditions() as u64)?;
         if filter.admits(&labels) {
-            let bytes = labels.iter().map(|(label, value)| label.len() + value.len());
-            budget::gather(key.len() + bytes.sum::<usize>())?;
+            let bytes_of = |(label, value): &OwnLabel| label.len() + value.len();
+            let bytes: usize = labels.iter().map(bytes_of).sum();
+            budget::gather(size_of::<OwnLabel>() * labels.len() + key.len() + bytes)?;
             meant.push(Named { key, labels });
         }
     }

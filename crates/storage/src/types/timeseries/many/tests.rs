@@ -1,3 +1,7 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use replication::history::EpochId;
 
 use super::*;
@@ -5,7 +9,7 @@ use crate::types::bench::{SCOPE, store};
 use crate::types::timeseries::labels::Way;
 use crate::types::timeseries::{Changes, create_with, relabel};
 use crate::types::{copy, keys, keyspace, strings};
-use crate::{Read, Store, Txn};
+use crate::{Error, Read, Store, Txn};
 
 fn write<T>(store: &Store, run: impl FnOnce(&mut Txn<'_>) -> T) -> T {
     let mut txn = store.txn();
@@ -171,6 +175,42 @@ fn where_writes_may_be_discarded_all_ways_stay() {
     compact(&store);
     assert_eq!(ways(&store).len(), 8);
     assert_eq!(found(&store, &["room=1"]), "c d");
+}
+
+#[test]
+fn labels_that_are_asked_for_are_counted_while_they_are_chosen() {
+    let own = |label: &str, value: &str| (label.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let labels = vec![own("floor", "2"), own("room", "1")];
+    let series = Named { key: b"a".to_vec(), labels: labels.clone() };
+    let names = BTreeSet::from([&b"room"[..], b"door", b"floor"]);
+    let selected = series.select(&names).unwrap();
+    assert_eq!(selected, [own("door", ""), labels[0].clone(), labels[1].clone()]);
+    let names: Vec<String> = (0..1000).map(|number| format!("label{number}")).collect();
+    let names: BTreeSet<&[u8]> = names.iter().map(String::as_bytes).collect();
+    let few = budget::Budget { steps: 500, time: Duration::from_secs(3600) };
+    assert!(budget::within(few, || series.select(&names)).is_none());
+    let most = Rc::new(Cell::new(0));
+    let told = Rc::clone(&most);
+    let goes_on = Box::new(move |gathered| {
+        told.set(gathered);
+        gathered < 20_000
+    });
+    assert!(budget::watched(1, goes_on, || series.select(&names)).is_none());
+    assert!((20_000..21_000).contains(&most.get()), "{}", most.get());
+}
+
+#[test]
+fn labels_that_do_not_fit_into_a_batch_end_it_before_all_of_them_are_in_it() {
+    let (_dir, store) = store();
+    store.set_batch_bytes_max(10_000);
+    let names: Vec<String> = (0..1000).map(|number| format!("label{number}")).collect();
+    let labels: Vec<Label<'_>> = names.iter().map(|name| (name.as_bytes(), &b"v"[..])).collect();
+    let mut txn = store.txn();
+    let made = create_with(&mut txn, &SCOPE.at(b"a"), Changes::default(), &labels);
+    let Err(CommandError::Storage(Error::TooLarge { bytes, .. })) = made else {
+        panic!("{made:?}")
+    };
+    assert!(bytes < 10_200, "{bytes}");
 }
 
 #[test]
