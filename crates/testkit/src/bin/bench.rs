@@ -43,8 +43,11 @@ struct Options {
     keys: u64,
 }
 
+/// Measures an axis, and writes its page.
+type Axis = fn(&Options) -> Result<()>;
+
 /// Axes that are no rows of redis-benchmark.
-const OTHERS: &[(&str, fn(&Options) -> Result<()>)] = &[
+const OTHERS: &[(&str, Axis)] = &[
     ("open", open_loop),
     ("publish", publishing),
     ("handover", handing_over),

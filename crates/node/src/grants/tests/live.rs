@@ -19,6 +19,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
     for option in OPTIONS.iter().filter(|option| option.is_live) {
         let name = option.name;
         let is_known = of_connections(name)
+            || of_memory(name)
             || of_secrets(name)
             || of_commands(name)
             || of_masters(name)
@@ -163,19 +164,6 @@ fn of_connections(name: &str) -> bool {
             let is_cut = name.starts_with("client") && said.is_empty();
             assert!(is_refused || is_cut, "{}", String::from_utf8_lossy(&said));
         }
-        "maxmemory" => {
-            let node = plain();
-            let refused = node.ask(&["CONFIG", "SET", name, "200mb"]);
-            assert!(refused.contains("at least 256mb are needed"), "{refused}");
-            set(&node, name, "256mb");
-            assert_eq!(node.node.memory.limit(), 48 << 20);
-            // A quarter of that for one argument.
-            let mut stream = node.connect();
-            stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$13000000\r\n").unwrap();
-            begins(&answer(&mut stream), "-ERR Protocol error: invalid bulk length");
-            set(&node, name, "0");
-            assert_eq!(node.node.memory.limit(), 0);
-        }
         "long-read-steps" => {
             let node = plain();
             assert_eq!(node.ask(&["SADD", "s", "a", "b", "c"]), ":3");
@@ -196,6 +184,25 @@ fn of_connections(name: &str) -> bool {
         }
         _ => return false,
     }
+    true
+}
+
+/// The whole of the memory, and with it what a part of it bounds.
+fn of_memory(name: &str) -> bool {
+    if name != "maxmemory" {
+        return false;
+    }
+    let node = plain();
+    let refused = node.ask(&["CONFIG", "SET", name, "200mb"]);
+    assert!(refused.contains("at least 256mb are needed"), "{refused}");
+    set(&node, name, "256mb");
+    assert_eq!(node.node.memory.limit(), 48 << 20);
+    // A quarter of that for one argument.
+    let mut stream = node.connect();
+    stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$13000000\r\n").unwrap();
+    begins(&answer(&mut stream), "-ERR Protocol error: invalid bulk length");
+    set(&node, name, "0");
+    assert_eq!(node.node.memory.limit(), 0);
     true
 }
 
