@@ -68,6 +68,7 @@ impl Values {
             query: self.client_query_buffer_limit.0,
             batch: u64::from(self.rocksdb_write_batch_max_bytes),
             readahead: u64::from(self.rocksdb_compaction_readahead_size),
+            tracked: u64::from(self.tracking_table_max_keys),
             steps: u64::from(self.long_read_steps),
             connections: u64::from(self.maxclients),
         }

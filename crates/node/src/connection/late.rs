@@ -20,6 +20,23 @@ use crate::node::Node;
 use crate::session::{After, LongRead, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
+/// What a command that has waited is when it runs again, here or elsewhere; `None`: what it was.
+fn words_again(
+    session: &Session,
+    told: Option<&Told>,
+    waiting: &Waiting,
+    left: Option<Duration>,
+) -> Option<Vec<u8>> {
+    match (told, waiting.again(), left) {
+        (Some(Told::Answer(_)), ..) => None,
+        // Elsewhere nobody knows how long it has waited.
+        (None, (words, _), Some(left)) => {
+            Some(time_left::with_rest(last_name(session), words, left))
+        }
+        (_, (words, is_other), _) => is_other.then(|| time_left::as_resp(words)),
+    }
+}
+
 impl Connection {
     /// What follows a command after which the next one cannot follow at once.
     pub(super) async fn follow(
@@ -79,14 +96,7 @@ impl Connection {
                 let standing = waiting.standing();
                 let told = self.blocked(session, &mut waiting).await?;
                 let begins_anew = told == Some(Told::Again);
-                let again = match (&told, waiting.again(), standing.left()) {
-                    (Some(Told::Answer(_)), ..) => None,
-                    // Elsewhere nobody knows how long it has waited.
-                    (None, (words, _), Some(left)) => {
-                        Some(time_left::with_rest(last_name(session), words, left))
-                    }
-                    (_, (words, is_other), _) => is_other.then(|| time_left::as_resp(words)),
-                };
+                let again = words_again(session, told.as_ref(), &waiting, standing.left());
                 drop(waiting);
                 let length = self.reword(told.as_ref(), length, again);
                 self.conclude(session, told, (length, replies)).await?;

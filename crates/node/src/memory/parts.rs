@@ -16,6 +16,8 @@ const PROCESS: u64 = 48 << 20;
 const WRITE_BUFFERS: u64 = 8;
 /// What a step of a read may find, bytes, as `storage::budget` counts.
 const STEP: u64 = 4096;
+/// What a key takes that is noted for a client, bytes.
+const TRACKED: u64 = 256;
 /// Least of a script, bytes: Lua's own libraries take a part of it.
 const SCRIPT_LEAST: u64 = 4 << 20;
 /// Least steps of a read on its worker.
@@ -48,6 +50,8 @@ pub struct Asked {
     pub batch: u64,
     /// What a compaction reads ahead, of each table.
     pub readahead: u64,
+    /// Keys that are noted for clients that track them; 0: no limit.
+    pub tracked: u64,
     /// Steps of a read on its worker.
     pub steps: u64,
     /// Connections of clients.
@@ -85,6 +89,8 @@ pub struct Parts {
     pub batch: u64,
     /// What a compaction reads ahead, of each table.
     pub readahead: u64,
+    /// Keys that are noted for clients that track them; 0: no limit.
+    pub tracked: u64,
     /// Steps of a read on its worker.
     pub steps: u64,
     /// Connections of clients.
@@ -156,6 +162,7 @@ impl Parts {
             batch: limit(asked.batch, unit),
             // A compaction reads dozens of tables.
             readahead: asked.readahead.min(unit / 32),
+            tracked: limit(asked.tracked, clients / 8 / TRACKED),
             steps: steps(total, asked.steps),
             // Idle, they take no more than half of the part.
             connections: asked.connections.min(clients / 2 / CONNECTION),
@@ -178,6 +185,7 @@ impl Parts {
             query: asked.query,
             batch: asked.batch,
             readahead: asked.readahead,
+            tracked: asked.tracked,
             steps: asked.steps,
             connections: asked.connections,
         }
@@ -204,6 +212,7 @@ mod tests {
         query: 1024 * MIB,
         batch: 0,
         readahead: 2 * MIB,
+        tracked: 1_000_000,
         steps: 20_000,
         connections: 10_240,
     };
@@ -234,6 +243,7 @@ mod tests {
             query: 96 * MIB,
             batch: 64 * MIB,
             readahead: 2 * MIB,
+            tracked: 98_304,
             steps: 6144,
             connections: 3510,
         };

@@ -50,7 +50,10 @@ fn tell_subscribers(node: &Node, slots: &Slots) {
     node.pubsub.drop_shards(is_gone, limit, clock::unix_ms());
 }
 
-/// What is said of these moves, and of all for which something is held back.
+/// Moves of which something is said unasked, at most.
+const LEFT_MAX: usize = 16;
+
+/// What is said of these moves, and of all for which something is held back, or staged.
 pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
     let engine = node.engine();
     let (Some(store), Some(epoch)) = (&engine.store, node.grants.granted_epoch()) else {
@@ -58,7 +61,9 @@ pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
     };
     let marks = store.marks().unwrap_or_default();
     let held = node.moves.lock(epoch);
-    let mut ids: Vec<MoveId> = ids.chain(held.machine.held()).collect();
+    let is_staged = |mark: &&Mark| matches!(mark.state, State::Staged { .. });
+    let staged = marks.table().iter().filter(is_staged).map(|mark| mark.id).take(LEFT_MAX);
+    let mut ids: Vec<MoveId> = ids.chain(held.machine.held()).chain(staged).collect();
     ids.sort_unstable();
     ids.dedup();
     let said = ids.into_iter().map(|id| {

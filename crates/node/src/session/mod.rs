@@ -401,7 +401,7 @@ impl Session {
             return;
         }
         let keys = command.keys_in(words).map(|key| Name { namespace: &self.namespace, key });
-        let max = usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX);
+        let max = usize::try_from(config.parts().tracked).unwrap_or(usize::MAX);
         let (limit, now_ms) = (config.subscriber_limit(), crate::clock::unix_ms());
         node.tracking.note(self.client.id, keys, max, Sending { limit, now_ms });
     }

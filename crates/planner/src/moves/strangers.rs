@@ -1,7 +1,7 @@
-//! What is held back for moves that are not under way by the record: by an order that came late, or
-//! for a move of a store of later, of which this one knows nothing.
+//! What is held back or staged for moves that are not under way by the record: by an order that came
+//! late, or for a move of a store of later, of which this one knows nothing.
 
-use api::moves::{Order, Ordered, Said};
+use api::moves::{Mark, Order, Ordered, Said};
 
 use super::{Context, Move, Phase, Plan, Side, Stranger};
 
@@ -13,7 +13,29 @@ pub(super) fn look(cx: &Context<'_>, plan: &mut Plan) {
         for said in held.filter(|said| !is_known(cx, said)) {
             judge(cx, side, said, plan);
         }
+        // A person looks first at what may rest on a swap of before, as at what is held back.
+        if side.answer.version <= cx.record.version {
+            let left = side.answer.said.values().filter(|said| is_left(cx, said));
+            left.for_each(|said| forget(cx, side, said, plan));
+        }
     }
+}
+
+/// It is staged for a move of which this record knows nothing: nobody's, and nobody will come for
+/// it. A node obeys nothing of a move whose slots have a later mark.
+fn is_left(cx: &Context<'_>, said: &Said) -> bool {
+    let is_staged = matches!(said.mark, Some(Mark::Staged { .. }));
+    let meets = |slots| cx.record.moves.list.iter().any(|one| one.slots.meet(slots));
+    let is_known = cx.record.moves.list.iter().any(|one| one.id == said.id);
+    is_staged && !is_known && said.slots.as_ref().is_some_and(|slots| !meets(slots))
+}
+
+/// A store of later may have given the slots away by that move. This one has not, and its giver,
+/// which is the owner, deletes nothing before the taker has opened: then nothing is staged there.
+fn forget(cx: &Context<'_>, side: Side<'_>, said: &Said, plan: &mut Plan) {
+    let Some(slots) = said.slots.clone() else { return };
+    let ordered = Ordered { id: said.id, slots, term: cx.observed.term, order: Order::Drop };
+    plan.orders.push((side.node.to_owned(), ordered));
 }
 
 /// It is held back for a move of the record, which its steps decide about.

@@ -43,11 +43,11 @@ struct Options {
     keys: u64,
 }
 
-/// The name of an axis, and what it does.
-type Other = (&'static str, fn(&Options) -> Result<()>);
+/// Measures an axis, and writes its page.
+type Axis = fn(&Options) -> Result<()>;
 
 /// Axes that are no rows of redis-benchmark.
-const OTHERS: &[Other] = &[
+const OTHERS: &[(&str, Axis)] = &[
     ("open", open_loop),
     ("publish", publishing),
     ("handover", handing_over),
