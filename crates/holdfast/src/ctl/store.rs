@@ -250,8 +250,8 @@ fn secrets(sealing: &StoreSealing) -> String {
 }
 
 async fn reseal(cx: &Context) -> Result<()> {
-    let body = json!({});
-    let value = cx.http.call_long(Method::POST, "/store/reseal", Some(&body), RESEAL_LIMIT).await?;
+    let path = "/store/reseal";
+    let value = cx.http.call_long(Method::POST, path, None::<&()>, RESEAL_LIMIT).await?;
     if cx.json {
         return json(&value);
     }
