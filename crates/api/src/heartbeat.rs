@@ -19,6 +19,7 @@ use crate::store::Heeds;
 mod room;
 mod standing;
 mod stranger;
+mod tls;
 
 pub use room::Room;
 pub use standing::Standing;
@@ -303,19 +304,7 @@ impl Reply {
         if self.stopping {
             line("stopping", &1);
         }
-        self.render_tls(line);
-    }
-
-    fn render_tls(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
-        if !self.certificates.is_empty() {
-            line("certificates", &certificate::show_all(&self.certificates));
-        }
-        if !self.trust.is_empty() {
-            line("trust", &certificate::show_trust(&self.trust));
-        }
-        if self.knows_tls_ports {
-            line("endpoint_tls", &1);
-        }
+        tls::render(self, line);
     }
 
     /// It said which cluster its folder belongs to.

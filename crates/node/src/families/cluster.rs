@@ -5,13 +5,13 @@ mod discarded;
 mod migrate;
 mod moves;
 mod redis;
+mod reset;
 mod store;
 mod wishes;
 
 use std::sync::Arc;
 
 use storage::types::keyspace;
-use topology::state::ResetGuards;
 use topology::view;
 use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
@@ -54,7 +54,7 @@ const CLUSTER: &[Command] = &[
     cluster("cluster|myshardid",       2, redis::my_shard_id),
     cluster("cluster|nodes",           2, nodes),
     cluster("cluster|replicas",        3, replicas),
-    cluster("cluster|reset",          -2, reset).no_multi().admin(),
+    cluster("cluster|reset",          -2, reset::reset).no_multi().admin(),
     cluster("cluster|shards",          2, shards),
     cluster("cluster|slaves",          3, replicas),
     cluster("cluster|slots",           2, slots),
@@ -249,35 +249,6 @@ fn write_shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
     })
 }
 
-/// Whether there is any key; while the database is being replaced, nobody knows.
-fn has_data(cx: &SessionCx<'_>) -> Result<bool> {
-    let engine = cx.node.engine();
-    Ok(match &engine.store {
-        Some(store) => keyspace::random_key(&store.txn(), &cx.node.scope(cx.now_ms))?.is_some(),
-        None => true,
-    })
-}
-
-fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
-    match (args.word().as_deref(), args.is_empty()) {
-        (None | Some(b"HARD" | b"SOFT"), true) => {}
-        (_, true) => return Err(Error::Syntax),
-        (_, false) => return Err(Error::text(CLUSTER_TEXT)),
-    }
-    if cx.session.client.via != crate::clients::Via::Direct {
-        return Err(Error::text(
-            "ERR CLUSTER RESET is only possible on a connection to the node itself",
-        ));
-    }
-    let migration = &cx.node.migration;
-    let guards = ResetGuards {
-        is_migrating: migration.is_giving(),
-        is_importing: migration.is_taking(),
-        has_data: has_data(cx)?,
-    };
-    Ok(change_later(cx.node, move |cluster, _| cluster.prepare_reset(guards)))
-}
-
 fn version(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
 }
@@ -296,7 +267,7 @@ fn set_node_id(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -
     if id.len() != 40 {
         return Err(Error::text(CLUSTERX_TEXT));
     }
-    let has_data = has_data(cx)?;
+    let has_data = reset::has_data(cx)?;
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id, has_data)))
 }
 
