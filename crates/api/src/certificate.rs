@@ -53,9 +53,7 @@ pub struct Trust {
 
 /// Whether both may be one CA: a certificate need not say the key of its issuer.
 pub fn is_one_authority(one: &str, other: &str) -> bool {
-    let parts =
-        |name: &str| name.split_once('.').map(|(name, key)| (name.to_owned(), key.to_owned()));
-    match (parts(one), parts(other)) {
+    match (one.split_once('.'), other.split_once('.')) {
         (Some((one, key)), Some((other, same))) => {
             one == other && (key == same || key == "-" || same == "-")
         }

@@ -391,7 +391,7 @@ async fn a_half_closed_client_sees_no_trailer() {
     assert_eq!(site.state().await.moved, 0);
 }
 
-/// Whoever has ended its side and still waits for answers gets them from the next node.
+/// One that has ended its side and still waits for answers gets them from the next node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_closed_client_moves_as_others_do() {
     let (a, b) = (Node::start('a', Manner::Lingers).await, Node::start('b', Manner::Gives).await);

@@ -152,6 +152,19 @@ impl Secure {
         timeout(PATIENCE, both).await.expect("an echo").unwrap();
         assert!(back == line.as_bytes());
     }
+
+    /// Says much, and ends its side.
+    async fn all_comes_back(&mut self) {
+        self.echo("hello").await;
+        // More than sockets and TLS hold.
+        self.echo(&"x".repeat(16 << 20)).await;
+        // Its end is passed on, and what the node still says reaches it.
+        self.stream.write_all(b"the last\n").await.unwrap();
+        self.stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+        assert_eq!(rest, b"the last\n");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,15 +178,7 @@ async fn tls_ends_here_and_the_node_is_told_who_came_by_it() {
     let told = &client.greeting[4..];
     assert_eq!((told[0].as_str(), told[2].as_str()), ("TLSv1.3", "ann"), "{told:?}");
     assert!(told[1].starts_with("TLS_"), "{told:?}");
-    client.echo("hello").await;
-    // More than sockets and TLS hold.
-    client.echo(&"x".repeat(16 << 20)).await;
-    // Its end is passed on, and what the node still says reaches it.
-    client.stream.write_all(b"the last\n").await.unwrap();
-    client.stream.shutdown().await.unwrap();
-    let mut rest = Vec::new();
-    timeout(PATIENCE, client.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert_eq!(rest, b"the last\n");
+    client.all_comes_back().await;
     eventually("the node's connection is closed", || a.open() == 0).await;
     assert_eq!(a.resets.load(Ordering::SeqCst), 0);
     // Nobody is let in without a certificate, or one of somebody else; nobody speaks in clear.
@@ -383,15 +388,7 @@ async fn a_node_may_be_spoken_to_over_tls_where_that_of_clients_ends_here() {
     let header = timeout(PATIENCE, headers.recv()).await.unwrap().unwrap();
     assert_eq!(header.secure.unwrap().name.as_deref(), Some("ann"));
     assert_eq!(header.moving, None, "what is encrypted for a node cannot be taken back");
-    client.echo("hello").await;
-    // More than sockets and TLS hold.
-    client.echo(&"x".repeat(16 << 20)).await;
-    // Its end is passed on, and what the node still says reaches it.
-    client.stream.write_all(b"the last\n").await.unwrap();
-    client.stream.shutdown().await.unwrap();
-    let mut rest = Vec::new();
-    timeout(PATIENCE, client.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert_eq!(rest, b"the last\n");
+    client.all_comes_back().await;
     // So it does not move.
     let mut stays = Secure::connect(&listen, &ann).await.unwrap();
     stays.echo("here").await;
@@ -402,10 +399,16 @@ async fn a_node_may_be_spoken_to_over_tls_where_that_of_clients_ends_here() {
     let _ = timeout(PATIENCE, stays.stream.read_to_end(&mut rest)).await.expect("its end");
     assert_eq!(rest, b"");
     // Nobody is believed for being there.
-    files.config(&lines("ann.pem"));
+    files.config(&format!("plain = true\n{}", lines("ann.pem")));
     balancer.live.reload(&path).unwrap();
     balancer.driver.apply(&told(3, true)).await.unwrap();
     assert!(Secure::connect(&listen, &ann).await.is_err());
+    // Nor for a client in clear that came to it.
+    let mut plain = TcpStream::connect((listen.host.as_str(), listen.port)).await.unwrap();
+    plain.write_all(b"hello\n").await.unwrap();
+    let mut rest = Vec::new();
+    // An end or a reset.
+    let _ = timeout(PATIENCE, plain.read_to_end(&mut rest)).await.expect("its end");
     let state = balancer.driver.observe().await.unwrap();
     assert!(format!("{state:?}").contains("UnknownIssuer"), "{state:?}");
     // That is told, and no reason to replace the node.

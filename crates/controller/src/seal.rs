@@ -5,8 +5,7 @@
 //! apart by ids, which are made of the keys themselves and tell nothing of them.
 //!
 //! A seal is ChaCha20-Poly1305 under a key of its own, which HKDF-SHA256 makes of the file's key
-//! and
-//! 192 random bits, so that no nonce comes twice. It is bound to what it is about: that of one
+//! and 192 random bits, so that no nonce comes twice. It is bound to what it is about: that of one
 //! cluster opens for no other.
 //!
 //! One that reads the store, or a copy of it, learns no secret. Against one that writes to the

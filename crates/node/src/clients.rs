@@ -204,7 +204,7 @@ impl Client {
         let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
         let unsent = unsent.load(Ordering::Relaxed);
         let own = self.charged.load(Ordering::Relaxed).saturating_add(self.inbox.len());
-        let has_room = self.memory.takes(push.len(), own);
+        let has_room = !self.is_bound_in_memory() || self.memory.takes(push.len(), own);
         if has_room && self.inbox.put(push, unsent, limit, now_ms) {
             self.call.notify_one();
         } else if !self.is_killed() {
@@ -215,6 +215,13 @@ impl Client {
             }
             self.kill();
         }
+    }
+
+    /// Whether what it holds is bounded where memory is: a client's, not a peer's or a replica's.
+    pub fn is_bound_in_memory(&self) -> bool {
+        !self.is_peer.load(Ordering::Relaxed)
+            && !self.is_peer_by_conduct.load(Ordering::Relaxed)
+            && self.kind() != Kind::Replica
     }
 
     /// The name of its user.
@@ -344,7 +351,7 @@ pub struct Clients {
     resumed: Notify,
     /// Path of the socket file, where there is one.
     pub file: OnceLock<Arc<str>>,
-    /// Who may be connected.
+    /// How many may be connected.
     pub places: Arc<Places>,
     memory: Arc<Held>,
 }

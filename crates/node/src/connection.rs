@@ -270,6 +270,10 @@ impl Connection {
         if let Stop::Command { after: After::Drop(why), .. } = stop {
             return Err(End::Refused(why.into()));
         }
+        if !matches!(stop, Stop::Command { after: After::Again(_), .. }) {
+            // It has run, and is still from here on by its client's fault.
+            self.set_waiting(session, false);
+        }
         if ticket.is_some() || !self.held.is_empty() {
             self.held.push(&mut self.out, ticket, begun);
         } else {
@@ -367,8 +371,8 @@ impl Connection {
     }
 
     /// Lets go of the bytes of commands that have run. A client that is always one waiting command
-    /// ahead is read from without end, and not by [`Self::read`]. What is left is moved only when it
-    /// is no more than what goes: it may be as much as a client may send ahead.
+    /// ahead is read from without end, and not by [`Self::read`]. What is left is moved only when
+    /// it is no more than what goes: it may be as much as a client may send ahead.
     fn forget_served(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();

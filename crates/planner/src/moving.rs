@@ -33,10 +33,6 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
     }
     let mut wanted = moves::plan(cx.record, &observed, cx.now);
     let swap = wanted.swap.take().filter(|_| is_free);
-    if swap.is_some() || !is_free {
-        // The store may take its time, and clients would wait for it.
-        wanted.orders.retain(|(_, ordered)| !matches!(ordered.order, Order::Freeze { .. }));
-    }
     for node in wanted.urgent.iter().filter(|node| cx.health(node) == Health::Up) {
         cx.ask(node, plan);
     }
@@ -56,6 +52,14 @@ pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option
     swap
 }
 
+/// The record is about to change, whatever for: the store may take its time, and clients would wait
+/// for it.
+pub(crate) fn freeze_nothing(plan: &mut Plan) {
+    for orders in plan.orders.values_mut() {
+        orders.retain(|ordered| !matches!(ordered.order, Order::Freeze { .. }));
+    }
+}
+
 /// What both masters of each move say of it, and what else a move rests on.
 fn observed(cx: &Context<'_>) -> moves::Observed {
     let mut answers = BTreeMap::new();
@@ -63,12 +67,20 @@ fn observed(cx: &Context<'_>) -> moves::Observed {
     ids.extend(cx.record.moves.list.iter().flat_map(|one| [one.from, one.to]));
     // Something may be held back for one that is over.
     ids.extend(cx.record.moves.done.iter().rev().take(PAST_MAX).map(|past| past.from));
-    // Or for one that this record does not know.
-    let holds = |shard: &&Shard| {
+    // Or for one that this record does not know. What is staged for one concerns who owns it, too.
+    for shard in &cx.record.shards {
         let reply = shard.master().and_then(|master| cx.reply(&master.id));
-        reply.is_some_and(|reply| reply.moves.iter().flatten().any(|said| said.frozen.is_some()))
-    };
-    ids.extend(cx.record.shards.iter().filter(holds).map(|shard| shard.id));
+        for said in reply.into_iter().flat_map(|reply| reply.moves.iter().flatten()) {
+            let left = moves::left(cx.record, said);
+            if said.frozen.is_some() || left.is_some() {
+                ids.push(shard.id);
+            }
+            if let Some(slots) = left {
+                let owners = cx.record.shards.iter().filter(|one| moves::owns_any(one, slots));
+                ids.extend(owners.map(|one| one.id));
+            }
+        }
+    }
     ids.sort_unstable();
     ids.dedup();
     for shard in ids.into_iter().filter_map(|id| cx.record.place_of(id)) {

@@ -61,6 +61,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let swap = swap.or(of_wishes);
     let swap = swap.or_else(|| balancers::removal(&cx)).or_else(|| upkeep::bookkeeping(&cx));
     if let Some((record, reason)) = swap {
+        moving::freeze_nothing(&mut plan);
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
     }
     plan

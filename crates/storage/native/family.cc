@@ -1,5 +1,5 @@
 // Makes a column family in a database that others use meanwhile, which the binding does only
-// through a handle that nobody shares.
+// through a handle that nobody shares. Never under another number than batches name it by.
 
 #include <cstdint>
 #include <cstring>

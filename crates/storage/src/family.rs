@@ -26,19 +26,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Those that every database has, in the order of their ids. RocksDB numbers families in the
-    /// order of creation, so a new directory must create them in exactly this order.
-    pub const FIRST: [Self; 7] = [
-        Self::Default,
-        Self::Metadata,
-        Self::ZsetScore,
-        Self::Pubsub,
-        Self::Propagate,
-        Self::Stream,
-        Self::Search,
-    ];
-
-    /// All families in the order of their ids.
+    /// All families in the order of their ids. The last one is made late.
     pub const ALL: [Self; 8] = [
         Self::Default,
         Self::Metadata,
@@ -49,6 +37,13 @@ impl Family {
         Self::Search,
         Self::Index,
     ];
+
+    /// Those that every database has, in the order of their ids. RocksDB numbers families in the
+    /// order of creation, so a new directory must create them in exactly this order.
+    pub const FIRST: [Self; 7] = {
+        let [first @ .., _] = Self::ALL;
+        first
+    };
 
     /// Whether it is made when it is first needed.
     pub fn is_late(self) -> bool {

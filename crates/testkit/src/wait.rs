@@ -1,4 +1,5 @@
-//! Waiting for a condition: bounded, on the state itself and not on an event, with the last state in the message.
+//! Waiting for a condition: bounded, on the state itself and not on an event, with the last state
+//! in the message.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ pub fn until<T, E: Debug>(
     }
 }
 
-/// Lets time pass, where the passing of time is the thing itself: between two looks, or in a recorded script.
+/// Lets time pass, where the passing of time is the thing itself: between two looks, or in a
+/// recorded script.
 #[expect(clippy::disallowed_methods, reason = "the one place where tests wait")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);

@@ -46,6 +46,12 @@ impl Service {
         get(ca, client, &format!("{}{path}", self.url()))
     }
 
+    /// What ctl says, which knows it by `ca`.
+    fn ctl(&self, ca: &Ca, words: &[&str]) -> Result<String> {
+        let cacert = ca.path("ca.pem");
+        ctl(&self.url(), &[&["--cacert", &cacert], words].concat())
+    }
+
     /// Has it read its files again; returns once it has said so in words that contain these.
     fn reload(&self, words: &str) -> Result<()> {
         let count = || self.process.log().matches(words).count();
@@ -210,6 +216,21 @@ fn certificates_are_read_again_and_bad_ones_change_nothing() -> Result<()> {
     })
 }
 
+/// A controller that knows others by `ca`, and its cluster of one node.
+fn with_a_cluster(folder: &Path, ca: &Ca) -> Result<(Service, Server)> {
+    let data = format!("data = '{}'", folder.join("store.redb").display());
+    let tls = format!("{}ca_file = '{}'\n", table(ca, "controller"), ca.path("ca.pem"));
+    let controller = Service::start(folder, "controller", &data, &tls)?;
+    let node =
+        Server::node("cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n")?;
+    let ctl = |words: &[&str]| controller.ctl(ca, words);
+    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
+    let address = node.address.to_string();
+    let cluster = ["create", "cluster", "main", "--nodes-per-shard", "1"];
+    ctl(&[&cluster[..], &["--password", "secret", "--nodes", &address]].concat())?;
+    Ok((controller, node))
+}
+
 #[test]
 fn a_controller_knows_a_balancer_by_its_ca_and_shows_who_it_is() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -222,17 +243,8 @@ fn a_controller_knows_a_balancer_by_its_ca_and_shows_who_it_is() -> Result<()> {
     let elsewhere = folder.path().join("elsewhere");
     std::fs::create_dir(&elsewhere)?;
     let foreign = Service::start(&elsewhere, "balancer", "", &table(&other, "balancer"))?;
-    let data = format!("data = '{}'", folder.path().join("store.redb").display());
-    let tls = format!("{}ca_file = '{}'\n", table(&ca, "controller"), ca.path("ca.pem"));
-    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
-    let node =
-        Server::node("cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n")?;
-    let cacert = ca.path("ca.pem");
-    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
-    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
-    let address = node.address.to_string();
-    let cluster = ["create", "cluster", "main", "--nodes-per-shard", "1"];
-    ctl(&[&cluster[..], &["--password", "secret", "--nodes", &address]].concat())?;
+    let (controller, _node) = with_a_cluster(folder.path(), &ca)?;
+    let ctl = |words: &[&str]| controller.ctl(&ca, words);
     let add = |name: &str, of: &Service, token: &str| {
         ctl(&["balancer", "add", name, "--endpoint", &of.url(), "--balancer-token", token])
     };
@@ -271,17 +283,8 @@ fn a_balancer_that_is_listed_is_spoken_to_over_tls_from_then_on() -> Result<()> 
         Process::start(&process::holdfast()?, &arguments, &folder.path().join("balancer.log"))
     };
     let in_clear = serve("")?;
-    let data = format!("data = '{}'", folder.path().join("store.redb").display());
-    let tls = format!("{}ca_file = '{}'\n", table(&ca, "controller"), ca.path("ca.pem"));
-    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
-    let node =
-        Server::node("cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n")?;
-    let cacert = ca.path("ca.pem");
-    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
-    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
-    let address = node.address.to_string();
-    let cluster = ["create", "cluster", "main", "--nodes-per-shard", "1"];
-    ctl(&[&cluster[..], &["--password", "secret", "--nodes", &address]].concat())?;
+    let (controller, _node) = with_a_cluster(folder.path(), &ca)?;
+    let ctl = |words: &[&str]| controller.ctl(&ca, words);
     let at = |scheme: &str, port: u16| format!("{scheme}://{HERE}:{port}");
     let add = ["balancer", "add", "lb", "--endpoint", &at("http", port)];
     wait::until("the balancer is added", PATIENCE, || ctl(&add))?;
@@ -329,8 +332,7 @@ fn a_controller_asks_nodes_over_tls_and_believes_those_of_its_ca() -> Result<()>
     ensure!(!output.status.success() && text.contains("tls.ca_file"), "{text}");
     let tls = format!("{}{ca_file}nodes = true\n", table(&ca, "controller"));
     let controller = Service::start(folder.path(), "controller", &data, &tls)?;
-    let cacert = ca.path("ca.pem");
-    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
+    let ctl = |words: &[&str]| controller.ctl(&ca, words);
     wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
     // It is told the port where nothing but TLS is spoken.
     let serve = |ca: &Ca| -> Result<(Server, String)> {
@@ -600,7 +602,7 @@ fn a_user_is_known_by_its_certificate_at_every_controller() -> Result<()> {
         }
     };
     wait::until("a namespace is made", PATIENCE, || {
-        asked(&pair[0], None, &["create", "namespace", "a"])
+        asked(&pair[0], None, &["create", "namespace", "prod"])
     })
     .with_context(logs)?;
     let add = ["user", "add", "duty", "--role", "viewer", "--certificate", "duty"];
@@ -610,7 +612,7 @@ fn a_user_is_known_by_its_certificate_at_every_controller() -> Result<()> {
     for one in &pair {
         wait::until("the user is known", PATIENCE, || {
             let said = asked(one, Some((&ca, "duty")), &list)?;
-            ensure!(said.contains('a'), "{said}");
+            ensure!(said.contains("prod"), "{said}");
             Ok(())
         })
         .with_context(logs)?;

@@ -1,21 +1,22 @@
-//! A site goes from a file to etcd while a client writes, and back by export and import: real processes, and `ctl` as an
-//! operator uses it. What is left behind is booted once more each time. Secrets are sealed wherever
-//! they lie.
+//! A site goes from a file to etcd while a client writes, and back by export and import: real
+//! processes, and `ctl` as an operator uses it. What is left behind is booted once more each time.
+//! Secrets are sealed wherever they lie.
 
-use std::net::SocketAddr;
+mod common;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 use testkit::process::{self, Process, Server};
 use testkit::wait;
-use testkit::wire::{Connection, Reply};
+use testkit::wire::Connection;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use common::{PATIENCE, counts_up, ctl};
+
 const SECRET: &str = "hush-hush-hush";
 
 /// A master and its replica, an etcd, and a port where one controller at a time listens.
@@ -117,13 +118,7 @@ impl Site {
     }
 
     fn create(&self) -> Result<()> {
-        wait::until("the controller answers", PATIENCE, || {
-            self.ctl(&["create", "namespace", "prod"]).map(drop)
-        })?;
-        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address.to_string()).collect();
-        let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
-        let more = ["--password", SECRET, "--nodes", &nodes.join(",")];
-        self.ctl(&[&words[..], &more[..]].concat())?;
+        ctl::create(|words| self.ctl(words), &self.nodes, SECRET)?;
         self.is_healthy("embedded", 1)
     }
 
@@ -144,18 +139,6 @@ fn ends(mut controller: Process, words: &str) -> Result<()> {
     let said = controller.log();
     ensure!(!status.success() && said.contains(words), "{status}: {said}");
     Ok(())
-}
-
-/// Counts up without a rest; no answer may be an error, and none be missing.
-fn writes(master: SocketAddr, stop: &AtomicBool) -> Result<i64> {
-    let mut connection = Connection::open(master)?;
-    let mut count = 0;
-    while !stop.load(Ordering::Relaxed) {
-        count += 1;
-        let said = connection.call(&["INCR", "counter"])?;
-        ensure!(said == Reply::Integer(count), "{said:?} in place of {count}");
-    }
-    Ok(count)
 }
 
 /// A copy from before the move bears no mark. Whatever its terms are, and although it asks nobody
@@ -226,7 +209,7 @@ fn a_site_moves_to_etcd_and_back_under_load_and_no_old_controller_leads() -> Res
     site.create().with_context(|| site.logs())?;
     let (master, stop) = (site.nodes[0].address, AtomicBool::new(false));
     let (moved, count) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| writes(master, &stop));
+        let writer = scope.spawn(|| counts_up(Connection::open(master)?, &stop));
         let moved = there_and_back(&site, old);
         stop.store(true, Ordering::Relaxed);
         (moved, writer.join().map_err(|_| anyhow!("the writer has panicked")))

@@ -12,8 +12,8 @@ use serde_json::Value;
 use testkit::process::{self, Process, Server};
 use testkit::wait;
 
-use common::PATIENCE;
 use common::certs::{Ca, GOOD, HERE};
+use common::{PATIENCE, ctl};
 
 const SECRET: &str = "hush";
 
@@ -148,13 +148,7 @@ impl Site {
     }
 
     fn create(&self) -> Result<u64> {
-        wait::until("the controller answers", PATIENCE, || {
-            self.ctl(&["create", "namespace", "prod"]).map(drop)
-        })?;
-        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address.to_string()).collect();
-        let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
-        let more = ["--password", SECRET, "--nodes", &nodes.join(",")];
-        self.ctl(&[&words[..], &more[..]].concat())?;
+        ctl::create(|words| self.ctl(words), &self.nodes, SECRET)?;
         self.is_healthy()
     }
 

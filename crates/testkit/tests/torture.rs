@@ -1,4 +1,5 @@
-//! The network of the fault harness does what faults rely on. Needs root, and fails where it may not make namespaces.
+//! The network of the fault harness does what faults rely on. Needs root, and fails where it may
+//! not make namespaces.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -44,7 +45,8 @@ fn sockets(network: &Network) -> Result<Vec<UdpSocket>> {
     network.places.iter().map(socket).collect()
 }
 
-/// Whether a packet arrives; several are sent, because the first ones may wait for an address to be found.
+/// Whether a packet arrives; several are sent, because the first ones may wait for an address to be
+/// found.
 fn hears(from: &UdpSocket, to: &UdpSocket) -> bool {
     let Ok(address) = to.local_addr() else { return false };
     let mut buffer = [0; 8];

@@ -6,10 +6,11 @@
 //! node <a line of the topology>
 //! ```
 //!
-//! [`save`] returns only when the new content survives a power cut; when it fails before the rename, the old file is still there in
-//! full. Files of Kvrocks are read, and ours by Kvrocks: what we add stands in a comment. Migration marks are not kept.
-//! So do the ports of TLS, which are a word of the line everywhere else: an earlier version starts
-//! with the file, and shows one port for both kinds.
+//! [`save`] returns only when the new content survives a power cut; when it fails before the rename,
+//! the old file is still there in full. Files of Kvrocks are read, and ours by Kvrocks: what we add
+//! stands in a comment. So do the ports of TLS, which are a word of the line everywhere else: an
+//! earlier version starts with the file, and shows one port for both kinds. Migration marks are not
+//! kept.
 
 use std::{
     fs::{self, File},
@@ -352,13 +353,15 @@ pub fn save(disk: &impl FileSystem, folder: &Path, content: &[u8]) -> Result<(),
     replaced.and_then(|()| sync_folder(disk, folder))
 }
 
-/// Removes `folder/nodes.conf` durably; not an error if there is none.
+/// Removes `folder/nodes.conf` durably; not an error if there is none. One that is gone already may
+/// have been removed without its folder being synced.
 pub fn remove(disk: &impl FileSystem, folder: &Path) -> Result<(), SaveError> {
     let path = folder.join(FILE_NAME);
     match disk.remove(&path) {
-        Ok(()) => sync_folder(disk, folder),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(SaveError { step: "remove", path, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SaveError { step: "remove", path, source })
+        }
+        _ => sync_folder(disk, folder),
     }
 }
 

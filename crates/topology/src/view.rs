@@ -2,7 +2,7 @@
 //!
 //! Every address in here is [`Node::shown`]: a local endpoint never leaves through this module where another is announced, nor to clients
 //! that reach announced ones only ([`Reach::Announced`](crate::Reach)). For these a master without
-//! one serves nobody, and its slots are left out with it. Who asks over TLS is told ports of TLS,
+//! one serves nobody, and its slots are left out with it. Clients over TLS are told ports of TLS,
 //! as in Redis; CLUSTER SHARDS alone tells both. Replies are plain values or text; the protocol's
 //! framing is the caller's.
 

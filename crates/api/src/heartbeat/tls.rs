@@ -1,4 +1,7 @@
 //! What a node says of its certificates, of the CAs that it knows, and of ports of TLS.
+//!
+//! What it says of certificates and CAs is for people; a node that does not know ports of TLS is
+//! sent none.
 
 use std::fmt::Display;
 

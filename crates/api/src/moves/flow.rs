@@ -1,4 +1,7 @@
 //! Streams of moves, as the node says at which they run: a `flow<i>` line of its reply each.
+//!
+//! A controller goes by whether a stream is there, and at which rate it was ordered; what it brings
+//! and what holds it back is for people.
 
 use std::fmt;
 use std::str::FromStr;

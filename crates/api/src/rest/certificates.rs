@@ -1,4 +1,6 @@
 //! Certificates and CAs of the processes of a site, as they tell themselves.
+//!
+//! Names, ids and ends alone: no certificate, and no key, is in it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,6 @@
 //! Nodes: what is said of a new one, what the store holds of one, and what is seen of it.
+//!
+//! A password goes in with a new one, and never comes out.
 
 use serde::{Deserialize, Serialize};
 

@@ -159,7 +159,8 @@ const OWN: u64 = 128;
 /// The part of the sample that is about the TLS of clients.
 const TERMINATE: &str = r#"# [tls.terminate]
 # TLS of clients ends here: what they send goes to the nodes in clear, behind a header that says so, and their sessions
-# move in a switchover (or over TLS, and they do not: `nodes` above). Without this table TLS is passed on to the nodes. All of it is read again at SIGHUP.
+# move in a switchover; with `nodes` above it goes over TLS, and they do not. Without this table TLS is passed on to the
+# nodes. All of it is read again at SIGHUP.
 # Certificate that clients see, then those that lead to its CA, PEM; it names the frontends' addresses.
 # cert_file = "/etc/holdfast/clients.pem"
 
@@ -258,7 +259,7 @@ impl Config {
 
 # [tls]
 # Certificate, then those that lead to its CA, PEM: the port speaks HTTPS only then. `ctl balancer` is told `https://…`.
-# All three files are read again at SIGHUP; with a fault in one of them the old ones stay in force. Default: none.
+# All files of this table are read again at SIGHUP; with a fault in one of them the old ones stay in force. Default: none.
 # cert_file = \"/etc/holdfast/balancer.pem\"
 
 # Its key, PEM, not encrypted.

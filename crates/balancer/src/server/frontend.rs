@@ -1,9 +1,11 @@
 //! One announced endpoint: its route, its listener and its sessions.
 //!
-//! Invariant: a session is entered for a backend under the same lock that reads the backend. Whoever changes the backend under that lock therefore sees every
-//! connection that goes to the old one, also those that are still being set up, and later ones go to the new.
+//! Invariant: a session is entered for a backend under the same lock that reads the backend. So a
+//! change of the backend under that lock sees every connection that goes to the old one, also those
+//! that are still being set up, and later ones go to the new.
 //!
-//! While a frontend holds, its sessions are asked to leave their node, and whoever has left, or is new, waits for the next backend.
+//! While a frontend holds, its sessions are asked to leave their node, and those that have left, or
+//! are new, wait for the next backend.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -360,11 +362,10 @@ impl Frontend {
     pub(super) fn connected(&self, backend: &Arc<Backend>, from: Option<IpAddr>, checked: bool) {
         let known = if checked { self.route.lock().reach.clone() } else { Reach::Up };
         self.set_reach(backend, known, from);
-        self.set_unbelieved(backend, None);
     }
 
-    /// Notes why TLS with `backend` failed, or that a session came to it. It says nothing of whether
-    /// the node is reached. A change for the worse is told in the log.
+    /// Notes why TLS with `backend` failed, or that a session came to it so, or none is to. It says
+    /// nothing of whether the node is reached. A change for the worse is told in the log.
     pub(super) fn set_unbelieved(&self, backend: &Arc<Backend>, why: Option<String>) {
         let mut route = self.route.lock();
         if !route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {

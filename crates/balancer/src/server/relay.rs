@@ -46,7 +46,7 @@ pub(super) enum End {
     Closed,
     /// The node was asked to give the session back and closed it.
     NotGiven,
-    /// It was to leave, and what was encrypted for its node cannot be taken back.
+    /// It was to leave, and cannot: its node was told of no mark.
     Cut,
     /// The node gave the session back.
     Given(Record),

@@ -167,6 +167,10 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
             Ok((backend, mark)) => {
                 let from = backend.socket().local_addr().ok().map(|from| from.ip().to_canonical());
                 frontend.connected(&to, from, shared.is_checked);
+                // Of one in clear the node has proved nothing.
+                if matches!(backend, Side::Secure(_)) || !shared.tls.dials_nodes() {
+                    frontend.set_unbelieved(&to, None);
+                }
                 ends.backend = Some(backend);
                 mark
             }
@@ -282,9 +286,9 @@ fn tell(frontend: &Frontend, to: &Arc<Backend>, missed: &Missed) {
     }
 }
 
-/// Sends the PROXY header, and behind it the record of a session that was elsewhere before. With the mark that the header names.
-/// Where nodes are spoken to over TLS, and the client's ended here, the session has no mark and
-/// stays where it is.
+/// Sends the PROXY header, and behind it the record of a session that was elsewhere before. With the
+/// mark that the header names. Where nodes are spoken to over TLS, and the client's ended here, the
+/// session has no mark and stays where it is.
 async fn open(
     mut backend: TcpStream,
     ends: &Ends,

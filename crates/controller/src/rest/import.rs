@@ -15,6 +15,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
 use planner::{Node, Record, Role, Shard, Stated};
+use topology::description::Form;
 use topology::{Endpoint, Topology};
 
 use super::clusters::{balancers, default_mode, known_namespace, least, new_name};
@@ -48,8 +49,10 @@ pub(super) async fn import(
     }
     let topology = topology_at(&registry, (&first_at, password.as_deref()), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
+    let plain_hash = topology.hash_in(Form::Plain);
+    let first = First { at: &first_at, reply: &reply, plain_hash: &plain_hash };
     let (cluster_id, instead_of, newest) =
-        survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
+        survey(&registry, &mut shards, first, password.as_deref()).await?;
     let sizes = || shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
     let mut record = Record {
@@ -120,13 +123,22 @@ fn announce(
     Ok(is_other)
 }
 
+/// The node that was given.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    at: &'a Endpoint,
+    reply: &'a Reply,
+    /// Hash of its topology at a node that knows no ports of TLS.
+    plain_hash: &'a str,
+}
+
 /// Asks every node at once, notes what each states of itself, and returns the name of the cluster,
 /// whose place this store takes there, and the highest number of a move that a node knows. Silent
 /// nodes say nothing against it.
 async fn survey(
     registry: &App,
     shards: &mut [Shard],
-    (first_at, first): (&Endpoint, &Reply),
+    first: First<'_>,
     password: Option<&str>,
 ) -> Result<(String, Vec<StoreId>, MoveId), ApiError> {
     let nodes = || shards.iter().flat_map(|shard| &shard.nodes);
@@ -135,7 +147,7 @@ async fn survey(
     let answers = probe::hello_all(registry, &locals, password).await?;
     let heard: Vec<(&Node, Reply)> =
         nodes().zip(&answers).filter_map(|(node, reply)| Some((node, reply.clone()?))).collect();
-    let name = judge(&heard, (first_at, first)).map_err(ApiError::bad)?;
+    let name = judge(&heard, first).map_err(ApiError::bad)?;
     let own = registry.shared.store.about().identity.id();
     let led_from = heard.iter().map(|(node, reply)| (&node.local, reply.standing.store));
     let places = places(led_from, own).map_err(ApiError::bad)?;
@@ -175,10 +187,8 @@ fn places<'a>(
 
 /// The name that all nodes have for their cluster, if they have one; or why this topology is not to
 /// be taken over.
-fn judge(
-    heard: &[(&Node, Reply)],
-    (first_at, first): (&Endpoint, &Reply),
-) -> Result<Option<String>, String> {
+fn judge(heard: &[(&Node, Reply)], first: First<'_>) -> Result<Option<String>, String> {
+    let First { at: first_at, reply: first, plain_hash } = first;
     let newest = heard.iter().max_by_key(|(_, reply)| reply.version);
     if let Some((node, reply)) = newest.filter(|(_, reply)| reply.version > first.version) {
         return Err(format!(
@@ -193,23 +203,23 @@ fn judge(
                 node.local, reply.myid, node.id
             ));
         }
-        if reply.version != first.version || reply.topology_hash == first.topology_hash {
+        // One that knows no ports of TLS has the topology without them.
+        let is_plain = first.knows_tls_ports && !reply.knows_tls_ports;
+        let same = if is_plain { plain_hash } else { first.topology_hash.as_str() };
+        if reply.version != first.version || reply.topology_hash == same {
             continue;
         }
-        // One that knows no ports of TLS has the topology without them.
         if reply.knows_tls_ports && !first.knows_tls_ports {
             return Err(format!(
                 "node {} knows ports of TLS, which node {first_at} may lack in its topology: give an upgraded node first",
                 node.local
             ));
         }
-        if reply.knows_tls_ports == first.knows_tls_ports {
-            return Err(format!(
-                "nodes {first_at} and {} hold different topologies of version {}: CLUSTERX NODES shows them; give the right one a \
-                 higher version with CLUSTERX SETNODES first",
-                node.local, first.version
-            ));
-        }
+        return Err(format!(
+            "nodes {first_at} and {} hold different topologies of version {}: CLUSTERX NODES shows them; give the right one a \
+             higher version with CLUSTERX SETNODES first",
+            node.local, first.version
+        ));
     }
     let mut named = heard.iter().filter(|(_, reply)| reply.has_cluster());
     let Some((one, name)) = named.next().map(|(node, reply)| (node, &reply.cluster_id)) else {
@@ -304,7 +314,7 @@ mod tests {
     fn judged(heard: &[(Node, Reply)]) -> Result<Option<String>, String> {
         let (node, reply) = heard.first().expect("a node");
         let heard: Vec<_> = heard.iter().map(|(node, reply)| (node, reply.clone())).collect();
-        judge(&heard, (&node.local, reply))
+        judge(&heard, First { at: &node.local, reply, plain_hash: "h29" })
     }
 
     #[test]
@@ -349,7 +359,11 @@ mod tests {
         upgraded.1.topology_hash = "x".to_owned();
         let told = judged(&[heard("a", 29), upgraded.clone()]).expect_err("ports that are lost");
         assert!(told.ends_with("give an upgraded node first"), "{told}");
-        assert_eq!(judged(&[upgraded, heard("a", 29)]), Ok(None));
+        assert_eq!(judged(&[upgraded.clone(), heard("a", 29)]), Ok(None));
+        let mut other = heard("a", 29);
+        other.1.topology_hash = "y".to_owned();
+        let told = judged(&[upgraded, other]).expect_err("another one, not only without ports");
+        assert!(told.contains("different topologies"), "{told}");
     }
 
     #[test]

@@ -90,10 +90,7 @@ pub(super) async fn queue(
         let asked = asked(Known::Shown, reason);
         return carry_out(&registry, &cluster, asked, |_| Ok(wishes)).await;
     }
-    let slots = slots(&spec.slots)?;
-    let record = cluster.record();
-    let to = record.shards[shard_index(&spec.to, &record)?].id;
-    let reason = format!("slots {slots} are to move to shard {to}");
+    let (slots, to, reason) = sent(&cluster.record(), &spec.slots, &spec.to)?;
     let asked = asked(Known::Nothing, reason);
     carry_out(&registry, &cluster, asked, move |record| balance::to(record, &slots, to)).await
 }
@@ -113,10 +110,7 @@ pub(super) async fn migrate(
              that are empty in no time",
         ));
     }
-    let slots = slots(&slot)?;
-    let record = cluster.record();
-    let to = record.shards[shard_index(&target.to_string(), &record)?].id;
-    let reason = format!("slots {slots} are to move to shard {to}");
+    let (slots, to, reason) = sent(&cluster.record(), &slot, &target.to_string())?;
     let (rate, max_concurrent, dry) = (None, None, false);
     let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
     let plan = move |record: &Record| balance::to(record, &slots, to);
@@ -131,6 +125,14 @@ fn rate(mb: Option<u32>) -> Result<Option<Rate>, ApiError> {
 
 fn slots(text: &str) -> Result<Slots, ApiError> {
     text.parse().map_err(|error: api::moves::SlotsError| ApiError::bad(error.to_string()))
+}
+
+/// These slots, the shard with this index, to which they are to move, and that for the history.
+fn sent(record: &Record, these: &str, to: &str) -> Result<(Slots, ShardId, String), ApiError> {
+    let slots = slots(these)?;
+    let to = record.shards[shard_index(to, record)?].id;
+    let reason = format!("slots {slots} are to move to shard {to}");
+    Ok((slots, to, reason))
 }
 
 fn given(wish: &rest::MoveWish) -> Result<Given, ApiError> {

@@ -248,7 +248,8 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes copies of the same node but for the newest; says how many.
+/// Removes copies of the same node but for the one that was made now, and the newest of the others,
+/// `keep` in all; says how many.
 fn prune(to: &Path, newest: &Name, keep: usize) -> Result<usize> {
     let mut names = Vec::new();
     for entry in fs::read_dir(to).with_context(|| format!("read {}", to.display()))? {
@@ -258,7 +259,9 @@ fn prune(to: &Path, newest: &Name, keep: usize) -> Result<usize> {
             names.extend(entry.file_name().into_string().ok());
         }
     }
-    let old = outdated(names, &newest.node, keep);
+    // It stays whatever the others are called: the clock of the node may have been set back.
+    names.retain(|name| *name != newest.folder());
+    let old = outdated(names, &newest.node, keep.saturating_sub(1));
     let part = to.join(format!("{PART}{}", newest.node));
     for name in &old {
         let folder = to.join(name);
@@ -338,6 +341,9 @@ mod tests {
         assert!(!to.join(format!("{PART}abababab")).exists());
         let table = to.join(made[2].folder()).join("000001.sst");
         assert_eq!(fs::read_to_string(table).unwrap(), "table");
+        // The clock was set back: what was made now is not removed for one that is named later.
+        assert_eq!(prune(&to, &made[1], 1).unwrap(), 1);
+        assert_eq!(made.iter().map(there).collect::<Vec<_>>(), [false, true, false]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Where nodes are reached.
+//! `ctl node`: where a node is reached, by clients and by those that speak TLS.
+//!
+//! The controller is asked, and never a node.
 
 use anyhow::{Context as _, Result};
 use api::rest::NodeChange;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use api::rest::{StoreExport, StoreResealed, StoreSealing, StoreStatus};
 use clap::Subcommand;
+use controller::seal::{self, Keys};
 use controller::store::{Has, held_in};
 use controller::transfer::{self, Begun, How};
 use reqwest::Method;
@@ -281,9 +282,11 @@ fn key(cx: &Context, file: &Path, is_last: bool) -> Result<()> {
     let owner = std::fs::metadata(file).ok().map(|file| (file.uid(), file.gid()));
     // A link stays one: what it leads to is written.
     let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let (grown, id) = controller::seal::grown(&old, is_last)
+    let (grown, id) = seal::grown(&old, is_last)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("read {}", file.display()))?;
+    // The only key of a file is its first one, also where it was to be the last.
+    let seals = Keys::parse(&grown).is_ok_and(|keys| keys.sealing() == Some(id.as_str()));
     let writing = || format!("write {}", file.display());
     let new = written(&place, &grown)?;
     if let Some((user, group)) = owner {
@@ -293,9 +296,9 @@ fn key(cx: &Context, file: &Path, is_last: bool) -> Result<()> {
     new.persist(&place).map_err(|error| error.error).with_context(writing)?;
     synced(&place)?;
     if cx.json {
-        return json(&json!({ "file": file, "key": id, "seals": !is_last }));
+        return json(&json!({ "file": file, "key": id, "seals": seals }));
     }
-    let does = if is_last { "opens what others seal with it" } else { "seals" };
+    let does = if seals { "seals" } else { "opens what others seal with it" };
     text(&format!(
         "{}: key {id} {does} once controllers are started with it (`store_key_file`). Keep a copy apart from those of the store: without it the store is lost\n",
         file.display()

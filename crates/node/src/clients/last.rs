@@ -1,4 +1,6 @@
 //! The last command of a connection.
+//!
+//! Nobody waits for it: it is one pointer.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 

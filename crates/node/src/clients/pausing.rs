@@ -1,4 +1,6 @@
 //! CLIENT PAUSE.
+//!
+//! Nothing is held up here: gates look, and wait for its end.
 
 use std::sync::atomic::Ordering;
 

@@ -6,8 +6,7 @@ use api::heartbeat::ClientAccess;
 
 use super::options::Values;
 use crate::inbox::Limit;
-use crate::memory::parts::{Asked, LEAST, Parts};
-use crate::scripts::THREADS_MAX;
+use crate::memory::parts::{LEAST, Parts};
 
 /// Bytes of batches for replicas, which no option changes.
 const FEED: u64 = 64 << 20;
@@ -49,21 +48,24 @@ impl Values {
     /// What each part of the node's memory has.
     pub fn parts(&self) -> Parts {
         /// As the machine alone decides.
-        static USUAL: LazyLock<Asked> = LazyLock::new(|| Values::default().asked());
+        static USUAL: LazyLock<Parts> = LazyLock::new(|| Values::default().asked());
         Parts::divide(self.maxmemory.0, &self.asked(), &USUAL)
     }
 
-    fn asked(&self) -> Asked {
+    /// What the options ask for one by one.
+    fn asked(&self) -> Parts {
         let mib = |count: u32| u64::from(count) << 20;
-        Asked {
+        Parts {
+            total: 0,
             block_cache: mib(self.block_cache_mib()),
             values: mib(self.value_cache_size),
+            memtables: 0,
             write_buffer: mib(self.rocksdb_write_buffer_size),
             log: mib(self.rocksdb_max_total_wal_size),
             feed: FEED,
+            clients: 0,
             long_reads: self.long_read_memory.0,
             script: self.script_memory_max.0,
-            script_threads: THREADS_MAX as u64,
             argument: self.proto_max_bulk_len.0,
             query: self.client_query_buffer_limit.0,
             batch: u64::from(self.rocksdb_write_batch_max_bytes),

@@ -147,8 +147,8 @@ impl Config {
 
 impl Config {
     /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what
-    /// is shown, and what CONFIG REWRITE writes. It waits for nobody, as no other change touches that
-    /// option: one that reads certificates may last.
+    /// is shown, and what CONFIG REWRITE writes. It waits for nobody, as no other change touches
+    /// that option: one that reads certificates may last.
     pub fn note_master(&self, master: Option<Endpoint>) {
         let slaveof = value::Master(master);
         self.values.rcu(|now| Values { slaveof: slaveof.clone(), ..Values::clone(now) });

@@ -17,7 +17,7 @@ const GREETING: Duration = Duration::from_secs(5);
 /// Longest wait for the first bytes of somebody who is refused whatever they are.
 pub(super) const INTRODUCTION: Duration = Duration::from_millis(200);
 
-/// Who is calling, and how.
+/// The caller, and the way it came.
 pub(super) struct Greeting {
     pub(super) address: SocketAddr,
     pub(super) via: Via,

@@ -46,9 +46,6 @@ impl Connection {
         parser: &mut Parser,
     ) -> Result<Option<Leave>, End> {
         let Ended { after, length, replies, ran, begun } = ended;
-        if !matches!(after, After::Again(_)) {
-            self.set_waiting(session, false);
-        }
         match after {
             After::Next(_) | After::Wrote(_) => {}
             After::Again(_) if self.at_end && self.may_move() => {

@@ -138,9 +138,10 @@ impl Connection {
 
     /// Notes whether it waits until connections hold less.
     pub(super) fn set_waiting(&mut self, session: &Session, waits: bool) {
-        if waits || self.charge.is_waiting() {
+        let waited = &session.client.waits_for_room;
+        if waits || waited.load(Ordering::Relaxed) {
             self.charge.set_waiting(waits);
-            session.client.waits_for_room.store(waits, Ordering::Relaxed);
+            waited.store(waits, Ordering::Relaxed);
         }
     }
 

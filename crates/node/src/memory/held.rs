@@ -169,15 +169,15 @@ impl Charge {
             Some(bytes) if self.held.is_bounded() => bytes.saturating_add(STATE),
             _ => 0,
         };
+        if wanted <= self.held.share() {
+            self.step_back();
+        }
         // What is not counted at all any more, or for the first time, is more than a step.
         if wanted.abs_diff(self.bytes) < STEP {
             return;
         }
         change(&self.held.buffers, self.bytes, wanted);
         self.bytes = wanted;
-        if wanted <= self.held.share() {
-            self.step_back();
-        }
     }
 
     /// It waits until connections hold less, or does not any more.
@@ -185,11 +185,6 @@ impl Charge {
         let wanted = if waits { self.bytes } else { 0 };
         change(&self.held.waiting, self.waiting, wanted);
         self.waiting = wanted;
-    }
-
-    /// Whether it waits.
-    pub fn is_waiting(&self) -> bool {
-        self.waiting > 0
     }
 
     /// Whether the connection of this number goes on, though it holds more than its share: one at a
@@ -285,6 +280,10 @@ mod tests {
         assert!(!other.goes_first(2) && !third.goes_first(3));
         one.set(Some(0));
         assert!(other.goes_first(2) && !third.goes_first(3) && !held.is_first(1));
+        // With fewer connections it holds no more than its share.
+        held.bound(1 << 20, 1);
+        other.set(Some(300_000));
+        assert!(!held.is_first(2) && other.goes_first(2));
         // What does not wait is waited for.
         other.step_back();
         held.pushes.store(soft(1 << 20), Ordering::Relaxed);

@@ -4,6 +4,8 @@
 //! allocator cannot give back 2, long reads 1, scripts 1, a batch that is being written 1, small
 //! values and batches for replicas a half each. The process has 48 MiB more, of the block cache's.
 
+use crate::scripts::THREADS_MAX;
+
 /// Least total, bytes: a smaller one would leave the parts too little to work with.
 pub const LEAST: u64 = 256 << 20;
 /// What a connection takes that holds nothing of its client's, bytes: its buffer and its state.
@@ -18,54 +20,22 @@ const WRITE_BUFFERS: u64 = 8;
 const STEP: u64 = 4096;
 /// What a key takes that is noted for a client, bytes.
 const TRACKED: u64 = 256;
+/// Scripts that may run at a time.
+const SCRIPTS: u64 = THREADS_MAX as u64;
 /// Least of a script, bytes: Lua's own libraries take a part of it.
 const SCRIPT_LEAST: u64 = 4 << 20;
 /// Least steps of a read on its worker.
 const STEPS_LEAST: u64 = 256;
 
-/// What the options ask for one by one, bytes unless it says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    /// Block cache.
-    pub block_cache: u64,
-    /// Small values in front of RocksDB; 0: none.
-    pub values: u64,
-    /// One memtable.
-    pub write_buffer: u64,
-    /// Live log; 0: as RocksDB chooses.
-    pub log: u64,
-    /// Batches for replicas.
-    pub feed: u64,
-    /// Replies of long reads together.
-    pub long_reads: u64,
-    /// One script.
-    pub script: u64,
-    /// Scripts that may run at a time.
-    pub script_threads: u64,
-    /// One argument.
-    pub argument: u64,
-    /// What one client may send ahead.
-    pub query: u64,
-    /// One batch; 0: as large as replicas take.
-    pub batch: u64,
-    /// What a compaction reads ahead, of each table.
-    pub readahead: u64,
-    /// Keys that are noted for clients that track them; 0: no limit.
-    pub tracked: u64,
-    /// Steps of a read on its worker.
-    pub steps: u64,
-    /// Connections of clients.
-    pub connections: u64,
-}
-
-/// What each part has, bytes unless it says otherwise.
+/// What each part has, bytes unless it says otherwise. What the options ask for one by one is such
+/// a division, too: one without a total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
     /// Of everything; 0: no bound.
     pub total: u64,
     /// Block cache.
     pub block_cache: u64,
-    /// Small values in front of RocksDB.
+    /// Small values in front of RocksDB; 0: none.
     pub values: u64,
     /// Memtables together; 0: no bound.
     pub memtables: u64,
@@ -129,22 +99,22 @@ pub fn steps(total: u64, asked: u64) -> u64 {
 }
 
 impl Parts {
-    /// Divides a total among the parts; 0: each has what is asked for it. What is asked explicitly,
-    /// that is, otherwise than `usual`, is an upper bound of its part; limits (of an argument, a
-    /// batch, a memtable …) always are.
+    /// Divides a total among the parts; 0: each has what is `asked` for it. What is asked
+    /// explicitly, that is, otherwise than `usual`, is an upper bound of its part; limits (of an
+    /// argument, a batch, a memtable …) always are.
     #[must_use]
-    pub fn divide(total: u64, asked: &Asked, usual: &Asked) -> Self {
+    pub fn divide(total: u64, asked: &Self, usual: &Self) -> Self {
         if total == 0 {
-            return Self::undivided(asked);
+            return *asked;
         }
         let unit = total / UNITS;
-        let part = |of: fn(&Asked) -> u64, share: u64| {
+        let part = |of: fn(&Self) -> u64, share: u64| {
             let (asked, usual) = (of(asked), of(usual));
             if asked == usual { share } else { asked.min(share) }
         };
         let limit = |asked: u64, share: u64| single(total, asked, share);
         let (memtables, clients) = (3 * unit, clients(total));
-        let script = (unit / asked.script_threads.max(1)).max(SCRIPT_LEAST);
+        let script = (unit / SCRIPTS).max(SCRIPT_LEAST);
         Self {
             total,
             block_cache: part(|asked| asked.block_cache, (4 * unit).saturating_sub(PROCESS)),
@@ -168,28 +138,6 @@ impl Parts {
             connections: asked.connections.min(clients / 2 / CONNECTION),
         }
     }
-
-    fn undivided(asked: &Asked) -> Self {
-        Self {
-            total: 0,
-            block_cache: asked.block_cache,
-            values: asked.values,
-            memtables: 0,
-            write_buffer: asked.write_buffer,
-            log: asked.log,
-            feed: asked.feed,
-            clients: 0,
-            long_reads: asked.long_reads,
-            script: asked.script,
-            argument: asked.argument,
-            query: asked.query,
-            batch: asked.batch,
-            readahead: asked.readahead,
-            tracked: asked.tracked,
-            steps: asked.steps,
-            connections: asked.connections,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -199,15 +147,17 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// The defaults on a large machine.
-    const USUAL: Asked = Asked {
+    const USUAL: Parts = Parts {
+        total: 0,
         block_cache: 4096 * MIB,
         values: 256 * MIB,
+        memtables: 0,
         write_buffer: 64 * MIB,
         log: 512 * MIB,
         feed: 64 * MIB,
+        clients: 0,
         long_reads: 2048 * MIB,
         script: 256 * MIB,
-        script_threads: 8,
         argument: 512 * MIB,
         query: 1024 * MIB,
         batch: 0,
@@ -218,7 +168,7 @@ mod tests {
     };
 
     fn sum(parts: &Parts) -> u64 {
-        let scripts = parts.script * USUAL.script_threads;
+        let scripts = parts.script * SCRIPTS;
         [parts.block_cache, parts.values, parts.memtables, parts.feed, parts.clients]
             .into_iter()
             .chain([parts.long_reads, scripts, parts.batch])
@@ -268,10 +218,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_otherwise_than_by_default_is_an_upper_bound() {
-        let small = Asked { block_cache: 8 * MIB, values: 0, long_reads: 3 * MIB, ..USUAL };
+        let small = Parts { block_cache: 8 * MIB, values: 0, long_reads: 3 * MIB, ..USUAL };
         let parts = Parts::divide(1024 * MIB, &small, &USUAL);
         assert_eq!((parts.block_cache, parts.values, parts.long_reads), (8 * MIB, 0, 3 * MIB));
-        let large = Asked { block_cache: 900 * MIB, values: 800 * MIB, ..USUAL };
+        let large = Parts { block_cache: 900 * MIB, values: 800 * MIB, ..USUAL };
         let parts = Parts::divide(1024 * MIB, &large, &USUAL);
         assert_eq!((parts.block_cache, parts.values), (208 * MIB, 32 * MIB));
         // A default that is smaller than the part is none.

@@ -1,4 +1,6 @@
 //! The parts of the memory as INFO and /metrics show them.
+//!
+//! Neither waits for the write gate nor walks through connections.
 
 use super::parts::Parts;
 use crate::node::Node;

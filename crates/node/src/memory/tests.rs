@@ -63,6 +63,9 @@ fn peers_are_refused_nothing() {
     peer.client.charged.store(usize::MAX, Ordering::Relaxed);
     let (after, told) = step(&node, &mut peer, "SET a 1");
     assert!(matches!(after, After::Next(_)) && told == "+OK\r\n", "{after:?} {told}");
+    peer.client.is_peer.store(true, Ordering::Relaxed);
+    peer.client.push(&[b'x'; 1_000], Limit::default(), 1);
+    assert_eq!((peer.client.is_killed(), peer.client.inbox.len()), (false, 1_000));
 }
 
 /// Connections hold all of their part.

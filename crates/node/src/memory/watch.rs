@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::held::{Level, even};
 use super::parts::Parts;
 use super::pressure::{self, Holder};
-use crate::clients::{Client, Kind};
+use crate::clients::Client;
 use crate::clock;
 use crate::info::process;
 use crate::node::Node;
@@ -118,7 +118,8 @@ impl Watch {
     fn holders(&mut self, clients: &[Arc<Client>], each: usize, now_ms: u64) -> Vec<Holder> {
         let mut seen = BTreeMap::new();
         let mut holders = Vec::with_capacity(clients.len());
-        let bounded = || clients.iter().filter(|client| !client.is_killed() && is_bounded(client));
+        let is_bounded = |client: &&Arc<Client>| !client.is_killed() && client.is_bound_in_memory();
+        let bounded = || clients.iter().filter(is_bounded);
         let waits = |client: &Client| client.waits_for_room.load(Ordering::Relaxed);
         let is_waited_for = bounded().any(|client| !waits(client) && bytes(client) > each);
         for client in bounded() {
@@ -213,13 +214,6 @@ fn sizes(parts: &Parts) -> Sizes {
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// Peers and replicas are never closed for what they hold.
-fn is_bounded(client: &Client) -> bool {
-    !client.is_peer.load(Ordering::Relaxed)
-        && !client.is_peer_by_conduct.load(Ordering::Relaxed)
-        && client.kind() != Kind::Replica
 }
 
 fn bytes(client: &Client) -> usize {

@@ -53,7 +53,8 @@ fn tell_subscribers(node: &Node, slots: &Slots) {
 /// Moves of which something is said unasked, at most.
 const LEFT_MAX: usize = 16;
 
-/// What is said of these moves, and of all for which something is held back, or staged.
+/// What is said of these moves, and of all for which something is held back, or staged; not of what
+/// lies under a later mark, of which no order would be obeyed.
 pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
     let engine = node.engine();
     let (Some(store), Some(epoch)) = (&engine.store, node.grants.granted_epoch()) else {
@@ -61,7 +62,9 @@ pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
     };
     let marks = store.marks().unwrap_or_default();
     let held = node.moves.lock(epoch);
-    let is_staged = |mark: &&Mark| matches!(mark.state, State::Staged { .. });
+    let is_staged = |mark: &&Mark| {
+        matches!(mark.state, State::Staged { .. }) && !marks.table().is_newer(mark.id, &mark.slots)
+    };
     let staged = marks.table().iter().filter(is_staged).map(|mark| mark.id).take(LEFT_MAX);
     let mut ids: Vec<MoveId> = ids.chain(held.machine.held()).chain(staged).collect();
     ids.sort_unstable();

@@ -1,4 +1,6 @@
 //! What a taker asks a giver for, and whether that is to be given.
+//!
+//! It only looks: nothing is given to one that asks for another process, or for another epoch.
 
 use ::replication::slots::copy::parse_place;
 use ::replication::slots::{Cursor, Least, MoveId, Slots};

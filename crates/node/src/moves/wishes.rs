@@ -1,5 +1,7 @@
 //! Where users' wishes for slots wait for what a controller makes of them. The record of them is
 //! `replication::slots::wishes`; here it is shared, and waited for.
+//!
+//! It decides nothing, and no user waits without end.
 
 use std::time::Duration;
 

@@ -121,7 +121,7 @@ const ALWAYS: &[Gate] = &[
     subscriber,
 ];
 
-/// Passed in addition when it is about to run.
+/// Passed in addition when it is about to run, and by the writes of a script.
 const RUNNING: &[Gate] = &[
     moves,
     frozen,
@@ -130,14 +130,16 @@ const RUNNING: &[Gate] = &[
     read_only_replica,
     stale_replica,
     database_size,
-    memory,
     lease,
     in_sync,
 ];
 
+/// Passed last by what clients send: a command of a script would wait for memory with its keys.
+const BEGINNING: &[Gate] = &[memory];
+
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
-    ALWAYS.iter().chain(RUNNING).try_for_each(|gate| gate(check))
+    ALWAYS.iter().chain(RUNNING).chain(BEGINNING).try_for_each(|gate| gate(check))
 }
 
 /// The gates of a command that is only being queued.
@@ -153,6 +155,7 @@ pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(
     ALWAYS
         .iter()
         .chain(RUNNING)
+        .chain(BEGINNING)
         .try_for_each(|gate| checks.clone().try_for_each(|check| gate(&check)))
 }
 
@@ -272,7 +275,7 @@ fn control(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Who came through which door: where only balancers bring clients, keys are for clients and the
+/// Which door a client came through: where only balancers bring clients, keys are for clients and the
 /// node's own affairs for peers.
 fn door(check: &Check<'_>) -> Result<(), Refusal> {
     if check.config.client_access != ClientAccess::BalancerOnly {

@@ -1,4 +1,6 @@
 //! What a command that runs on another thread takes along of its connection, and brings back.
+//!
+//! What others see of the connection stays with it.
 
 use std::sync::Arc;
 

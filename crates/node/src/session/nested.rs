@@ -219,6 +219,7 @@ impl<'a> NestedCx<'a> {
         self.touched.clear();
         self.touched_all = false;
         self.events.clear();
+        self.noted.begin();
         // Each command may lead to another database.
         let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =

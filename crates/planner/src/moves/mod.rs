@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::grant::EpochId;
 use api::moves::{MoveId, Order, Ordered, Rate, Said, Slots};
 
+pub(crate) use self::strangers::{left, owns_any};
 pub use crate::queue::{Floor, Move, Moves, Past, Phase, QUEUE_MAX};
 use crate::{Record, Shard, ShardId, Time};
 

@@ -1,9 +1,10 @@
-//! What is held back or staged for moves that are not under way by the record: by an order that came
-//! late, or for a move of a store of later, of which this one knows nothing.
+//! What is held back or staged for moves that are not under way by the record: by an order that
+//! came late, or for a move of a store of later, of which this one knows nothing.
 
-use api::moves::{Mark, Order, Ordered, Said};
+use api::moves::{Mark, MoveId, Order, Ordered, Said, Slots};
 
 use super::{Context, Move, Phase, Plan, Side, Stranger};
+use crate::{Record, Shard};
 
 /// Lets go what no swap can rest on any more, and notes what a person should know of.
 pub(super) fn look(cx: &Context<'_>, plan: &mut Plan) {
@@ -13,25 +14,50 @@ pub(super) fn look(cx: &Context<'_>, plan: &mut Plan) {
         for said in held.filter(|said| !is_known(cx, said)) {
             judge(cx, side, said, plan);
         }
-        // A person looks first at what may rest on a swap of before, as at what is held back.
+        // The record is raised above what a store of later has told first.
         if side.answer.version <= cx.record.version {
-            let left = side.answer.said.values().filter(|said| is_left(cx, said));
+            let left = side.answer.said.values().filter(|said| is_nobodys(cx, side, said));
             left.for_each(|said| forget(cx, side, said, plan));
         }
     }
 }
 
-/// It is staged for a move of which this record knows nothing: nobody's, and nobody will come for
-/// it. A node obeys nothing of a move whose slots have a later mark.
-fn is_left(cx: &Context<'_>, said: &Said) -> bool {
+/// What is staged for a number that is not in the list.
+pub(crate) fn left<'s>(record: &Record, said: &'s Said) -> Option<&'s Slots> {
     let is_staged = matches!(said.mark, Some(Mark::Staged { .. }));
-    let meets = |slots| cx.record.moves.list.iter().any(|one| one.slots.meet(slots));
-    let is_known = cx.record.moves.list.iter().any(|one| one.id == said.id);
-    is_staged && !is_known && said.slots.as_ref().is_some_and(|slots| !meets(slots))
+    let is_known = record.moves.list.iter().any(|one| one.id == said.id);
+    said.slots.as_ref().filter(|_| is_staged && !is_known)
 }
 
-/// A store of later may have given the slots away by that move. This one has not, and its giver,
-/// which is the owner, deletes nothing before the taker has opened: then nothing is staged there.
+/// Some of the slots are the shard's.
+pub(crate) fn owns_any(shard: &Shard, slots: &Slots) -> bool {
+    let meets = |&(a, b): &(u16, u16)| shard.slot_ranges.iter().any(|&(c, d)| a <= d && c <= b);
+    slots.ranges().iter().any(meets)
+}
+
+/// Nobody will come for it, and it is not the only copy. It may be where the shard owns it: its
+/// master has then taken over without the mark of one that had opened.
+fn is_nobodys(cx: &Context<'_>, side: Side<'_>, said: &Said) -> bool {
+    let Some(slots) = left(cx.record, said) else { return false };
+    let is_whole = matches!(said.mark, Some(Mark::Staged { is_whole: true, .. }));
+    let meets = cx.record.moves.list.iter().any(|one| one.slots.meet(slots));
+    let is_wanted = meets || owns_any(side.shard, slots);
+    let may_be_only_copy = is_whole && may_be_given(cx, said.id, slots);
+    !is_wanted && !may_be_only_copy
+}
+
+/// What is whole may have been given away by a swap that this record lacks: then its giver, which
+/// is an owner by this record, knows the number, and is sealed or may have deleted what it had.
+fn may_be_given(cx: &Context<'_>, id: MoveId, slots: &Slots) -> bool {
+    let knows = |side: Side<'_>| match side.answer.said.get(&id) {
+        Some(said) => said.mark.is_some() || said.is_sealed,
+        None => side.answer.newest >= id,
+    };
+    let mut owners = cx.record.shards.iter().filter(|shard| owns_any(shard, slots));
+    owners.any(|owner| cx.side(owner.id).is_none_or(knows))
+}
+
+/// A node obeys nothing of a move whose slots have a later mark.
 fn forget(cx: &Context<'_>, side: Side<'_>, said: &Said, plan: &mut Plan) {
     let Some(slots) = said.slots.clone() else { return };
     let ordered = Ordered { id: said.id, slots, term: cx.observed.term, order: Order::Drop };

@@ -8,6 +8,8 @@ use super::*;
 use crate::tests::{id, record};
 use crate::{Epoch, Shard};
 
+mod left;
+
 const GIVER: ShardId = ShardId(0xa);
 const TAKER: ShardId = ShardId(0xb);
 const AT: Least = Least { id: Some(EpochId(2)), sequence: 500 };
@@ -616,30 +618,6 @@ fn a_number_that_has_ended_at_a_node_is_given_up_and_is_not_in_the_way() {
         s.acts();
         assert!(matches!(s.record.moves.list[0].phase, Phase::Drop { again: true, .. }));
     }
-}
-
-/// A store of before was restored, and the move that it lacks had begun.
-#[test]
-fn what_is_staged_for_an_unknown_number_is_deleted() {
-    let mut s = script();
-    let waiting = std::mem::take(&mut s.record.moves.list);
-    let mark = Some(Mark::Staged { at: Some(AT), is_whole: false });
-    let said = Said { mark, slots: "5-599".parse().ok(), ..Said::nothing(MoveId(16)) };
-    let answer = s.observed.answers.get_mut(&id("b")).unwrap();
-    answer.said.insert(said.id, said);
-    s.check(expect![[r#"
-        b move 16 term 3: Drop
-    "#]]);
-    assert_eq!(s.plan().strangers, vec![]);
-    // By a swap that this record lacks it may have been given away: a person looks first.
-    s.observed.answers.get_mut(&id("b")).unwrap().version = 8;
-    assert_eq!(s.plan().orders, vec![]);
-    s.record.version = 8;
-    assert_eq!(s.plan().orders.len(), 1);
-    // A move of the same slots begins empty, and has them.
-    s.record.moves.list = waiting;
-    let drops = |plan: Plan| plan.orders.iter().any(|(_, of)| of.order == Order::Drop);
-    assert!(!drops(s.plan()));
 }
 
 /// What is held back for a number that this record never gave.

@@ -1,4 +1,6 @@
 //! What masters say of the streams of a move, for people.
+//!
+//! Nothing is ordered or decided by it.
 
 use api::moves::{Brake, Flow};
 

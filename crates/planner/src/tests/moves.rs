@@ -161,12 +161,27 @@ fn heartbeats_ask_of_moves_that_are_under_way_and_carry_orders() {
     assert_eq!(s.leaves("a"), "", "it does not lead for certain");
 }
 
+/// The store is one of before that move, and no other one concerns its taker.
+#[test]
+fn what_is_staged_for_a_move_that_the_record_lacks_is_to_be_deleted() {
+    let mut s = two();
+    s.record.moves = crate::moves::Moves::default();
+    assert_eq!(s.leaves("c"), "");
+    let mark = Some(Mark::Staged { at: Some(AT), is_whole: true });
+    let said = Said { mark, slots: "0-9".parse().ok(), ..Said::nothing(MoveId(16)) };
+    s.answers_with("c", |reply| reply.moves = Some(vec![said]));
+    assert_eq!(s.leaves("c"), "16 3 drop");
+    s.answers_with("a", |reply| reply.newest_move = Some(MoveId(16)));
+    assert_eq!(s.leaves("c"), "", "its owner may have given it away");
+}
+
 /// The store may be slow, and clients of the slots would wait for it.
 #[test]
 fn nothing_is_frozen_while_the_record_changes_for_something_else() {
     let mut s = copied();
     s.policy.lease_ms = 2_000;
     assert!(s.swap().unwrap().contains("leases may now last"));
+    assert_eq!(s.leaves("a"), "1?");
     s.steps();
     assert!(s.leaves("a").contains("freeze"));
     s.answers_with("c", |reply| reply.version = 9);

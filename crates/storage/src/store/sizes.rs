@@ -1,4 +1,7 @@
 //! How much memory the parts of an open database take, and sizes that may change while it is open.
+//!
+//! While the log is held (rule R12) nothing may be flushed: memtables and log change once it is let
+//! go.
 
 use rocksdb::{DB, WriteBufferManager};
 

@@ -52,7 +52,8 @@ impl Store {
         if !self.is_holding() {
             return Ok(());
         }
-        // Held while a family is made, too: one that is made meanwhile would keep the options of before.
+        // Held while a family is made, too: one that is made meanwhile would keep the options of
+        // before.
         let mut sizes = inner.sizes.lock();
         if !inner.is_holding.swap(false, Ordering::AcqRel) {
             return Ok(());

@@ -1,4 +1,6 @@
 //! The etcd of a run: how its members are started, and what they say by their JSON gateway.
+//!
+//! Nothing but the torture's own keys is written in it.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;

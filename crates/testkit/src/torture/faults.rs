@@ -32,8 +32,8 @@ pub enum Kind {
     ControllerStop,
     /// A master is lost, and the controller too while it is busy with that.
     FailoverController,
-    /// The controller reaches no load balancer, and a master is stopped for several leases, or cut off from all but its
-    /// clients: nothing but its lease can fence it.
+    /// The controller reaches no load balancer, and a master is stopped for several leases, or cut
+    /// off from all but its clients: nothing but its lease can fence it.
     Blind,
     /// A load balancer instance is killed.
     BalancerKill,
@@ -65,16 +65,17 @@ pub enum Kind {
     ControllerEnd,
     /// A master and the leading controller are killed at one moment.
     BothKill,
-    /// The leading controller and etcd, or most of its members, do not hear each other, in both ways
-    /// or in one.
+    /// The leading controller and etcd, or most of its members, do not hear each other, in both
+    /// ways or in one.
     CutEtcd,
     /// The same of the leading controller and all nodes.
     CutNodes,
     /// The same of the leading controller and those that stand by.
     CutControllers,
-    /// The leading controller, a master and the load balancers are cut off from all others: whichever
-    /// controller leads next reaches neither that master nor a balancer, and clients still find it.
-    /// Nothing but its lease can fence it, and who has the lead no more must not grant it another.
+    /// The leading controller, a master and the load balancers are cut off from all others:
+    /// whichever controller leads next reaches neither that master nor a balancer, and clients
+    /// still find it. Nothing but its lease can fence it, and who has the lead no more must not
+    /// grant it another.
     Split,
     /// A member of etcd is killed.
     MemberKill,

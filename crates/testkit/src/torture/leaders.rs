@@ -1,4 +1,6 @@
 //! Watches who leads, of controllers that share an etcd, and which member leads that.
+//!
+//! It only asks: nothing changes by that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

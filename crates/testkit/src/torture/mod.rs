@@ -1,10 +1,13 @@
-//! Real clusters in network namespaces, faults from a seed, and a check of everything clients were told.
+//! Real clusters in network namespaces, faults from a seed, and a check of everything clients were
+//! told.
 //!
-//! One run: a cluster of its own ([`site`]), clients that write down every operation ([`client`]; what may be asked of which
-//! kind of key is in [`keys`] and [`commands`]), a schedule of faults
-//! that depends on nothing but the seed ([`schedule`]) and is carried out by [`nemesis`]; then everything is healed, all
-//! keys are read once more, and [`verdict`] says what cannot have happened. A run with findings leaves a folder
-//! ([`report`]).
+//! One run: a cluster of its own ([`site`]), clients that write down every operation ([`client`];
+//! what may be asked of which kind of key is in [`keys`] and [`commands`]), a schedule of faults
+//! ([`faults`] names them) that depends on nothing but the seed ([`schedule`]) and is carried out
+//! by [`nemesis`]. Meanwhile [`observer`] asks who is master of what, [`leaders`] which controller
+//! leads, and [`terms`] each node whom it obeys; they only ask. Then everything is healed, all keys
+//! are read once more, and [`verdict`] says what cannot have happened. A run with findings leaves a
+//! folder ([`report`]).
 
 pub mod args;
 pub mod client;

@@ -1,4 +1,5 @@
-//! Where runs leave their traces: a folder for each with findings, and a line for each in the results file.
+//! Where runs leave their traces: a folder for each with findings, and a line for each in the
+//! results file.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,9 +1,9 @@
 //! The controllers' REST interface, asked from within their own namespaces: no cut matters.
 //!
-//! Of several controllers any is asked: one that stands by passes it on. What may be done already is
-//! not asked for once more, unless it changes nothing. A status counts as certain only where the store
-//! says afterwards that the controller it is from still leads: one that was stopped for a while goes
-//! on to tell what was so before, until it has looked.
+//! Of several controllers any is asked: one that stands by passes it on. What may be done already
+//! is not asked for once more, unless it changes nothing. A status counts as certain only where the
+//! store says afterwards that the controller it is from still leads: one that was stopped for a
+//! while goes on to tell what was so before, until it has looked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

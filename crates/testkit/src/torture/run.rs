@@ -35,7 +35,8 @@ use crate::process::START_PATIENCE;
 use crate::wait;
 
 const CLIENTS: u32 = 8;
-/// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy machine.
+/// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy
+/// machine.
 const HEAL_PATIENCE: Duration = Duration::from_secs(20);
 /// The same where members of etcd have to find each other first, and then controllers the one that
 /// leads.
@@ -241,7 +242,9 @@ fn carry_out(
     }
     add_events(&site, timeline);
     let state = site.state();
-    findings.extend(terms::judge(&watchers.witnesses.finish()?, terms::keeps_terms(plan)));
+    let told = watchers.witnesses.finish()?;
+    ensure!(told.iter().any(|node| !node.said.is_empty()), "no node has said whom it obeys");
+    findings.extend(terms::judge(&told, terms::keeps_terms(plan)));
     let (reigns, claims) = (watchers.observer.finish()?, watchers.leaders.finish()?);
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
     let keys = keys.to_vec();
@@ -413,7 +416,8 @@ fn add_events(site: &Site, timeline: &Timeline) {
     }
 }
 
-/// What `main` ends with: the last line, and an error unless everything was carried out and nothing found.
+/// What `main` ends with: the last line, and an error unless everything was carried out and nothing
+/// found.
 pub fn conclude(
     total: Total,
     done: Result<()>,

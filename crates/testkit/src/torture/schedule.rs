@@ -1,4 +1,5 @@
-//! Which faults happen when: a function of the seed and nothing else, so that a seed replays a schedule.
+//! Which faults happen when: a function of the seed and nothing else, so that a seed replays a
+//! schedule.
 //!
 //! Pure. Targets are roles (`the master of shard 0`) that are looked up when the fault begins.
 
@@ -58,7 +59,7 @@ pub enum Target {
     Raft,
     /// A load balancer instance.
     Balancer(usize),
-    /// Whoever is master of a shard by then.
+    /// The node that is master of a shard by then.
     Master(usize),
     /// One of a shard's replicas by then.
     Replica(usize, usize),
@@ -134,11 +135,11 @@ pub struct Plan {
     pub style: Style,
     /// Size of a memtable, MiB: small ones put the tail into table files before it can be cut off.
     pub memtable_mb: u32,
-    /// Clients read nearly always: where answers wait for the in-sync set, one write that hangs holds all reads after it
-    /// back, and hides what a node would still have answered.
+    /// Clients read nearly always: where answers wait for the in-sync set, one write that hangs
+    /// holds all reads after it back, and hides what a node would still have answered.
     pub is_quiet: bool,
-    /// Length of leases, ms. Long ones outlast by far what it takes to notice that a master is lost, so that the fence
-    /// has something to wait for.
+    /// Length of leases, ms. Long ones outlast by far what it takes to notice that a master is
+    /// lost, so that the fence has something to wait for.
     pub lease_ms: u64,
     /// In order of their beginning.
     pub faults: Vec<Fault>,

@@ -1,8 +1,8 @@
-//! Asks every node all the time whom it obeys and what it holds, as a controller that stands by does:
-//! nothing on the node changes by that.
+//! Asks every node all the time whom it obeys and what it holds, as a controller that stands by
+//! does: nothing on the node changes by that.
 //!
-//! What is judged is of the nodes alone, whatever the store says: an epoch is one process's, and the
-//! terms that a node has obeyed do not fall.
+//! What is judged is of the nodes alone, whatever the store says: an epoch is one process's, and
+//! the terms that a node has obeyed do not fall.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value as Json;
 use testkit::cluster::Cluster;
+use testkit::process::Server;
 use testkit::{process, wait};
 
 use super::PATIENCE;
@@ -29,6 +30,23 @@ pub(crate) fn refused(cluster: &Cluster, words: &[&str], why: &str) -> Result<()
     let (is_done, said) = run(cluster, words)?;
     ensure!(!is_done && said.contains(why), "{words:?}: {said}");
     Ok(())
+}
+
+/// Makes the namespace `prod`, once the controller answers, and in it the cluster `main` of these
+/// nodes, two of each shard; `ctl` runs the command with some words.
+pub(crate) fn create(
+    ctl: impl Fn(&[&str]) -> Result<String>,
+    nodes: &[Server],
+    password: &str,
+) -> Result<()> {
+    wait::until("the controller answers", PATIENCE, || {
+        ctl(&["create", "namespace", "prod"]).map(drop)
+    })?;
+    let nodes: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
+    let nodes = nodes.join(",");
+    let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
+    let more = ["--password", password, "--nodes", &nodes];
+    ctl(&[&words[..], &more[..]].concat()).map(drop)
 }
 
 /// Waits until no move is queued or under way; what the newest one came to.

@@ -7,6 +7,7 @@ pub(crate) mod wiretap;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,7 +32,8 @@ pub(crate) fn key_at(address: SocketAddr) -> Result<String> {
     anyhow::bail!("{address} serves none of 1000 keys")
 }
 
-/// Writes as a client that reconnects until it succeeds; returns the id of the node that acknowledged.
+/// Writes as a client that reconnects until it succeeds; returns the id of the node that
+/// acknowledged.
 pub(crate) fn write_until_ok(address: SocketAddr, key: &str, value: &str) -> Result<String> {
     wait::until("a write succeeds", PATIENCE, || {
         let mut connection = Connection::open(address)?;
@@ -42,7 +44,20 @@ pub(crate) fn write_until_ok(address: SocketAddr, key: &str, value: &str) -> Res
     })
 }
 
-/// A keyed command to the node's own port, as a client that learned the address would send it: it must not be served.
+/// Counts up over one connection without a rest, until it is told to stop; returns what the counter
+/// is then. No answer may be an error, and none be missing.
+pub(crate) fn counts_up(mut connection: Connection, stop: &AtomicBool) -> Result<i64> {
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        count += 1;
+        let said = connection.call(&["INCR", "counter"])?;
+        ensure!(said == Reply::Integer(count), "{said:?} in place of {count}");
+    }
+    Ok(count)
+}
+
+/// A keyed command to the node's own port, as a client that learned the address would send it: it
+/// must not be served.
 pub(crate) fn refuses_clients(node: &Node, key: &str) -> Result<()> {
     // Not running, or not listening yet, is as good as a refusal.
     let Ok(mut connection) = Connection::open(node.local()?) else { return Ok(()) };
@@ -54,9 +69,9 @@ pub(crate) fn refuses_clients(node: &Node, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Hurts the master of a shard with `signal`, and checks what every such fault has in common: clients write again at
-/// the same address, what was written before is there, the old master serves no client, and it comes back as a replica
-/// with the data of the new master.
+/// Hurts the master of a shard with `signal`, and checks what every such fault has in common:
+/// clients write again at the same address, what was written before is there, the old master serves
+/// no client, and it comes back as a replica with the data of the new master.
 pub(crate) fn master_is_replaced(cluster: &Cluster, shard: usize, signal: i32) -> Result<()> {
     let old = cluster.master(shard)?;
     let replica = cluster.replica(shard)?;
@@ -117,7 +132,8 @@ pub(crate) fn replicated(cluster: &Cluster, replica: &Node, key: &str, value: &s
     })
 }
 
-/// Waits until the master knows that the store holds the replica as a member of its set: only then can that be promoted.
+/// Waits until the master knows that the store holds the replica as a member of its set: only then
+/// can that be promoted.
 pub(crate) fn in_set(cluster: &Cluster, master: &Node, replica: &Node) -> Result<()> {
     wait::until("the replica is in the in-sync set", PATIENCE, || {
         let info = cluster.peer(master)?.call(&["INFO", "holdfast"])?.text();
@@ -143,7 +159,7 @@ pub(crate) fn number(page: &str, metric: &str) -> Result<f64> {
     row.with_context(|| page.to_owned())?.trim().parse().context("read a number")
 }
 
-/// The master of a shard, or the one at this address, through a POST to the controller.
+/// The status and the body that a POST to this URL is answered with.
 pub(crate) fn post(url: &str, body: serde_json::Value) -> Result<(u16, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

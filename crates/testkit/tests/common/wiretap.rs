@@ -17,8 +17,11 @@ pub(crate) fn wiretap(to: SocketAddr) -> Result<(u16, Arc<Mutex<Vec<u8>>>)> {
     let tape = Arc::clone(&heard);
     std::thread::spawn(move || {
         for from in listener.incoming().map_while(Result::ok) {
-            let Ok(to) = TcpStream::connect(to) else { return };
-            let (Ok(from_back), Ok(to_back)) = (from.try_clone(), to.try_clone()) else { return };
+            // One that is away for a moment is reached by the next connection.
+            let Ok(to) = TcpStream::connect(to) else { continue };
+            let (Ok(from_back), Ok(to_back)) = (from.try_clone(), to.try_clone()) else {
+                continue;
+            };
             for (mut read, mut write) in [(from, to), (to_back, from_back)] {
                 let tape = Arc::clone(&tape);
                 std::thread::spawn(move || {

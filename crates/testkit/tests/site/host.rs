@@ -1,7 +1,7 @@
 //! Hosts: each a network namespace, and a folder that its processes see as their root.
 //!
 //! What is mounted there is mounted anew for each process, in a mount namespace that ends with it:
-//! on this machine nothing of it is ever seen.
+//! nothing of it is ever seen outside.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

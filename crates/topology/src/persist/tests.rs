@@ -221,7 +221,8 @@ fn durable_in_this_order() {
         sync folder d
         remove d/nodes.conf
         sync folder d
-        remove d/nodes.conf"#]]
+        remove d/nodes.conf
+        sync folder d"#]]
     .assert_eq(&disk.calls.borrow().join("\n"));
 }
 
@@ -248,6 +249,11 @@ fn a_folder_that_is_not_synced_is_no_success() {
     let error = save(&disk, Path::new("d"), b"new").unwrap_err();
     assert_eq!(error.reply(), "ERR sync folder d: broken");
     assert_eq!(disk.content("d/nodes.conf").unwrap(), b"new");
+    // Nor is its removal, however often that is tried.
+    for _ in 0..2 {
+        assert!(remove(&disk, Path::new("d")).unwrap_err().is_in_place());
+        assert_eq!(disk.content("d/nodes.conf"), None);
+    }
 }
 
 #[test]

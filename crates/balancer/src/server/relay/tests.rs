@@ -56,7 +56,7 @@ fn what_is_withheld_has_a_bound_over_all_sessions() {
     assert_eq!(left(budget), WITHHELD_MAX);
 }
 
-/// Who is not asked for withholds nothing, also when the client has ended its side.
+/// A session that is not asked for withholds nothing, also when the client has ended its side.
 #[tokio::test]
 async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
     let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);

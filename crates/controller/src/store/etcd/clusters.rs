@@ -1,5 +1,7 @@
 //! Records of clusters: each is written in one transaction with its tag, its events, and the
 //! addresses in use where they change.
+//!
+//! No record is written but against the tag that it was made from, or against there being none.
 
 use planner::Record;
 

@@ -1,4 +1,7 @@
 //! The records in the embedded store's file: a JSON document each, by namespace and name.
+//!
+//! No record is changed but from the one that its change was made of; all in a transaction of the
+//! caller's.
 
 use std::collections::BTreeSet;
 

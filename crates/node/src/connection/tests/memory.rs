@@ -81,23 +81,44 @@ fn one_that_waits_for_a_key_is_cut_off_where_all_is_in_use_and_it_sends_on() {
     });
 }
 
+/// Sets `k` to more than the sockets' buffers take, and returns how much that is.
+async fn set_large(stream: &mut TcpStream) -> usize {
+    let value = vec![b'x'; 48 << 20];
+    say(stream, format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len()).as_bytes()).await;
+    stream.write_all(&value).await.unwrap();
+    stream.write_all(b"\r\n").await.unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await.unwrap();
+    value.len()
+}
+
+#[test]
+fn one_that_does_not_read_what_it_has_waited_for_waits_no_more() {
+    served(|node, mut stream| async move {
+        let length = set_large(&mut stream).await;
+        in_use(&node, 2 << 20);
+        stream.write_all(b"GET k\r\n").await.unwrap();
+        let client = node.clients.list().remove(0);
+        until(|| client.waits_for_room.load(Ordering::Relaxed)).await;
+        in_use(&node, 0);
+        until(|| client.reply_memory.load(Ordering::Relaxed) >= length).await;
+        until(|| !client.waits_for_room.load(Ordering::Relaxed)).await;
+        client.kill();
+        until(|| node.clients.is_empty()).await;
+        assert_eq!(node.memory.bytes(), 0);
+    });
+}
+
 /// A reply that nobody reads is counted, whoever made it, until its client is gone.
 #[test]
 fn a_reply_that_is_not_read_counts_and_its_client_may_be_closed() {
     served(|node, mut stream| async move {
-        // More than the sockets' buffers take.
-        let value = vec![b'x'; 48 << 20];
-        say(&mut stream, format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len()).as_bytes())
-            .await;
-        stream.write_all(&value).await.unwrap();
-        stream.write_all(b"\r\n").await.unwrap();
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await.unwrap();
+        let length = set_large(&mut stream).await;
         in_use(&node, 0);
         stream.write_all(b"GET k\r\n").await.unwrap();
         let client = node.clients.list().remove(0);
-        until(|| client.reply_memory.load(Ordering::Relaxed) >= value.len()).await;
-        assert!(node.memory.bytes() >= value.len());
+        until(|| client.reply_memory.load(Ordering::Relaxed) >= length).await;
+        assert!(node.memory.bytes() >= length);
         client.kill();
         until(|| node.clients.is_empty()).await;
         assert_eq!(node.memory.bytes(), 0);

@@ -134,17 +134,14 @@ fn wish(cx: &SessionCx<'_>, range: SlotRange, to: &[u8], sync: Sync) -> Result<A
     let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
     let answer: Answer = Box::pin(async move {
         let wishes = &node.moves.wishes;
-        let ended = async {
-            wishes.answered(wish).await?;
-            match sync {
-                Sync::No => Ok(()),
-                Sync::Within(_) => wishes.over(wish).await,
-            }
-        };
-        let ended = match sync {
-            Sync::No | Sync::Within(0) => Some(ended.await),
-            Sync::Within(seconds) => {
-                tokio::time::timeout(Duration::from_secs(seconds), ended).await.ok()
+        // Before a controller has taken it nothing goes on: that is waited for in any case.
+        let ended = match (wishes.answered(wish).await, sync) {
+            (Err(why), _) => Some(Err(why)),
+            (Ok(()), Sync::No) => Some(Ok(())),
+            (Ok(()), Sync::Within(0)) => Some(wishes.over(wish).await),
+            (Ok(()), Sync::Within(seconds)) => {
+                let over = wishes.over(wish);
+                tokio::time::timeout(Duration::from_secs(seconds), over).await.ok()
             }
         };
         written(protocol, |writer| match ended {

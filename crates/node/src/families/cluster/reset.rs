@@ -1,4 +1,6 @@
 //! CLUSTER RESET, and whether it would lose data.
+//!
+//! Never through a balancer.
 
 use storage::types::keyspace;
 use topology::state::ResetGuards;

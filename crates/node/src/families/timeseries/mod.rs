@@ -112,7 +112,7 @@ impl<'a> Options<'a> {
                 b"DUPLICATE_POLICY" => changes.duplicates = Some(duplicates(args)?),
                 b"ON_DUPLICATE" => options.on_duplicate = Some(duplicates(args)?),
                 b"TIMESTAMP" => options.at = Some(time(args, scope.now_ms)?),
-                b"LABELS" => options.labels = Some(labels(args, scope)?),
+                b"LABELS" => options.labels = labels(args, scope)?,
                 _ => {}
             }
         }
@@ -132,16 +132,22 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Labels and their values: all that is left.
-fn labels<'a>(args: &mut Args<'a>, scope: Scope<'_>) -> Result<Vec<Label<'a>>> {
+/// Labels and their values: all that is left. In cluster mode there are none, and nothing is said
+/// of them by a list without any.
+fn labels<'a>(args: &mut Args<'a>, scope: Scope<'_>) -> Result<Option<Vec<Label<'a>>>> {
     if scope.cluster {
-        return Err(Error::text("ERR labels of time series are not supported in cluster mode"));
+        return match args.is_empty() {
+            true => Ok(None),
+            false => {
+                Err(Error::text("ERR labels of time series are not supported in cluster mode"))
+            }
+        };
     }
     let (labels, rest) = args.rest().as_chunks::<2>();
     if !rest.is_empty() {
         return Err(Error::text("ERR Couldn't parse LABELS"));
     }
-    Ok(labels.iter().map(|[label, value]| (*label, *value)).collect())
+    Ok(Some(labels.iter().map(|[label, value]| (*label, *value)).collect()))
 }
 
 fn create(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -334,5 +340,23 @@ fn neighbours(writer: &mut resp::Writer<'_>, about: &About) {
         writer.integer(shown(rule.duration));
         writer.simple(Aggregator::word(rule.aggregator).unwrap_or("none"));
         writer.integer(shown(rule.alignment));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_labels_without_any_is_taken_in_cluster_mode_too() {
+        let read = |cluster, words: &[&[u8]]| {
+            let scope = Scope { namespace: b"n", cluster, now_ms: 1 };
+            labels(&mut Args::behind(0, words), scope).map(|labels| labels.map(|all| all.len()))
+        };
+        assert_eq!(read(true, &[]).unwrap(), None);
+        assert!(read(true, &[b"a", b"b"]).is_err());
+        assert_eq!(read(false, &[]).unwrap(), Some(0));
+        assert_eq!(read(false, &[b"a", b"b"]).unwrap(), Some(1));
+        assert!(read(false, &[b"a"]).is_err());
     }
 }

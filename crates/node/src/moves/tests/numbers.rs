@@ -76,3 +76,15 @@ fn the_only_copy_is_not_staged_over_and_not_dropped() {
     assert_eq!((late.mark, cluster.d.raw()), (Some(Mark::Held), raw));
     assert_eq!(cluster.d.heartbeat(&[]).newest_move, Some(MoveId(2)));
 }
+
+#[test]
+fn what_is_staged_is_said_unasked_unless_a_later_mark_lies_over_it() {
+    let cluster = Cluster::new();
+    assert!(matches!(cluster.d.order(cluster.s.source()).mark, Some(Mark::Staged { .. })));
+    let said = |master: &Master| -> Vec<MoveId> {
+        master.heartbeat(&[]).moves.unwrap().into_iter().map(|said| said.id).collect()
+    };
+    assert_eq!(said(&cluster.d), [ID]);
+    cluster.d.order_of(MoveId(2), Order::Drop);
+    assert_eq!(said(&cluster.d), []);
+}

@@ -1,4 +1,6 @@
 //! Keys that a read does not find, and keys whose end is past, where somebody wants to be told.
+//!
+//! Where nobody does, nothing is looked up.
 
 use storage::budget;
 
@@ -54,14 +56,8 @@ impl Batch<'_> {
         // A command that has let go of the gate has seen to it by itself.
         let Some(engine) = self.guard.as_deref() else { return };
         let Some(store) = &engine.store else { return };
-        let server = Server {
-            writer: None,
-            node: self.node,
-            config: &self.config,
-            store,
-            worker: self.worker,
-            now_ms: self.now_ms,
-        };
+        let (node, config, worker, now_ms) = (self.node, &*self.config, self.worker, self.now_ms);
+        let server = Server { node, config, store, worker, now_ms, writer: None };
         server.remove_ended(engine, &ended);
     }
 }

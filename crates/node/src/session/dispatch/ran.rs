@@ -58,7 +58,7 @@ impl Ran {
             return Ok(None);
         }
         let engine = node.engine();
-        // Whoever took it writes its log to the end, or does not: a node that stops, and a full sync.
+        // What took it writes its log to the end, or does not: a node that stops, a full sync.
         self.publish(engine.store.as_ref().ok_or("the database was replaced")?)?;
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {

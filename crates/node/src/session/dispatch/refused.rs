@@ -1,4 +1,6 @@
 //! What a command is answered that a gate refuses.
+//!
+//! The gates have decided: nothing is allowed here that they refused.
 
 use std::borrow::Cow;
 use std::time::Duration;

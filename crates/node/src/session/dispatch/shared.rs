@@ -13,7 +13,7 @@ impl Batch<'_> {
     /// be committed yet.
     pub fn leave(&mut self) -> Ran {
         if self.node.tracking.any() {
-            // Who is not told of own changes is told by who wrote: one client a commit.
+            // A client that is not told of its own changes is the one that wrote: one a commit.
             let failed = self.commit();
             self.failed.extend(failed);
         }

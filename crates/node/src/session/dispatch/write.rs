@@ -74,14 +74,9 @@ impl<'n> Batch<'n> {
 
     fn commit_what_waits(&mut self) -> SmallVec<[Failed; 4]> {
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        let server = store.map(|store| Server {
-            writer: None,
-            node: self.node,
-            config: &self.config,
-            store,
-            worker: self.worker,
-            now_ms: self.now_ms,
-        });
+        let (node, config, worker, now_ms) = (self.node, &*self.config, self.worker, self.now_ms);
+        let server =
+            store.map(|store| Server { node, config, store, worker, now_ms, writer: None });
         let Committed { groups, result } = self.pending.commit(server);
         match result {
             Ok(false) => SmallVec::new(),
@@ -124,7 +119,7 @@ impl<'n> Batch<'n> {
         let mut held = match joined {
             Some(held) => held,
             None => {
-                // Whoever waits for a lock may hold none.
+                // What waits for a lock may hold none.
                 self.settle(session, out);
                 let stripes = if takes_all { Locks::all_stripes() } else { stripes.clone() };
                 lock(node, &stripes)?
@@ -165,7 +160,7 @@ impl<'n> Batch<'n> {
         }
         let written = (written, &session.namespace, session.client.id);
         self.pending.add(written, (held, &stripes), (self.member, mark));
-        // Who waits for one of its keys is served before the next command runs, as in Redis.
+        // Those that wait for one of its keys are served before the next command runs, as in Redis.
         if takes_all || node.waiters.any() {
             self.settle(session, out);
         }

@@ -1,9 +1,11 @@
 //! Room on the disk and in memory.
+//!
+//! It only looks: room is made elsewhere.
 
 use std::sync::atomic::Ordering;
 
 use super::{Check, Refusal, error};
-use crate::clients::{Kind, Pause, PauseKind};
+use crate::clients::{Pause, PauseKind};
 use crate::clock;
 use crate::command::{Flags, Row};
 use crate::memory::held::Level;
@@ -72,10 +74,7 @@ fn concerns(check: &Check<'_>) -> bool {
 
 /// Whether what it holds is bounded where memory is: a client's, not a peer's.
 pub fn is_bound_in_memory(session: &Session) -> bool {
-    let client = &session.client;
-    session.auth != Auth::Peer
-        && client.kind() != Kind::Replica
-        && !client.is_peer_by_conduct.load(Ordering::Relaxed)
+    session.auth != Auth::Peer && session.client.is_bound_in_memory()
 }
 
 fn takes_much(node: &Node, session: &Session) -> bool {

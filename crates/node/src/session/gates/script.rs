@@ -3,29 +3,15 @@
 use topology::{Route, Slot};
 
 use super::{
-    Caller, Check, Gate, Refusal, admin, ask, cluster_mode, control, database_size, door, error,
-    frozen, in_sync, lease, may_run, memory_to_write, moves, paused, read_only_replica, slot_owner,
-    stale_replica, trusted_data,
+    Caller, Check, Gate, RUNNING, Refusal, admin, ask, cluster_mode, control, door, error, frozen,
+    in_sync, lease, may_run, memory_to_write, moves, paused, read_only_replica, slot_owner,
+    trusted_data,
 };
 use crate::acl::log::Context;
 
-/// Passed by a command that a script calls and its user may run, before those of [`WRITING`]; the
+/// Passed by a command that a script calls and its user may run, before those of [`RUNNING`]; the
 /// script's own has passed the others.
 const CALLED: &[Gate] = &[admin, door, control, cluster_mode];
-
-/// Passed by a write that a script calls: as any other, but that it does not wait for memory, which
-/// it would with its keys.
-const WRITING: &[Gate] = &[
-    moves,
-    frozen,
-    paused,
-    trusted_data,
-    read_only_replica,
-    stale_replica,
-    database_size,
-    lease,
-    in_sync,
-];
 
 /// Passed once more before what a script has written is appended: it did not hold the write gate.
 const APPENDING: &[Gate] =
@@ -46,7 +32,7 @@ pub fn may_call(check: &Check<'_>) -> Result<(), Refusal> {
 /// Whether a write that a script calls may run now. As in Redis `asks_memory` is for the first one
 /// of a script: the others would leave half of it.
 pub fn pass_to_write(check: &Check<'_>, asks_memory: bool) -> Result<(), Refusal> {
-    WRITING.iter().try_for_each(|gate| gate(check))?;
+    RUNNING.iter().try_for_each(|gate| gate(check))?;
     if asks_memory { memory_to_write(check) } else { Ok(()) }
 }
 

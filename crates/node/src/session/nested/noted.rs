@@ -1,5 +1,7 @@
 //! Keys that are not there, where somebody wants to be told of that: what commands inside a command
 //! find of them.
+//!
+//! So many are kept and no more, whatever a script asks for.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,8 +10,10 @@ use super::super::{Command, WriteCx};
 use super::NestedCx;
 use crate::events::{self, Before};
 
-/// Keys that are kept in mind for one command: a script may ask for any number of them.
+/// Keys of each kind that are kept in mind for one command, and bytes of all of them: a script may
+/// ask for any number of keys, of any length.
 const KEPT: usize = 4096;
+const KEPT_BYTES: usize = 4 << 20;
 
 /// What is kept in mind until the command is over: ids of names.
 #[derive(Debug, Default)]
@@ -18,6 +22,39 @@ pub(super) struct Noted {
     ended: BTreeSet<Vec<u8>>,
     /// Missed by a script, and to be told of.
     missed: HashSet<Vec<u8>>,
+    /// Of both of them.
+    bytes: usize,
+}
+
+impl Noted {
+    /// The commands begin, perhaps once more: what they miss is told of anew.
+    pub(super) fn begin(&mut self) {
+        for id in self.missed.drain() {
+            self.bytes = self.bytes.saturating_sub(id.len());
+        }
+    }
+
+    fn note_ended(&mut self, id: &[u8]) {
+        if !self.ended.contains(id) && self.has_room(self.ended.len(), id) {
+            self.bytes += id.len();
+            self.ended.insert(id.to_vec());
+        }
+    }
+
+    /// Notes a key that was missed; false if it was before, or if there is no room for it.
+    fn note_missed(&mut self, id: &[u8]) -> bool {
+        let is_noted = !self.missed.contains(id) && self.has_room(self.missed.len(), id);
+        if is_noted {
+            self.bytes += id.len();
+            self.missed.insert(id.to_vec());
+        }
+        is_noted
+    }
+
+    /// Whether there is room for one more beside so many of its kind.
+    fn has_room(&self, count: usize, id: &[u8]) -> bool {
+        count < KEPT && self.bytes.saturating_add(id.len()) <= KEPT_BYTES
+    }
 }
 
 impl NestedCx<'_> {
@@ -42,8 +79,7 @@ impl NestedCx<'_> {
         };
         // Else they are the master's to remove.
         if !self.reads_only {
-            let room = KEPT.saturating_sub(self.noted.ended.len());
-            self.noted.ended.extend(found.ended.iter().take(room).cloned());
+            found.ended.iter().for_each(|id| self.noted.note_ended(id));
         }
         found
     }
@@ -52,8 +88,7 @@ impl NestedCx<'_> {
     pub(super) fn note_missed(&mut self, command: &Command, found: &Before) {
         let mut missed = events::missed(self.config.notify_keyspace_events, command, found);
         if self.is_in_script {
-            let known = &mut self.noted.missed;
-            missed.retain(|event| known.len() < KEPT && known.insert(event.id.clone()));
+            missed.retain(|event| self.noted.note_missed(&event.id));
         }
         self.events.extend(missed);
     }
@@ -69,5 +104,28 @@ impl NestedCx<'_> {
             }
             self.server().remove_ended(&engine, ids);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_and_missed_anew_by_the_next_try() {
+        let mut noted = Noted::default();
+        assert!(noted.note_missed(b"k") && !noted.note_missed(b"k"));
+        noted.begin();
+        assert!(noted.note_missed(b"k"));
+        let large = vec![b'x'; KEPT_BYTES];
+        assert!(!noted.note_missed(&large));
+        for id in [large.as_slice(), b"e", b"e"] {
+            noted.note_ended(id);
+        }
+        assert_eq!(noted.ended.len(), 1);
+        let missed = (0..2 * KEPT).filter(|number| noted.note_missed(&number.to_be_bytes()));
+        assert_eq!(missed.count(), KEPT - 1);
+        noted.begin();
+        assert_eq!((noted.missed.len(), noted.bytes), (0, 1));
     }
 }

@@ -1,3 +1,5 @@
+//! The family that is made late: at once, by several, after a restart, and in checkpoints.
+
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Barrier;

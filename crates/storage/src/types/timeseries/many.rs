@@ -1,4 +1,6 @@
 //! Series that are found by their labels, and what several of them say together.
+//!
+//! Reads alone. What the index says is a hint: the labels that count are those of the series.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,6 @@
 //! Disks that are full, hang, or are lost.
+//!
+//! Each that is begun has its end in `undo`.
 
 use std::time::Duration;
 
@@ -40,8 +42,9 @@ impl Nemesis<'_> {
         Ok(())
     }
 
-    /// What only one disk had is gone with it, and nobody promises more: a disk is lost only while another member of the set has
-    /// what the master could have acknowledged. Whatever that was is known once the process stands still.
+    /// What only one disk had is gone with it, and nobody promises more: a disk is lost only while
+    /// another member of the set has what the master could have acknowledged. Whatever that was is
+    /// known once the process stands still.
     pub(super) fn lose(&mut self, target: Target, end: u64) -> Result<()> {
         let Some(index) = self.host_of(target) else { return Ok(()) };
         let host = &mut self.site.hosts[index];
@@ -72,8 +75,9 @@ impl Nemesis<'_> {
         self.undo_due(self.now_ms())
     }
 
-    /// By the store, as it is after the host's process stands still: sets change only by that process' own requests, and it
-    /// acknowledged nothing without a member that the store still holds.
+    /// By the store, as it is after the host's process stands still: sets change only by that
+    /// process' own requests, and it acknowledged nothing without a member that the store still
+    /// holds.
     fn is_held_elsewhere(&self, index: usize) -> bool {
         let Ok(status) = self.site.control().once(PATIENCE, rest::Client::status) else {
             return false;

@@ -1,4 +1,6 @@
 //! Faults of controllers that share an etcd, and of that etcd.
+//!
+//! By the seed alone: who leads is found out when a fault is due.
 
 use rand::Rng as _;
 
@@ -6,7 +8,8 @@ use super::{Action, BALANCERS, Draw, Fault, MEMBERS, Target};
 use crate::torture::faults::Kind;
 
 impl Draw {
-    /// Adds one; returns when it is over. `away` is how long what is killed or stopped stays so, ms.
+    /// Adds one; returns when it is over. `away` is how long what is killed or stopped stays so,
+    /// ms.
     pub(super) fn of_shared(&mut self, kind: Kind, at_ms: u64, away: u64) -> u64 {
         let (for_ms, action) = match kind {
             Kind::StandbyKill => (away, Action::Kill(self.standby())),

@@ -1,3 +1,5 @@
+//! Bytes of the ways that lead to series: Kvrocks'.
+
 use super::*;
 use crate::types::bench::SCOPE;
 

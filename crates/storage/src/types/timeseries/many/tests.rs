@@ -1,3 +1,5 @@
+//! Series that are found by labels, and ways that lead to nothing any more.
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,0 +1,63 @@
+//! What is staged for moves that the record lacks: deleted, unless it may be all there is.
+
+use super::*;
+
+/// A store of before was restored, and the move that it lacks had begun.
+#[test]
+fn what_is_staged_for_an_unknown_number_is_deleted() {
+    let mut s = script();
+    let waiting = std::mem::take(&mut s.record.moves.list);
+    let mark = Some(Mark::Staged { at: Some(AT), is_whole: false });
+    let said = Said { mark, slots: "5-599".parse().ok(), ..Said::nothing(MoveId(16)) };
+    let answer = s.observed.answers.get_mut(&id("b")).unwrap();
+    answer.said.insert(said.id, said);
+    s.check(expect![[r#"
+        b move 16 term 3: Drop
+    "#]]);
+    assert_eq!(s.plan().strangers, vec![]);
+    // By a swap that this record lacks it may have been given away: a person looks first.
+    s.observed.answers.get_mut(&id("b")).unwrap().version = 8;
+    assert_eq!(s.plan().orders, vec![]);
+    s.record.version = 8;
+    assert_eq!(s.plan().orders.len(), 1);
+    // A move of the same slots begins empty, and has them.
+    s.record.moves.list = waiting;
+    let drops = |plan: Plan| plan.orders.iter().any(|(_, of)| of.order == Order::Drop);
+    assert!(!drops(s.plan()));
+}
+
+/// A whole copy may be all there is of the slots; and what a shard owns it may have opened before.
+#[test]
+fn what_is_staged_and_may_be_the_only_copy_is_not_deleted() {
+    let mut s = script();
+    s.record.moves.list.clear();
+    let stages = |s: &mut Script, slots: &str, is_whole| {
+        let mark = Some(Mark::Staged { at: Some(AT), is_whole });
+        let said = Said { mark, slots: slots.parse().ok(), ..Said::nothing(MoveId(16)) };
+        s.observed.answers.get_mut(&id("b")).unwrap().said.insert(said.id, said);
+    };
+    let knows = |s: &mut Script, newest| {
+        s.observed.answers.get_mut(&id("a")).unwrap().newest = MoveId(newest);
+    };
+    stages(&mut s, "5-599", true);
+    assert_eq!(s.plan().orders.len(), 1, "its giver has left nothing");
+    knows(&mut s, 16);
+    assert_eq!(s.plan().orders, vec![]);
+    let says = |s: &mut Script, said: Said| {
+        s.observed.answers.get_mut(&id("a")).unwrap().said.insert(said.id, said);
+    };
+    says(&mut s, Said { feed: Some(Feed::Close), ..Said::nothing(MoveId(16)) });
+    assert_eq!(s.plan().orders.len(), 1, "it gives it still");
+    let mark = Some(Mark::Gone { is_empty: true });
+    says(&mut s, Said { mark, ..Said::nothing(MoveId(16)) });
+    assert_eq!(s.plan().orders, vec![]);
+    stages(&mut s, "5-599", false);
+    assert_eq!(s.plan().orders.len(), 1, "a part was never given");
+    s.observed.answers.get_mut(&id("a")).unwrap().said.clear();
+    knows(&mut s, 0);
+    stages(&mut s, "9990-10005", false);
+    assert_eq!(s.plan().orders, vec![], "some of it is its own");
+    stages(&mut s, "5-599", true);
+    s.observed.answers.remove(&id("a"));
+    assert_eq!(s.plan().orders, vec![], "what its giver has left is not known");
+}
