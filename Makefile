@@ -38,8 +38,8 @@ model: bootstrap ## search the models of failovers and of slot moves within larg
 fmt: ## format the code
 	@cargo fmt --all
 
-drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down'
-	@$(ENV) scripts/cargo build --release --locked --workspace --bin network-drill --bin reshard-drill
+drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down,leader-kill'
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin network-drill --bin control-drill --bin reshard-drill
 	@scripts/drill $(ARGS)
 
 torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= KEYS= CLIENTS= LEASE= SECONDS= MOVES= CONTROLLERS=3 STORE=etcd

@@ -11,14 +11,14 @@ pub(crate) enum Row {
     Fault(Fault),
     /// A killed master, for clients that follow a DNS name.
     ByName,
-    /// What is not this program's business: a fault of a network takes a namespace per host, and slots that move take
-    /// clients of their own. `make drill` runs it with the same arguments after this.
+    /// What is not this program's business: a fault of a network, or of several controllers on an etcd, takes a namespace
+    /// per host, and slots that move take clients of their own. `make drill` runs it with the same arguments after this.
     Elsewhere(&'static str),
 }
 
 impl Row {
     /// All names, in the order in which they are drilled.
-    const NAMES: [(&'static str, Self); 12] = [
+    const NAMES: [(&'static str, Self); 18] = [
         ("kill", Self::Fault(Fault::Kill)),
         ("stop", Self::Fault(Fault::Stop)),
         ("kill-restart", Self::Fault(Fault::KillAndRestart)),
@@ -30,6 +30,12 @@ impl Row {
         ("link-down", Self::Elsewhere("link-down")),
         ("partition-balancer", Self::Elsewhere("partition-balancer")),
         ("partition-controller", Self::Elsewhere("partition-controller")),
+        ("leader-and-master", Self::Elsewhere("leader-and-master")),
+        ("leader-kill", Self::Elsewhere("leader-kill")),
+        ("leader-stop", Self::Elsewhere("leader-stop")),
+        ("leader-host", Self::Elsewhere("leader-host")),
+        ("etcd-kill", Self::Elsewhere("etcd-kill")),
+        ("etcd-away", Self::Elsewhere("etcd-away")),
         ("reshard", Self::Elsewhere("reshard")),
     ];
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -26,27 +25,18 @@ fn main() -> Result<ExitCode> {
     }
     // It ends after the run that is under way.
     let stop = process::stop_on_signals()?;
-    let dir = args.dir.clone().unwrap_or_else(|| {
-        std::env::temp_dir().join(format!("holdfast-drill-network-{}", std::process::id()))
-    });
+    let dir = args.folder("network");
     let start = Instant::now();
     let mut say = |text: &str| println!("[{:7.2} s] {text}", start.elapsed().as_secs_f64());
     let told = story::tell(&args, &dir, &stop, &mut say);
     if stop.load(Ordering::Relaxed) {
-        remove(&args, &dir)?;
+        args.clear(&dir)?;
         return Ok(ExitCode::from(130));
     }
     let rows: Vec<(Row, Vec<Outcome>)> =
         told.with_context(|| format!("drill in {}", dir.display()))?;
     print!("{}", report::render(&rows, args.runs));
-    remove(&args, &dir)?;
+    args.clear(&dir)?;
     let is_good = rows.iter().flat_map(|(_, outcomes)| outcomes).all(Outcome::is_good);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn remove(args: &Args, dir: &PathBuf) -> Result<()> {
-    if args.dir.is_some() {
-        return Ok(());
-    }
-    std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
 }

@@ -1,9 +1,11 @@
 //! Command line: that of `holdfast drill`, of which it takes what concerns it and passes over the rest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::control;
 use crate::torture::args::Balancer;
 
 /// What happens to the master's host.
@@ -56,10 +58,16 @@ pub struct Args {
     pub balancer: Balancer,
     /// Where to work; a temporary folder without.
     pub dir: Option<PathBuf>,
+    /// Rows of several controllers on an etcd, in the order of [`control::row::Row::ALL`].
+    pub control: Vec<control::row::Row>,
+    /// For how long etcd is away in one of them.
+    pub away: Duration,
     /// The row in which slots move was chosen as well, or none was.
     pub reshards: bool,
 }
 
+/// As `holdfast drill` has it for a controller.
+const AWAY: Duration = Duration::from_secs(60);
 /// The row in which slots move, as it is chosen.
 const RESHARD: &str = "reshard";
 
@@ -71,6 +79,8 @@ impl Args {
             runs: 5,
             balancer: Balancer::Builtin,
             dir: None,
+            control: control::row::Row::ALL.to_vec(),
+            away: AWAY,
             reshards: true,
         };
         let mut words = words.into_iter();
@@ -95,6 +105,7 @@ impl Args {
             "--only" => {
                 let chosen: Vec<&str> = value.split(',').collect();
                 self.rows.retain(|row| chosen.contains(&row.word()));
+                self.control.retain(|row| chosen.contains(&row.word()));
                 self.reshards = chosen.contains(&RESHARD);
             }
             "--runs" => self.runs = value.parse().context("--runs needs a number")?,
@@ -105,12 +116,37 @@ impl Args {
                     other => bail!("--balancer is builtin or haproxy, not {other}"),
                 }
             }
-            "--dir" => self.dir = Some(PathBuf::from(value).join("network")),
+            "--dir" => self.dir = Some(PathBuf::from(value)),
+            "--away" => {
+                let seconds = value.parse().context("--away needs a number of seconds")?;
+                self.away = Duration::from_secs(seconds);
+            }
             // Of the other half only.
-            "--base-port" | "--away" => {}
+            "--base-port" => {}
             other => bail!("there is no option {other}"),
         }
         Ok(())
+    }
+
+    /// Where a part of the drill works.
+    pub fn folder(&self, part: &str) -> PathBuf {
+        match &self.dir {
+            Some(dir) => dir.join(part),
+            None => {
+                std::env::temp_dir().join(format!("holdfast-drill-{part}-{}", std::process::id()))
+            }
+        }
+    }
+
+    /// Removes such a folder, unless somebody chose where it is.
+    ///
+    /// # Errors
+    /// It stays.
+    pub fn clear(&self, folder: &Path) -> Result<()> {
+        if self.dir.is_some() {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
     }
 }
 
@@ -126,12 +162,18 @@ mod tests {
     fn its_own_rows_are_chosen_and_the_rest_is_passed_over() {
         let args = parse("--only kill,link-down --runs=2 --away 3 --no-dns --dir /d").unwrap();
         assert_eq!((args.rows.as_slice(), args.runs), (&[Row::LinkDown][..], 2));
-        assert_eq!(args.dir, Some(PathBuf::from("/d/network")));
+        assert_eq!(args.folder("network"), PathBuf::from("/d/network"));
+        assert_eq!((args.away, args.control.len()), (Duration::from_secs(3), 0));
         assert_eq!(parse("").unwrap().rows, Row::ALL);
+        assert_eq!(parse("").unwrap().control, control::row::Row::ALL);
+        let args = parse("--only leader-kill,etcd-away,kill").unwrap();
+        let chosen = [control::row::Row::LeaderKill, control::row::Row::EtcdAway];
+        assert!(args.rows.is_empty() && !args.reshards && args.control == chosen);
         assert!(parse("--only dns").unwrap().rows.is_empty());
         assert!(!args.reshards && parse("").unwrap().reshards);
         let args = parse("--only reshard").unwrap();
         assert!(args.rows.is_empty() && args.reshards);
         assert!(parse("--runs 0").is_err() && parse("--unknown 1").is_err());
+        assert!(parse("--away soon").is_err());
     }
 }

@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// Longest time between two successes, the end of the watch counting as one.
-fn longest_gap(times: &[Instant], end: Instant) -> Duration {
+pub(super) fn longest_gap(times: &[Instant], end: Instant) -> Duration {
     let ends = times.iter().skip(1).copied().chain([end]);
     times.iter().zip(ends).map(|(from, to)| to.duration_since(*from)).max().unwrap_or_default()
 }

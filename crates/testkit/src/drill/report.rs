@@ -34,16 +34,20 @@ pub fn render(rows: &[(Row, Vec<Outcome>)], runs: u32) -> String {
         );
     }
     for (row, outcomes) in rows {
-        let mut sums = BTreeMap::<&str, u64>::new();
-        for (message, count) in outcomes.iter().flat_map(|outcome| &outcome.errors) {
-            *sums.entry(message).or_default() += count;
-        }
-        if !sums.is_empty() {
-            text += &format!("\n{}: clients were told\n", row.name());
-        }
-        for (message, count) in sums {
-            text += &format!("  {count:>6} × {message}\n");
-        }
+        text += &told(row.name(), outcomes);
     }
     text
+}
+
+/// What clients were told in all runs of a row; nothing where that was +OK alone.
+pub fn told<'a>(name: &str, outcomes: impl IntoIterator<Item = &'a Outcome>) -> String {
+    let mut sums = BTreeMap::<&str, u64>::new();
+    for (message, count) in outcomes.into_iter().flat_map(|outcome| &outcome.errors) {
+        *sums.entry(message).or_default() += count;
+    }
+    if sums.is_empty() {
+        return String::new();
+    }
+    let lines = sums.iter().map(|(message, count)| format!("  {count:>6} × {message}\n"));
+    format!("\n{name}: clients were told\n{}", lines.collect::<String>())
 }

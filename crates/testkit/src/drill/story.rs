@@ -6,21 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value as Json;
 
 use super::args::{Args, Row};
+use super::clients::{self, Clients};
 use super::outcome::Outcome;
 use super::report;
-use super::writer::{self, Reader, Writer};
 use crate::torture::args::{Mode, Options, Shape};
 use crate::torture::host::Role;
+use crate::torture::network;
 use crate::torture::schedule::{Plan, Style};
 use crate::torture::site::{self, Site};
-use crate::torture::{network, rest};
 use crate::wait;
 
-const WRITERS: usize = 2;
-const READERS: usize = 2;
 /// How long writes flow before the fault and after the return.
 const CALM: Duration = Duration::from_millis(500);
 /// How long a fault lasts, and longer if no client writes again before.
@@ -28,7 +25,6 @@ const CUT_FOR: Duration = Duration::from_secs(4);
 /// A partition that nobody gets around is over after that.
 const CUT_AT_MOST: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(60);
-const ASK_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What is told as it happens.
@@ -76,17 +72,12 @@ struct Drill<'a> {
 impl Drill<'_> {
     fn row(&mut self, row: Row, run: u32) -> Result<Outcome> {
         self.settle()?;
-        let (old, address) = (self.master()?, self.site.announced(0, 0)?);
-        let space = self.site.network.clients.name().to_owned();
-        let writers: Vec<Writer> = (0..WRITERS)
-            .map(|number| Writer::start(&space, address, format!("{}:{run}:{number}", row.word())))
-            .collect();
-        let readers: Vec<Reader> =
-            (0..READERS).map(|_| Reader::start(&space, address, "probe".to_owned())).collect();
+        let old = clients::master(&self.site)?;
+        let clients = Clients::start(&self.site, &format!("{}:{run}", row.word()))?;
         wait::pause(CALM);
 
         let cut_at = Instant::now();
-        let done = self.cut_and_join(row, &old, &writers, cut_at);
+        let done = self.cut_and_join(row, &old, &clients, cut_at);
         // Whatever happened: the network is whole again.
         self.site.network.join_all()?;
         done?;
@@ -94,16 +85,7 @@ impl Drill<'_> {
         (self.say)("everybody is back and in step");
         wait::pause(CALM);
 
-        let logs = writers.into_iter().map(Writer::finish).collect::<Result<Vec<_>>>()?;
-        let end = logs.iter().filter_map(|log| log.acknowledged.last()).map(|write| write.at).max();
-        let mut reads = Vec::new();
-        for reader in readers {
-            reads.extend(reader.finish()?);
-        }
-        let mut outcome = Outcome::of(&logs, &reads, &old, end.unwrap_or_else(Instant::now));
-        let keys: Vec<&str> =
-            logs.iter().flat_map(|log| &log.acknowledged).map(|write| write.key.as_str()).collect();
-        outcome.missing = writer::missing(&space, address, &keys)?;
+        let outcome = clients.finish(&old)?;
         (self.say)(&format!(
             "longest time without a write {:.3} s; {} writes acknowledged, {} of them missing",
             outcome.outage.as_secs_f64(),
@@ -117,7 +99,7 @@ impl Drill<'_> {
         &mut self,
         row: Row,
         old: &str,
-        writers: &[Writer],
+        clients: &Clients,
         cut_at: Instant,
     ) -> Result<()> {
         let host = self.site.member(old).context("find the master's host")?.host;
@@ -136,7 +118,7 @@ impl Drill<'_> {
                 (self.say)(&format!("{name}, the master: {}", row.name()));
             }
         }
-        self.await_writes(row, old, writers, cut_at);
+        self.await_writes(row, old, clients, cut_at);
         wait::pause(CUT_FOR.saturating_sub(cut_at.elapsed()));
         if row == Row::LinkDown {
             self.site.network.set_link(place, true)?;
@@ -157,24 +139,17 @@ impl Drill<'_> {
     }
 
     /// Until every writer wrote again, through another node where that is what is waited for, or it took too long.
-    fn await_writes(&mut self, row: Row, old: &str, writers: &[Writer], cut_at: Instant) {
-        let is_again = |writer: &Writer| {
-            let write = writer.last().filter(|write| write.sent > cut_at + POLL);
-            write.filter(|write| row.leaves_the_master() || write.by != old)
-        };
+    fn await_writes(&mut self, row: Row, old: &str, clients: &Clients, cut_at: Instant) {
+        let not_by = (!row.leaves_the_master()).then_some(old);
         while cut_at.elapsed() < CUT_AT_MOST {
-            let again: Option<Vec<_>> = writers.iter().map(is_again).collect();
-            let Some(again) = again else {
+            let Some(write) = clients.again(cut_at, not_by) else {
                 wait::pause(POLL);
                 continue;
             };
-            let last = again.iter().max_by_key(|write| write.at);
-            if let Some(write) = last {
-                let after = write.at.duration_since(cut_at).as_secs_f64();
-                let how = if write.by == old { "master as before" } else { "the replica" };
-                let by = self.site.name_of(&write.by);
-                (self.say)(&format!("every client wrote by {after:.2} s, served by {by} ({how})"));
-            }
+            let after = write.at.duration_since(cut_at).as_secs_f64();
+            let how = if write.by == old { "master as before" } else { "the replica" };
+            let by = self.site.name_of(&write.by);
+            (self.say)(&format!("every client wrote by {after:.2} s, served by {by} ({how})"));
             return;
         }
         (self.say)("clients do not write while it lasts");
@@ -183,15 +158,5 @@ impl Drill<'_> {
     /// Until everything is healthy.
     fn settle(&self) -> Result<()> {
         wait::until("the cluster is healthy", PATIENCE, || self.site.health())
-    }
-
-    /// Id of the master, as the controller knows it.
-    fn master(&self) -> Result<String> {
-        let status = self.site.control().once(ASK_PATIENCE, rest::Client::status)?;
-        let nodes = status.pointer("/shards/0/nodes").and_then(Json::as_array);
-        let is_master = |node: &&Json| node.get("role").and_then(Json::as_str) == Some("master");
-        let master = nodes.and_then(|nodes| nodes.iter().find(is_master));
-        let id = master.and_then(|node| node.get("id")).and_then(Json::as_str);
-        id.map(str::to_owned).context("the controller names no master")
     }
 }

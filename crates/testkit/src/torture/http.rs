@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
 use crate::netns;
+
+/// Says to a controller that a request was passed on already, which is done once.
+const HOP: &str = "x-holdfast-passed-on";
 
 /// Where a server is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +66,17 @@ pub struct Caller {
 impl Caller {
     /// Each request may take so long.
     pub fn new(patience: Duration) -> Result<Self> {
+        Self::with(patience, HeaderMap::new())
+    }
+
+    /// The same, and each controller that is asked answers for itself: one that does not lead passes
+    /// nothing on, but says so.
+    pub fn of_each(patience: Duration) -> Result<Self> {
+        let hop = (HeaderName::from_static(HOP), HeaderValue::from_static("1"));
+        Self::with(patience, HeaderMap::from_iter([hop]))
+    }
+
+    fn with(patience: Duration, headers: HeaderMap) -> Result<Self> {
         // One thread: others would be in another namespace.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -69,6 +84,7 @@ impl Caller {
             .context("start a runtime")?;
         let http = reqwest::Client::builder()
             .timeout(patience)
+            .default_headers(headers)
             .no_proxy()
             // A pooled connection would outlive the process it belongs to.
             .pool_max_idle_per_host(0)

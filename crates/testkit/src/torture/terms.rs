@@ -115,7 +115,8 @@ fn listen(address: SocketAddr, clock: Clock, stop: &AtomicBool) -> Vec<Said> {
     said
 }
 
-fn connect(address: SocketAddr) -> Result<Connection> {
+/// A connection to a node's own address, as a controller has one.
+pub(crate) fn connect(address: SocketAddr) -> Result<Connection> {
     let mut link = Connection::open_within(address, PATIENCE, PATIENCE)?;
     let said = link.call(&["AUTH", SECRET])?.text();
     ensure!(said == "OK", "AUTH: {said}");
