@@ -62,8 +62,8 @@ bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin bench
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/bench" $(foreach name,AXIS ROUNDS OUT GUARD MINUTES KEYS,$(if $($(name)),$(name)=$($(name))))
 
-fleet: bootstrap ## what thousands of nodes cost a controller, and hundreds of masters lost at once: CLUSTERS= SHARDS= NODES= LOST=1,100 SECONDS=
-	@$(ENV) $(foreach name,CLUSTERS SHARDS NODES LOST SECONDS,$(if $($(name)),$(name)=$($(name)))) \
+fleet: bootstrap ## what thousands of nodes cost a controller, and hundreds of masters lost at once: CLUSTERS= SHARDS= NODES= LOST=1,100 SECONDS= ROUNDS= STORE=etcd CONTROLLERS=3
+	@$(ENV) $(foreach name,CLUSTERS SHARDS NODES LOST SECONDS ROUNDS STORE CONTROLLERS,$(if $($(name)),$(name)=$($(name)))) \
 		scripts/cargo test --release --locked --workspace --test fleet -- --ignored --nocapture
 
 profile: build ## where a command spends its time, µs by stage: ARGS='SET GET HSET'; perf

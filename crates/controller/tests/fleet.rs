@@ -2,7 +2,8 @@
 //! to replace many masters that are lost at one moment.
 //!
 //! `make test` runs it small. `make fleet` prints its figures: `CLUSTERS` clusters of `SHARDS` shards
-//! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one round each), `SECONDS` at rest.
+//! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the other), `SECONDS`
+//! at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real members of etcd.
 
 #![allow(
     unreachable_pub,
@@ -11,12 +12,19 @@
     reason = "the support module is shared by tests, not published; figures are what it is for"
 )]
 
+#[path = "support/etcd.rs"]
+mod etcd;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use controller::Config;
+use controller::store::{self, Place};
+use controller::{Config, Kind};
+use etcd::Etcd;
 use serde_json::{Value, json};
 use support::fake_balancer::FakeBalancer;
 use support::fake_node::{FakeNode, World};
@@ -28,8 +36,14 @@ const STUBS: &str = "stubs";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
-/// Files that a node needs: it listens, and has both ends of the controller's connection.
-const FILES_PER_NODE: u64 = 4;
+/// Files that a node or a balancer needs: it listens, and one to spare.
+const FILES_EACH: u64 = 2;
+/// And for each controller: both ends of a connection.
+const FILES_PER_CONTROLLER: u64 = 2;
+/// Members of the etcd of the figures.
+const MEMBERS: usize = 3;
+/// Of the calls of the tests to etcd, whose figures nobody reads: other tests take the processor, too.
+const TEST_LIMIT_MS: u64 = 500;
 
 /// How many there are of what.
 #[derive(Debug, Clone)]
@@ -39,6 +53,35 @@ struct Shape {
     nodes: usize,
     lost: Vec<usize>,
     seconds: u64,
+    rounds: usize,
+    led: Led,
+}
+
+/// By whom all of them are led.
+#[derive(Debug, Clone, Copy)]
+struct Led {
+    controllers: usize,
+    /// Of etcd; none: a file of the only controller.
+    members: usize,
+    /// Limit of a controller's call to etcd, ms.
+    limit_ms: u64,
+}
+
+impl Led {
+    const BY_ONE: Self = Self { controllers: 1, members: 0, limit_ms: TEST_LIMIT_MS };
+
+    /// From the environment.
+    fn asked(controllers: Option<usize>) -> Self {
+        let store = std::env::var("STORE").unwrap_or_else(|_| "embedded".to_owned());
+        let members = match store.as_str() {
+            "embedded" => 0,
+            "etcd" => MEMBERS,
+            other => panic!("STORE: `{other}` is neither embedded nor etcd"),
+        };
+        let controllers = controllers.unwrap_or(if members == 0 { 1 } else { 3 });
+        assert!(controllers == 1 || members > 0, "several controllers need STORE=etcd");
+        Self { controllers, members, limit_ms: Config::default().etcd_limit_ms }
+    }
 }
 
 impl Shape {
@@ -54,12 +97,15 @@ impl Shape {
             text.split(',').map(number).collect::<Vec<usize>>()
         };
         let one = |name: &str, default: &str| words(name, default)[0];
+        let controllers = std::env::var_os("CONTROLLERS").map(|_| one("CONTROLLERS", "1"));
         Self {
             clusters: one("CLUSTERS", "100"),
             shards: one("SHARDS", "10"),
             nodes: one("NODES", "3"),
             lost: words("LOST", "1,100,500"),
             seconds: one("SECONDS", "20") as u64,
+            rounds: one("ROUNDS", "1"),
+            led: Led::asked(controllers),
         }
     }
 }
@@ -76,30 +122,77 @@ impl Shard {
     }
 }
 
+/// A controller on threads of its own: it is measured by them. Gone at once when dropped.
+struct Controller {
+    url: String,
+    /// Those that it began with: what it starts later is a few of a pool's.
+    threads: BTreeSet<u64>,
+    runtime: Option<Runtime>,
+}
+
+/// kill -9.
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 struct Fleet {
     shape: Shape,
     shards: Vec<Shard>,
     _balancers: Vec<FakeBalancer>,
-    url: String,
     http: reqwest::Client,
+    /// Before the etcd, which they need while they end.
+    controllers: Vec<Controller>,
+    store: Option<store::Etcd>,
+    etcd: Option<Etcd>,
     _folder: tempfile::TempDir,
-    /// The controller's own threads: it is measured by them.
-    controller: Option<Runtime>,
+}
+
+/// What had happened until a moment.
+struct Mark {
+    at: Instant,
+    /// Processor time of each thread, seconds.
+    threads: BTreeMap<u64, f64>,
+    /// The same of all members of etcd.
+    etcd: f64,
+    beats: u64,
+    /// Of etcd: a number for each write.
+    revision: i64,
+    term: u64,
+    /// URL of the controller that leads.
+    leader: String,
 }
 
 /// What was seen in one stretch of time.
 struct Figures {
+    /// Of the controller that leads.
     cores: f64,
+    /// Of all controllers.
+    cores_of_all: f64,
     beats_per_second: f64,
     longest_silence: Duration,
     /// Looks at which a healthy master had no lease.
     without_lease: usize,
+    of_etcd: Option<OfEtcd>,
+}
+
+/// What an etcd saw meanwhile.
+struct OfEtcd {
+    cores: f64,
+    writes: i64,
+    writes_per_second: f64,
+    /// How often another controller took the lead.
+    claims: u64,
 }
 
 impl Fleet {
     async fn start(shape: Shape) -> Self {
         let nodes = shape.masters() * shape.nodes;
-        let wanted = FILES_PER_NODE * nodes as u64 + 1_000;
+        let each = FILES_EACH + FILES_PER_CONTROLLER * shape.led.controllers as u64;
+        let wanted = each * (nodes + shape.clusters) as u64 + 1_000;
         let files = limits::raise_open_files(wanted).expect("the limit of open files");
         assert!(
             files.soft >= wanted,
@@ -107,19 +200,34 @@ impl Fleet {
             files.soft
         );
         let folder = tempfile::tempdir().expect("a folder");
-        let (controller, url) = start_controller(&folder);
+        let etcd = match shape.led.members {
+            0 => None,
+            members => Some(Etcd::start(members).await),
+        };
+        let store = match &etcd {
+            None => None,
+            Some(etcd) => {
+                let limit = Duration::from_secs(10);
+                let place = Place { endpoints: etcd.endpoints(), limit, ..Place::default() };
+                Some(store::Etcd::open(place).await.expect("an etcd"))
+            }
+        };
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut controllers = Vec::new();
+        for _ in 0..shape.led.controllers {
+            controllers.push(start_controller(&folder, etcd.as_ref(), shape.led.limit_ms));
+        }
         let mut fleet = Self {
             shape,
             shards: Vec::new(),
             _balancers: Vec::new(),
-            url,
             http,
+            controllers,
+            store,
+            etcd,
             _folder: folder,
-            controller: Some(controller),
         };
-        let (code, body) = fleet.call("POST", "/namespaces", json!({"namespace": "n"})).await;
-        assert_eq!(code, 201, "{body}");
+        fleet.make("/namespaces", json!({"namespace": "n"})).await;
         for number in 0..fleet.shape.clusters {
             fleet.add_cluster(number).await;
         }
@@ -156,14 +264,28 @@ impl Fleet {
                 "name": "b", "kind": "builtin", "endpoint": balancer.url(), "source": "127.0.0.2",
             }],
         });
-        let (code, body) = self.call("POST", "/namespaces/n/clusters", spec).await;
-        assert_eq!(code, 201, "{body}");
+        self.make("/namespaces/n/clusters", spec).await;
         self._balancers.push(balancer);
+    }
+
+    /// Of several controllers none may lead yet, and an etcd may be slow to say that it is made.
+    async fn make(&self, path: &str, body: Value) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (code, answer) = self.call("POST", path, body.clone()).await;
+            if code == 201 || (self.store.is_some() && code == 409) {
+                return;
+            }
+            let may_wait = self.store.is_some() && Instant::now() < deadline;
+            assert!(may_wait, "{path}: {code} {answer}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let method = method.parse().expect("a method");
-        let url = format!("{}/api/v1{path}", self.url);
+        // Whichever leads: the others pass it on.
+        let url = format!("{}/api/v1{path}", self.controllers[0].url);
         let answer = self.http.request(method, url).json(&body).send().await;
         let answer = answer.expect("the controller answers");
         let status = answer.status().as_u16();
@@ -192,9 +314,57 @@ impl Fleet {
         self.shards.iter().flat_map(|shard| &shard.nodes)
     }
 
+    async fn mark(&self) -> Mark {
+        let (mut revision, mut term, mut leader) = (0, 0, self.controllers[0].url.clone());
+        if let Some(store) = &self.store {
+            let look = store.look(0).await.expect("a look");
+            let now = look.leader.expect("a leader");
+            (revision, term, leader) = (look.revision, now.term, now.address);
+        }
+        let pids = self.etcd.as_ref().map(Etcd::pids).unwrap_or_default();
+        let of_pid = |pid: &u32| stat(Path::new(&format!("/proc/{pid}/stat")));
+        let etcd = pids.iter().filter_map(of_pid).map(|(_, seconds)| seconds).sum();
+        let (at, threads, beats) = (Instant::now(), threads(), self.beats());
+        Mark { at, threads, etcd, beats, revision, term, leader }
+    }
+
+    /// What has happened since a mark.
+    async fn since(&self, began: &Mark) -> Figures {
+        // First of all: what is read of etcd takes its time.
+        let (time, after, beats) = (began.at.elapsed().as_secs_f64(), threads(), self.beats());
+        let now = self.mark().await;
+        let leads = self.controllers.iter().find(|of| of.url == began.leader);
+        let is_leading = |id: &u64| leads.is_some_and(|of| of.threads.contains(id));
+        let (mut leading, mut all) = (0.0, 0.0);
+        for (id, seconds) in &after {
+            let spent = seconds - began.threads.get(id).copied().unwrap_or(0.0);
+            all += spent;
+            leading += if self.controllers.len() == 1 || is_leading(id) { spent } else { 0.0 };
+        }
+        let writes = now.revision - began.revision;
+        let of_etcd = self.etcd.as_ref().map(|_| OfEtcd {
+            cores: (now.etcd - began.etcd) / time,
+            writes,
+            writes_per_second: writes as f64 / time,
+            claims: now.term - began.term,
+        });
+        Figures {
+            cores: leading / time,
+            cores_of_all: all / time,
+            beats_per_second: (beats - began.beats) as f64 / time,
+            longest_silence: Duration::ZERO,
+            without_lease: 0,
+            of_etcd,
+        }
+    }
+
     /// Looks at all shards but `lost` until `is_over`.
-    async fn watch(&self, lost: &BTreeSet<usize>, mut is_over: impl FnMut() -> bool) -> Figures {
-        let (began, cpu, beats) = (Instant::now(), controller_seconds(), self.beats());
+    async fn watch(
+        &self,
+        began: &Mark,
+        lost: &BTreeSet<usize>,
+        mut is_over: impl FnMut() -> bool,
+    ) -> Figures {
         let mut longest_silence = Duration::ZERO;
         let mut without_lease = 0;
         while !is_over() {
@@ -211,19 +381,13 @@ impl Fleet {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let seconds = began.elapsed().as_secs_f64();
-        Figures {
-            cores: (controller_seconds() - cpu) / seconds,
-            beats_per_second: (self.beats() - beats) as f64 / seconds,
-            longest_silence,
-            without_lease,
-        }
+        Figures { longest_silence, without_lease, ..self.since(began).await }
     }
 
     /// All do nothing but live.
     async fn rest(&self, time: Duration) -> Figures {
-        let began = Instant::now();
-        self.watch(&BTreeSet::new(), || began.elapsed() >= time).await
+        let began = self.mark().await;
+        self.watch(&began, &BTreeSet::new(), || began.at.elapsed() >= time).await
     }
 
     /// Loses so many masters at one moment; until when each shard served again, the longest last,
@@ -233,6 +397,7 @@ impl Fleet {
         let step = self.shards.len() / count;
         let lost: BTreeSet<usize> = (0..count).map(|number| number * step).collect();
         let mut places = Vec::new();
+        let mark = self.mark().await;
         let began = Instant::now();
         for index in &lost {
             let shard = &mut self.shards[*index];
@@ -243,7 +408,7 @@ impl Fleet {
         let mut outages: Vec<Duration> = Vec::new();
         let mut open = lost.clone();
         let figures = self
-            .watch(&lost, || {
+            .watch(&mark, &lost, || {
                 open.retain(|index| {
                     let is_back = self.shards[*index].serving().is_some();
                     if is_back {
@@ -262,32 +427,58 @@ impl Fleet {
         (outages, figures)
     }
 
-    /// Waits until the controller calls every cluster healthy.
+    /// Waits until the controller that leads calls every cluster healthy.
     async fn settled(&self) {
+        let deadline = Instant::now() + PATIENCE;
         for number in 0..self.shape.clusters {
             let path = format!("/namespaces/n/clusters/c{number}/status");
-            support::until("a healthy cluster", || async {
+            loop {
                 let (_, body) = self.call("GET", &path, json!({})).await;
-                let is_healthy = body["data"]["healthy"] == json!(true);
-                if is_healthy { Ok(()) } else { Err(body["data"]["alarms"].to_string()) }
-            })
-            .await;
-        }
-    }
-
-    /// Ends the controller at once.
-    fn end(mut self) {
-        if let Some(runtime) = self.controller.take() {
-            runtime.shutdown_background();
+                if is_well(&body["data"]) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "waited for a healthy cluster; last: {body}");
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 }
 
-/// A controller on threads of its own, and where it listens.
-fn start_controller(folder: &tempfile::TempDir) -> (Runtime, String) {
+/// Healthy, or nothing is wrong but that etcd was slow: that alarm stays for up to a minute.
+fn is_well(status: &Value) -> bool {
+    let all = |list: &Value, is_so: &dyn Fn(&Value) -> bool| {
+        list.as_array().is_some_and(|list| list.iter().all(is_so))
+    };
+    let is_past =
+        |alarm: &Value| alarm.as_str().is_some_and(|text| text.starts_with("etcd is slow:"));
+    let is_settled = |node: &Value| node["settled"] == true;
+    let is_steady = |shard: &Value| {
+        shard["state"] == "steady"
+            && shard["degraded"] == false
+            && all(&shard["nodes"], &is_settled)
+    };
+    let is_in_force = |balancer: &Value| balancer["in_force"] == true;
+    status["healthy"] == true
+        || (all(&status["alarms"], &is_past)
+            && all(&status["shards"], &is_steady)
+            && all(&status["balancers"], &is_in_force))
+}
+
+/// A controller that listens.
+fn start_controller(folder: &tempfile::TempDir, etcd: Option<&Etcd>, limit_ms: u64) -> Controller {
     let data = folder.path().join("store.redb");
     let listen = ([127, 0, 0, 1], 0).into();
-    let config = Config { data, listen, ..Config::default() };
+    let config = match etcd {
+        None => Config { data, listen, ..Config::default() },
+        Some(etcd) => Config {
+            listen,
+            store: Kind::Etcd,
+            etcd_endpoints: etcd.endpoints(),
+            etcd_limit_ms: limit_ms,
+            ..Config::default()
+        },
+    };
+    let before = threads();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (sent, received) = std::sync::mpsc::channel();
@@ -297,26 +488,47 @@ fn start_controller(folder: &tempfile::TempDir) -> (Runtime, String) {
         let live = std::sync::Arc::new(controller::Live::new(config).expect("a configuration"));
         controller::serve(live, listener, std::future::pending()).await.expect("a clean end");
     });
-    let url = format!("http://{}", received.recv().expect("an address"));
-    (runtime, url)
+    let address = received.recv().expect("an address");
+    // Its heartbeats have threads that begin when it has opened its store.
+    let answers = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new())
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !answers().is_ok_and(|length| length > 0) {
+        assert!(Instant::now() < deadline, "a controller does not answer");
+    }
+    let threads = threads().into_keys().filter(|id| !before.contains_key(id)).collect();
+    Controller { url: format!("http://{address}"), threads, runtime: Some(runtime) }
 }
 
-/// Processor time of all threads but the nodes', seconds.
-fn controller_seconds() -> f64 {
+/// Processor time of all threads by their ids, seconds, without the nodes' and the one that asks,
+/// which looks at the nodes.
+fn threads() -> BTreeMap<u64, f64> {
+    let own = std::fs::read_link("/proc/thread-self").expect("a thread");
+    let own = own.file_name().map(std::ffi::OsStr::to_owned);
     let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
-    let ticks = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-        let (head, rest) = stat.rsplit_once(')')?;
-        let name = head.split_once('(')?.1;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        // utime and stime are the 14th and 15th of all fields.
-        let (user, system): (u64, u64) =
-            (fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?);
-        (name != STUBS).then_some(user + system)
+    let others = tasks.flatten().filter(|task| Some(task.file_name()) != own);
+    let read = |task: std::fs::DirEntry| {
+        let id: u64 = task.file_name().to_str()?.parse().ok()?;
+        let (name, ticks) = stat(&task.path().join("stat"))?;
+        (name != STUBS).then_some((id, ticks))
     };
-    let ticks: u64 = tasks.flatten().filter_map(ticks).sum();
+    others.filter_map(read).collect()
+}
+
+/// Name of a thread or process, and its processor time, seconds; `None`: it has ended.
+fn stat(path: &Path) -> Option<(String, f64)> {
+    let stat = std::fs::read_to_string(path).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // utime and stime are the 14th and 15th of all fields.
+    let (user, system): (u64, u64) = (fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?);
     // USER_HZ is 100 wherever Linux runs.
-    ticks as f64 / 100.0
+    Some((name.to_owned(), (user + system) as f64 / 100.0))
 }
 
 /// Runs `work` on threads that count as the nodes'.
@@ -330,20 +542,48 @@ fn on_stubs<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
+/// Loses so many masters, and looks that these and no others were replaced.
+async fn lose_and_look(fleet: &mut Fleet, count: usize) -> Figures {
+    fleet.settled().await;
+    let before: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
+    let (outages, figures) = fleet.lose(count).await;
+    assert_eq!(outages.len(), count);
+    let after: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
+    let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!(changed, count, "{before:?} {after:?}");
+    figures
+}
+
 #[test]
 fn masters_lost_at_once_are_all_replaced_and_no_other_is() {
-    let shape = Shape { clusters: 4, shards: 5, nodes: 3, lost: vec![10], seconds: 1 };
+    let (lost, led) = (vec![10], Led::BY_ONE);
+    let shape = Shape { clusters: 4, shards: 5, nodes: 3, lost, seconds: 1, rounds: 1, led };
     on_stubs(async {
         let mut fleet = Fleet::start(shape).await;
-        fleet.settled().await;
-        let before: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
-        let (outages, figures) = fleet.lose(10).await;
-        assert_eq!(outages.len(), 10);
+        let figures = lose_and_look(&mut fleet, 10).await;
         assert_eq!(figures.without_lease, 0, "a healthy master was without its lease");
-        let after: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
-        let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-        assert_eq!(changed, 10, "{before:?} {after:?}");
-        fleet.end();
+        assert!(figures.of_etcd.is_none());
+    });
+}
+
+#[test]
+fn a_fleet_on_etcd_is_led_by_one_of_several_and_costs_no_write_while_it_rests() {
+    let led = Led { controllers: 2, members: 1, limit_ms: TEST_LIMIT_MS };
+    let lost = vec![2];
+    let shape = Shape { clusters: 2, shards: 2, nodes: 3, lost, seconds: 1, rounds: 1, led };
+    on_stubs(async {
+        let mut fleet = Fleet::start(shape).await;
+        let figures = lose_and_look(&mut fleet, 2).await;
+        let writes = figures.of_etcd.map(|of| of.writes);
+        assert!(writes.is_some_and(|writes| writes >= 2), "a swap for each cluster: {writes:?}");
+        let rests = support::until("a second without a write", || async {
+            let figures = fleet.rest(Duration::from_secs(1)).await;
+            match figures.of_etcd.as_ref().map(|of| of.writes) {
+                Some(0) => Ok(figures),
+                writes => Err(format!("{writes:?} writes")),
+            }
+        });
+        assert!(rests.await.beats_per_second > 0.0, "it is led");
     });
 }
 
@@ -357,27 +597,66 @@ fn figures() {
         let mut fleet = Fleet::start(shape.clone()).await;
         fleet.settled().await;
         println!(
-            "{} clusters of {} shards of {} nodes, {} nodes in all, created and healthy after {:.1} s; \
-             {} MiB more than before, both ends of all connections",
+            "{} clusters of {} shards of {} nodes, {} nodes in all, {} controllers, {} members of etcd, created and \
+             healthy after {:.1} s; {} MiB more than before, both ends of all connections",
             shape.clusters,
             shape.shards,
             shape.nodes,
             shape.masters() * shape.nodes,
+            shape.led.controllers,
+            shape.led.members,
             began.elapsed().as_secs_f64(),
             resident_mib() - empty,
         );
         println!(
-            "| | cores | heartbeats/s | µs each | longest silence, ms | without lease | out, ms: median | 99 % | longest |"
+            "| | leader's cores | all controllers' | etcd's | writes/s | claims | heartbeats/s | µs each | longest silence, \
+             ms | without lease | out, ms: median | 99 % | longest |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
-        let figures = fleet.rest(Duration::from_secs(shape.seconds)).await;
-        show("at rest", &figures, &[]);
-        for count in &shape.lost {
-            let (outages, figures) = fleet.lose(*count).await;
-            show(&format!("{count} masters lost"), &figures, &outages);
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+        let mut rests = Vec::new();
+        for _ in 0..shape.rounds {
+            let figures = fleet.rest(Duration::from_secs(shape.seconds)).await;
+            show("at rest", &figures, &[]);
+            rests.push(figures);
         }
-        fleet.end();
+        let mut longest = Vec::new();
+        for count in &shape.lost {
+            let mut of_count = Vec::new();
+            for _ in 0..shape.rounds {
+                let (outages, figures) = fleet.lose(*count).await;
+                show(&format!("{count} masters lost"), &figures, &outages);
+                of_count.extend(outages.last().map(Duration::as_secs_f64));
+            }
+            longest.push((*count, of_count));
+        }
+        sum_up(&rests, &longest);
     });
+}
+
+/// Median and worst of several rounds.
+fn sum_up(rests: &[Figures], longest: &[(usize, Vec<f64>)]) {
+    if rests.len() < 2 {
+        return;
+    }
+    println!("\n| {} rounds each | median | worst |\n|---|---|---|", rests.len());
+    let line = |what: &str, of: Vec<f64>| {
+        let mut sorted = of;
+        sorted.sort_by(f64::total_cmp);
+        if let (Some(median), Some(worst)) = (sorted.get(sorted.len() / 2), sorted.last()) {
+            println!("| {what} | {median:.2} | {worst:.2} |");
+        }
+    };
+    let of_all = |of: fn(&Figures) -> f64| -> Vec<f64> { rests.iter().map(of).collect() };
+    line("at rest: leader's cores", of_all(|figures| figures.cores));
+    line("at rest: all controllers' cores", of_all(|figures| figures.cores_of_all));
+    let of_etcd = |of: fn(&OfEtcd) -> f64| -> Vec<f64> {
+        rests.iter().filter_map(|figures| figures.of_etcd.as_ref()).map(of).collect()
+    };
+    line("at rest: etcd's cores", of_etcd(|of| of.cores));
+    line("at rest: writes/s at etcd", of_etcd(|of| of.writes_per_second));
+    for (count, seconds) in longest {
+        line(&format!("{count} masters lost: the last writable after, s"), seconds.clone());
+    }
 }
 
 fn show(name: &str, figures: &Figures, outages: &[Duration]) {
@@ -386,9 +665,15 @@ fn show(name: &str, figures: &Figures, outages: &[Duration]) {
         let at = outages.get((last * part).ceil() as usize);
         at.map_or("–".to_owned(), |time| time.as_millis().to_string())
     };
+    let of_etcd = figures
+        .of_etcd
+        .as_ref()
+        .map(|of| format!("{:.2} | {:.1} | {}", of.cores, of.writes_per_second, of.claims));
     println!(
-        "| {name} | {:.2} | {:.0} | {:.0} | {} | {} | {} | {} | {} |",
+        "| {name} | {:.2} | {:.2} | {} | {:.0} | {:.0} | {} | {} | {} | {} | {} |",
         figures.cores,
+        figures.cores_of_all,
+        of_etcd.unwrap_or_else(|| "– | – | –".to_owned()),
         figures.beats_per_second,
         figures.cores * 1e6 / figures.beats_per_second,
         figures.longest_silence.as_millis(),

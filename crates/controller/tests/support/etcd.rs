@@ -114,6 +114,11 @@ impl Etcd {
         assert!(answer.status().is_success(), "{answer:?}");
     }
 
+    /// Process ids of the members that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().flatten().map(Child::id).collect()
+    }
+
     /// kill -9 of one member; what it has stays.
     pub fn kill(&mut self, member: usize) {
         if let Some(mut child) = self.members[member].take() {
