@@ -2,8 +2,9 @@
 //! to replace many masters that are lost at one moment.
 //!
 //! `make test` runs it small. `make fleet` prints its figures: `CLUSTERS` clusters of `SHARDS` shards
-//! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the other), `SECONDS`
-//! at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real members of etcd.
+//! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the other),
+//! `SECONDS` at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real members
+//! of etcd.
 
 #![allow(
     unreachable_pub,
@@ -42,7 +43,7 @@ const FILES_EACH: u64 = 2;
 const FILES_PER_CONTROLLER: u64 = 2;
 /// Members of the etcd of the figures.
 const MEMBERS: usize = 3;
-/// Of the calls of the tests to etcd, whose figures nobody reads: other tests take the processor, too.
+/// Limit of a controller's call to etcd in tests, which share the processor with others, ms.
 const TEST_LIMIT_MS: u64 = 500;
 
 /// How many there are of what.

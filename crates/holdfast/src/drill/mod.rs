@@ -39,8 +39,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5)]
     runs: u32,
     /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
-    /// where `make drill` runs them, link-down, partition-balancer, partition-controller, leader-and-master, leader-kill,
-    /// leader-stop, leader-host, etcd-kill, etcd-away, reshard
+    /// where `make drill` runs them, link-down, partition-balancer, partition-controller,
+    /// leader-and-master, leader-kill, leader-stop, leader-host, etcd-kill, etcd-away, reshard
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
     /// For how long a killed controller is away, and in etcd-away a killed etcd, s

@@ -11,8 +11,9 @@ pub(crate) enum Row {
     Fault(Fault),
     /// A killed master, for clients that follow a DNS name.
     ByName,
-    /// What is not this program's business: a fault of a network, or of several controllers on an etcd, takes a namespace
-    /// per host, and slots that move take clients of their own. `make drill` runs it with the same arguments after this.
+    /// What is not this program's business: a fault of a network, or of several controllers on an
+    /// etcd, takes a namespace per host, and slots that move take clients of their own.
+    /// `make drill` runs it with the same arguments after this.
     Elsewhere(&'static str),
 }
 

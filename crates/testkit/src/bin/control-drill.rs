@@ -1,4 +1,5 @@
-//! `control-drill [options of holdfast drill]`: the rows of the drill about several controllers on an etcd. Needs root.
+//! `control-drill [options of holdfast drill]`: the rows of the drill about several controllers on
+//! an etcd. Needs root.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

@@ -69,8 +69,8 @@ impl Caller {
         Self::with(patience, HeaderMap::new())
     }
 
-    /// The same, and each controller that is asked answers for itself: one that does not lead passes
-    /// nothing on, but says so.
+    /// The same, and each controller that is asked answers for itself: one that does not lead
+    /// passes nothing on, but says so.
     pub fn of_each(patience: Duration) -> Result<Self> {
         let hop = (HeaderName::from_static(HOP), HeaderValue::from_static("1"));
         Self::with(patience, HeaderMap::from_iter([hop]))

@@ -11,8 +11,8 @@ pub enum Row {
     LeaderKill,
     /// SIGSTOP to it; SIGCONT when another one has led for a while.
     LeaderStop,
-    /// A host is lost that had the master, the controller that leads and the member that leads etcd:
-    /// their interfaces go down at one moment.
+    /// A host is lost that had the master, the controller that leads and the member that leads
+    /// etcd: their interfaces go down at one moment.
     LeaderHost,
     /// SIGKILL to the member that leads etcd.
     EtcdKill,

@@ -92,7 +92,7 @@ pub fn tell(
     Ok(rows)
 }
 
-/// Who leads what, at a moment.
+/// The controller and the member of etcd that lead, at a moment.
 #[derive(Debug, Clone, Copy)]
 struct Leads {
     /// Position of the host of the controller that leads.
@@ -103,7 +103,7 @@ struct Leads {
     member: usize,
 }
 
-/// Who looks on.
+/// Those that look on.
 enum Watch {
     Successor(Successor),
     Pulses(Vec<Pulse>),
@@ -246,7 +246,7 @@ impl Drill<'_> {
         Successor::of(others.cloned(), leads.term)
     }
 
-    /// Who leads now, as etcd says.
+    /// Those that lead now, as etcd says.
     fn leads(&self) -> Result<Leads> {
         wait::until("somebody leads", PATIENCE, || self.ask_leads())
     }
