@@ -3,8 +3,8 @@
 //!
 //! `make test` runs it small. `make fleet` prints its figures: `CLUSTERS` clusters of `SHARDS` shards
 //! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the other),
-//! `SECONDS` at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real members
-//! of etcd.
+//! `SECONDS` at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real
+//! members of etcd.
 
 #![allow(
     unreachable_pub,
@@ -13,6 +13,8 @@
     reason = "the support module is shared by tests, not published; figures are what it is for"
 )]
 
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "support/etcd.rs"]
 mod etcd;
 mod support;
@@ -20,7 +22,6 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use controller::store::{self, Place};
@@ -323,16 +324,16 @@ impl Fleet {
             (revision, term, leader) = (look.revision, now.term, now.address);
         }
         let pids = self.etcd.as_ref().map(Etcd::pids).unwrap_or_default();
-        let of_pid = |pid: &u32| stat(Path::new(&format!("/proc/{pid}/stat")));
-        let etcd = pids.iter().filter_map(of_pid).map(|(_, seconds)| seconds).sum();
-        let (at, threads, beats) = (Instant::now(), threads(), self.beats());
+        let etcd = pids.iter().filter_map(|pid| cpu::of_process(*pid)).sum();
+        let (at, threads, beats) = (Instant::now(), cpu::threads(STUBS), self.beats());
         Mark { at, threads, etcd, beats, revision, term, leader }
     }
 
     /// What has happened since a mark.
     async fn since(&self, began: &Mark) -> Figures {
         // First of all: what is read of etcd takes its time.
-        let (time, after, beats) = (began.at.elapsed().as_secs_f64(), threads(), self.beats());
+        let (time, after) = (began.at.elapsed().as_secs_f64(), cpu::threads(STUBS));
+        let beats = self.beats();
         let now = self.mark().await;
         let leads = self.controllers.iter().find(|of| of.url == began.leader);
         let is_leading = |id: &u64| leads.is_some_and(|of| of.threads.contains(id));
@@ -397,14 +398,14 @@ impl Fleet {
         // Spread over all clusters.
         let step = self.shards.len() / count;
         let lost: BTreeSet<usize> = (0..count).map(|number| number * step).collect();
-        let mut places = Vec::new();
         let mark = self.mark().await;
+        // One whose lease is over for a moment is not lost by that.
+        self.all_serve("every shard to serve").await;
+        let serving = |index: &usize| (*index, self.shards[*index].serving().expect("a master"));
+        let places: Vec<(usize, usize)> = lost.iter().map(serving).collect();
         let began = Instant::now();
-        for index in &lost {
-            let shard = &mut self.shards[*index];
-            let place = shard.serving().expect("a shard that serves");
-            shard.nodes[place].kill().await;
-            places.push((*index, place));
+        for (index, place) in &places {
+            self.shards[*index].nodes[*place].kill().await;
         }
         let mut outages: Vec<Duration> = Vec::new();
         let mut open = lost.clone();
@@ -479,7 +480,7 @@ fn start_controller(folder: &tempfile::TempDir, etcd: Option<&Etcd>, limit_ms: u
             ..Config::default()
         },
     };
-    let before = threads();
+    let before = cpu::threads(STUBS);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (sent, received) = std::sync::mpsc::channel();
@@ -501,35 +502,9 @@ fn start_controller(folder: &tempfile::TempDir, etcd: Option<&Etcd>, limit_ms: u
     while !answers().is_ok_and(|length| length > 0) {
         assert!(Instant::now() < deadline, "a controller does not answer");
     }
-    let threads = threads().into_keys().filter(|id| !before.contains_key(id)).collect();
+    let after = cpu::threads(STUBS).into_keys();
+    let threads = after.filter(|id| !before.contains_key(id)).collect();
     Controller { url: format!("http://{address}"), threads, runtime: Some(runtime) }
-}
-
-/// Processor time of all threads by their ids, seconds, without the nodes' and the one that asks,
-/// which looks at the nodes.
-fn threads() -> BTreeMap<u64, f64> {
-    let own = std::fs::read_link("/proc/thread-self").expect("a thread");
-    let own = own.file_name().map(std::ffi::OsStr::to_owned);
-    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
-    let others = tasks.flatten().filter(|task| Some(task.file_name()) != own);
-    let read = |task: std::fs::DirEntry| {
-        let id: u64 = task.file_name().to_str()?.parse().ok()?;
-        let (name, ticks) = stat(&task.path().join("stat"))?;
-        (name != STUBS).then_some((id, ticks))
-    };
-    others.filter_map(read).collect()
-}
-
-/// Name of a thread or process, and its processor time, seconds; `None`: it has ended.
-fn stat(path: &Path) -> Option<(String, f64)> {
-    let stat = std::fs::read_to_string(path).ok()?;
-    let (head, rest) = stat.rsplit_once(')')?;
-    let name = head.split_once('(')?.1;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    // utime and stime are the 14th and 15th of all fields.
-    let (user, system): (u64, u64) = (fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?);
-    // USER_HZ is 100 wherever Linux runs.
-    Some((name.to_owned(), (user + system) as f64 / 100.0))
 }
 
 /// Runs `work` on threads that count as the nodes'.
@@ -546,9 +521,11 @@ fn on_stubs<T>(work: impl Future<Output = T>) -> T {
 /// Loses so many masters, and looks that these and no others were replaced.
 async fn lose_and_look(fleet: &mut Fleet, count: usize) -> Figures {
     fleet.settled().await;
+    fleet.all_serve("every shard to serve").await;
     let before: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
     let (outages, figures) = fleet.lose(count).await;
     assert_eq!(outages.len(), count);
+    fleet.all_serve("every shard to serve again").await;
     let after: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
     let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
     assert_eq!(changed, count, "{before:?} {after:?}");

@@ -10,10 +10,13 @@ use super::outcome::{Acknowledged, Outcome};
 use super::writer::{self, Reader, Writer};
 use crate::torture::rest;
 use crate::torture::site::Site;
+use crate::wait;
 
 const WRITERS: usize = 2;
 const READERS: usize = 2;
+/// Of one question to the controllers, and until one of them answers.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// A write that was on its way when a fault began is not one that was made after it.
 const ON_ITS_WAY: Duration = Duration::from_millis(5);
 
@@ -73,8 +76,12 @@ impl Clients {
 /// Id of the master of the first shard, as the controller that leads knows it.
 ///
 /// # Errors
-/// Nobody tells it.
+/// Nobody tells it within 20 s.
 pub fn master(site: &Site) -> Result<String> {
+    wait::until("a controller names the master", PATIENCE, || ask_master(site))
+}
+
+fn ask_master(site: &Site) -> Result<String> {
     let status = site.control().once(ASK_PATIENCE, rest::Client::status)?;
     let nodes = status.pointer("/shards/0/nodes").and_then(Json::as_array);
     let is_master = |node: &&Json| node.get("role").and_then(Json::as_str) == Some("master");
