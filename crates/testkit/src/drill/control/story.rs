@@ -78,7 +78,8 @@ pub fn tell(
         ..Options::default()
     };
     let plan = Plan { memtable_mb: 64, ..Plan::new(0, &options) };
-    let mut drill = Drill { site: Site::start(dir, &plan, Mode::InSync)?, away: args.away, say };
+    let site = Site::start(dir, &plan, Mode::InSync)?;
+    let mut drill = Drill { site, away: args.away, stop: Arc::clone(stop), say };
     let mut rows = Vec::new();
     for row in &args.control {
         let mut runs = Vec::new();
@@ -112,6 +113,7 @@ enum Watch {
 struct Drill<'a> {
     site: Site,
     away: Duration,
+    stop: Arc<AtomicBool>,
     say: Say<'a>,
 }
 
@@ -208,7 +210,10 @@ impl Drill<'_> {
     /// Until a fault has lasted long enough.
     fn last(&mut self, row: Row, old: &str, (clients, watch): (&Clients, &Watch), began: Instant) {
         if row == Row::EtcdAway {
-            wait::pause(self.away.saturating_sub(began.elapsed()));
+            // Nobody who has interrupted it waits for ten minutes.
+            while began.elapsed() < self.away && !self.stop.load(Ordering::Relaxed) {
+                wait::pause(POLL);
+            }
             return;
         }
         let not_by = row.hurts_the_master().then_some(old);
