@@ -39,7 +39,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5)]
     runs: u32,
     /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
-    /// where `make drill` runs them, link-down, partition-balancer, partition-controller, reshard
+    /// where `make drill` runs them, link-down, partition-balancer, partition-controller, reshard and,
+    /// where it is named, move
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
     /// For how long a killed controller is away, s

@@ -56,12 +56,16 @@ pub struct Args {
     pub balancer: Balancer,
     /// Where to work; a temporary folder without.
     pub dir: Option<PathBuf>,
-    /// The row in which slots move was chosen as well, or none was.
+    /// The row in which shards come and go was chosen as well, or none was.
     pub reshards: bool,
+    /// The row in which much moves at once was chosen: it takes minutes, and disk for all of it, so
+    /// it is not one of all.
+    pub moves_one: bool,
 }
 
-/// The row in which slots move, as it is chosen.
+/// The rows in which slots move, as they are chosen.
 const RESHARD: &str = "reshard";
+const MOVE: &str = "move";
 
 impl Args {
     /// Reads `--name value` and `--name=value`.
@@ -72,6 +76,7 @@ impl Args {
             balancer: Balancer::Builtin,
             dir: None,
             reshards: true,
+            moves_one: false,
         };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -96,6 +101,7 @@ impl Args {
                 let chosen: Vec<&str> = value.split(',').collect();
                 self.rows.retain(|row| chosen.contains(&row.word()));
                 self.reshards = chosen.contains(&RESHARD);
+                self.moves_one = chosen.contains(&MOVE);
             }
             "--runs" => self.runs = value.parse().context("--runs needs a number")?,
             "--balancer" => {
@@ -131,7 +137,10 @@ mod tests {
         assert!(parse("--only dns").unwrap().rows.is_empty());
         assert!(!args.reshards && parse("").unwrap().reshards);
         let args = parse("--only reshard").unwrap();
-        assert!(args.rows.is_empty() && args.reshards);
+        assert!(args.rows.is_empty() && args.reshards && !args.moves_one);
+        let args = parse("--only move").unwrap();
+        assert!(args.rows.is_empty() && !args.reshards && args.moves_one);
+        assert!(!parse("").unwrap().moves_one, "only where it is asked for");
         assert!(parse("--runs 0").is_err() && parse("--unknown 1").is_err());
     }
 }
