@@ -31,6 +31,7 @@ const FILL_PATIENCE: Duration = Duration::from_secs(60);
 const NOISE_BYTES: usize = 1 << 20;
 /// Tags of their names, each of which has one slot: those are asked for, and not of each key.
 const TAGS: u32 = 16_384;
+const ASKED_AT_ONCE: usize = 1_000;
 /// Between two looks at moves.
 const LOOK: Duration = Duration::from_millis(50);
 /// All moves of one direction.
@@ -139,15 +140,21 @@ impl<'a> Site<'a> {
     }
 
     /// The slot of each name.
-    fn slots<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<u16>> {
+    fn slots<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<Vec<u16>> {
         let mut connection = Connection::open(self.at)?;
-        let asked = names.clone().flat_map(|name| encode(&["CLUSTER", "KEYSLOT", name]));
-        connection.send_raw(&asked.collect::<Vec<u8>>())?;
-        let slot = |_| match connection.receive()? {
-            Reply::Integer(slot) => u16::try_from(slot).context("a slot"),
-            other => bail!("CLUSTER KEYSLOT answers {other:?}"),
-        };
-        names.map(slot).collect()
+        let names: Vec<&str> = names.collect();
+        let mut slots = Vec::with_capacity(names.len());
+        for names in names.chunks(ASKED_AT_ONCE) {
+            let asked = names.iter().flat_map(|name| encode(&["CLUSTER", "KEYSLOT", *name]));
+            connection.send_raw(&asked.collect::<Vec<u8>>())?;
+            for _ in names {
+                match connection.receive()? {
+                    Reply::Integer(slot) => slots.push(u16::try_from(slot).context("a slot")?),
+                    other => bail!("CLUSTER KEYSLOT answers {other:?}"),
+                }
+            }
+        }
+        Ok(slots)
     }
 
     /// Writes what is to lie there besides, evenly over the slots that are wanted; how many keys.
