@@ -64,12 +64,22 @@ pub struct Guest {
     at_least: u32,
     /// Looks in a row at which there were too few commands to say.
     unsaid: u32,
+    /// Seconds in a row without a copy.
+    rests: u32,
     brake: Option<Brake>,
 }
 
 impl Default for Guest {
     fn default() -> Self {
-        Self { calm_us: None, learned_us: None, share: START, at_least: 0, unsaid: 0, brake: None }
+        Self {
+            calm_us: None,
+            learned_us: None,
+            share: START,
+            at_least: 0,
+            unsaid: 0,
+            rests: 0,
+            brake: None,
+        }
     }
 }
 
@@ -78,7 +88,10 @@ impl Guest {
     pub fn rest(&mut self, p99_us: Option<u64>) {
         // The parts of a large copy follow each other within moments: the next one need not begin
         // as if nothing was known.
-        self.share = self.share.min(START.max(self.share / 2));
+        self.rests = self.rests.saturating_add(1);
+        if self.rests > 1 {
+            self.share = self.share.min(START.max(self.share / 2));
+        }
         (self.at_least, self.unsaid, self.brake) = (0, 0, None);
         self.calm_us = self.learned_us.take().or(self.calm_us);
         if let Some(us) = p99_us {
@@ -115,6 +128,7 @@ impl Guest {
 
     /// To be called every [`LOOK_MS`] while something is copied.
     pub fn look(&mut self, felt: &Felt) {
+        self.rests = 0;
         match felt.p99_us {
             Some(us) => {
                 self.learn(us);
@@ -206,7 +220,7 @@ mod tests {
         guest.look(&Felt::default());
         assert_eq!(guest.bytes_per_s(RATE), FULL, "few commands tell of nobody who suffers");
         guest.rest(None);
-        assert_eq!(guest.bytes_per_s(RATE), FULL / 2, "its next part follows at once");
+        assert_eq!(guest.bytes_per_s(RATE), FULL, "its next part follows at once");
         (0..5).for_each(|_| guest.rest(None));
         assert_eq!(guest.bytes_per_s(RATE), FULL / 16, "another one begins slowly again");
     }
