@@ -8,7 +8,7 @@
 //! well, whatever it is that they wait for: processors, the disk, or replicas.
 //!
 //! Invariant: a copy always gets on, by a 32nd of its rate at least, unless the database itself is
-//! about to hold writes back. What clients feel while it goes no faster than that is not its doing:
+//! about to hold writes back, or a replica that has just left would have to be copied anew for it. What clients feel while it goes no faster than that is not its doing:
 //! after a while that is the measure, until they feel less.
 
 use api::moves::{Brake, Rate};
@@ -47,6 +47,9 @@ pub struct Felt {
     pub bound_us: u64,
     /// The database slows writes down, or nearly does.
     pub is_pressed: bool,
+    /// A replica is away for whose return the log has to reach back, and half of that is used up
+    /// ([`Absence`]).
+    pub is_replica_missed: bool,
     /// Bytes that the in-sync set has not acknowledged.
     pub unacked_bytes: u64,
 }
@@ -142,10 +145,11 @@ impl Guest {
         // A few commands take a while to gather, and the copy is not to grow meanwhile.
         let is_still_slow =
             self.brake == Some(Brake::Latency) && (1..=LOOKS_UNSAID).contains(&self.unsaid);
-        self.brake = match (felt.is_pressed, is_slow, is_behind) {
+        self.brake = match (felt.is_pressed, felt.is_replica_missed, is_slow, is_behind) {
             (true, ..) => Some(Brake::Engine),
-            (_, true, _) => Some(Brake::Latency),
-            (_, _, true) => Some(Brake::Set),
+            (_, true, ..) => Some(Brake::Replica),
+            (_, _, true, _) => Some(Brake::Latency),
+            (.., true) => Some(Brake::Set),
             _ => None,
         };
         if self.brake.is_some() {
@@ -176,7 +180,7 @@ impl Guest {
 
     /// Bytes a second of a copy that may bring `most`; 0: nothing until the next look.
     pub fn bytes_per_s(&self, most: Rate) -> u64 {
-        if self.brake == Some(Brake::Engine) {
+        if matches!(self.brake, Some(Brake::Engine | Brake::Replica)) {
             return 0;
         }
         let most = most.bytes_per_s();
@@ -187,6 +191,31 @@ impl Guest {
     /// What keeps copies from their rate, as the last look found it.
     pub fn brake(&self) -> Option<Brake> {
         self.brake
+    }
+}
+
+/// For so long a copy waits for a replica that is away, ms.
+const AWAY_MS: u64 = 600_000;
+
+/// Whether a replica is away that could go on from the log here, if a copy did not use that up: it
+/// stops once half of it is gone, and goes on when the replica is back, or does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Absence {
+    /// Since when, ms, and bytes of the log then.
+    since: Option<(u64, u64)>,
+}
+
+impl Absence {
+    /// To be called once a second, with the bytes that were ever appended to the log, and those of it
+    /// that are kept; 0: it is not bounded by bytes. Whether a copy is to stop.
+    pub fn look(&mut self, is_away: bool, (appended, kept): (u64, u64), now_ms: u64) -> bool {
+        if !is_away {
+            self.since = None;
+            return false;
+        }
+        let (since_ms, from) = *self.since.get_or_insert((now_ms, appended));
+        let is_long = now_ms.saturating_sub(since_ms) >= AWAY_MS;
+        kept > 0 && !is_long && appended.saturating_sub(from) >= kept / 2
     }
 }
 
@@ -327,6 +356,25 @@ mod tests {
         assert_eq!((guest.bytes_per_s(RATE), guest.brake()), (FULL / 8, Some(Brake::Set)));
         guest.look(&Felt { unacked_bytes: UNACKED_MAX, ..felt(1_000) });
         assert_eq!(guest.bytes_per_s(RATE), FULL / 4);
+    }
+
+    #[test]
+    fn a_copy_stops_for_a_replica_that_has_left_and_not_for_ever() {
+        let mut absence = Absence::default();
+        assert!(!absence.look(false, (900, 100), 1_000));
+        assert!(!absence.look(true, (1_000, 100), 2_000), "it has just left");
+        assert!(!absence.look(true, (1_049, 100), 3_000));
+        assert!(absence.look(true, (1_050, 100), 4_000), "half of the log");
+        assert!(absence.look(true, (9_000, 100), 601_999));
+        assert!(!absence.look(true, (9_000, 100), 602_000), "it does not come");
+        assert!(!absence.look(false, (9_000, 100), 603_000));
+        assert!(!absence.look(true, (9_000, 100), 604_000), "it has left anew");
+        assert!(!absence.look(true, (99_000, 0), 605_000), "kept by time alone");
+        let mut guest = calm(1_000);
+        guest.look(&Felt { is_replica_missed: true, ..felt(1_000) });
+        assert_eq!((guest.bytes_per_s(RATE), guest.brake()), (0, Some(Brake::Replica)));
+        guest.look(&felt(1_000));
+        assert!(guest.bytes_per_s(RATE) > 0 && guest.brake().is_none());
     }
 
     /// From -100 to 100, always the same for a number.
