@@ -121,6 +121,11 @@ impl Guest {
     fn learn(&mut self, us: u64) {
         match (self.learned_us, self.calm_us) {
             (None, None) if self.share <= START => self.calm_us = Some(us.min(CALM_UNKNOWN_US)),
+            // They were busy with something else before, and nobody was there to say so since. By
+            // less than a quarter it is chance.
+            (None, Some(calm)) if us < calm - calm / 4 => {
+                self.calm_us = Some(calm - (calm - us) / 4);
+            }
             (Some(learned), calm) if us < learned => {
                 let less = learned - (learned - us) / 8;
                 self.learned_us = Some(less).filter(|less| calm.is_none_or(|calm| *less > calm));
@@ -301,6 +306,16 @@ mod tests {
         let mut guest = calm(1_000);
         guest.rest(Some(9_000));
         assert_eq!(guest.bound_us(0), 3_500);
+    }
+
+    #[test]
+    fn a_load_of_before_that_was_another_one_is_no_measure_for_long() {
+        let mut guest = calm(50_000);
+        (0..20).for_each(|_| guest.look(&felt(2_000)));
+        assert!((3_500..5_000).contains(&guest.bound_us(0)), "{}", guest.bound_us(0));
+        let mut guest = calm(2_000);
+        (0..50).for_each(|_| guest.look(&felt(1_600)));
+        assert_eq!(guest.bound_us(0), 3_500, "a little less is chance");
     }
 
     #[test]
