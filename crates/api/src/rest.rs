@@ -26,7 +26,7 @@ pub use node::{Announced, Node, NodeChange, NodeFields, NodeSpec, NodeStatus};
 pub use operator::{
     Balancer, BalancerChange, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
     DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer,
-    LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
+    LossSpec, LostMember, MaxLag, NeverHad, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
 pub use store::{StoreExport, StoreResealed, StoreSealing, StoreStatus};

@@ -103,6 +103,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         if node.moves.flows().is_empty() {
             node.moves.guests.rest(&node.stats);
         }
+        crate::moves::look::note_replicas(&node);
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());

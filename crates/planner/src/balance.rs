@@ -61,7 +61,7 @@ pub enum Refusal {
 }
 
 /// Ranges of single slots, ascending.
-fn joined(slots: impl IntoIterator<Item = u16>) -> Vec<(u16, u16)> {
+pub(crate) fn joined(slots: impl IntoIterator<Item = u16>) -> Vec<(u16, u16)> {
     let mut slots: Vec<u16> = slots.into_iter().collect();
     slots.sort_unstable();
     let mut ranges: Vec<(u16, u16)> = Vec::new();

@@ -57,7 +57,7 @@ pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use hearing::{Hearing, Leading, yields};
 pub use heartbeat::{Granted, granted};
 pub use identity::is_stranger;
-pub use loss::{Holding, Loss, MemberLoss, loss};
+pub use loss::{Holding, Loss, MemberLoss, NeverHad, loss};
 pub use news::{awaited, is_news, is_news_of_balancer, rests};
 pub use observed::{
     BalancerObserved, Desired, Guard, InForce, Led, NodeObserved, Observed, Pause, Pushed, Reach,

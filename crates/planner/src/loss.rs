@@ -5,10 +5,14 @@
 //! alone, so data of the old members counts for nothing any more, wherever it turns up.
 
 use api::grant::Member;
+use api::heartbeat::Reply;
+use api::moves::{MoveId, Slots};
 
+use crate::balance::joined;
 use crate::candidate::Candidate;
 use crate::context::{Case, Context, Health};
 use crate::epoch::{self, Position};
+use crate::queue::Floor;
 use crate::takeover;
 use crate::verdict::Verdict;
 use crate::{Intent, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
@@ -35,6 +39,20 @@ pub struct Loss {
     pub node_at: (u64, u64),
     /// What lies at each node of the shard, as far as it was heard.
     pub holds: Vec<Holding>,
+    /// Slots that the node never had.
+    pub never_had: Vec<NeverHad>,
+}
+
+/// Slots that came to the shard above what a node has: it would serve them as empty (rule M6 of slot
+/// moves).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeverHad {
+    /// The move by which they came.
+    pub id: MoveId,
+    /// Those of them that the shard still owns.
+    pub slots: Slots,
+    /// Index of the shard that gave them, as long as it may not have deleted them.
+    pub giver: Option<usize>,
 }
 
 /// What one node holds, as it said last.
@@ -53,6 +71,11 @@ pub struct Holding {
 }
 
 impl Loss {
+    /// All slots that the node never had, as ranges that rise.
+    pub fn slots_never_had(&self) -> Vec<(u16, u16)> {
+        joined(self.never_had.iter().flat_map(|never| never.slots.iter()))
+    }
+
     /// Nodes that keep in `db.deposed` more than the node that would go on has.
     pub fn overlooked(&self) -> impl Iterator<Item = &Holding> {
         self.holds.iter().filter(|holding| holding.deposed.is_some_and(|end| end > self.node_at))
@@ -75,14 +98,34 @@ pub fn loss(
     if shard.fence.is_some() {
         return Err("a switchover of this shard is under way".to_owned());
     }
-    let position = check(&cx, shard, id).map(Position::of)?;
+    let reply = check(&cx, shard, id)?;
+    let position = Position::of(reply);
     let members = shard.epoch.in_sync.iter().map(|member| member_loss(&cx, shard, member));
     Ok(Loss {
         epoch: shard.epoch.number,
         members: members.collect(),
         node_at: (position.epoch, position.sequence),
         holds: shard.nodes.iter().map(|node| holding(&cx, node)).collect(),
+        never_had: never_had(record, shard, reply),
     })
+}
+
+fn never_had(record: &Record, shard: &Shard, reply: &Reply) -> Vec<NeverHad> {
+    let owns = |slot: u16| shard.slot_ranges.iter().any(|&(a, b)| (a..=b).contains(&slot));
+    let came = record.moves.came.iter();
+    let above = came.filter(|came| came.to == shard.id && !came.floor.is_met(reply));
+    let never = above.filter_map(|came| {
+        let left = joined(came.slots.iter().filter(|slot| owns(*slot)));
+        if left.is_empty() {
+            return None;
+        }
+        // In more pieces than a move has: all of them are named.
+        let slots = Slots::new(&left).unwrap_or_else(|_| came.slots.clone());
+        let is_under_way = record.moves.list.iter().find(|one| one.id == came.id);
+        let giver = is_under_way.and_then(|one| record.place_of(one.from));
+        Some(NeverHad { id: came.id, slots, giver })
+    });
+    never.collect()
 }
 
 fn holding(cx: &Context<'_>, node: &Node) -> Holding {
@@ -116,18 +159,19 @@ pub(crate) fn tell_of_deposed(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan)
 }
 
 /// The answer of the node that is to go on.
-fn check<'a>(
-    cx: &Context<'a>,
-    shard: &Shard,
-    id: &str,
-) -> Result<&'a api::heartbeat::Reply, String> {
-    if !epoch::by_set(shard) {
+fn check<'a>(cx: &Context<'a>, shard: &Shard, id: &str) -> Result<&'a Reply, String> {
+    let floor = shard.floor.filter(|_| !epoch::by_set(shard));
+    if floor.is_none() && !epoch::by_set(shard) {
         return Err("the shard has no in-sync set: any replica may take over".to_owned());
     }
     let node = shard.node(id).ok_or_else(|| format!("node {id} is not of this shard"))?;
     for member in shard.epoch.in_sync.iter() {
         let Some(holder) = epoch::node_of(shard, member) else { continue };
         may_be_gone(cx, holder, *member)?;
+    }
+    // Without a set it is only what was moved here that holds nodes back.
+    for holder in shard.nodes.iter().filter(|_| floor.is_some()) {
+        may_lack(cx, holder, floor)?;
     }
     let is_heard = |id: &str| matches!(cx.health(id), Health::Up | Health::Suspect);
     // Also a stranger's answer: it is said to be one.
@@ -157,6 +201,22 @@ fn may_be_gone(cx: &Context<'_>, holder: &Node, member: Member) -> Result<(), St
             "the disk of {name} takes nothing, but holds what was acknowledged: nothing is lost before its process is stopped"
         )),
         Some(_) => Err(format!("{name} answers and holds what was acknowledged: nothing is lost")),
+    }
+}
+
+/// What was moved here is given up only while no process that has it is heard.
+fn may_lack(cx: &Context<'_>, holder: &Node, floor: Option<Floor>) -> Result<(), String> {
+    if cx.is_mute(&holder.id) || is_foreign(cx, &holder.id) {
+        return Ok(());
+    }
+    let name = &holder.local;
+    let has = |reply: &Reply| floor.is_none_or(|floor| floor.is_met(reply));
+    match cx.answer(&holder.id) {
+        None => Err(format!("{name} has not been heard of yet: it may hold what was moved here")),
+        Some(reply) if reply.myid == holder.id && has(reply) => {
+            Err(format!("{name} answers and holds what was moved here: nothing is lost"))
+        }
+        Some(_) => Ok(()),
     }
 }
 

@@ -13,6 +13,9 @@ pub const QUEUE_MAX: usize = 1_000;
 /// Moves that are over and still shown.
 const DONE_MAX: usize = 1_000;
 
+/// Ranges of slots of which it is kept where they came to their shards.
+const CAME_MAX: usize = 500;
+
 /// What a cancelled one ends with.
 const CANCELLED: &str = "cancelled";
 
@@ -106,6 +109,19 @@ pub struct Past {
     pub wish: Option<PartId>,
 }
 
+/// Where slots came to a shard: whoever has less there never had them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Came {
+    /// The move by which they did.
+    pub id: MoveId,
+    /// Which.
+    pub slots: Slots,
+    /// To whom.
+    pub to: ShardId,
+    /// There.
+    pub floor: Floor,
+}
+
 /// The moves of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -116,6 +132,9 @@ pub struct Moves {
     pub list: Vec<Move>,
     /// What is over, the oldest first.
     pub done: Vec<Past>,
+    /// Where slots came, of the newest moves, the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub came: Vec<Came>,
     /// Most that are under way at a time; `None`: as many as shards allow, each of which gives and
     /// takes for one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,6 +229,14 @@ impl Moves {
         let Some(place) = self.list.iter().position(|one| one.id == id) else { return };
         let Move { slots, from, to, wish, .. } = self.list.remove(place);
         self.is_over(Past { id, slots, from, to, error, wish });
+    }
+
+    /// Slots have changed their owner: where they were before does not matter any more.
+    pub(crate) fn has_come(&mut self, came: Came) {
+        self.came.retain(|known| !known.slots.iter().all(|slot| came.slots.contains(slot)));
+        self.came.push(came);
+        let above = self.came.len().saturating_sub(CAME_MAX);
+        self.came.drain(..above);
     }
 
     fn is_over(&mut self, past: Past) {

@@ -110,7 +110,11 @@ fn without_set(
         return open(cx, case, &what);
     }
     let text = match waits_for.is_empty() {
-        true => format!("{what}; it lacks slots that were moved here, and nobody has them"),
+        true => format!(
+            "{what}; it lacks slots that were moved here, and nobody has them: \
+             `ctl shard accept-loss {index} --node {}` says which",
+            master.id
+        ),
         false => format!("{what}; waiting for {}, which may hold more", waits_for.join(", ")),
     };
     plan.alarms.insert(format!(

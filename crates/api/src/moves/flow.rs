@@ -22,16 +22,19 @@ pub enum Brake {
     Room,
     /// Writes are paused for a switchover.
     Paused,
+    /// A replica is away, and half of the log that it could go on from is used up.
+    Replica,
 }
 
 impl Brake {
     /// All, with their words.
-    const WORDS: [(Self, &'static str); 5] = [
+    const WORDS: [(Self, &'static str); 6] = [
         (Self::Latency, "latency"),
         (Self::Engine, "engine"),
         (Self::Set, "set"),
         (Self::Room, "room"),
         (Self::Paused, "paused"),
+        (Self::Replica, "replica"),
     ];
 
     /// One word.
@@ -47,6 +50,7 @@ impl Brake {
             Self::Set => "replicas that are behind",
             Self::Room => "the room on its disk",
             Self::Paused => "a pause of writes",
+            Self::Replica => "a replica that is away, whose log is half used up",
         }
     }
 }

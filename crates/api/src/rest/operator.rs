@@ -73,6 +73,10 @@ pub struct LossSpec {
     /// Do it although a node of the shard keeps more in its `db.deposed` than this one has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub despite_deposed: bool,
+    /// Slots that are given up because they were moved to the shard above what the node has,
+    /// `0-99,200`: all that the answer names as such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub give_up: Option<String>,
 }
 
 /// `POST …/shards/:i/restore-deposed`.
@@ -134,8 +138,26 @@ pub struct LossAnswer {
     /// What lies where in the shard.
     #[serde(default)]
     pub holds: Vec<NodeHolding>,
+    /// Slots that were moved to the shard above what the node has: it would serve them as empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_had: Vec<NeverHad>,
+    /// All of them, as `give_up` has to say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub give_up: Option<String>,
     /// It was done; else it was only shown.
     pub done: bool,
+}
+
+/// Slots that a node never had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeverHad {
+    /// The move by which they came to the shard.
+    pub move_id: u64,
+    /// `0-99,200`.
+    pub slots: String,
+    /// Index of the shard that gave them, as long as it may not have deleted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub giver: Option<usize>,
 }
 
 /// A member of a lost in-sync set.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use api::rest::{Actor, LossAnswer, LossSpec, LostMember, NodeHolding};
+use api::moves::Slots;
+use api::rest::{Actor, LossAnswer, LossSpec, LostMember, NeverHad, NodeHolding};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -34,6 +35,7 @@ pub(super) async fn accept(
     if !spec.despite_deposed {
         refuse_to_overlook(index, &addr, &loss)?;
     }
+    refuse_unless_named(index, &addr, &loss, spec.give_up.as_deref())?;
     let intent = Intent {
         id: intent::new_id(),
         preferred: Some(spec.node_id.clone()),
@@ -44,10 +46,9 @@ pub(super) async fn accept(
     };
     let reason = format!(
         "shard {index}: AN OPERATOR ACCEPTED ITS LOSS: {addr} goes on from epoch {} sequence {}; \
-         given up: what only the in-sync set of epoch {} held, {}",
+         given up: {}",
         loss.node_at.0,
         loss.node_at.1,
-        loss.epoch,
         told(&loss)
     );
     tracing::warn!(cluster = %cluster.label(), "{reason}");
@@ -75,6 +76,41 @@ fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiEr
     )))
 }
 
+/// Slots that the node never had are given up only where each of them is named (rule M6).
+fn refuse_unless_named(
+    index: usize,
+    addr: &str,
+    loss: &Loss,
+    named: Option<&str>,
+) -> Result<(), ApiError> {
+    let mut of = Vec::new();
+    for piece in named.unwrap_or_default().split(',').filter(|piece| !piece.is_empty()) {
+        let slots: Slots = piece
+            .trim()
+            .parse()
+            .map_err(|_| ApiError::bad(format!("give_up is {piece}; accepted: 0-99,200")))?;
+        of.push(slots);
+    }
+    let is_named = |slot: u16| of.iter().any(|slots| slots.contains(slot));
+    let all = loss.slots_never_had();
+    if all.iter().all(|&(first, last)| (first..=last).all(is_named)) {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "shard {index}: slots {0} were moved to the shard above what {addr} has, so it never had them and \
+         would serve them as empty: to give them up, say so with `--give-up {0}`",
+        ranges(&all)
+    )))
+}
+
+fn ranges(all: &[(u16, u16)]) -> String {
+    let one = |&(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    all.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
 /// Address of the node, and what is lost if it goes on.
 fn judged(cluster: &Cluster, index: usize, id: &str) -> Result<(String, Loss), ApiError> {
     let policy = &cluster.shared.policy;
@@ -92,7 +128,14 @@ fn told(loss: &Loss) -> String {
         }
         None => format!("{} ({})", member.node, member.why),
     };
-    loss.members.iter().map(member).collect::<Vec<_>>().join(", ")
+    let members: Vec<String> = loss.members.iter().map(member).collect();
+    let of_set =
+        format!("what only the in-sync set of epoch {} held, {}", loss.epoch, members.join(", "));
+    let of_set = Some(of_set).filter(|_| !members.is_empty());
+    let never = ranges(&loss.slots_never_had());
+    let never = Some(format!("slots {never}, which it never had")).filter(|_| !never.is_empty());
+    let all: Vec<String> = of_set.into_iter().chain(never).collect();
+    all.join("; ")
 }
 
 fn held(holding: Holding) -> NodeHolding {
@@ -107,6 +150,12 @@ fn answer(addr: String, loss: Loss, done: bool) -> LossAnswer {
         seen_epoch: member.seen_at.map(|at| at.0),
         seen_sequence: member.seen_at.map(|at| at.1),
     };
+    let give_up = Some(ranges(&loss.slots_never_had())).filter(|slots| !slots.is_empty());
+    let never = |never: planner::NeverHad| NeverHad {
+        move_id: never.id.0,
+        slots: never.slots.to_string(),
+        giver: never.giver,
+    };
     LossAnswer {
         addr,
         node_epoch: loss.node_at.0,
@@ -114,6 +163,42 @@ fn answer(addr: String, loss: Loss, done: bool) -> LossAnswer {
         epoch: loss.epoch,
         members: loss.members.into_iter().map(member).collect(),
         holds: loss.holds.into_iter().map(held).collect(),
+        never_had: loss.never_had.into_iter().map(never).collect(),
+        give_up,
         done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_a_node_never_had_are_to_be_named_one_and_all() {
+        let never = |id: u64, slots: &str| planner::NeverHad {
+            id: api::moves::MoveId(id),
+            slots: slots.parse().unwrap(),
+            giver: None,
+        };
+        let mut loss = Loss {
+            epoch: 3,
+            members: Vec::new(),
+            node_at: (3, 98),
+            holds: Vec::new(),
+            never_had: Vec::new(),
+        };
+        let may = |loss: &Loss, named: Option<&str>| refuse_unless_named(0, "a:1", loss, named);
+        assert!(may(&loss, None).is_ok());
+        loss.never_had = vec![never(7, "20-25"), never(9, "50")];
+        for wrong in [None, Some(""), Some("20-25"), Some("20-24,50"), Some("x")] {
+            assert!(may(&loss, wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["20-25,50", "0-16383", "50, 20-25"] {
+            assert!(may(&loss, Some(right)).is_ok(), "{right}");
+        }
+        assert_eq!(told(&loss), "slots 20-25,50, which it never had");
+        let shown = answer("a:1".to_owned(), loss, false);
+        assert_eq!(shown.give_up.as_deref(), Some("20-25,50"));
+        assert_eq!(shown.never_had.len(), 2);
     }
 }

@@ -102,6 +102,10 @@ pub(crate) enum ShardVerb {
         /// Do it although a node keeps more in its `db.deposed` than this one has
         #[arg(long)]
         despite_deposed: bool,
+        /// Do it although these slots were moved to the shard above what the node has, so that it
+        /// never had them: all that are named without --yes, such as 0-99,200
+        #[arg(long, value_name = "SLOTS")]
+        give_up: Option<String>,
     },
     /// Let a node put what lies in its `db.deposed` back in service
     ///
@@ -124,19 +128,20 @@ pub(crate) enum ShardVerb {
 }
 
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
-    let (index, place, node, yes, despite_deposed) = match verb {
+    let (index, place, node, spec) = match verb {
         ShardVerb::RestoreDeposed { index, place, node, yes } => {
             let node_id = ids::find(cx, &place, &node).await?.id;
             return restore(cx, &index, &place, RestoreSpec { node_id, confirm: yes }).await;
         }
         ShardVerb::Slots(verb) => return shards::run(cx, verb).await,
-        ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
-            (index, place, node, yes, despite_deposed)
+        ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed, give_up } => {
+            let node_id = String::new();
+            (index, place, node, LossSpec { node_id, confirm: yes, despite_deposed, give_up })
         }
     };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
     let node_id = ids::find(cx, &place, &node).await?.id;
-    let body = LossSpec { node_id, confirm: yes, despite_deposed };
+    let body = LossSpec { node_id, ..spec };
     // The longest lease of the old master is waited for.
     let patience = Duration::from_secs(15) + PATIENCE;
     let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
@@ -189,10 +194,16 @@ fn loss_text(width: usize, index: &ShardWord, answer: &LossAnswer) -> String {
     let given = if answer.done { "was given up" } else { "would be given up" };
     let mut out = format!(
         "shard {index}: {addr} {verb} as master with what it has: epoch {node_epoch}, sequence {node_sequence}.\n\
-         Everything that was acknowledged and that it does not hold {given}: no member of the\n\
-         in-sync set of epoch {epoch} answers with its data.\n\n{}",
-        render(width, &["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
+         Everything that was acknowledged and that it does not hold {given}",
     );
+    out.push_str(&match rows.is_empty() {
+        true => ".\n".to_owned(),
+        false => format!(
+            ": no member of the\n\
+             in-sync set of epoch {epoch} answers with its data.\n\n{}",
+            render(width, &["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
+        ),
+    });
     let end = |end: Option<(u64, u64)>| {
         end.map_or_else(|| "-".to_owned(), |(epoch, sequence)| format!("{epoch}/{sequence}"))
     };
@@ -216,6 +227,7 @@ fn loss_text(width: usize, index: &ShardWord, answer: &LossAnswer) -> String {
             held.node, held.id
         ));
     }
+    out.push_str(&never_had_text(answer));
     if !answer.done {
         out.push_str(
             "\nIf one of them can come back with its data, bring it back instead: it will take over by itself.\n\
@@ -225,9 +237,30 @@ fn loss_text(width: usize, index: &ShardWord, answer: &LossAnswer) -> String {
     out
 }
 
+/// Slots that the node would serve as empty, or does.
+fn never_had_text(answer: &LossAnswer) -> String {
+    let mut out = String::new();
+    for never in &answer.never_had {
+        out += &format!(
+            "\nSlots {} came to the shard by move {}, above what {} has: it never had them.\n",
+            never.slots, never.move_id, answer.addr
+        );
+        if let Some(giver) = never.giver {
+            out += &format!("Shard {giver}, which gave them, may not have deleted them yet.\n");
+        }
+    }
+    match &answer.give_up {
+        Some(slots) if !answer.done => {
+            out += &format!("It would serve them as empty. That takes --give-up {slots}.\n");
+        }
+        _ => {}
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use api::rest::{LostMember, NodeHolding};
+    use api::rest::{LostMember, NeverHad, NodeHolding};
 
     use super::*;
 
@@ -252,6 +285,8 @@ mod tests {
                 at: Some((0, 0)),
                 deposed: Some((3, 95)),
             }],
+            never_had: vec![NeverHad { move_id: 7, slots: "0-9".into(), giver: Some(2) }],
+            give_up: Some("0-9".into()),
             done: false,
         };
         let before = loss_text(100, &"0".parse().unwrap(), &answer);
@@ -259,8 +294,21 @@ mod tests {
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
         assert!(before.contains("c:1   c   0/0         3/95"), "{before}");
         assert!(before.contains("`shard restore-deposed 0 --node c`"), "{before}");
+        assert!(
+            before.contains("Slots 0-9 came to the shard by move 7, above what b:1"),
+            "{before}"
+        );
+        assert!(before.contains("Shard 2, which") && before.contains("--give-up 0-9."), "{before}");
         answer.done = true;
         let after = loss_text(100, &"0".parse().unwrap(), &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");
+        assert!(after.contains("by move 7") && !after.contains("--give-up"), "{after}");
+        // Of an asynchronous shard nobody is a member of anything.
+        answer.members.clear();
+        let text = loss_text(100, &"0".parse().unwrap(), &answer);
+        assert!(
+            text.contains("does not hold was given up.\n") && !text.contains("MEMBER"),
+            "{text}"
+        );
     }
 }

@@ -40,7 +40,8 @@ pub(crate) struct Args {
     runs: u32,
     /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
     /// where `make drill` runs them, link-down, partition-balancer, partition-controller,
-    /// leader-and-master, leader-kill, leader-stop, leader-host, etcd-kill, etcd-away, reshard
+    /// leader-and-master, leader-kill, leader-stop, leader-host, etcd-kill, etcd-away, reshard and,
+    /// where it is named, move
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
     /// For how long a killed controller is away, and in etcd-away a killed etcd, s

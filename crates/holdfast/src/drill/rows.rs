@@ -19,7 +19,7 @@ pub(crate) enum Row {
 
 impl Row {
     /// All names, in the order in which they are drilled.
-    const NAMES: [(&'static str, Self); 18] = [
+    const NAMES: [(&'static str, Self); 19] = [
         ("kill", Self::Fault(Fault::Kill)),
         ("stop", Self::Fault(Fault::Stop)),
         ("kill-restart", Self::Fault(Fault::KillAndRestart)),
@@ -38,12 +38,20 @@ impl Row {
         ("etcd-kill", Self::Elsewhere("etcd-kill")),
         ("etcd-away", Self::Elsewhere("etcd-away")),
         ("reshard", Self::Elsewhere("reshard")),
+        ("move", Self::MOVE),
     ];
 
-    /// Those that are chosen, in their order; all without a choice. `None` if that leaves none.
+    /// It takes minutes, and disk for all that moves: it is not one of all.
+    const MOVE: Self = Self::Elsewhere("move");
+
+    /// Those that are chosen, in their order; without a choice all but [`Self::MOVE`]. `None` if
+    /// that leaves none.
     pub(crate) fn chosen(only: &[Self], leaves_out_dns: bool) -> Option<Vec<Self>> {
         let rows = Self::NAMES.into_iter().map(|(_, row)| row);
-        let rows = rows.filter(|row| only.is_empty() || only.contains(row));
+        let rows = rows.filter(|row| match only.is_empty() {
+            true => *row != Self::MOVE,
+            false => only.contains(row),
+        });
         let rows: Vec<Self> =
             rows.filter(|row| !(leaves_out_dns && *row == Self::ByName)).collect();
         (!rows.is_empty()).then_some(rows)
@@ -120,7 +128,9 @@ mod tests {
         let both = [Row::Fault(Fault::Kill), Row::ByName];
         assert_eq!(Row::chosen(&chosen, false).unwrap(), both);
         assert_eq!(Row::chosen(&chosen, true).unwrap(), both[..1]);
-        assert_eq!(Row::chosen(&[], false).unwrap().len(), Row::NAMES.len());
+        assert_eq!(Row::chosen(&[], false).unwrap().len(), Row::NAMES.len() - 1);
+        let only = ["move".parse().unwrap()];
+        assert_eq!(Row::chosen(&only, false).unwrap(), only, "where it is asked for");
         assert_eq!(Row::chosen(&[Row::ByName], true), None, "nothing is no success");
         let error = "kil".parse::<Row>().unwrap_err();
         assert!(error.contains("link-down"), "{error}");

@@ -152,7 +152,7 @@ fn command_metrics(node: &Node, out: &mut Page) {
 fn latency_metrics(node: &Node, out: &mut Page) {
     let total = node.stats.latency();
     let bounds = BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6);
-    let within = bounds.zip(total.within);
+    let within = bounds.zip(total.within());
     out.histogram(&rows::REPLY_SECONDS, within, total.micros as f64 / 1e6, total.commands);
 }
 

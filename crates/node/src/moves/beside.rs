@@ -159,8 +159,10 @@ fn read(read: &impl Read) -> Result<Vec<Thing>, storage::Error> {
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     is_wanted: bool,
-    /// Something was kept since it was last looked.
+    /// Libraries were kept since it was last looked: all that is kept is to be read.
     is_due: bool,
+    /// Scripts that were: the log has each as a whole.
+    fresh: Vec<Thing>,
     /// To be sent before the next position, in this order.
     queue: VecDeque<Thing>,
     /// Sequence that the newest of it may be of.
@@ -182,14 +184,21 @@ impl Beside {
         (self.is_wanted, self.is_due) = (true, true);
     }
 
-    /// Something was kept.
-    pub(super) fn note_kept(&mut self) {
-        self.is_due = true;
+    /// What was kept in the log up to `to`. Before it is wanted it is not looked at: all is read then.
+    pub(super) fn note_kept(&mut self, kept: kept::Kept, to: u64) {
+        if !self.is_wanted {
+            return;
+        }
+        self.is_due |= kept.has_libraries;
+        if !kept.scripts.is_empty() {
+            self.as_of = self.as_of.max(to);
+            self.fresh.extend(kept.scripts.into_iter().map(|text| Thing::Script(text.into())));
+        }
     }
 
     /// The next position has to wait.
     pub(super) fn is_first(&self) -> bool {
-        self.is_wanted && (self.is_due || !self.queue.is_empty())
+        self.is_wanted && (self.is_due || !self.fresh.is_empty() || !self.queue.is_empty())
     }
 
     /// A stop now would have to wait for it.
@@ -215,17 +224,19 @@ impl Beside {
         self.texts.extend(texts.into_iter().map(Thing::Text));
         let is_frozen_anew = frozen.is_some() && frozen != self.frozen;
         self.frozen = frozen;
-        if !self.is_due && !is_frozen_anew {
+        if !self.is_due && self.fresh.is_empty() && !is_frozen_anew {
             return Ok(());
         }
+        let mut things = std::mem::take(&mut self.fresh);
         if self.is_due {
-            for thing in read(store)? {
-                if thing.print().is_some_and(|print| self.sent.insert(print)) {
-                    self.queue.push_back(thing);
-                }
-            }
+            things.extend(read(store)?);
             self.as_of = store.latest_sequence();
             self.is_due = false;
+        }
+        for thing in things {
+            if thing.print().is_some_and(|print| self.sent.insert(print)) {
+                self.queue.push_back(thing);
+            }
         }
         if is_frozen_anew {
             self.queue.append(&mut self.texts);
@@ -361,6 +372,23 @@ mod tests {
         of_copy.put(Family::Metadata, &[b"s"], &[b"return 1"]);
         assert_eq!(parse(of_copy.finish()), None);
         assert_eq!(parse(b""), None);
+    }
+
+    /// A thousand SCRIPT LOAD are not a thousand readings of all that is kept.
+    #[test]
+    fn a_script_is_sent_as_the_log_has_it_and_libraries_are_read() {
+        let script = || kept::Kept { scripts: vec![b"return 1".to_vec()], has_libraries: false };
+        let mut beside = Beside { is_wanted: true, ..Beside::default() };
+        beside.note_kept(kept::Kept::default(), 5);
+        assert!(!beside.is_first());
+        beside.note_kept(script(), 7);
+        assert!(beside.is_first() && beside.is_behind() && !beside.is_due);
+        assert_eq!((beside.as_of, beside.fresh.len()), (7, 1));
+        beside.note_kept(kept::Kept { has_libraries: true, ..kept::Kept::default() }, 8);
+        assert!(beside.is_due);
+        let mut unwanted = Beside::default();
+        unwanted.note_kept(script(), 7);
+        assert!(!unwanted.is_first() && unwanted.fresh.is_empty(), "an older taker takes none");
     }
 
     #[test]

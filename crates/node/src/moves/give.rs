@@ -426,10 +426,9 @@ impl Giving<'_> {
         let records = self.log.records.get_or_insert_with(|| Writer::new(Vec::new()));
         for batch in batches.iter().take_while(|batch| batch.end() <= through + 1) {
             let (slots, below) = (&self.request.slots, self.sender.cursor());
-            if storage::slots::forward(&batch.data, slots, below, records)? {
-                self.beside.note_kept();
-            }
+            let kept = storage::slots::forward(&batch.data, slots, below, records)?;
             self.log.to = batch.end() - 1;
+            self.beside.note_kept(kept, self.log.to);
             has_read = true;
             if records.len() >= CHUNK_BYTES {
                 break;

@@ -2,7 +2,9 @@
 //! of that. It is looked in [`super::look`], and what follows is decided in
 //! `replication::slots::guest`.
 
-use ::replication::slots::{Felt, Guest, guest::LOOK_MS};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ::replication::slots::{Absence, Felt, Guest, guest::LOOK_MS};
 use api::moves::{Brake, Rate};
 use parking_lot::Mutex;
 
@@ -17,7 +19,11 @@ const WINDOW_MS: u64 = 3_000;
 
 /// Of all copies that this node gives and takes.
 #[derive(Debug, Default)]
-pub struct Guests(Mutex<Inner>);
+pub struct Guests {
+    inner: Mutex<Inner>,
+    absence: Mutex<Absence>,
+    is_replica_missed: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -41,7 +47,7 @@ impl Guests {
     pub(super) fn pace(&self, stats: &Stats, most: Rate, felt: impl FnOnce() -> Felt) -> Paced {
         let now_ms = clock::boottime_ms();
         let is_due = {
-            let mut inner = self.0.lock();
+            let mut inner = self.inner.lock();
             let is_due = now_ms.saturating_sub(inner.looked_ms) >= LOOK_MS;
             if is_due {
                 inner.looked_ms = now_ms;
@@ -50,7 +56,7 @@ impl Guests {
         };
         // The database may take its time to answer: others do not wait for that.
         let felt = is_due.then(felt);
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if let Some(felt) = felt {
             let p99_us = inner.clients.p99_us(stats, now_ms);
             inner.guest.look(&Felt { p99_us, ..felt });
@@ -61,14 +67,26 @@ impl Guests {
     /// To be called once a second while nothing is copied: what clients feel then is what they are
     /// to feel twice at most.
     pub fn rest(&self, stats: &Stats) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let p99_us = inner.clients.p99_us(stats, clock::boottime_ms());
         inner.guest.rest(p99_us);
     }
 
+    /// To be called once a second: whether a replica is away, and how much of the log was ever
+    /// appended and is kept, bytes.
+    pub(super) fn note_replicas(&self, is_away: bool, log: (u64, u64)) {
+        let is_missed = self.absence.lock().look(is_away, log, clock::boottime_ms());
+        self.is_replica_missed.store(is_missed, Ordering::SeqCst);
+    }
+
+    /// A replica is away, and what is taken may use up the log that it could go on from.
+    pub(super) fn is_replica_missed(&self) -> bool {
+        self.is_replica_missed.load(Ordering::SeqCst)
+    }
+
     /// What 99 of 100 commands may take while something is copied, µs; `fixed_us`, unless it is 0.
     pub(super) fn bound_us(&self, fixed_us: u64) -> u64 {
-        self.0.lock().guest.bound_us(fixed_us)
+        self.inner.lock().guest.bound_us(fixed_us)
     }
 }
 

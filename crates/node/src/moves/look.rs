@@ -5,7 +5,7 @@ use ::replication::slots::{Felt, Least, Slots};
 use api::grant::EpochId;
 use api::moves::Rate;
 use storage::Store;
-use topology::Cluster;
+use topology::{Cluster, Viewer};
 
 use super::guest::Paced;
 use crate::gate::Engine;
@@ -24,9 +24,31 @@ pub(super) fn pace(node: &Node, store: &Store, most: Rate) -> Paced {
         bound_us: fixed_us(node),
         // What cannot be told holds nothing up: it is the copy that would meet the error.
         is_pressed: store.is_pressed().unwrap_or(false),
+        // What is given takes no room in the log here.
+        is_replica_missed: node.moves.takes_any() && node.moves.guests.is_replica_missed(),
         unacked_bytes: node.grants.commit.tail_bytes(store),
     };
     node.moves.guests.pace(&node.stats, most, felt)
+}
+
+/// Looks whether replicas of this node are there, once a second.
+pub fn note_replicas(node: &Node) {
+    let (appended, kept) = {
+        let engine = node.engine();
+        let Some((store, _)) = master(node, &engine) else {
+            return node.moves.guests.note_replicas(false, (0, 0));
+        };
+        (store.appended_bytes(), store.options().wal_size_limit_mb.saturating_mul(1 << 20))
+    };
+    let cluster = node.cluster.load();
+    let is_away = match (cluster.topology(), cluster.myself()) {
+        (Ok(topology), Some(me)) => topology.replicas_of(me.id).any(|replica| {
+            let local = replica.endpoint(Viewer::Peer);
+            !replica.failed && node.replication.offset_of(replica.id, local).is_none()
+        }),
+        _ => false,
+    };
+    node.moves.guests.note_replicas(is_away, (appended, kept));
 }
 
 /// What 99 of 100 commands may take while something is copied, µs.

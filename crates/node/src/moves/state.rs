@@ -201,6 +201,11 @@ impl Moves {
         running.map(|(id, take)| take.copied.lock().progress(*id)).collect()
     }
 
+    /// A copy comes here.
+    pub(super) fn takes_any(&self) -> bool {
+        self.takes.lock().values().any(|take| !take.is_over.load(Ordering::SeqCst))
+    }
+
     /// Where the copies are that this node takes, also those whose stream is broken.
     pub fn copying(&self) -> Vec<Copying> {
         let takes = self.takes.lock();

@@ -23,7 +23,7 @@ use api::grant::EpochId;
 use api::moves::{MoveId, Order, Ordered, Rate, Said, Slots};
 
 pub(crate) use self::strangers::{left, owns_any};
-pub use crate::queue::{Floor, Move, Moves, Past, Phase, QUEUE_MAX};
+pub use crate::queue::{Came, Floor, Move, Moves, Past, Phase, QUEUE_MAX};
 use crate::{Record, Shard, ShardId, Time};
 
 /// How long writes of the slots may wait for the taker, ms; then the freeze is given up.

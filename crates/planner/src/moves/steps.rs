@@ -4,7 +4,7 @@ use api::moves::{Feed, Frozen, Mark, Order, Rate, Said};
 
 use super::give;
 use super::{
-    A_SHORT_STOP, AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, COPIES_ON, Context,
+    A_SHORT_STOP, AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, COPIES_ON, Came, Context,
     FREEZE_MS, Floor, IS_TO_REST, ITS_TURN, Move, Moves, PAUSED, Phase, Plan, RESTS, Side,
     TRIES_MAX,
 };
@@ -275,6 +275,8 @@ fn own(
     if let Some(place) = record.place_of(one.to) {
         record.shards[place].floor = Some(floor);
     }
+    let (id, slots, to) = (one.id, one.slots.clone(), one.to);
+    record.moves.has_come(Came { id, slots, to, floor });
     plan.swap(record, format!("move {}: shard {} owns {}", one.id, one.to, one.slots));
 }
 

@@ -119,6 +119,18 @@ impl Script {
 }
 
 #[test]
+fn where_slots_came_is_known_until_they_come_elsewhere() {
+    let mut s = Script::ready();
+    s.acts();
+    let taker = s.record.shards[1].id;
+    let [came] = &s.record.moves.came[..] else { panic!("{:?}", s.record.moves) };
+    assert_eq!((came.to, came.slots.to_string(), came.floor.sequence), (taker, "0-9".into(), 77));
+    let back = Came { id: MoveId(2), slots: "0-20".parse().unwrap(), ..came.clone() };
+    s.record.moves.has_come(back.clone());
+    assert_eq!(s.record.moves.came, [back]);
+}
+
+#[test]
 fn a_move_from_the_queue_to_the_end() {
     let mut s = script();
     s.check(expect![[r#"

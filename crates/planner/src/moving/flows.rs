@@ -49,7 +49,8 @@ pub(super) fn why(cx: &Context<'_>, one: &Move, sign: &Moved) -> Option<String> 
     }
     let stopped = |flow: Option<Flow>, side: &str| {
         let brake = flow.filter(|flow| flow.bytes_per_s == 0)?.brake?;
-        let is_lasting = matches!(brake, Brake::Engine | Brake::Room | Brake::Paused);
+        let is_lasting =
+            matches!(brake, Brake::Engine | Brake::Room | Brake::Paused | Brake::Replica);
         is_lasting.then(|| format!(", which is held up by {} at the {side}", brake.text()))
     };
     stopped(taker, "taker").or_else(|| stopped(giver, "giver"))

@@ -154,6 +154,48 @@ fn a_master_below_the_position_at_which_slots_came_does_not_go_on() {
     assert_eq!(s.plan().shards[0].word(), "fencing", "{:?}", s.plan());
 }
 
+/// Nobody has them any more, and nothing but an operator's word lets the shard go on.
+#[test]
+fn slots_that_a_node_never_had_are_named_before_they_are_given_up() {
+    let mut s = asynchronous(&["a", "b"]);
+    let floor = crate::moves::Floor { epoch: 3, id: EpochId(3), sequence: 100 };
+    let to = s.record.shards[0].id;
+    let came = |number: u64, slots: &str, sequence: u64| crate::moves::Came {
+        id: api::moves::MoveId(number),
+        slots: slots.parse().expect("slots"),
+        to,
+        floor: crate::moves::Floor { sequence, ..floor },
+    };
+    s.record.shards[0].floor = Some(floor);
+    s.record.shards[0].slot_ranges = vec![(0, 25), (40, 16_383)];
+    s.record.moves.came =
+        vec![came(6, "0-9", 60), came(7, "20-29", 99), came(8, "30-39", 100), came(9, "50", 100)];
+    comes_back(&mut s, 3, 98);
+    let loss = |s: &Script, name| crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name));
+    let error = loss(&s, "a").expect_err("b was not heard");
+    assert!(error.contains("b:1 has not been heard of yet: it may hold what was moved"), "{error}");
+    replica(&mut s, "b", 3, 100);
+    let error = loss(&s, "a").expect_err("b has them");
+    assert!(error.contains("b:1 answers and holds what was moved here"), "{error}");
+    replica(&mut s, "b", 3, 97);
+    let found = loss(&s, "a").expect("a loss");
+    let named: Vec<_> =
+        found.never_had.iter().map(|one| (one.id.0, one.slots.to_string())).collect();
+    // What has left the shard since is nobody's loss here.
+    assert_eq!(named, [(7, "20-25".to_owned()), (9, "50".to_owned())]);
+    assert_eq!(found.slots_never_had(), [(20, 25), (50, 50)]);
+    assert!(!opens_for_a(&s), "{:?}", s.plan());
+    s.record.shards[0].intent = Some(crate::Intent {
+        id: "i".into(),
+        preferred: Some(id("a")),
+        force: true,
+        sync_timeout_ms: 0,
+        pause_ms: 0,
+        accept_loss: true,
+    });
+    assert!(opens_for_a(&s), "{:?}", s.plan());
+}
+
 #[test]
 fn what_lies_in_db_deposed_is_told_with_the_way_back() {
     let mut s = in_sync(&["a", "b"]);

@@ -20,7 +20,7 @@ mod machine;
 pub mod marks;
 pub mod wishes;
 
-pub use guest::{Felt, Guest};
+pub use guest::{Absence, Felt, Guest};
 pub use machine::{Access, Act, Here, Machine, Refusal};
 pub use marks::{Cursor, Mark, State, Table};
 

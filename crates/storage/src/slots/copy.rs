@@ -189,7 +189,7 @@ impl Owners<'_, '_> {
 }
 
 /// Adds to `out` what a batch of the log changes of these slots below the cursor. Ranges are cut to
-/// what is copied. Says whether the batch also keeps scripts or functions, which have no slot.
+/// what is copied. Says which scripts or functions the batch also keeps, which have no slot.
 ///
 /// # Errors
 /// Bytes that are no batch.
@@ -198,8 +198,8 @@ pub fn forward(
     slots: &Slots,
     below: &Cursor,
     out: &mut Writer,
-) -> Result<bool, Error> {
-    let mut keeps_scripts = false;
+) -> Result<scripts::Kept, Error> {
+    let mut kept = scripts::Kept::default();
     let is_copied = |family, key: &[u8]| {
         slot_of(key).is_some_and(|slot| slots.contains(slot))
             && position(family, key).is_some_and(|place| below.is_above(&place))
@@ -213,11 +213,11 @@ pub fn forward(
             Record::DeleteRange { family, begin, end } => {
                 cut_range(family, (begin, end), (slots, below), out);
             }
-            Record::Put { family, key, .. } => keeps_scripts |= scripts::is_kept(family, key),
+            Record::Put { family, key, value } => kept.note(family, key, value),
             Record::Delete { .. } | Record::LogData(_) => {}
         }
     }
-    Ok(keeps_scripts)
+    Ok(kept)
 }
 
 /// The parts of a range that lie in these slots below the cursor; neighbours become one.

@@ -101,9 +101,26 @@ pub fn scripts(read: &impl Read) -> Result<Vec<Named>, Error> {
     all(read, SCRIPT)
 }
 
-/// Whether a record keeps a script, a library, or the library of a function.
-pub fn is_kept(family: Family, key: &[u8]) -> bool {
-    family == Family::Propagate && [SCRIPT, LIBRARY, FUNCTION].iter().any(|of| key.starts_with(of))
+/// What records of a log keep.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Texts of scripts.
+    pub scripts: Vec<Vec<u8>>,
+    /// Libraries, or their functions: several records are one thing.
+    pub has_libraries: bool,
+}
+
+impl Kept {
+    /// Takes note of a record that was put.
+    pub fn note(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        if family != Family::Propagate {
+            return;
+        }
+        if key.starts_with(SCRIPT) {
+            self.scripts.push(value.to_vec());
+        }
+        self.has_libraries |= key.starts_with(LIBRARY) || key.starts_with(FUNCTION);
+    }
 }
 
 /// All libraries and their texts.
@@ -143,5 +160,25 @@ pub fn delete_library(txn: &mut Txn<'_>, name: &[u8]) -> Result<bool, Error> {
 pub fn flush_libraries(txn: &mut Txn<'_>) {
     for prefix in [FUNCTION, LIBRARY] {
         txn.delete_range(Family::Propagate, prefix, &behind(prefix));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_taken_from_the_log_and_libraries_are_noticed() {
+        let mut kept = Kept::default();
+        kept.note(Family::Propagate, b"lua_f_0123", b"return 1");
+        kept.note(Family::Metadata, b"lua_f_0123", b"a key of that name");
+        kept.note(Family::Propagate, FLUSH.0, FLUSH.1);
+        let expected = Kept { scripts: vec![b"return 1".to_vec()], has_libraries: false };
+        assert_eq!(kept, expected);
+        kept.note(Family::Propagate, b"lua_func_lib_f", b"mine");
+        assert!(kept.has_libraries && kept.scripts.len() == 1);
+        let mut kept = Kept::default();
+        kept.note(Family::Propagate, b"lua_lib_code_mine", b"#!lua");
+        assert!(kept.has_libraries && kept.scripts.is_empty());
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod balancers;
 pub mod compaction;
+pub mod facts;
 pub mod guard;
 pub mod handover;
 pub mod load;

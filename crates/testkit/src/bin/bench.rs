@@ -4,11 +4,11 @@
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use testkit::bench::compaction::Compacting;
+use testkit::bench::facts::{machine_load, place, said};
 use testkit::bench::load::Measured;
 use testkit::bench::systems::{Running, System};
 use testkit::bench::{
@@ -300,12 +300,13 @@ fn writes_for_minutes(options: &Options) -> Result<()> {
 }
 
 fn facts(name: &str, options: &Options, load_before: &str) -> [(&'static str, String); 7] {
+    let [commit, day, machine] = place();
     [
         ("axis", name.to_owned()),
         ("rounds", options.rounds.to_string()),
-        ("commit", said(&["git", "rev-parse", "--short", "HEAD"])),
-        ("day", said(&["date", "+%Y-%m-%d"])),
-        ("machine", said(&["sh", "-c", "nproc; grep -m1 'model name' /proc/cpuinfo; uname -sr"])),
+        commit,
+        day,
+        machine,
         ("load average before and after", format!("{load_before} · {}", machine_load())),
         (
             "load",
@@ -334,17 +335,4 @@ fn bars(systems: &[Running], cells: &[Cell], of: Figure) -> Vec<(String, f64, f6
         }
     }
     bars
-}
-
-fn machine_load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
-/// What a program says, in one line.
-fn said(words: &[&str]) -> String {
-    let Some((program, arguments)) = words.split_first() else { return String::new() };
-    let output = Command::new(program).args(arguments).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -62,14 +62,18 @@ pub struct Args {
     pub control: Vec<control::row::Row>,
     /// For how long etcd is away in one of them.
     pub away: Duration,
-    /// The row in which slots move was chosen as well, or none was.
+    /// The row in which shards come and go was chosen as well, or none was.
     pub reshards: bool,
+    /// The row in which much moves at once was chosen: it takes minutes, and disk for all of it, so
+    /// it is not one of all.
+    pub moves_one: bool,
 }
 
 /// As `holdfast drill` has it for a controller.
 const AWAY: Duration = Duration::from_secs(60);
-/// The row in which slots move, as it is chosen.
+/// The rows in which slots move, as they are chosen.
 const RESHARD: &str = "reshard";
+const MOVE: &str = "move";
 
 impl Args {
     /// Reads `--name value` and `--name=value`.
@@ -82,6 +86,7 @@ impl Args {
             control: control::row::Row::ALL.to_vec(),
             away: AWAY,
             reshards: true,
+            moves_one: false,
         };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -107,6 +112,7 @@ impl Args {
                 self.rows.retain(|row| chosen.contains(&row.word()));
                 self.control.retain(|row| chosen.contains(&row.word()));
                 self.reshards = chosen.contains(&RESHARD);
+                self.moves_one = chosen.contains(&MOVE);
             }
             "--runs" => self.runs = value.parse().context("--runs needs a number")?,
             "--balancer" => {
@@ -172,7 +178,10 @@ mod tests {
         assert!(parse("--only dns").unwrap().rows.is_empty());
         assert!(!args.reshards && parse("").unwrap().reshards);
         let args = parse("--only reshard").unwrap();
-        assert!(args.rows.is_empty() && args.reshards);
+        assert!(args.rows.is_empty() && args.reshards && !args.moves_one);
+        let args = parse("--only move").unwrap();
+        assert!(args.rows.is_empty() && !args.reshards && args.moves_one);
+        assert!(!parse("").unwrap().moves_one, "only where it is asked for");
         assert!(parse("--runs 0").is_err() && parse("--unknown 1").is_err());
         assert!(parse("--away soon").is_err());
     }

@@ -124,11 +124,18 @@ impl Client {
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     phase: AtomicU8,
+    began: Instant,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { stop: AtomicBool::new(false), phase: AtomicU8::new(0) }
+        let began = Instant::now();
+        Self { stop: AtomicBool::new(false), phase: AtomicU8::new(0), began }
+    }
+
+    /// How long ago clients began.
+    pub(super) fn since_begin(&self) -> Duration {
+        self.began.elapsed()
     }
 
     pub(super) fn set(&self, phase: Phase) {
@@ -173,7 +180,8 @@ pub(super) fn write(
             Ok(_) => {
                 *count += 1;
                 let us = u32::try_from(at.elapsed().as_micros()).unwrap_or(u32::MAX);
-                log.writes.push(Write { key: *index as u32, phase: shared.phase(), us });
+                let at_ms = u32::try_from(shared.since_begin().as_millis()).unwrap_or(u32::MAX);
+                log.writes.push(Write { key: *index as u32, phase: shared.phase(), at_ms, us });
             }
             Err(error) => {
                 // Whether it was done is not known. It is written again, so a key may show more than

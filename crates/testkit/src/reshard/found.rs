@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What 99 of 100 keys that move are to wait at most.
+const STALL_GOAL: Duration = Duration::from_millis(50);
+/// So many times as long writes to keys that stay may take meanwhile, 99 of 100 of them.
+pub(super) const OTHERS_GOAL: f64 = 2.0;
+
 /// What is going on while a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -21,6 +26,8 @@ pub struct Write {
     pub key: u32,
     /// When it was answered.
     pub phase: Phase,
+    /// The same, since clients began, ms.
+    pub at_ms: u32,
     /// From when it was sent until it was acknowledged, every redirection included, µs.
     pub us: u32,
 }
@@ -49,7 +56,8 @@ pub struct Found {
     pub errors: BTreeMap<String, u64>,
     /// MOVED and ASK that were followed.
     pub redirected: u64,
-    /// Of keys that moved, each with its longest write: the one that 99 of 100 do not exceed.
+    /// Of keys that moved, each with its longest write since then: the one that 99 of 100 do not
+    /// exceed.
     pub stall_p99: Duration,
     /// And the longest of all.
     pub stall_worst: Duration,
@@ -71,6 +79,7 @@ impl Found {
         for write in logs.iter().flat_map(|log| &log.writes) {
             found.acknowledged += 1;
             match (has_moved(write.key), write.phase) {
+                (true, Phase::Before) => {}
                 (true, _) => {
                     let longest = longest.entry(write.key).or_default();
                     *longest = write.us.max(*longest);
@@ -95,18 +104,24 @@ impl Found {
         found
     }
 
+    /// Writes to keys that stay take so many times as long while slots move as before, 99 of 100 of
+    /// them.
+    pub fn times_others(&self) -> f64 {
+        self.others_moving.as_secs_f64() / self.others_before.as_secs_f64().max(1e-6)
+    }
+
     /// Nothing happened that may never happen, however long it took.
     pub fn is_good(&self) -> bool {
         self.missing == 0 && self.errors.is_empty()
     }
 }
 
-fn micros(us: Option<u32>) -> Duration {
+pub(super) fn micros(us: Option<u32>) -> Duration {
     Duration::from_micros(us.unwrap_or_default().into())
 }
 
 /// What so many of a hundred do not exceed; 0 of none.
-fn of_a_hundred(mut values: Vec<u32>, share: usize) -> Duration {
+pub(super) fn of_a_hundred(mut values: Vec<u32>, share: usize) -> Duration {
     values.sort_unstable();
     let place = (values.len() * share).div_ceil(100).saturating_sub(1);
     micros(values.get(place).copied())
@@ -116,7 +131,7 @@ fn of_a_hundred(mut values: Vec<u32>, share: usize) -> Duration {
 pub fn render(balancer: &str, runs: &[Found]) -> String {
     let mut text = format!(
         "\n3 shards become 4 and 3 again under load, each with a replica, behind {balancer}; ms\n\
-         {:>3} {:>9} {:>8} {:>10} {:>7} {:>8} {:>10} {:>11} {:>12} {:>13} {:>8}\n",
+         {:>3} {:>9} {:>8} {:>10} {:>7} {:>8} {:>10} {:>11} {:>12} {:>13} {:>6} {:>8}\n",
         "run",
         "acked",
         "acked/s",
@@ -127,12 +142,13 @@ pub fn render(balancer: &str, runs: &[Found]) -> String {
         "stall worst",
         "others p99",
         "while moving",
+        "times",
         "moved s"
     );
     let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
     for (run, found) in (1..).zip(runs) {
         text += &format!(
-            "{run:>3} {:>9} {:>8} {:>10} {:>7} {:>8} {:>10} {:>11} {:>12} {:>13} {:>8.1}\n",
+            "{run:>3} {:>9} {:>8} {:>10} {:>7} {:>8} {:>10} {:>11} {:>12} {:>13} {:>6.2} {:>8.1}\n",
             found.acknowledged,
             found.rate,
             found.redirected,
@@ -142,9 +158,20 @@ pub fn render(balancer: &str, runs: &[Found]) -> String {
             ms(found.stall_worst),
             ms(found.others_before),
             ms(found.others_moving),
+            found.times_others(),
             found.moved_for.as_secs_f64(),
         );
     }
+    let count = |is_kept: fn(&Found) -> bool| runs.iter().filter(|found| is_kept(found)).count();
+    text += &format!(
+        "goals, kept in so many of {} runs: no error and no write missing {}, stall p99 at most {} \
+         ms {}, others p99 at most twice {}\n",
+        runs.len(),
+        count(Found::is_good),
+        STALL_GOAL.as_millis(),
+        count(|found| found.stall_p99 <= STALL_GOAL),
+        count(|found| found.times_others() <= OTHERS_GOAL),
+    );
     for (error, count) in runs.iter().flat_map(|found| &found.errors) {
         text += &format!("  {count:>6} × {error}\n");
     }
@@ -156,14 +183,14 @@ mod tests {
     use super::*;
 
     fn write(key: u32, phase: Phase, us: u32) -> Write {
-        Write { key, phase, us }
+        Write { key, phase, at_ms: 0, us }
     }
 
     #[test]
     fn keys_that_move_are_told_apart_from_those_that_stay() {
         let mut log = Log { redirected: 2, ..Log::default() };
         log.writes = vec![
-            write(0, Phase::Before, 100),
+            write(0, Phase::Before, 30_000),
             write(0, Phase::Moving, 9_000),
             write(1, Phase::Before, 200),
             write(1, Phase::Moving, 400),
@@ -176,7 +203,7 @@ mod tests {
         assert_eq!(found.stall_p99, Duration::from_millis(9));
         assert_eq!(found.others_before, Duration::from_micros(200));
         assert_eq!(found.others_moving, Duration::from_micros(400));
-        assert!(found.is_good());
+        assert!(found.is_good() && (found.times_others() - 2.0).abs() < 1e-9);
         assert!(!Found { missing: 1, ..found.clone() }.is_good());
         let errors = BTreeMap::from([("ERR".to_owned(), 1)]);
         assert!(!Found { errors, ..found }.is_good());
@@ -195,7 +222,8 @@ mod tests {
     fn a_line_per_run_and_what_clients_were_told() {
         let errors = BTreeMap::from([("CROSSSLOT".to_owned(), 3)]);
         let text = render("builtin", &[Found::default(), Found { errors, ..Found::default() }]);
-        assert_eq!(text.trim().lines().count(), 5, "{text}");
+        assert_eq!(text.trim().lines().count(), 6, "{text}");
+        assert!(text.contains("no write missing 1, stall p99 at most 50 ms 2, "), "{text}");
         assert!(text.ends_with("3 × CROSSSLOT\n"), "{text}");
     }
 }
