@@ -379,7 +379,7 @@ fn of_commands(name: &str) -> bool {
         }
         "rocksdb.write_options.write_batch_max_bytes" => {
             set(&node, name, "100");
-            begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: write batch of");
+            begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: too much at once");
         }
         _ => return false,
     }

@@ -217,7 +217,7 @@ fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
     let bound = |values: &mut Values| values.rocksdb_write_batch_max_bytes = 220;
     let mut bench = Bench::start(bound, Cluster::default(), Role::Master);
     let (some, long) = ("y".repeat(100), "x".repeat(300));
-    let refused = "-ERR storage: write batch of ";
+    let refused = "-ERR storage: too much at once: ";
     let before = bench.sequence();
     let said = bench.pipeline(&[&format!("SET a {long}")]);
     assert!(said.starts_with(refused) && said.contains("220"), "{said}");
