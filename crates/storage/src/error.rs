@@ -82,7 +82,8 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A batch is larger than one may be, or what is taken out and returned is; nothing was written.
+    /// A batch is larger than one may be, or what is taken out and returned is: nothing was
+    /// written.
     #[error(
         "too much at once: {bytes} bytes to write, or to take out and return, and {max} are allowed: \
          do less at once, or raise rocksdb.write_options.write_batch_max_bytes (at most {})",

@@ -33,7 +33,8 @@ use workers::Workers;
 /// A connection to the admin address that says nothing for so long is closed: what the controller asks is answered within seconds.
 const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
-/// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms`, or until `again` resolves, and resets the rest.
+/// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for
+/// `limits.drain_ms`, or until `again` resolves, and resets the rest.
 ///
 /// Errors: the admin address cannot be bound, or a worker thread cannot be started.
 pub async fn run(

@@ -273,7 +273,7 @@ impl Table {
         }
     }
 
-    /// Closes all listeners, gives sessions `drain` to finish, or until `again` resolves, and resets
+    /// Closes all listeners, lets sessions finish for `drain`, or until `again` resolves, and resets
     /// the rest. Meanwhile a fence can still be had here.
     pub(super) async fn stop(&self, drain: Duration, again: impl Future<Output = ()>) {
         let frontends = {
