@@ -218,7 +218,9 @@ impl Watch {
                     Err(error) if untaken.note(wanted) => {
                         tracing::warn!(%error, "the database cannot be given other sizes in memory: it is tried again each second");
                     }
-                    Err(error) => tracing::debug!(%error, "nor now"),
+                    Err(error) => {
+                        tracing::debug!(%error, "the database has not its sizes in memory yet")
+                    }
                 });
             }
             // They are changed just now.

@@ -192,11 +192,11 @@ impl<'a> NestedCx<'a> {
         self.session.reply(self.out)
     }
 
-    /// What the commands will read is from now on what there is now, where only the master's
-    /// batches change it; whether that is so. A batch touches its keys before it can be seen: a
-    /// look at what is watched that comes after this knows of all that is read.
+    /// What the commands will read is from the first call on what there is then, where only the
+    /// master's batches change it; whether that is so. A batch touches its keys before it can be
+    /// seen: a look at what is watched that comes after this knows of all that is read.
     pub fn fix_moment(&mut self) -> bool {
-        if self.reads_only {
+        if self.reads_only && self.moment.is_none() {
             self.moment = Some(Arc::new(self.store.txn().moment()));
         }
         self.reads_only
@@ -237,9 +237,7 @@ impl<'a> NestedCx<'a> {
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
             calls.iter().map(|_| OnceCell::new()).collect();
         // At a master nothing changes that it reads: it has the locks.
-        if self.moment.is_none() {
-            self.fix_moment();
-        }
+        self.fix_moment();
         let moment = self.moment.clone();
         let mut write = WriteCx {
             txn: match &moment {
