@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -266,8 +266,8 @@ const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// What is answered to bytes that come from a balancer's address.
 fn from_a_balancer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
-    let (source, target) = ([127, 0, 0, 2].into(), ([127, 0, 0, 1], port).into());
-    answer_from(source, target, bytes, PATIENCE)
+    let target = SocketAddr::from(([127, 0, 0, 1], port));
+    answer_from(IpAddr::from([127, 0, 0, 2]), target, bytes, PATIENCE)
 }
 
 /// Without a port in clear there is no answer in clear, but for balancers that ask if it lives.
