@@ -21,6 +21,7 @@ struct Balancer {
     driver: Builtin,
     admin: SocketAddr,
     stop: oneshot::Sender<()>,
+    again: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -28,14 +29,36 @@ async fn start(config: Config) -> Balancer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = listener.local_addr().unwrap();
     let token = config.token.clone();
-    let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(Arc::new(Live::new(config).unwrap()), listener, async {
+    let ((stop, stopped), (again, told_again)) = (oneshot::channel(), oneshot::channel());
+    let live = Arc::new(Live::new(config).unwrap());
+    let shutdown = async {
         let _ = stopped.await;
-    }));
+    };
+    let once_more = async {
+        if told_again.await.is_err() {
+            std::future::pending().await
+        }
+    };
+    let task = tokio::spawn(serve(live, listener, shutdown, once_more));
     let driver =
         Builtin::new("lb", &format!("http://{admin}"), token, Some(Duration::from_secs(10)))
             .unwrap();
-    Balancer { driver, admin, stop, task }
+    Balancer { driver, admin, stop, again, task }
+}
+
+/// Returns once it says that it stops.
+async fn stops(admin: SocketAddr) {
+    let url = format!("http://{admin}/healthz");
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = reqwest::get(&url).await.expect("an answer");
+        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+        if status == 503 {
+            assert!(text.contains("stopping"), "{text}");
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "{status} {text}");
+    }
 }
 
 fn config() -> Config {
@@ -143,17 +166,7 @@ async fn one_that_stops_says_so_and_still_confirms_a_fence() {
     balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
     let mut client = Client::connect(&listen).await.unwrap();
     balancer.stop.send(()).unwrap();
-    let url = format!("http://{}/healthz", balancer.admin);
-    let until = tokio::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let answer = reqwest::get(&url).await.expect("an answer");
-        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
-        if status == 503 {
-            assert!(text.contains("stopping"), "{text}");
-            break;
-        }
-        assert!(tokio::time::Instant::now() < until, "{status} {text}");
-    }
+    stops(balancer.admin).await;
     client.echo("still served").await.unwrap();
     let wanted = desired(1, 2, &[(&listen, Some(&b))]);
     let applied = balancer.driver.apply(&wanted).await.unwrap();
@@ -163,6 +176,22 @@ async fn one_that_stops_says_so_and_still_confirms_a_fence() {
     // Nobody is left to wait for.
     let ended = tokio::time::timeout(Duration::from_secs(10), balancer.task).await;
     ended.expect("its end").unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_told_twice_to_stop_waits_for_no_session() {
+    let limits = Limits { drain_ms: 600_000, ..Limits::default() };
+    let balancer = start(Config { limits, ..config() }).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    balancer.stop.send(()).unwrap();
+    stops(balancer.admin).await;
+    client.echo("still served").await.unwrap();
+    balancer.again.send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), balancer.task).await;
+    ended.expect("its end").unwrap().unwrap();
+    assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 /// Clients connect without a pause while the route flips: none may stay with a node that is no longer the backend.

@@ -136,9 +136,11 @@ impl Site {
             limits: Limits { drain_ms: 0, ..Limits::default() },
             ..Config::default()
         };
-        tokio::spawn(serve(Arc::new(Live::new(config).unwrap()), listener, async {
+        let shutdown = async {
             let _ = stopped.await;
-        }));
+        };
+        let live = Arc::new(Live::new(config).unwrap());
+        tokio::spawn(serve(live, listener, shutdown, std::future::pending()));
         let driver = Builtin::new("lb", &admin, None, Some(PATIENCE)).unwrap();
         Self { driver, admin, listen: free_endpoint(), version: 0, _stop: stop }
     }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ async fn start(path: &std::path::Path) -> Balancer {
     let config = Config::from_toml(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(config.limits, Limits { drain_ms: 0, ..Limits::default() });
     let live = Arc::new(Live::new(config).unwrap());
-    let task = tokio::spawn(serve(Arc::clone(&live), listener, std::future::pending()));
+    let task = tokio::spawn(serve(Arc::clone(&live), listener, pending(), pending()));
     let wait = Some(Duration::from_secs(10));
     let driver = Builtin::new("lb", &format!("http://{admin}"), None, wait).unwrap();
     Balancer { driver, live, _task: task }

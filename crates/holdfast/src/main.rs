@@ -121,8 +121,8 @@ fn run(command: Command) -> Result<ExitCode> {
             balancer::server::Config::sample,
             |_| (),
             |live| {
-                let shutdown = signals::shutdown()?;
-                Ok(balancer::server::run(live, shutdown))
+                let (shutdown, again) = signals::shutdown_and_again()?;
+                Ok(balancer::server::run(live, shutdown, again))
             },
         ),
         Command::Ctl(args) => current_thread()?.block_on(ctl::run(*args)),

@@ -4,18 +4,56 @@ use std::future::Future;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Registers for SIGTERM and SIGINT at once, and completes at the first of them. Must be called inside a runtime.
 pub(crate) fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
+    shutdown_and_again().map(|(shutdown, _)| shutdown)
+}
+
+/// The same, and what completes at the second of them, for a process that waits for something after
+/// the first.
+pub(crate) fn shutdown_and_again()
+-> Result<(impl Future<Output = ()> + Send + 'static, impl Future<Output = ()> + Send + 'static)> {
+    let mut ends = Ends {
+        terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+        interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+    };
+    let (hand_on, handed_on) = oneshot::channel();
+    let shutdown = async move {
+        let name = ends.next().await;
+        tracing::info!("{name}: stopping");
         web::supervisor::stopping();
-    })
+        // Nobody may want to know of a second one.
+        let _ = hand_on.send(ends);
+    };
+    let again = async move {
+        match handed_on.await {
+            Ok(mut ends) => {
+                let name = ends.next().await;
+                tracing::info!("{name} again: stopping at once");
+            }
+            // There was no first one.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    Ok((shutdown, again))
+}
+
+/// Signals that end a process.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    /// Waits for the next one; its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// As [`shutdown`], for what belongs to a terminal: that it was closed ends it as well.

@@ -4,6 +4,7 @@
 //! a meaning here is left out rather than invented. Which sections exist is one table; INFO and its tests read it.
 
 pub mod process;
+pub mod profiler;
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;

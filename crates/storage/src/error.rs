@@ -82,14 +82,15 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A batch is larger than one may be; nothing was written.
+    /// A batch is larger than one may be, or what is taken out and returned is: nothing was
+    /// written.
     #[error(
-        "write batch of {bytes} bytes is larger than the {max} that are allowed: write less at once, \
-         or raise rocksdb.write_options.write_batch_max_bytes (at most {})",
+        "too much at once: {bytes} bytes to write, or to take out and return, and {max} are allowed: \
+         do less at once, or raise rocksdb.write_options.write_batch_max_bytes (at most {})",
         replication::BATCH_BYTES_MAX
     )]
     TooLarge {
-        /// Its size.
+        /// Its size, or that of what was looked at by then.
         bytes: usize,
         /// What is allowed.
         max: usize,

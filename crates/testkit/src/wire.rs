@@ -3,7 +3,7 @@
 //! Written apart from the crate `resp`, so that the two check each other.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -233,4 +233,33 @@ pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
 fn number(text: &[u8]) -> Result<i64> {
     let text = String::from_utf8_lossy(text);
     text.parse().with_context(|| format!("read `{text}` as a number"))
+}
+
+/// What is answered first to bytes that come from an address of this machine, as a balancer's;
+/// nothing where the connection is ended.
+///
+/// # Errors
+/// It cannot be reached, or says nothing within `patience`.
+pub fn answer_from(
+    source: IpAddr,
+    target: SocketAddr,
+    bytes: &[u8],
+    patience: Duration,
+) -> Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        socket.connect(target).await
+    });
+    let mut stream = connected.with_context(|| format!("reach {target}"))?.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(bytes)?;
+    let mut answer = [0; 512];
+    match stream.read(&mut answer) {
+        Ok(read) => Ok(answer[..read].to_vec()),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }

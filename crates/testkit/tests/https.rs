@@ -516,7 +516,7 @@ fn controllers_speak_tls_with_etcd_and_with_each_other() -> Result<()> {
     for one in &pair {
         wait::until("both answer", PATIENCE, || {
             let said = say(one, &["list", "namespaces"])?;
-            ensure!(said.contains('a'), "{said}");
+            ensure!(said.lines().eq(["a"]), "{said}");
             Ok(())
         })
         .with_context(|| logs(&pair))?;

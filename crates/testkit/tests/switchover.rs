@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use common::{PATIENCE, in_set, key_at, post};
 use testkit::cluster::{Cluster, Node, Options};
-use testkit::wire::{Connection, Reply, encode};
+use testkit::wire::{Connection, Reply, answer_from, encode};
 use testkit::{clients, process, wait};
 
 /// Far above any stall: a client that waits longer has been forgotten.
@@ -182,24 +182,8 @@ fn a_forged_record_is_no_login() -> Result<()> {
     let sources = conf.lines().find_map(|line| line.strip_prefix("balancer-sources "));
     let source = sources.and_then(|list| list.split('/').next()).context("find a source")?;
     let source: std::net::IpAddr = source.parse()?;
-    let dial = |bytes: &[u8]| -> Result<Vec<u8>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connected = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4()?;
-            socket.bind(SocketAddr::new(source, 0))?;
-            socket.connect(node.local()?).await.context("reach the node")
-        });
-        let mut stream = connected?.into_std()?;
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
-        stream.write_all(bytes)?;
-        let mut answer = [0; 512];
-        match stream.read(&mut answer) {
-            Ok(read) => Ok(answer[..read].to_vec()),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
-    };
+    let target = node.local()?;
+    let dial = |bytes: &[u8]| answer_from(source, target, bytes, CLIENT_PATIENCE);
     let ping = encode(&["PING"]);
     let new = [moved_here(b""), ping.clone()].concat();
     ensure!(dial(&new)?.starts_with(b"-NOAUTH"), "a new session through this address");

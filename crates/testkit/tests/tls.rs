@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use testkit::cluster::{Cluster, Node, Options};
 use testkit::process::{self, Process, Server};
 use testkit::wait;
-use testkit::wire::{Connection, Reply};
+use testkit::wire::{Connection, Reply, answer_from};
 
 use common::certs::{Ca, GOOD, HERE};
 use common::wiretap::wiretap;
@@ -266,22 +266,8 @@ const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// What is answered to bytes that come from a balancer's address.
 fn from_a_balancer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let connected = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0)))?;
-        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await
-    });
-    let mut stream = connected.context("reach the node")?.into_std()?;
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(bytes)?;
-    let mut answer = [0; 512];
-    match stream.read(&mut answer) {
-        Ok(read) => Ok(answer[..read].to_vec()),
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
+    let target = SocketAddr::from(([127, 0, 0, 1], port));
+    answer_from(IpAddr::from([127, 0, 0, 2]), target, bytes, PATIENCE)
 }
 
 /// Without a port in clear there is no answer in clear, but for balancers that ask if it lives.

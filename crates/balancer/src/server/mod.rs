@@ -33,15 +33,20 @@ use workers::Workers;
 /// A connection to the admin address that says nothing for so long is closed: what the controller asks is answered within seconds.
 const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
-/// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
+/// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for
+/// `limits.drain_ms`, or until `again` resolves, and resets the rest.
 ///
 /// Errors: the admin address cannot be bound, or a worker thread cannot be started.
-pub async fn run(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(
+    live: Arc<Live>,
+    shutdown: impl Future<Output = ()>,
+    again: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let listen = live.config().listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("listen on {listen} (`listen`): is it an address of this host, and free?")
     })?;
-    serve(live, listener, shutdown).await
+    serve(live, listener, shutdown, again).await
 }
 
 /// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
@@ -49,6 +54,7 @@ pub async fn serve(
     live: Arc<Live>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
+    again: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut config = Config::clone(&live.config());
     config.fit_into(limits::raise_open_files(config.open_files())?)?;
@@ -73,7 +79,7 @@ pub async fn serve(
     }
     web::supervisor::waits(config.limits.drain());
     // The admin interface answers while sessions drain, so that a controller can still confirm a fence here.
-    table.stop(config.limits.drain()).await;
+    table.stop(config.limits.drain(), again).await;
     health.abort();
     server.abort();
     tracing::info!("balancer stopped");

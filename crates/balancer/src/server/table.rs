@@ -273,8 +273,9 @@ impl Table {
         }
     }
 
-    /// Closes all listeners, gives sessions `drain` to finish and resets the rest. Meanwhile a fence can still be had here.
-    pub(super) async fn stop(&self, drain: Duration) {
+    /// Closes all listeners, lets sessions finish for `drain`, or until `again` resolves, and resets
+    /// the rest. Meanwhile a fence can still be had here.
+    pub(super) async fn stop(&self, drain: Duration, again: impl Future<Output = ()>) {
         let frontends = {
             let _turn = self.turn.lock().await;
             self.stopping.store(true, Ordering::SeqCst);
@@ -284,9 +285,15 @@ impl Table {
             }
             frontends
         };
-        let deadline = Instant::now() + drain;
-        while Instant::now() < deadline && frontends.iter().any(|f| f.session_count() > 0) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let finished = async {
+            while frontends.iter().any(|frontend| frontend.session_count() > 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = finished => {}
+            () = tokio::time::sleep(drain) => {}
+            () = again => {}
         }
         let deadline = Instant::now() + CUT_TIMEOUT;
         for frontend in &frontends {

@@ -74,6 +74,11 @@ impl From<storage::types::CommandError> for Error {
             Cause::TooLong => {
                 Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
             }
+            // Kvrocks' text.
+            Cause::BitmapTooLong => Self::text(
+                "ERR Operation aborted: The size of the bitmap string exceeds the configuration \
+                 item max-bitmap-to-string-mb",
+            ),
             // The command's name is known to the handler only, which words it.
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
             Cause::IndexOutOfRange => Self::text("ERR index out of range"),

@@ -45,6 +45,11 @@ impl Values {
         }
     }
 
+    /// Bytes of a bitmap that is read as a string.
+    pub fn bitmap_bytes_max(&self) -> u64 {
+        u64::from(self.max_bitmap_to_string_mb) << 20
+    }
+
     /// What each part of the node's memory has.
     pub fn parts(&self) -> Parts {
         /// As the machine alone decides.

@@ -15,7 +15,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("compaction-checker-cron",                              ""),
     ("force-compact-file-age",                               ""),
     ("force-compact-file-min-deleted-percentage",            ""),
-    ("max-bitmap-to-string-mb",                              "a bitmap of any size is read as a string, as in Redis"),
     ("use-rsid-psync",                                       "epochs tell histories apart"),
     ("profiling-sample-ratio",                               ""),
     ("profiling-sample-record-max-len",                      ""),

@@ -239,6 +239,8 @@ options! {
     "protected-mode" protected_mode: bool = true, Live;
     /// Longest argument of a command.
     "proto-max-bulk-len" proto_max_bulk_len: Size = Size(512 << 20), [1 << 20, i64::MAX], Live;
+    /// MiB of a bitmap that GET, GETEX and MGET read as a string; of a longer one they are refused.
+    "max-bitmap-to-string-mb" max_bitmap_to_string_mb: u32 = 16, [0, MAX], Live;
     /// Most bytes one connection may have sent without having been served.
     "client-query-buffer-limit" client_query_buffer_limit: Size = Size(1 << 30), [1 << 20, i64::MAX], Live;
     /// Memory that this node may take, divided among caches, memtables, connections and the rest.

@@ -10,6 +10,7 @@ mod engine;
 mod latency;
 mod namespace;
 mod odd;
+mod profile;
 mod rewrite;
 mod usage;
 
@@ -53,6 +54,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session("compact",   1, engine::compact).no_script(),
     Command::session("flushmemtable", -1, engine::flush_memtable).admin().at_node().no_script().no_multi().skip_slowlog(),
     Command::session("flushblockcache", 1, engine::flush_block_cache).admin().at_node().no_script().no_multi(),
+    Command::session("kprofile", -3, profile::kprofile).admin().at_node().loading().stale().no_script().no_multi().skip_slowlog(),
     Command::session("stats",     1, engine::stats).whole().loading().stale(),
     Command::session("pollupdates", -2, engine::poll_updates).admin().at_node().no_script().no_multi(),
     Command::write  ("applybatch", -2, NONE, engine::apply_batch).admin().keyspace().all_keys().no_script().no_multi().skip_slowlog(),

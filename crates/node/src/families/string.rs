@@ -44,7 +44,8 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn get(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let value = strings::get(cx.txn, &cx.scope.at(args.bytes()?))?;
+    let bitmap_max = cx.config.bitmap_bytes_max();
+    let value = strings::get_within(cx.txn, &cx.scope.at(args.bytes()?), bitmap_max)?;
     cx.count(value.is_some());
     Ok(reply.bulk_or_null(value.as_deref()))
 }
@@ -58,14 +59,16 @@ fn getex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
             other => timed(&mut chosen, other, args)?,
         }
     }
+    let bitmap_max = cx.config.bitmap_bytes_max();
+    let is_there = |cx: &WriteCx<'_>| {
+        strings::get_within(&cx.txn, &cx.scope.at(key), bitmap_max).map(|found| found.is_some())
+    };
     // A key that is not there is no error, whatever the time.
     let expiry = match chosen {
-        Some(chosen) if strings::get(&cx.txn, &cx.scope.at(key))?.is_some() => {
-            Some(chosen.expiry(cx, "getex")?)
-        }
+        Some(chosen) if is_there(cx)? => Some(chosen.expiry(cx, "getex")?),
         _ => None,
     };
-    let value = strings::getex(&mut cx.txn, &cx.scope.at(key), expiry)?;
+    let value = strings::getex(&mut cx.txn, &cx.scope.at(key), expiry, bitmap_max)?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }
 
@@ -98,9 +101,9 @@ fn setrange(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 
 fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let keys = args.rest();
-    let mut hits = 0;
+    let (bitmap_max, mut hits) = (cx.config.bitmap_bytes_max(), 0);
     let replied = reply.elements(keys.len(), |writer| {
-        strings::mget(cx.txn, &cx.scope, keys, |value| {
+        strings::mget(cx.txn, &cx.scope, keys, bitmap_max, |value| {
             hits += usize::from(value.is_some());
             writer.bulk_or_null(value);
         })?;

@@ -48,6 +48,7 @@ fn exec(cx: &mut NestedCx<'_>, _args: &mut Args<'_>) -> Result<After> {
         cx.session.transaction.put_back(queued);
         return Err(error);
     }
+    let is_fixed = cx.fix_moment();
     let has_changed = cx.session.transaction.may_have_changed(&node) || cx.has_expired()?;
     let only_reads = calls.iter().all(|(command, _)| command.access == Access::Read);
     let mark = cx.mark();
@@ -55,8 +56,9 @@ fn exec(cx: &mut NestedCx<'_>, _args: &mut Args<'_>) -> Result<After> {
         true => Ok(None),
         false => cx.run_all(&calls).map(Some),
     };
-    // A replica applies without key locks: what was read may be newer than what was watched.
-    let is_torn = only_reads
+    // A replica applies without key locks: what was read may be newer than what was watched, where
+    // clients may write besides, and there is no moment.
+    let is_torn = (only_reads && !is_fixed)
         && (cx.session.transaction.may_have_changed(&node) || cx.has_expired().unwrap_or(true));
     cx.session.transaction.unwatch(&node);
     match done? {

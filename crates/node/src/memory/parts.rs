@@ -98,6 +98,11 @@ pub fn steps(total: u64, asked: u64) -> u64 {
     single(total, asked, (clients(total) / 8 / STEP).max(STEPS_LEAST))
 }
 
+/// Keys that are noted for clients that track them, in the same way.
+pub fn tracked(total: u64, asked: u64) -> u64 {
+    single(total, asked, clients(total) / 8 / TRACKED)
+}
+
 impl Parts {
     /// Divides a total among the parts; 0: each has what is `asked` for it. What is asked
     /// explicitly, that is, otherwise than `usual`, is an upper bound of its part; limits (of an
@@ -132,7 +137,7 @@ impl Parts {
             batch: limit(asked.batch, unit),
             // A compaction reads dozens of tables.
             readahead: asked.readahead.min(unit / 32),
-            tracked: limit(asked.tracked, clients / 8 / TRACKED),
+            tracked: tracked(total, asked.tracked),
             steps: steps(total, asked.steps),
             // Idle, they take no more than half of the part.
             connections: asked.connections.min(clients / 2 / CONNECTION),

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use limits::Seldom;
+use parking_lot::Mutex;
 use storage::Sizes;
 use tokio::time::MissedTickBehavior;
 
@@ -58,6 +59,23 @@ pub(crate) struct Watch {
     given: u64,
     closed: Seldom,
     over: Seldom,
+    untaken: Arc<Untaken>,
+}
+
+/// Sizes that the database would not take, once the log was told of them.
+#[derive(Debug, Default)]
+struct Untaken(Mutex<Option<Sizes>>);
+
+impl Untaken {
+    /// Notes that it did not take these; whether the log is to be told, as it is not of each try.
+    fn note(&self, wanted: Sizes) -> bool {
+        self.0.lock().replace(wanted) != Some(wanted)
+    }
+
+    /// Notes that it has what it was given; whether the log was told otherwise.
+    fn forget(&self) -> bool {
+        self.0.lock().take().is_some()
+    }
 }
 
 impl Default for Watch {
@@ -68,6 +86,7 @@ impl Default for Watch {
             given: 0,
             closed: Seldom::every(WORD),
             over: Seldom::every(WORD),
+            untaken: Arc::default(),
         }
     }
 }
@@ -189,11 +208,21 @@ impl Watch {
                 }
             }
             // On a thread of its own: it may write files, and their disk may hang.
-            Some(_) => spawn("resize", move || {
-                if let Err(error) = store.resize(wanted) {
-                    tracing::warn!(%error, "the database cannot be given other sizes in memory: it is tried again");
-                }
-            }),
+            Some(_) => {
+                let untaken = Arc::clone(&self.untaken);
+                spawn("resize", move || match store.resize(wanted) {
+                    Ok(()) if untaken.forget() => {
+                        tracing::info!("the database has its sizes in memory now");
+                    }
+                    Ok(()) => {}
+                    Err(error) if untaken.note(wanted) => {
+                        tracing::warn!(%error, "the database cannot be given other sizes in memory: it is tried again each second");
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the database has not its sizes in memory yet")
+                    }
+                });
+            }
             // They are changed just now.
             None => {}
         }
@@ -218,4 +247,20 @@ fn size(bytes: u64) -> usize {
 
 fn bytes(client: &Client) -> usize {
     client.charged.load(Ordering::Relaxed).saturating_add(client.inbox.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_once_of_sizes_that_are_not_taken() {
+        let untaken = Untaken::default();
+        let wanted = sizes(&crate::config::Values::default().parts());
+        assert_eq!([untaken.note(wanted), untaken.note(wanted)], [true, false]);
+        let others = Sizes { feed: wanted.feed + 1, ..wanted };
+        assert_eq!([untaken.note(others), untaken.note(wanted)], [true, true]);
+        assert_eq!([untaken.forget(), untaken.forget()], [true, false]);
+        assert!(untaken.note(wanted), "it is another time");
+    }
 }

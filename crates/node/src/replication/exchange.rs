@@ -1,6 +1,7 @@
 //! How a link exchanges the database for the one it has downloaded.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use replication::history::Position;
@@ -61,7 +62,7 @@ impl Driver {
         };
         let was_apart = self.mark == Some(Mark::Apart);
         if was_apart {
-            self.note(Mark::Spoilt);
+            self.note(Mark::Spoilt, Mark::keep_for_now);
         }
         let options = store.options().clone();
         close(store).await;
@@ -77,7 +78,7 @@ impl Driver {
                 }
                 let store = reopen(node, &options).await?;
                 if was_apart {
-                    self.note(Mark::Apart);
+                    self.note(Mark::Apart, Mark::take_back);
                 }
                 node.resync.set_touched(false);
                 (store, Some(error))
@@ -149,8 +150,8 @@ impl Driver {
 
     /// Changes what the mark says, where there is one. A disk that does not take it leaves the
     /// other word, and the next start goes by that.
-    fn note(&mut self, mark: Mark) {
-        match mark.keep(&self.job.node.dir) {
+    fn note(&mut self, mark: Mark, keep: fn(Mark, &Path) -> io::Result<()>) {
+        match keep(mark, &self.job.node.dir) {
             Ok(()) => self.mark = Some(mark),
             Err(error) => tracing::error!(%error, "cannot note what a full sync has done"),
         }

@@ -4,14 +4,16 @@
 //! It says, too, whether the data is whole all the same. What is whole is good for a node that is
 //! promoted by hand; what a copy or a cut has begun to take the place of is not.
 
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use crate::durable::{remove_if_there, replace_durably, sync_folder};
 use crate::gate::Engine;
 use crate::node::Node;
 
 const FILE: &str = "fullsync.required";
+/// What the file said before an exchange of databases, while that is under way.
+const BEFORE: &str = "fullsync.required.before";
 
 /// What is known of data that is not the master's; the later, the worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +34,7 @@ impl Mark {
 
     /// What the file says; `None` where there is none. One that cannot be read says the worst.
     pub(super) fn read(dir: &Path) -> Option<Self> {
-        match std::fs::read(dir.join(FILE)) {
+        match fs::read(dir.join(FILE)) {
             Ok(text) if text.trim_ascii_end() == Self::Apart.word().as_bytes() => Some(Self::Apart),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Ok(_) | Err(_) => Some(Self::Spoilt),
@@ -43,6 +45,25 @@ impl Mark {
     pub(super) fn keep(self, dir: &Path) -> io::Result<()> {
         replace_durably(&dir.join(FILE), format!("{}\n", self.word()).as_bytes())?;
         sync_folder(dir)
+    }
+
+    /// The same, in place of a word that may have to come back ([`Self::take_back`]).
+    pub(super) fn keep_for_now(self, dir: &Path) -> io::Result<()> {
+        let before = dir.join(BEFORE);
+        let lies_aside =
+            remove_if_there(&before).and_then(|()| fs::hard_link(dir.join(FILE), &before));
+        if let Err(error) = lies_aside {
+            // Then it is written anew.
+            tracing::debug!(%error, "what is known of the data cannot be kept aside");
+        }
+        self.keep(dir)
+    }
+
+    /// What stood there before is so again. A full disk, which may be why, takes no new file: the
+    /// one of before gets its name back.
+    pub(super) fn take_back(self, dir: &Path) -> io::Result<()> {
+        let is_back = fs::rename(dir.join(BEFORE), dir.join(FILE)).and_then(|()| sync_folder(dir));
+        is_back.or_else(|_| self.keep(dir))
     }
 }
 
@@ -69,7 +90,8 @@ pub fn heed(node: &Node) {
 
 /// The data is a master's, or other data is in its place.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
-    remove_if_there(&dir.join(FILE))
+    remove_if_there(&dir.join(FILE))?;
+    remove_if_there(&dir.join(BEFORE))
 }
 
 /// What a promotion by hand makes of the data here.
@@ -124,11 +146,34 @@ mod tests {
             assert_eq!(Mark::read(dir.path()), Some(mark));
         }
         for unclear in ["", "apart from that", "x"] {
-            std::fs::write(dir.path().join(FILE), unclear).unwrap();
+            fs::write(dir.path().join(FILE), unclear).unwrap();
             assert_eq!(Mark::read(dir.path()), Some(Mark::Spoilt), "{unclear}");
         }
         remove(dir.path()).unwrap();
         assert_eq!(Mark::read(dir.path()), None);
+    }
+
+    #[test]
+    fn what_stood_there_before_comes_back_where_no_file_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        Mark::Apart.keep(dir.path()).unwrap();
+        Mark::Spoilt.keep_for_now(dir.path()).unwrap();
+        assert_eq!(Mark::read(dir.path()), Some(Mark::Spoilt));
+        // As on a full disk no new file can be made.
+        let new = dir.path().join(format!("{FILE}.new"));
+        fs::create_dir(&new).unwrap();
+        assert!(Mark::Apart.keep(dir.path()).is_err());
+        Mark::Apart.take_back(dir.path()).unwrap();
+        assert_eq!(Mark::read(dir.path()), Some(Mark::Apart));
+        // Without what was kept aside it is written.
+        assert!(Mark::Apart.take_back(dir.path()).is_err());
+        fs::remove_dir(&new).unwrap();
+        Mark::Spoilt.keep(dir.path()).unwrap();
+        Mark::Apart.take_back(dir.path()).unwrap();
+        assert_eq!(Mark::read(dir.path()), Some(Mark::Apart));
+        Mark::Spoilt.keep_for_now(dir.path()).unwrap();
+        remove(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

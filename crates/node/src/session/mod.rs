@@ -25,6 +25,7 @@ use crate::acl::{self, Account};
 use crate::clients::{Client, Via};
 use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
+use crate::memory::parts;
 use crate::migration::import::Link;
 use crate::node::Node;
 use crate::stats::WorkerStats;
@@ -401,7 +402,8 @@ impl Session {
             return;
         }
         let keys = command.keys_in(words).map(|key| Name { namespace: &self.namespace, key });
-        let max = usize::try_from(config.parts().tracked).unwrap_or(usize::MAX);
+        let max = parts::tracked(config.maxmemory.0, config.tracking_table_max_keys.into());
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
         let (limit, now_ms) = (config.subscriber_limit(), crate::clock::unix_ms());
         node.tracking.note(self.client.id, keys, max, Sending { limit, now_ms });
     }

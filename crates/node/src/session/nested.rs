@@ -192,6 +192,16 @@ impl<'a> NestedCx<'a> {
         self.session.reply(self.out)
     }
 
+    /// What the commands will read is from the first call on what there is then, where only the
+    /// master's batches change it; whether that is so. A batch touches its keys before it can be
+    /// seen: a look at what is watched that comes after this knows of all that is read.
+    pub fn fix_moment(&mut self) -> bool {
+        if self.reads_only && self.moment.is_none() {
+            self.moment = Some(Arc::new(self.store.txn().moment()));
+        }
+        self.reads_only
+    }
+
     /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
     pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
         let mark = self.mark();
@@ -204,6 +214,8 @@ impl<'a> NestedCx<'a> {
 
     /// The same for one command, whose reply is its own.
     pub fn run_one(&mut self, calls: &[Call<'_>; 1]) -> Result<After> {
+        // It may be a second try, which reads anew.
+        self.moment = None;
         let mark = self.mark();
         self.run_from(mark, calls)
     }
@@ -225,8 +237,8 @@ impl<'a> NestedCx<'a> {
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
             calls.iter().map(|_| OnceCell::new()).collect();
         // At a master nothing changes that it reads: it has the locks.
-        let moment = self.reads_only.then(|| Arc::new(self.store.txn().moment()));
-        self.moment.clone_from(&moment);
+        self.fix_moment();
+        let moment = self.moment.clone();
         let mut write = WriteCx {
             txn: match &moment {
                 Some(moment) => moment.txn(),

@@ -175,6 +175,36 @@ fn a_bitmap_is_read_as_a_string_and_becomes_one_when_a_command_for_strings_write
 }
 
 #[test]
+fn a_bitmap_above_a_bound_is_read_in_parts_only() {
+    let mut shell = Shell::new();
+    // One byte more than a MiB.
+    assert_eq!(shell.run("SETBIT b 8388608 1"), ":0");
+    assert_eq!(
+        shell.run("CONFIG GET max-bitmap-to-string-mb"),
+        "*2 $23 max-bitmap-to-string-mb $2 16"
+    );
+    let read = ["GET b", "GETEX b", "GETEX b PX 5000", "MGET none b"];
+    for command in read {
+        let said = shell.run(command);
+        assert!(said.contains("$1048577 "), "{command}: {}", said.len());
+    }
+    assert_eq!(shell.run("DEL b"), ":1");
+    assert_eq!(shell.run("SETBIT b 8388608 1"), ":0");
+    assert_eq!(shell.run("CONFIG SET max-bitmap-to-string-mb 1"), "+OK");
+    for command in read {
+        let said = shell.run(command);
+        assert!(said.starts_with("-ERR Operation aborted: The size of the bitmap"), "{said}");
+    }
+    assert_eq!((shell.run("TTL b"), shell.run("TYPE b")), (":-1".into(), "+bitmap".into()));
+    assert_eq!(shell.run("STRLEN b"), ":1048577");
+    assert_eq!(shell.run("GETBIT b 8388608"), ":1");
+    assert_eq!(shell.run("GETRANGE b 0 0"), "$1 \0");
+    // A string of that length is one.
+    assert_eq!(shell.run("SETRANGE s 1048576 x"), ":1048577");
+    assert!(shell.run("GET s").starts_with("$1048577 "));
+}
+
+#[test]
 fn what_changes_nothing_writes_nothing() {
     let mut shell = Shell::new();
     shell.run("SETBIT b 9 1");

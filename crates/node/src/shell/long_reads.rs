@@ -241,7 +241,7 @@ fn what_is_popped_is_bounded_as_a_batch_is() {
         ("ZPOPMIN z 50", "ZCARD z"),
     ] {
         let refusal = shell.run(pop);
-        assert!(refusal.contains("write batch of "), "{pop}: {refusal}");
+        assert!(refusal.contains("too much at once: "), "{pop}: {refusal}");
         assert_eq!(shell.run(count), ":100", "{pop}");
     }
     for pop in ["LPOP l 5", "SPOP s 5", "ZPOPMIN z 5"] {

@@ -40,8 +40,10 @@ pub(crate) fn owns_any(shard: &Shard, slots: &Slots) -> bool {
 fn is_nobodys(cx: &Context<'_>, side: Side<'_>, said: &Said) -> bool {
     let Some(slots) = left(cx.record, said) else { return false };
     let is_whole = matches!(said.mark, Some(Mark::Staged { is_whole: true, .. }));
-    let meets = cx.record.moves.list.iter().any(|one| one.slots.meet(slots));
-    let is_wanted = meets || owns_any(side.shard, slots);
+    // The copy of a move of all of them begins empty. One of some would leave the others where no
+    // order reaches them any more.
+    let covers = |one: &Move| slots.iter().all(|slot| one.slots.contains(slot));
+    let is_wanted = cx.record.moves.list.iter().any(covers) || owns_any(side.shard, slots);
     let may_be_only_copy = is_whole && may_be_given(cx, said.id, slots);
     !is_wanted && !may_be_only_copy
 }
@@ -57,11 +59,12 @@ fn may_be_given(cx: &Context<'_>, id: MoveId, slots: &Slots) -> bool {
     owners.any(|owner| cx.side(owner.id).is_none_or(knows))
 }
 
-/// A node obeys nothing of a move whose slots have a later mark.
+/// A node obeys nothing of a move whose slots have a later mark: it is told before it is told to
+/// begin another one.
 fn forget(cx: &Context<'_>, side: Side<'_>, said: &Said, plan: &mut Plan) {
     let Some(slots) = said.slots.clone() else { return };
     let ordered = Ordered { id: said.id, slots, term: cx.observed.term, order: Order::Drop };
-    plan.orders.push((side.node.to_owned(), ordered));
+    plan.orders.insert(0, (side.node.to_owned(), ordered));
 }
 
 /// It is held back for a move of the record, which its steps decide about.

@@ -18,8 +18,9 @@
 //! which logs go on from this fork. Files of before that have no such fields, as those of databases without epochs.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::fs::{DirBuilder, File};
+use std::io::{BufWriter, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use replication::history::{EpochId, History};
@@ -141,10 +142,19 @@ impl Writer {
 
     fn create(&mut self) -> std::io::Result<()> {
         if let Some(folder) = self.path.parent().filter(|folder| !folder.exists()) {
-            std::fs::create_dir_all(folder)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             folder.parent().map_or(Ok(()), super::sync)?;
         }
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(self.unfinished())?);
+        let unfinished = self.unfinished();
+        // One that is left of another process may be open to others.
+        if let Err(error) = std::fs::remove_file(&unfinished)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        // It holds keys and values: its user's alone from the start, whatever the mask says.
+        let file = File::options().write(true).create_new(true).mode(0o600).open(unfinished)?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
         let Head { fork, at_ms, cluster, epoch } = self.head;
         write!(file, "{{\"discarded\":1,\"fork\":{fork},\"at_ms\":{at_ms},\"cluster\":{cluster}")?;
         if let Some((epoch, id)) = epoch {
@@ -213,6 +223,8 @@ fn escape(out: &mut String, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::Family;
 
@@ -240,10 +252,14 @@ mod tests {
         writer.batch(&bytes).unwrap();
         drop(writer);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        // One of another process, which others may read.
+        std::fs::write(folder.join("2-1.unfinished"), "x").unwrap();
         let mut writer = Writer::new(path(&folder, 2, 1), head);
         assert_eq!(writer.finish().unwrap(), None);
         writer.batch(&bytes).unwrap();
         assert_eq!(writer.finish().unwrap(), Some(folder.join("2-1.jsonl")));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("2-1.jsonl"))), (0o700, 0o600));
         let text = std::fs::read_to_string(folder.join("2-1.jsonl")).unwrap();
         assert_eq!(
             text,

@@ -85,6 +85,9 @@ pub enum CommandError {
     /// A value would be longer than the limit for strings.
     #[error("string exceeds maximum allowed size")]
     TooLong,
+    /// A bitmap is longer than is read as a string.
+    #[error("bitmap is too long to be read as a string")]
+    BitmapTooLong,
     /// A time to live that is not positive, or too far away.
     #[error("invalid expire time")]
     InvalidExpire,

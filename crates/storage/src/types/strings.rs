@@ -79,10 +79,20 @@ impl<'a> Found<'a> {
 
 /// A bitmap is taken for the string it stands for, and is one once it is written.
 fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandError> {
+    load_within(txn, at, u64::MAX)
+}
+
+/// The same, but of a bitmap only up to so many bytes.
+fn load_within<'a>(
+    txn: &Txn<'a>,
+    at: &At<'_>,
+    bitmap_max: u64,
+) -> Result<Option<Found<'a>>, CommandError> {
     let Some(living) = at.load(txn)? else { return Ok(None) };
     if !is_bitmap(&living) {
         return Found::of(living).map(Some);
     }
+    bitmap::check_length(at, living.header(), bitmap_max)?;
     let expire_ms = living.header().expire_ms;
     let payload = Payload::owned(bitmap::to_string(txn, at, living.header(), |len| 0..len)?);
     Ok(Some(Found { payload, expire_ms, prefix: Prefix::new(Type::String, expire_ms) }))
@@ -106,8 +116,21 @@ pub(super) fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8
 /// # Errors
 /// Wrong type; [`CommandError::TooLong`] for a bitmap above [`MAX_BYTES`].
 pub fn get<'r>(read: &'r impl Read, at: &At<'_>) -> Result<Option<Payload<'r>>, CommandError> {
+    get_within(read, at, u64::MAX)
+}
+
+/// The same, but of a bitmap only up to so many bytes.
+///
+/// # Errors
+/// Those of [`get`]; [`CommandError::BitmapTooLong`].
+pub fn get_within<'r>(
+    read: &'r impl Read,
+    at: &At<'_>,
+    bitmap_max: u64,
+) -> Result<Option<Payload<'r>>, CommandError> {
     let Some(living) = at.living(read)? else { return Ok(None) };
     if is_bitmap(&living) {
+        bitmap::check_length(at, living.header(), bitmap_max)?;
         return part_at_one_moment(read, at, |len| 0..len);
     }
     Ok(Some(Found::of(living)?.payload))
@@ -141,11 +164,12 @@ fn part_at_one_moment<'r>(
 /// large, one of them is held at a time.
 ///
 /// # Errors
-/// Those of the engine.
+/// Those of the engine; [`CommandError::BitmapTooLong`] for a bitmap above `bitmap_max` bytes.
 pub fn mget(
     read: &impl Read,
     scope: &Scope<'_>,
     keys: &[&[u8]],
+    bitmap_max: u64,
     mut visit: impl FnMut(Option<&[u8]>),
 ) -> Result<(), CommandError> {
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
@@ -162,7 +186,7 @@ pub fn mget(
     }
     read.at_one_moment(|read| {
         for key in keys {
-            match get(read, &scope.at(key)) {
+            match get_within(read, &scope.at(key), bitmap_max) {
                 Err(CommandError::WrongType) => visit(None),
                 found => visit(found?.as_deref()),
             }
@@ -357,13 +381,14 @@ pub fn msetex(
 /// GETEX. `None` leaves the time to live; [`Expiry::Never`] is PERSIST.
 ///
 /// # Errors
-/// Wrong type.
+/// Wrong type; [`CommandError::BitmapTooLong`] for a bitmap above `bitmap_max` bytes.
 pub fn getex<'a>(
     txn: &mut Txn<'a>,
     at: &At<'_>,
     expiry: Option<Expiry>,
+    bitmap_max: u64,
 ) -> Result<Option<Payload<'a>>, CommandError> {
-    let Some(found) = load(txn, at)? else { return Ok(None) };
+    let Some(found) = load_within(txn, at, bitmap_max)? else { return Ok(None) };
     let expire_ms = match expiry {
         None | Some(Expiry::Keep) => found.expire_ms,
         Some(Expiry::Never) => 0,

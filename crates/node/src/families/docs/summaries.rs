@@ -348,6 +348,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("flushbackup", "",       "Removes the backup that BGSAVE made."),
     doc("flushblockcache", "",   "Gives the memory of caches back."),
     doc("flushmemtable", "",     "Writes what is in memory alone to tables."),
+    doc("kprofile",    "",       "Switches the profiler of the heap, and writes what it found."),
     doc("memory", "4.0.0", "Tells what memory is used for."),
     doc("disk", "", "Tells about how many bytes a key takes."),
     doc("latency", "2.8.13", "Shows what took long."),

@@ -52,6 +52,12 @@ fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     // Certificates are files: a disk that hangs must not hold up the other clients of this worker,
     // nor must the change of somebody else that waits for one.
     let is_tls = pairs.iter().any(|(name, _)| is_of_tls(name));
+    if cx.exec.is_some()
+        && let Some(name) = [PERSIST, NAMESPACES].into_iter().find(|name| is_set(&pairs, name))
+    {
+        // EXEC holds the gate, and they wait for the disk.
+        return Err(Error::err(format_args!("CONFIG SET of {name} writes, which EXEC does not")));
+    }
     let changing = if is_tls { None } else { cx.node.config.try_change() };
     let Some(changing) = changing else {
         return match (cx.exec.is_some(), is_tls) {
@@ -143,6 +149,11 @@ fn pairs<'a>(words: &[&'a [u8]]) -> Result<Vec<(&'a str, &'a str)>> {
 const PEER_AUTH: &str = "peer-auth";
 const PERSIST: &str = "persist-cluster-nodes-enabled";
 const NAMESPACES: &str = "repl-namespace-enabled";
+
+/// Whether an option is among these.
+fn is_set(pairs: &[(&str, &str)], wanted: &str) -> bool {
+    pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted))
+}
 
 /// Changes options on another thread.
 fn set_aside(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> After {
@@ -351,6 +362,14 @@ mod tests {
         };
         let said = exec("CONFIG SET timeout 6 TLS-cert-file none.pem");
         assert!(said.starts_with("*1 -ERR CONFIG SET of tls-* reads files"), "{said}");
+        for name in [PERSIST, NAMESPACES] {
+            for value in ["yes", "no"] {
+                let said = exec(&format!("CONFIG SET timeout 6 {} {value}", name.to_uppercase()));
+                let refused = format!("*1 -ERR CONFIG SET of {name} writes");
+                assert!(said.starts_with(&refused), "{said}");
+            }
+        }
+        assert_ne!(node.config.now().timeout, 6, "all of it or nothing");
         let mut meanwhile = String::new();
         let set = node.config.set_if(&[], |_| {
             meanwhile = exec("CONFIG SET timeout 7");

@@ -22,7 +22,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_memory(name)
             || of_secrets(name)
             || of_commands(name)
-            || of_hashes(name)
+            || of_types(name)
             || of_masters(name)
             || of_replicas(name)
             || of_feeds(name)
@@ -290,9 +290,15 @@ fn is_up(replica: &Running) {
     });
 }
 
-fn of_hashes(name: &str) -> bool {
+fn of_types(name: &str) -> bool {
     let node = plain();
     match name {
+        "max-bitmap-to-string-mb" => {
+            assert_eq!(node.ask(&["SETBIT", "b", "8388608", "1"]), ":0");
+            assert!(!node.ask(&["GET", "b"]).starts_with("-ERR"));
+            set(&node, name, "1");
+            begins(&node.ask(&["GET", "b"]), "-ERR Operation aborted: The size of the bitmap");
+        }
         "hash-encoding-mode" => {
             set(&node, name, "field-expiration");
             assert_eq!(node.ask(&["HSET", "h", "f", "v"]), ":1");
@@ -373,7 +379,7 @@ fn of_commands(name: &str) -> bool {
         }
         "rocksdb.write_options.write_batch_max_bytes" => {
             set(&node, name, "100");
-            begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: write batch of");
+            begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: too much at once");
         }
         _ => return false,
     }

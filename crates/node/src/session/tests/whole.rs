@@ -217,7 +217,7 @@ fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
     let bound = |values: &mut Values| values.rocksdb_write_batch_max_bytes = 220;
     let mut bench = Bench::start(bound, Cluster::default(), Role::Master);
     let (some, long) = ("y".repeat(100), "x".repeat(300));
-    let refused = "-ERR storage: write batch of ";
+    let refused = "-ERR storage: too much at once: ";
     let before = bench.sequence();
     let said = bench.pipeline(&[&format!("SET a {long}")]);
     assert!(said.starts_with(refused) && said.contains("220"), "{said}");
@@ -291,4 +291,59 @@ fn restore_asking_reaches_a_slot_that_is_being_taken_over() {
     assert_eq!(bench.answer(&plain).unwrap(), moved);
     let refused = "-ERR DUMP payload version or checksum are wrong";
     assert_eq!(bench.answer(&asking).unwrap(), refused);
+}
+
+/// Ends what runs beside a test, however the test ends.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Between the look at what is watched and the read nothing comes in, whatever else is queued.
+#[test]
+fn exec_at_a_replica_reads_what_is_watched_as_it_was_watched() {
+    const TIMES: usize = 5_000;
+    let mut bench = Bench::new();
+    let before = bench.sequence();
+    for set in ["SET k 1", "SET k 2"] {
+        assert_eq!(bench.pipeline(&[set]), "+OK");
+    }
+    let node = Arc::clone(&bench.node);
+    let store = node.engine().store.clone().unwrap();
+    let FeedRead::Batches(batches) = store.feed().read(before + 1, 1 << 20).unwrap() else {
+        panic!("no batches");
+    };
+    let batches: Vec<Vec<u8>> = batches.iter().map(|batch| batch.data.to_vec()).collect();
+    assert_eq!(batches.len(), 2);
+    let from = topology::Endpoint { host: "10.0.0.2".into(), port: 6666 };
+    node.gate.write().role = Role::Replica { from };
+    let (is_over, mut whole) = (AtomicBool::new(false), 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (count, batch) in batches.iter().cycle().enumerate() {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mut batch = batch.clone();
+                batch[..8].copy_from_slice(&(store.latest_sequence() + 1).to_le_bytes());
+                node.watches.applying(&batch, false, || store.write_raw(&batch)).unwrap();
+                // Now and then there is time for a transaction.
+                (0..count % 64 * 50).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let _ends = Ends(&is_over);
+        for _ in 0..TIMES {
+            let watched = bench.pipeline(&["WATCH k", "GET k"]);
+            let said = bench.pipeline(&["MULTI", "GET k", "PING", "EXEC"]);
+            if said != "+OK +QUEUED +QUEUED *-1" {
+                let value = watched.strip_prefix("+OK ").unwrap();
+                assert_eq!(said, format!("+OK +QUEUED +QUEUED *2 {value} +PONG"));
+                whole += 1;
+            }
+        }
+    });
+    assert!(whole > 0, "none of {TIMES} was let through");
 }

@@ -20,10 +20,35 @@ fn what_is_staged_for_an_unknown_number_is_deleted() {
     assert_eq!(s.plan().orders, vec![]);
     s.record.version = 8;
     assert_eq!(s.plan().orders.len(), 1);
-    // A move of the same slots begins empty, and has them.
+    // A move of all of them begins empty, and has them.
     s.record.moves.list = waiting;
+    let answer = s.observed.answers.get_mut(&id("b")).unwrap();
+    answer.said.get_mut(&MoveId(16)).unwrap().slots = "5-9".parse().ok();
     let drops = |plan: Plan| plan.orders.iter().any(|(_, of)| of.order == Order::Drop);
     assert!(!drops(s.plan()));
+}
+
+/// A move of some of the slots would leave the others where no order reaches them any more.
+#[test]
+fn what_is_staged_of_more_slots_than_a_move_has_goes_before_its_copy_begins() {
+    let mut s = script();
+    s.acts();
+    let stages = |s: &mut Script, slots: &str| {
+        let mark = Some(Mark::Staged { at: Some(AT), is_whole: false });
+        let said = Said { mark, slots: slots.parse().ok(), ..Said::nothing(MoveId(16)) };
+        s.observed.answers.get_mut(&id("b")).unwrap().said.insert(said.id, said);
+    };
+    stages(&mut s, "5-599");
+    s.check(expect![[r#"
+        b move 16 term 3: Drop
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4, rate: None }
+        move 1 waits for the copy
+    "#]]);
+    stages(&mut s, "0-9");
+    s.check(expect![[r#"
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4, rate: None }
+        move 1 waits for the copy
+    "#]]);
 }
 
 /// A whole copy may be all there is of the slots; and what a shard owns it may have opened before.

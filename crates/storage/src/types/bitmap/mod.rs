@@ -192,6 +192,15 @@ fn turned(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|byte| byte.reverse_bits()).collect()
 }
 
+/// Whether a living bitmap fills no more bytes than `max`.
+///
+/// # Errors
+/// [`CommandError::BitmapTooLong`].
+pub(super) fn check_length(at: &At<'_>, header: Header<'_>, max: u64) -> Result<(), CommandError> {
+    let bits = Bits(Body::Segments(Object::open(at, header)?));
+    if bits.len_bytes() > max { Err(CommandError::BitmapTooLong) } else { Ok(()) }
+}
+
 /// The part of a living bitmap's string that `part` finds, given how long that is.
 ///
 /// # Errors

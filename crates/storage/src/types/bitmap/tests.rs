@@ -234,7 +234,7 @@ fn a_bitmap_is_read_as_a_string_at_one_moment() {
             let mut found = Vec::new();
             let visit =
                 |value: Option<&[u8]>| found.extend_from_slice(&value.unwrap()[1023..=1024]);
-            strings::mget(read, &SCOPE, &[b"b"], visit).unwrap();
+            strings::mget(read, &SCOPE, &[b"b"], u64::MAX, visit).unwrap();
             found
         },
     ];
