@@ -341,7 +341,8 @@ impl Cluster {
             let mut after = topology_after(&current, &before, &record)?;
             apart(&before, &after).map_err(UpdateError::Refused)?;
             if after.text != before.text {
-                record.version = self.highest_version(&current) + 1;
+                let (state, policy) = (self.state.lock(), &self.shared.policy);
+                record.version = planner::next_version(&current, &state.observed, policy);
                 after = after.under(record.version);
             }
             let _call = self.shared.call().await?;
@@ -357,15 +358,6 @@ impl Cluster {
                 other => return other,
             }
         }
-    }
-
-    fn highest_version(&self, record: &Record) -> i64 {
-        let state = self.state.lock();
-        let own = record.nodes().filter_map(|(_, node)| {
-            let reply = &state.observed.nodes.get(&node.id)?.seen.as_ref()?.reply;
-            (!planner::is_stranger(record, &node.id, reply)).then_some(reply.version)
-        });
-        own.fold(record.version, i64::max)
     }
 
     /// Writes `record` if the store still has the revision before it, and lets everybody know, also
