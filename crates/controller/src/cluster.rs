@@ -73,6 +73,10 @@ pub(crate) enum UpdateError {
     /// The store's thread is gone.
     #[error("the store does not answer")]
     Gone,
+    /// The cluster was deleted, or another controller led meanwhile: what is known of it here is of
+    /// before.
+    #[error("the cluster is not looked after as it was when this was asked for: ask again")]
+    Over,
 }
 
 /// Everything known about the cluster.
@@ -328,6 +332,8 @@ impl Cluster {
     /// Changes the record by compare-and-swap, trying again when somebody else was faster.
     /// `change` gets a copy of the current record and may refuse; a new topology gets a new
     /// version here. By whom it was asked for is in the transaction of the change.
+    ///
+    /// One that was stopped changes nothing any more: what leads its nodes by now would not know.
     pub(crate) async fn update(
         self: &Arc<Self>,
         by: &Actor,
@@ -335,6 +341,9 @@ impl Cluster {
         change: impl Fn(&mut Record) -> Result<(), String>,
     ) -> Result<Arc<Record>, UpdateError> {
         loop {
+            if self.state.lock().deleted {
+                return Err(UpdateError::Over);
+            }
             let (current, before) = self.in_force();
             let mut record = current.next();
             change(&mut record).map_err(UpdateError::Refused)?;
