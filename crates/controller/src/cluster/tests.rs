@@ -281,6 +281,35 @@ async fn a_node_that_answers_with_an_error_is_heard() {
     assert_eq!(heard(), (2, 2));
 }
 
+/// An answer, a push or a pause may be under way to it by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_noted_of_a_node_that_has_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let cluster = Cluster::start(Arc::clone(&shared), test_pair(), None).expect("a cluster");
+    let planner = cluster.planner.lock().take().expect("a planner");
+    planner.abort();
+    assert!(planner.await.is_err_and(|error| error.is_cancelled()));
+    let (gone, now) = ("b".repeat(40), shared.now());
+    let question = question::ask(&cluster, &gone, api::store::Heeds::Unsaid);
+    let question = question.expect("a node of the cluster");
+    let mut record = cluster.record().next();
+    record.shards[0].nodes.retain(|node| node.id != gone);
+    cluster.adopt(Arc::new(record)).expect("a topology");
+
+    let is_noted = || cluster.state.lock().observed.nodes.contains_key(&gone);
+    assert!(!is_noted());
+    let reply = reply(&gone, "", Instant::now());
+    let seen = planner::Seen { reply, sent_at: now, received_at: now };
+    question::answered(&cluster, &gone, &question, seen, false);
+    assert!(!is_noted());
+    let told = api::heard::Told { myid: gone.clone(), term: 9, ..api::heard::Told::default() };
+    assert!(!rival::heard(&cluster, &gone, &told, now));
+    assert!(!is_noted());
+    cluster.stop();
+}
+
 /// A process ends its runtime, and not each cluster: nothing may go on to grant then.
 #[test]
 fn heartbeats_end_with_the_runtime_that_began_them() {
