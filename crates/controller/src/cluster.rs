@@ -332,8 +332,6 @@ impl Cluster {
     /// Changes the record by compare-and-swap, trying again when somebody else was faster.
     /// `change` gets a copy of the current record and may refuse; a new topology gets a new
     /// version here. By whom it was asked for is in the transaction of the change.
-    ///
-    /// One that was stopped changes nothing any more: what leads its nodes by now would not know.
     pub(crate) async fn update(
         self: &Arc<Self>,
         by: &Actor,
@@ -341,9 +339,6 @@ impl Cluster {
         change: impl Fn(&mut Record) -> Result<(), String>,
     ) -> Result<Arc<Record>, UpdateError> {
         loop {
-            if self.state.lock().deleted {
-                return Err(UpdateError::Over);
-            }
             let (current, before) = self.in_force();
             let mut record = current.next();
             change(&mut record).map_err(UpdateError::Refused)?;
@@ -398,6 +393,7 @@ impl Cluster {
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
+    /// One that was stopped changes nothing any more: what leads its nodes by now would not know.
     async fn write(
         self: &Arc<Self>,
         record: Record,
@@ -405,7 +401,13 @@ impl Cluster {
         event: Event,
         losses: Vec<Loss>,
     ) -> Result<Arc<Record>, UpdateError> {
-        let was = self.record();
+        let (was, is_over) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.record), state.deleted)
+        };
+        if is_over {
+            return Err(UpdateError::Over);
+        }
         if (was.tag, was.revision + 1) != (record.tag, record.revision) {
             // It was made from an older one.
             return Err(StoreError::Conflict.into());

@@ -310,6 +310,24 @@ async fn nothing_is_noted_of_a_node_that_has_left() {
     cluster.stop();
 }
 
+/// Another controller may have led meanwhile, and have changed nothing but leases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_planned_for_a_cluster_that_was_stopped_is_not_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let event = |text: &str| Event::now(1, "n/c".to_owned(), "change", text.to_owned());
+    let record = test_pair();
+    let namespace = shared.store.create_namespace(record.namespace.clone(), event("made"));
+    namespace.await.done().expect("a namespace");
+    shared.store.create(record.clone(), event("made")).await.done().expect("a record");
+    let cluster = Cluster::start(Arc::clone(&shared), record, None).expect("a cluster");
+    let planned = cluster.record().next();
+    cluster.stop();
+    let late = cluster.swap(planned, event("late"), Vec::new()).await;
+    assert!(matches!(late, Err(UpdateError::Over)), "{late:?}");
+}
+
 /// A process ends its runtime, and not each cluster: nothing may go on to grant then.
 #[test]
 fn heartbeats_end_with_the_runtime_that_began_them() {
