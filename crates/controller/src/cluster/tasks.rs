@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use planner::{NodeObserved, Record};
+use planner::{Balancer, BalancerObserved, NodeObserved, Record};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use topology::Endpoint;
@@ -31,6 +31,16 @@ impl State {
     pub(super) fn seen_of(&mut self, id: &str) -> Option<&mut NodeObserved> {
         self.places.find(&self.record, id)?;
         Some(self.observed.nodes.entry(id.to_owned()).or_default())
+    }
+
+    /// The same of a balancer. `None`, too, for one that is elsewhere by now: where it was says
+    /// nothing of where it is, least of all that nobody is let through there.
+    pub(super) fn seen_of_balancer(
+        &mut self,
+        balancer: &Balancer,
+    ) -> Option<&mut BalancerObserved> {
+        self.balancers.get(&balancer.name).filter(|task| task.balancer == *balancer)?;
+        Some(self.observed.balancers.entry(balancer.name.clone()).or_default())
     }
 }
 

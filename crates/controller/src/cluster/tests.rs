@@ -310,6 +310,41 @@ async fn nothing_is_noted_of_a_node_that_has_left() {
     cluster.stop();
 }
 
+/// It was under way while the address was changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_from_where_a_balancer_was_says_nothing_of_where_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let lb = planner::Balancer {
+        name: "lb".to_owned(),
+        kind: planner::BalancerKind::Builtin,
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        token: None,
+        sources: Vec::new(),
+        closing: false,
+    };
+    let record = Record { balancers: vec![lb.clone()], ..test_pair() };
+    let cluster = Cluster::start(shared, record, None).expect("a cluster");
+    let desired = Desired {
+        version: 1,
+        frontends: Vec::new(),
+        holding: BTreeMap::new(),
+        closing: BTreeSet::new(),
+    };
+    let is_noted = || {
+        balancer_task::answered(&cluster, &lb, &desired, balancer::Applied::default());
+        let state = cluster.state.lock();
+        state.observed.balancers.get("lb").is_some_and(|seen| seen.in_force.is_some())
+    };
+    assert!(is_noted());
+    let mut record = cluster.record().next();
+    record.balancers[0].endpoint = "http://127.0.0.1:2".to_owned();
+    cluster.adopt(Arc::new(record)).expect("a topology");
+    assert!(!is_noted());
+    cluster.stop();
+}
+
 /// Another controller may have led meanwhile, and have changed nothing but leases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_planned_for_a_cluster_that_was_stopped_is_not_done() {
