@@ -18,7 +18,7 @@ const RECENT_MS: u64 = 100;
 /// The highest version of a topology that a node is believed to have been given by somebody else.
 /// Nodes take as many again above it, so they take what is given next: of a number without a next
 /// one, mistyped once by hand, the whole cluster would never hear of a new master again.
-const KNOWN_MAX: i64 = topology::VERSION_MAX / 2;
+pub const KNOWN_VERSION_MAX: i64 = topology::VERSION_MAX / 2;
 
 /// Without a lease the node takes no writes.
 fn is_blocking(mode: LeaseMode) -> bool {
@@ -160,7 +160,7 @@ impl<'a> Context<'a> {
 
     /// A node may have been given that version of a topology, and be given a later one.
     pub(crate) fn is_believed(&self, version: i64) -> bool {
-        version <= KNOWN_MAX.max(self.record.version)
+        version <= KNOWN_VERSION_MAX.max(self.record.version)
     }
 
     /// What the node says was asked for after `since`: it does not tell of before.
