@@ -95,6 +95,25 @@ impl Builtin {
         })
     }
 
+    /// Whether the answer to a PUT is of the process that was meant, and of what it was told. One
+    /// that says yes to everything shows no session and no way, and has cut nobody off: neither is
+    /// there in what it shows.
+    fn confirms(&self, state: &State, start_id: &str, desired: &Desired) -> Result<(), Error> {
+        let instance = self.name.clone();
+        if state.start_id != start_id {
+            let detail = format!("it answers as process {}, {start_id} was asked", state.start_id);
+            return Err(Error::Restarted { instance, detail });
+        }
+        if (state.term, state.version) == (desired.term, desired.version) {
+            return Ok(());
+        }
+        let detail = format!(
+            "it says that it has applied term {} version {}, and was told term {} version {}",
+            state.term, state.version, desired.term, desired.version
+        );
+        Err(Error::Refused { instance, detail })
+    }
+
     fn nonsense(&self, detail: &str, body: &[u8]) -> Error {
         let line =
             String::from_utf8_lossy(body).lines().next().unwrap_or("").chars().take(200).collect();
@@ -117,7 +136,9 @@ impl Driver for Builtin {
             .put(format!("{}/api/v1/desired", self.url))
             .header("If-Match", format!("\"{}\"", seen.start_id))
             .json(desired);
-        self.send("apply a state", request).await.map(applied)
+        let state = self.send("apply a state", request).await?;
+        self.confirms(&state, &seen.start_id, desired)?;
+        Ok(applied(state))
     }
 
     async fn observe(&self) -> Result<Applied, Error> {

@@ -344,6 +344,42 @@ async fn a_controller_that_leads_no_more_opens_nothing() {
     assert!(balancer.driver.apply_while(&state, || true).await.unwrap().matches(&state));
 }
 
+/// A proxy that has an answer in store, or a balancer with a fault: its sessions go on somewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_says_yes_and_has_done_nothing_is_no_fence() {
+    let state = |start_id: &str, term: u64, version: u64| {
+        serde_json::json!({
+            "start_id": start_id, "term": term, "version": version, "frontends": [],
+        })
+    };
+    for (answer, told) in [
+        (state("a", 5, 3), None),
+        (state("a", 0, 0), Some("term 0 version 0, and was told term 5 version 3")),
+        (state("a", 5, 2), Some("term 5 version 2, and was told term 5 version 3")),
+        (state("a", 6, 3), Some("term 6 version 3, and was told term 5 version 3")),
+        (state("b", 5, 3), Some("it answers as process b, a was asked")),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let before = state("a", 0, 0);
+        let says = axum::routing::get(move || async move { axum::Json(before) });
+        let takes = axum::routing::put(move || async move { axum::Json(answer) });
+        let paths =
+            axum::Router::new().route("/api/v1/state", says).route("/api/v1/desired", takes);
+        let task = tokio::spawn(async move { axum::serve(listener, paths).await });
+        let driver = Builtin::new("lb", &url, None, Some(Duration::from_secs(10))).unwrap();
+        let applied = driver.apply(&desired(5, 3, &[])).await;
+        match told {
+            None => assert!(applied.unwrap().fenced("a")),
+            Some(why) => {
+                let error = applied.unwrap_err().to_string();
+                assert!(error.ends_with(why), "{error}");
+            }
+        }
+        task.abort();
+    }
+}
+
 /// More of them than there are places: neither a controller that has a connection nor one that
 /// comes now is kept out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,6 +73,10 @@ pub(crate) enum UpdateError {
     /// The store's thread is gone.
     #[error("the store does not answer")]
     Gone,
+    /// The cluster was deleted, or another controller led meanwhile: what is known of it here is of
+    /// before.
+    #[error("the cluster is not looked after as it was when this was asked for: ask again")]
+    Over,
 }
 
 /// Everything known about the cluster.
@@ -341,7 +345,8 @@ impl Cluster {
             let mut after = topology_after(&current, &before, &record)?;
             apart(&before, &after).map_err(UpdateError::Refused)?;
             if after.text != before.text {
-                record.version = self.highest_version(&current) + 1;
+                let (state, policy) = (self.state.lock(), &self.shared.policy);
+                record.version = planner::next_version(&current, &state.observed, policy);
                 after = after.under(record.version);
             }
             let _call = self.shared.call().await?;
@@ -357,15 +362,6 @@ impl Cluster {
                 other => return other,
             }
         }
-    }
-
-    fn highest_version(&self, record: &Record) -> i64 {
-        let state = self.state.lock();
-        let own = record.nodes().filter_map(|(_, node)| {
-            let reply = &state.observed.nodes.get(&node.id)?.seen.as_ref()?.reply;
-            (!planner::is_stranger(record, &node.id, reply)).then_some(reply.version)
-        });
-        own.fold(record.version, i64::max)
     }
 
     /// Writes `record` if the store still has the revision before it, and lets everybody know, also
@@ -397,6 +393,7 @@ impl Cluster {
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
+    /// One that was stopped changes nothing any more: what leads its nodes by now would not know.
     async fn write(
         self: &Arc<Self>,
         record: Record,
@@ -404,7 +401,13 @@ impl Cluster {
         event: Event,
         losses: Vec<Loss>,
     ) -> Result<Arc<Record>, UpdateError> {
-        let was = self.record();
+        let (was, is_over) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.record), state.deleted)
+        };
+        if is_over {
+            return Err(UpdateError::Over);
+        }
         if (was.tag, was.revision + 1) != (record.tag, record.revision) {
             // It was made from an older one.
             return Err(StoreError::Conflict.into());

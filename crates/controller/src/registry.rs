@@ -265,8 +265,28 @@ impl Registry {
     fn run(&self, record: Record, guard: Option<Guard>) -> Result<Arc<Cluster>, UpdateError> {
         let key = (record.namespace.clone(), record.name.clone());
         let cluster = Cluster::start(Arc::clone(&self.shared), record, guard)?;
-        self.clusters.lock().insert(key, Arc::clone(&cluster));
+        let before = self.clusters.lock().insert(key, Arc::clone(&cluster));
+        // Two would lead the same nodes, each by its own record.
+        before.iter().for_each(|before| before.stop());
         Ok(cluster)
+    }
+
+    /// Runs a cluster that is in the store and is not looked after: what made it was given up by the
+    /// store's client, and arrived after it was looked for.
+    async fn take_up(&self, (namespace, name): &Key) {
+        if self.get(namespace, name).is_some() || self.unread(namespace, name).is_some() {
+            return;
+        }
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let read = |store: Arc<dyn Store>| async move { store.cluster(&namespace, &name).await };
+        let done = match self.store(read).await {
+            Ok(Some(found)) => self.run(found, None).map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "look after a cluster that is in the store");
+        }
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cluster>> {
@@ -294,16 +314,19 @@ impl Registry {
         let stored = record.clone();
         let registry = Arc::clone(self);
         let work = async move {
+            let key = (record.namespace.clone(), record.name.clone());
             match registry.change(|store| async move { store.create(stored, event).await }).await? {
                 Outcome::Done(()) => registry.run(record, None),
-                Outcome::NotDone(error) => Err(error.into()),
-                Outcome::Unknown(error) => {
-                    let key = (record.namespace.clone(), record.name.clone());
-                    match registry.told(&key).await {
-                        Some(found) => registry.run(found, None),
-                        None => Err(error.into()),
+                Outcome::NotDone(error) => {
+                    if matches!(error, StoreError::Exists) {
+                        registry.take_up(&key).await;
                     }
+                    Err(error.into())
                 }
+                Outcome::Unknown(error) => match registry.told(&key).await {
+                    Some(found) => registry.run(found, None),
+                    None => Err(error.into()),
+                },
             }
         };
         Self::bounded(work).await
@@ -327,6 +350,9 @@ impl Registry {
                 .await?
             {
                 Outcome::Done(()) => {}
+                // Deleted by what was given up, and arrived after it was looked for.
+                Outcome::NotDone(StoreError::NotFound)
+                    if registry.get(&key.0, &key.1).is_some() => {}
                 Outcome::NotDone(error) => return Err(error.into()),
                 Outcome::Unknown(error) => {
                     if registry.told(&key).await.is_some() {
@@ -545,6 +571,45 @@ mod tests {
         let updated = updated.await.expect("an end").expect("an update");
         assert_eq!(updated.revision, unseen.revision + 1);
         registry.stop();
+    }
+
+    /// A store far away may do later what it was thought not to have done.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_made_or_deleted_late_is_so_once_it_is_asked_for_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let registry = registry(dir.path()).await;
+        let (by, store) = (test_actor(), &registry.shared.store);
+        let event = || Event::now(1, "n/c".to_owned(), "operator", "late".to_owned());
+        store.create(record(), event()).await.done().expect("a cluster");
+        let again = registry.create(record(), &by, "created".to_owned()).await;
+        assert!(matches!(again, Err(UpdateError::Store(StoreError::Exists))), "{again:?}");
+        let first = registry.get("n", "c").expect("a cluster that is looked after");
+
+        store.delete("n".to_owned(), "c".to_owned(), event()).await.done().expect("its end");
+        registry.delete("n", "c", &by).await.expect("its end, as it is asked for");
+        assert!(registry.get("n", "c").is_none());
+        let again = registry.delete("n", "c", &by).await;
+        assert!(matches!(again, Err(UpdateError::Store(StoreError::NotFound))), "{again:?}");
+        let refused = first.update(&by, "a change", |_| Ok(())).await;
+        assert!(matches!(refused, Err(UpdateError::Over)), "{refused:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_a_name_there_is_one_and_what_was_stopped_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let registry = registry(dir.path()).await;
+        let (by, store) = (test_actor(), &registry.shared.store);
+        let event = Event::now(1, "n/c".to_owned(), "operator", "late".to_owned());
+        let create = || registry.create(record(), &by, "created".to_owned());
+        let first = create().await.expect("a cluster");
+        store.delete("n".to_owned(), "c".to_owned(), event).await.done().expect("its end");
+        let second = create().await.expect("another of its name");
+        let refused = first.update(&by, "a change", |_| Ok(())).await;
+        assert!(matches!(refused, Err(UpdateError::Over)), "{refused:?}");
+        second.update(&by, "a change", |_| Ok(())).await.expect("a change");
+        registry.stop();
+        let refused = second.update(&by, "a change", |_| Ok(())).await;
+        assert!(matches!(refused, Err(UpdateError::Over)), "{refused:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 use crate::clock;
 use crate::gate::{Engine, Role};
 use crate::node::{Acted, Node};
+use crate::replication::{ByHand, by_hand};
 use crate::upkeep::settle;
 
 /// Why a change was not made. `Display` is the reply without the leading `-`.
@@ -162,8 +163,14 @@ fn commit(node: &Arc<Node>, mut next: Cluster, outcome: &Outcome) -> Result<(), 
         node.migration.topology_changed(&mut next, &outcome.told, wanted.is_master());
         node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy,
-        // only a full sync does.
-        let is_untrusted = !wanted.is_master() && node.resync.is_required();
+        // only a full sync does. What is whole is good for a master, what is spoilt for nobody.
+        let is_useless = wanted.is_master() && by_hand(node, &engine) == ByHand::Useless;
+        let is_untrusted = is_useless || (!wanted.is_master() && node.resync.is_required());
+        if is_useless {
+            tracing::error!(
+                "a topology makes this node a master, and its data is of no use to anybody: it serves none of it"
+            );
+        }
         node.resync.set_required(outcome.full_sync_required || is_untrusted);
         let change = (wanted != engine.role).then(|| {
             engine.role = wanted.clone();
@@ -484,6 +491,26 @@ mod tests {
         set_nodes(&node, false, 4).await;
         assert!(node.resync.is_required(), "it was master under version 3");
         crate::replication::stop(&node);
+    }
+
+    /// As [`crate::replication::heed_mark`] at a start, and `SLAVEOF NO ONE`.
+    #[tokio::test]
+    async fn a_topology_makes_spoilt_data_no_masters_either() {
+        for (mark, is_good) in [("apart\n", true), ("spoilt\n", false), ("", false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let node = node(dir.path());
+            std::fs::write(dir.path().join("fullsync.required"), mark).unwrap();
+            node.resync.set_required(true);
+            set_nodes(&node, false, 1).await;
+            // The next one finds it a master already.
+            for version in [2, 3] {
+                set_nodes(&node, true, version).await;
+                assert_eq!(node.resync.is_required(), !is_good, "{mark} {version}");
+            }
+            set_nodes(&node, false, 4).await;
+            assert!(node.resync.is_required(), "{mark}");
+            crate::replication::stop(&node);
+        }
     }
 
     fn lies(dir: &std::path::Path) -> (Vec<u8>, Vec<u8>) {

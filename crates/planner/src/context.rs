@@ -15,6 +15,11 @@ const PACE_MS: u64 = 10;
 /// something waits for.
 const RECENT_MS: u64 = 100;
 
+/// The highest version of a topology that a node is believed to have been given by somebody else.
+/// Nodes take as many again above it, so they take what is given next: of a number without a next
+/// one, mistyped once by hand, the whole cluster would never hear of a new master again.
+pub const KNOWN_VERSION_MAX: i64 = topology::VERSION_MAX / 2;
+
 /// Without a lease the node takes no writes.
 fn is_blocking(mode: LeaseMode) -> bool {
     matches!(mode, LeaseMode::BlockAll | LeaseMode::BlockWrite)
@@ -145,10 +150,17 @@ impl<'a> Context<'a> {
         current && role && self.health(&node.id) == Health::Up
     }
 
-    /// The highest version anybody showed.
-    pub(crate) fn highest_version(&self) -> i64 {
+    /// The version of a topology that is news to everybody: one more than the highest that anybody
+    /// showed, as far as that is believed.
+    pub(crate) fn next_version(&self) -> i64 {
         let seen = self.record.nodes().filter_map(|(_, node)| self.reply(&node.id));
-        seen.map(|reply| reply.version).fold(self.record.version, i64::max)
+        let seen = seen.map(|reply| reply.version).filter(|version| self.is_believed(*version));
+        seen.fold(self.record.version, i64::max).saturating_add(1)
+    }
+
+    /// A node may have been given that version of a topology, and be given a later one.
+    pub(crate) fn is_believed(&self, version: i64) -> bool {
+        version <= KNOWN_VERSION_MAX.max(self.record.version)
     }
 
     /// What the node says was asked for after `since`: it does not tell of before.
@@ -201,6 +213,11 @@ pub fn health(
 /// Whether the node plays its role at the record's version, and may serve.
 pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Node) -> bool {
     Context { record, observed, policy, now: Time::default() }.settled(node)
+}
+
+/// The version for a new topology of the record: above all that its nodes showed.
+pub fn next_version(record: &Record, observed: &Observed, policy: &Policy) -> i64 {
+    Context { record, observed, policy, now: Time::default() }.next_version()
 }
 
 /// Whether the master of shard `index` answers as what the record makes it: at the record's

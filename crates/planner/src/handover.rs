@@ -73,7 +73,7 @@ pub(crate) fn await_fence(
 fn goes_back(cx: &Context<'_>, case: Case<'_>, old: &Node) -> (Record, String) {
     let Case { index, shard, master } = case;
     let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
+    record.version = cx.next_version();
     record.promote(index, &old.id);
     if let Some(reply) = cx.reply(&old.id) {
         // Nothing was acknowledged since but by the old master, with all of these.

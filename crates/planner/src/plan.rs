@@ -47,6 +47,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     recheck_refused(&cx, &mut plan);
     paused::alarm(&cx, &mut plan);
     tell::of_strangers(&cx, &mut plan);
+    tell::of_versions(&cx, &mut plan);
     errors(&cx, &mut plan);
     tell::of_clocks(&cx, &mut plan);
     tell::of_disks(&cx, &mut plan);

@@ -234,7 +234,7 @@ pub(crate) fn stale_store(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> 
     let reply = cx.reply(&node.id)?;
     let mut record = cx.record.next();
     if node.id != master.id {
-        record.version = cx.highest_version() + 1;
+        record.version = cx.next_version();
         record.promote(index, &node.id);
     }
     record.shards[index].fence = None;

@@ -115,7 +115,7 @@ pub(crate) fn stands_back(cx: &Context<'_>, plan: &mut Plan) -> Option<String> {
             format!("the nodes were led with term {term}"),
             format!(
                 "they refuse it, and hear no other: set `min_term = {}` and start it again",
-                term + 1
+                term.saturating_add(1)
             ),
         ),
     };

@@ -128,7 +128,7 @@ fn paused(
 fn swap(cx: &Context<'_>, case: Case<'_>, intent: &Intent, chosen: &Candidate<'_>) -> Verdict {
     let Case { index, master, .. } = case;
     let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
+    record.version = cx.next_version();
     record.promote(index, &chosen.node.id);
     let version = record.version;
     if let Some(reply) = cx.reply(&chosen.node.id) {

@@ -96,7 +96,7 @@ fn promote(
     let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
     let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
     let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
+    record.version = cx.next_version();
     record.promote(index, &best.node.id);
     if let Some(reply) = cx.reply(&best.node.id) {
         let members = others.iter().filter_map(|other| other.member);

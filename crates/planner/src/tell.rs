@@ -107,6 +107,19 @@ fn stranger_text(record: &Record, node: &Node, reply: &Reply) -> String {
     format!("{remedy}: until then, what it says counts for nothing")
 }
 
+/// Nodes with a version of the topology that is above all that follow: they take none any more.
+pub(crate) fn of_versions(cx: &Context<'_>, plan: &mut Plan) {
+    for (_, node) in cx.record.nodes() {
+        let reply = cx.reply(&node.id).filter(|reply| !cx.is_believed(reply.version));
+        let Some(reply) = reply else { continue };
+        plan.alarms.insert(format!(
+            "{} has version {} of the topology, which no controller has given, and takes none of this one: \
+             stop it, remove its nodes.conf, and start it again",
+            node.local, reply.version
+        ));
+    }
+}
+
 /// Clocks that are off: keys with an expiry live longer or shorter at the next master. Where all
 /// nodes say the same, it is the controller's own.
 pub(crate) fn of_clocks(cx: &Context<'_>, plan: &mut Plan) {

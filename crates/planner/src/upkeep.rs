@@ -11,12 +11,15 @@ use crate::{Record, ShardId, Stated};
 /// A node may know a version this store never gave, or give another meaning to the same one:
 /// its topology is never adopted, ours gets a higher version. So does one that knows ports of TLS
 /// since it was restarted, and was sent the topology without them before.
+///
+/// Nothing would be above a version that is not believed: that is an alarm and no more.
 pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
     let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
         let reply = cx.reply(&node.id)?;
         let other =
             reply.version == cx.record.version && reply.topology_hash != cx.observed.hash_at(reply);
-        (reply.version > cx.record.version || other).then_some((node, reply))
+        let is_higher = reply.version > cx.record.version && cx.is_believed(reply.version);
+        (is_higher || other).then_some((node, reply))
     })?;
     let lacks_ports = cx.observed.plain_hash.as_ref() == Some(&reply.topology_hash);
     let what = if reply.version > cx.record.version {
@@ -27,7 +30,7 @@ pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
         format!("has another topology ({}), not this controller's", reply.version)
     };
     let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
+    record.version = cx.next_version();
     Some((record, format!("{} {what}", node.local)))
 }
 

@@ -18,7 +18,7 @@ pub mod view;
 pub use description::{ParseError, Warning};
 pub use model::{
     Address, Asker, ClusterId, Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange,
-    SlotSet, Topology, Viewer,
+    SlotSet, Topology, VERSION_MAX, Viewer,
 };
 pub use route::{Route, RouteRequest, ScriptScope};
 pub use slot::key_slot;

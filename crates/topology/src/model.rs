@@ -8,6 +8,9 @@ use crate::tls_ports::TlsPorts;
 
 /// Number of hash slots of a cluster; a power of two.
 pub const SLOT_COUNT: u16 = 16_384;
+/// Highest version of a topology that a node takes. One without a next could never be replaced, so
+/// there is place for as many again above those that a controller believes.
+pub const VERSION_MAX: i64 = i64::MAX / 2;
 
 /// Id of a node: exactly 40 bytes, any bytes (real controllers use alphanumerics).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

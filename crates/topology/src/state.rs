@@ -12,6 +12,7 @@ use crate::{
     description::ParseError,
     model::{
         ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
+        VERSION_MAX,
     },
     persist::NodesConf,
 };
@@ -263,7 +264,8 @@ impl Cluster {
     /// has no id yet, or with `force`.
     ///
     /// # Errors
-    /// `Version` for a version below 0 or, without `force`, below the current one; `Description` as the parser says.
+    /// `Version` for a version below 0, for the first one above [`VERSION_MAX`] or, without `force`, below the current one;
+    /// `Description` as the parser says.
     /// The same version again is no error and changes nothing, whatever the description says.
     pub fn prepare_set_nodes(
         &self,
@@ -272,7 +274,9 @@ impl Cluster {
         force: bool,
         identify: &dyn Fn(&Endpoint) -> bool,
     ) -> Result<Change, ClusterError> {
-        if version < 0 || (!force && version < self.version()) {
+        // Where it is so high already, it goes on from there.
+        let is_beyond = version > VERSION_MAX && self.version() <= VERSION_MAX;
+        if version < 0 || is_beyond || (!force && version < self.version()) {
             return Err(ClusterError::Version);
         }
         if !force && version == self.version() {

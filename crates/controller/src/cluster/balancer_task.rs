@@ -27,7 +27,7 @@ pub(super) async fn run(
     let driver = match driver::open(&balancer, &cluster.shared.tls) {
         Ok(driver) => driver,
         Err(error) => {
-            failed(&cluster, &balancer.name, error);
+            failed(&cluster, &balancer, error);
             // As long as it is listed so, there is an alarm and nothing to be done.
             return std::future::pending().await;
         }
@@ -47,10 +47,10 @@ pub(super) async fn run(
                 }
             };
             let done = match result {
-                Ok(Some(answer)) => answered(&cluster, &balancer.name, &desired, answer),
+                Ok(Some(answer)) => answered(&cluster, &balancer, &desired, answer),
                 Ok(None) => false,
                 Err(error) => {
-                    failed(&cluster, &balancer.name, error);
+                    failed(&cluster, &balancer, error);
                     false
                 }
             };
@@ -95,7 +95,12 @@ fn frontends<'a>(desired: &'a Desired, name: &str) -> &'a [api::balancer::Fronte
 }
 
 /// Writes down the answer; true if what is wanted is in force.
-fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applied) -> bool {
+pub(super) fn answered(
+    cluster: &Cluster,
+    balancer: &Balancer,
+    desired: &Desired,
+    mut answer: Applied,
+) -> bool {
     let reach = std::mem::take(&mut answer.reach);
     let faults = std::mem::take(&mut answer.faults).into_iter().collect();
     let dials = std::mem::take(&mut answer.dials).into_iter().collect();
@@ -109,12 +114,12 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applie
         let mut found = in_force.frontends.iter().filter(|there| there.listen == wanted.listen);
         found.any(|there| there.backend == wanted.backend)
     };
-    let done = error.is_none() && frontends(desired, name).iter().all(is_there);
+    let done = error.is_none() && frontends(desired, &balancer.name).iter().all(is_there);
     let (is_news, rests);
     {
         let mut state = cluster.state.lock();
         rests = state.rests;
-        let seen = state.observed.balancers.entry(name.to_owned()).or_default();
+        let Some(seen) = state.seen_of_balancer(balancer) else { return false };
         let before = seen.clone();
         seen.in_force = Some(in_force);
         seen.reaches(reach, now);
@@ -128,15 +133,15 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applie
     done
 }
 
-fn failed(cluster: &Cluster, name: &str, error: String) {
+fn failed(cluster: &Cluster, balancer: &Balancer, error: String) {
     // Drivers name the instance themselves, and so does whoever shows this.
-    let error = match error.strip_prefix(&format!("balancer {name}: ")) {
+    let error = match error.strip_prefix(&format!("balancer {}: ", balancer.name)) {
         Some(rest) => rest.to_owned(),
         None => error,
     };
     let mut state = cluster.state.lock();
     let rests = state.rests;
-    let seen = state.observed.balancers.entry(name.to_owned()).or_default();
+    let Some(seen) = state.seen_of_balancer(balancer) else { return };
     let before = seen.clone();
     seen.error = Some(error);
     // What it reached when it answered last says nothing of now.

@@ -205,7 +205,9 @@ mod tests {
         store.create(record.clone(), made).await.done().expect("a cluster");
         let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let cluster = Cluster::start(Arc::clone(&shared), record, None).expect("a cluster");
-        cluster.stop();
+        let planner = cluster.planner.lock().take().expect("a planner");
+        planner.abort();
+        assert!(planner.await.is_err_and(|error| error.is_cancelled()));
         test_sequences(&mut cluster.state.lock().observed, 122, 100);
         let after = test_failover(&cluster.record());
         let lost = of(&cluster, &after);
@@ -218,5 +220,6 @@ mod tests {
         assert!(event.text.contains("without its last 22 writes"), "{}", event.text);
         let told = cluster.state.lock().observed.losses.clone();
         assert_eq!(Some(&*told[&SHARD].1), event.text.strip_prefix("shard 0: "));
+        cluster.stop();
     }
 }

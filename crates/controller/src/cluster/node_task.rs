@@ -210,11 +210,14 @@ impl NodeTask {
         let shared = &self.cluster.shared;
         let now = shared.now();
         {
-            let observed = &mut self.cluster.state.lock().observed;
+            let mut state = self.cluster.state.lock();
+            if state.seen_of(&self.id).is_none() {
+                return;
+            }
             if error.is_answer() {
-                observed.complained(&self.id, now, &error.to_string());
+                state.observed.complained(&self.id, now, &error.to_string());
             } else {
-                observed.unasked(&self.id, now, &error.to_string());
+                state.observed.unasked(&self.id, now, &error.to_string());
             }
         }
         self.cluster.wake.notify_one();
@@ -226,7 +229,7 @@ impl NodeTask {
         shared.counters.heartbeat_misses.add(1);
         {
             let mut state = self.cluster.state.lock();
-            let node = state.observed.nodes.entry(self.id.clone()).or_default();
+            let Some(node) = state.seen_of(&self.id) else { return };
             node.misses = node.misses.saturating_add(1);
             node.missing_since.get_or_insert(now);
             if refused {

@@ -302,14 +302,15 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     {
         let mut state = cluster.state.lock();
         let now = cluster.shared.now();
-        let node = state.observed.nodes.entry(id.clone()).or_default();
-        node.pushing = None;
-        match &result {
-            Ok(()) => {
-                node.pushed = Some(Pushed { version: pushed, at: now });
-                node.push_failed_at = None;
+        if let Some(node) = state.seen_of(&id) {
+            node.pushing = None;
+            match &result {
+                Ok(()) => {
+                    node.pushed = Some(Pushed { version: pushed, at: now });
+                    node.push_failed_at = None;
+                }
+                Err(_) => node.push_failed_at = Some(now),
             }
-            Err(_) => node.push_failed_at = Some(now),
         }
         if let Some(task) = state.nodes.get(&id) {
             task.now.notify_one();
@@ -363,8 +364,8 @@ async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
     {
         let mut state = cluster.state.lock();
         let now = cluster.shared.now();
-        let node = state.observed.nodes.entry(id.clone()).or_default();
-        if let Some(pause) = node.pause.as_mut().filter(|pause| pause.intent == intent) {
+        let pause = state.seen_of(&id).and_then(|node| node.pause.as_mut());
+        if let Some(pause) = pause.filter(|pause| pause.intent == intent) {
             match result {
                 Ok(()) => pause.acked_at = Some(now),
                 Err(error) => pause.error = Some(error.to_string()),

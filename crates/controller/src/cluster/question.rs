@@ -139,10 +139,10 @@ pub(super) fn observed(
     let heard_at = told
         .heard_ms
         .map(|ms| Time::from_nanos(sent_at.nanos().saturating_sub(ms.saturating_mul(1_000_000))));
-    let mut state = cluster.state.lock();
-    let node = state.observed.nodes.entry(id.to_owned()).or_default();
-    let store = told.store.store();
-    node.led = Some(Led { term: told.term, heard_at, at: sent_at, store });
+    if let Some(node) = cluster.state.lock().seen_of(id) {
+        let store = told.store.store();
+        node.led = Some(Led { term: told.term, heard_at, at: sent_at, store });
+    }
     Ok(())
 }
 
@@ -182,7 +182,7 @@ pub(super) fn answered(
         let is_own = !planner::is_stranger(&state.record, id, &seen.reply);
         let found = state.places.find(&state.record, id);
         let is_master = is_own && found.is_some_and(|(_, node)| node.role == Role::Master);
-        let node = state.observed.nodes.entry(id.to_owned()).or_default();
+        let Some(node) = state.seen_of(id) else { return };
         if node.seen.as_ref().is_some_and(|newest| newest.sent_at > seen.sent_at) {
             return;
         }
@@ -274,8 +274,9 @@ pub(super) fn is_refusal(
     let at = cluster.shared.now();
     {
         let mut state = cluster.state.lock();
-        let node = state.observed.nodes.entry(id.to_owned()).or_default();
-        node.refusal = Some(Refusal { epoch: grant.epoch, at, why: why.clone() });
+        if let Some(node) = state.seen_of(id) {
+            node.refusal = Some(Refusal { epoch: grant.epoch, at, why: why.clone() });
+        }
         // Not to be granted again before the next plan has seen this.
         state.plan.grants.remove(id);
     }

@@ -38,7 +38,7 @@ pub(crate) async fn ask(connection: &mut Connection) -> Result<Told, ClientError
 }
 
 /// Writes an answer down, if it is the node's own: what another cluster's node says of its
-/// controller says nothing of this cluster. False if it is not.
+/// controller says nothing of this cluster. False if it is not, or the node has left.
 pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time) -> bool {
     let was_guarded;
     {
@@ -54,7 +54,7 @@ pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time
         let heard_at = told.heard_ms.map(|ms| {
             Time::from_nanos(sent_at.nanos().saturating_sub(ms.saturating_mul(1_000_000)))
         });
-        let node = state.observed.nodes.entry(id.to_owned()).or_default();
+        let Some(node) = state.seen_of(id) else { return false };
         let store = told.store.store();
         node.led = Some(Led { term: told.term, heard_at, at: sent_at, store });
         state.observed.heard(id, sent_at);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use planner::Record;
+use planner::{Balancer, BalancerObserved, NodeObserved, Record};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use topology::Endpoint;
@@ -22,6 +22,26 @@ pub(super) struct NodeTask {
 pub(super) struct BalancerTask {
     pub(super) balancer: planner::Balancer,
     pub(super) task: JoinHandle<()>,
+}
+
+impl State {
+    /// What is seen of a node, to be written to. `None` for one that has left the cluster: what was
+    /// under way to it brings no trace of it back, which would look for ever like a node that is
+    /// missed by nobody ([`planner::Observed::heard`]).
+    pub(super) fn seen_of(&mut self, id: &str) -> Option<&mut NodeObserved> {
+        self.places.find(&self.record, id)?;
+        Some(self.observed.nodes.entry(id.to_owned()).or_default())
+    }
+
+    /// The same of a balancer. `None`, too, for one that is elsewhere by now: where it was says
+    /// nothing of where it is, least of all that nobody is let through there.
+    pub(super) fn seen_of_balancer(
+        &mut self,
+        balancer: &Balancer,
+    ) -> Option<&mut BalancerObserved> {
+        self.balancers.get(&balancer.name).filter(|task| task.balancer == *balancer)?;
+        Some(self.observed.balancers.entry(balancer.name.clone()).or_default())
+    }
 }
 
 impl Cluster {

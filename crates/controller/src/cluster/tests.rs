@@ -281,6 +281,88 @@ async fn a_node_that_answers_with_an_error_is_heard() {
     assert_eq!(heard(), (2, 2));
 }
 
+/// An answer, a push or a pause may be under way to it by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_noted_of_a_node_that_has_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let cluster = Cluster::start(Arc::clone(&shared), test_pair(), None).expect("a cluster");
+    let planner = cluster.planner.lock().take().expect("a planner");
+    planner.abort();
+    assert!(planner.await.is_err_and(|error| error.is_cancelled()));
+    let (gone, now) = ("b".repeat(40), shared.now());
+    let question = question::ask(&cluster, &gone, api::store::Heeds::Unsaid);
+    let question = question.expect("a node of the cluster");
+    let mut record = cluster.record().next();
+    record.shards[0].nodes.retain(|node| node.id != gone);
+    cluster.adopt(Arc::new(record)).expect("a topology");
+
+    let is_noted = || cluster.state.lock().observed.nodes.contains_key(&gone);
+    assert!(!is_noted());
+    let reply = reply(&gone, "", Instant::now());
+    let seen = planner::Seen { reply, sent_at: now, received_at: now };
+    question::answered(&cluster, &gone, &question, seen, false);
+    assert!(!is_noted());
+    let told = api::heard::Told { myid: gone.clone(), term: 9, ..api::heard::Told::default() };
+    assert!(!rival::heard(&cluster, &gone, &told, now));
+    assert!(!is_noted());
+    cluster.stop();
+}
+
+/// It was under way while the address was changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_from_where_a_balancer_was_says_nothing_of_where_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let lb = planner::Balancer {
+        name: "lb".to_owned(),
+        kind: planner::BalancerKind::Builtin,
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        token: None,
+        sources: Vec::new(),
+        closing: false,
+    };
+    let record = Record { balancers: vec![lb.clone()], ..test_pair() };
+    let cluster = Cluster::start(shared, record, None).expect("a cluster");
+    let desired = Desired {
+        version: 1,
+        frontends: Vec::new(),
+        holding: BTreeMap::new(),
+        closing: BTreeSet::new(),
+    };
+    let is_noted = || {
+        balancer_task::answered(&cluster, &lb, &desired, balancer::Applied::default());
+        let state = cluster.state.lock();
+        state.observed.balancers.get("lb").is_some_and(|seen| seen.in_force.is_some())
+    };
+    assert!(is_noted());
+    let mut record = cluster.record().next();
+    record.balancers[0].endpoint = "http://127.0.0.1:2".to_owned();
+    cluster.adopt(Arc::new(record)).expect("a topology");
+    assert!(!is_noted());
+    cluster.stop();
+}
+
+/// Another controller may have led meanwhile, and have changed nothing but leases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_planned_for_a_cluster_that_was_stopped_is_not_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
+    let event = |text: &str| Event::now(1, "n/c".to_owned(), "change", text.to_owned());
+    let record = test_pair();
+    let namespace = shared.store.create_namespace(record.namespace.clone(), event("made"));
+    namespace.await.done().expect("a namespace");
+    shared.store.create(record.clone(), event("made")).await.done().expect("a record");
+    let cluster = Cluster::start(Arc::clone(&shared), record, None).expect("a cluster");
+    let planned = cluster.record().next();
+    cluster.stop();
+    let late = cluster.swap(planned, event("late"), Vec::new()).await;
+    assert!(matches!(late, Err(UpdateError::Over)), "{late:?}");
+}
+
 /// A process ends its runtime, and not each cluster: nothing may go on to grant then.
 #[test]
 fn heartbeats_end_with_the_runtime_that_began_them() {

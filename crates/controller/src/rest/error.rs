@@ -116,7 +116,8 @@ impl From<UpdateError> for ApiError {
                 Self::bad(message)
             }
             UpdateError::Store(StoreError::Silent(_) | StoreError::Lost(_))
-            | UpdateError::Unknown(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
+            | UpdateError::Unknown(_)
+            | UpdateError::Over => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
             UpdateError::Store(ref inner) => Self::failed(inner.chain()),
             UpdateError::Gone => Self::failed(message),
         }

@@ -196,6 +196,13 @@ fn judge(heard: &[(&Node, Reply)], first: First<'_>) -> Result<Option<String>, S
             first.version, node.local, reply.version
         ));
     }
+    if first.version > planner::KNOWN_VERSION_MAX {
+        return Err(format!(
+            "node {first_at} knows version {} of the topology, and soon none would be above it: stop the nodes that know such \
+             a one, remove their nodes.conf, start them, and give them their ids and the topology with a low version first",
+            first.version
+        ));
+    }
     for (node, reply) in heard {
         if !reply.myid.is_empty() && reply.myid != node.id {
             return Err(format!(
@@ -343,6 +350,12 @@ mod tests {
             told,
             "node a:1 knows version 29 of the topology, node c:1 knows version 41: give that one first"
         );
+        let most = planner::KNOWN_VERSION_MAX;
+        assert_eq!(judged(&[heard("a", most), heard("b", 7)]), Ok(None));
+        for mistyped in [most + 1, i64::MAX] {
+            let told = judged(&[heard("a", mistyped), heard("b", 7)]).expect_err("no next one");
+            assert!(told.contains("remove their nodes.conf"), "{told}");
+        }
         let mut other = heard("b", 29);
         other.1.topology_hash = "x".to_owned();
         assert!(

@@ -103,7 +103,7 @@ pub(super) async fn reseal(
         let Some(cluster) = registry.get(&one.namespace, &one.name) else { continue };
         match cluster.update(&by, &reason, |_| Ok(())).await {
             Ok(_) => resealed += 1,
-            Err(UpdateError::Store(StoreError::NotFound)) => {}
+            Err(UpdateError::Over | UpdateError::Store(StoreError::NotFound)) => {}
             // It is left, and the others are not for that.
             Err(error) => {
                 let cluster = format!("{}/{}", one.namespace, one.name);

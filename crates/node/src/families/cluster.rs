@@ -291,7 +291,7 @@ fn observe(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Re
 fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (term, said, word) = (args.number()?, store::before(args)?, args.word());
     let run: SessionHandler = match word.as_deref() {
-        Some(b"SETNODES") => set_nodes,
+        Some(b"SETNODES") => take_nodes,
         Some(b"SETNODEID") => set_node_id,
         Some(b"SETCLUSTERID") => set_cluster_id,
         Some(b"PAUSE") => super::client::pause,
@@ -324,7 +324,12 @@ fn change_later(
     After::Later(answer, Tells::Nothing)
 }
 
-fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    moves::only_its_controllers(cx.node)?;
+    take_nodes(cx, args, reply)
+}
+
+fn take_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let description = args.bytes()?.to_vec();
     let version = parse_integer(args.bytes()?).ok_or_else(|| Error::text("ERR Invalid version"))?;
     let invalid = || Error::text("ERR Invalid setnodes options");
@@ -407,7 +412,7 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let store = store::of_own(cx.node, master, said);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant, store };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
-    cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
+    cx.node.grants.heard.note(master, term, store.is_some(), crate::clock::boottime_ns());
     orders::obey_all(cx.node, &asked, is_for_me.then_some(term));
     let moves = Some(orders::say(cx.node, asked.iter().filter_map(api::moves::Asked::id)));
     let said = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) };

@@ -49,14 +49,19 @@ fn is_nobodys(cx: &Context<'_>, side: Side<'_>, said: &Said) -> bool {
 }
 
 /// What is whole may have been given away by a swap that this record lacks: then its giver, which
-/// is an owner by this record, knows the number, and is sealed or may have deleted what it had.
+/// is an owner by this record, knows the number, and is sealed or may have deleted what it had. Of
+/// slots that nobody owns the giver has left, and is not there to be asked.
 fn may_be_given(cx: &Context<'_>, id: MoveId, slots: &Slots) -> bool {
     let knows = |side: Side<'_>| match side.answer.said.get(&id) {
         Some(said) => said.mark.is_some() || said.is_sealed,
         None => side.answer.newest >= id,
     };
+    let is_owned = |slot: u16| {
+        let mut ranges = cx.record.shards.iter().flat_map(|shard| &shard.slot_ranges);
+        ranges.any(|&(first, last)| (first..=last).contains(&slot))
+    };
     let mut owners = cx.record.shards.iter().filter(|shard| owns_any(shard, slots));
-    owners.any(|owner| cx.side(owner.id).is_none_or(knows))
+    owners.any(|owner| cx.side(owner.id).is_none_or(knows)) || !slots.iter().all(is_owned)
 }
 
 /// A node obeys nothing of a move whose slots have a later mark: it is told before it is told to

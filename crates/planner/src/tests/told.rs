@@ -152,3 +152,36 @@ fn max_lag_counts_from_the_process_that_was_granted() {
     let plan = s.plan();
     assert_eq!(plan.shards[0].word(), "fencing", "{}", show(&plan));
 }
+
+/// `CLUSTERX SETNODES` by hand, with a digit too many: nothing would ever be above it.
+#[test]
+fn a_version_that_nothing_is_above_is_told_of_and_raises_none() {
+    let most = topology::VERSION_MAX / 2;
+    for mistyped in [most + 1, i64::MAX] {
+        let mut s = Script::serving(&["a", "b", "c"]);
+        s.answers_with("c", |reply| reply.version = mistyped);
+        assert_eq!(s.plan().actions, []);
+        let alarms: Vec<String> = s.plan().alarms.into_iter().collect();
+        let [alarm] = alarms.as_slice() else { panic!("{alarms:#?}") };
+        assert!(alarm.starts_with(&format!("c:1 has version {mistyped} of the topology")));
+        assert!(alarm.ends_with("remove its nodes.conf, and start it again"), "{alarm}");
+        // A failover is made with a version that the others take.
+        s.after_ms(50);
+        s.refuses("a", 2);
+        s.acts();
+        s.balancer_answers(&[]);
+        for name in ["b", "c"] {
+            s.answers_with(name, |_| {});
+        }
+        s.acts();
+        assert_eq!(s.record.version, 8);
+        assert_eq!(s.record.shards[0].master().map(|node| node.id.clone()), Some(id("b")));
+    }
+    let mut s = Script::serving(&["a", "b"]);
+    s.answers_with("b", |reply| reply.version = most);
+    s.acts();
+    assert_eq!(s.record.version, most + 1);
+    // What this store gave itself is no mistake of anybody's.
+    s.answers_with("b", |reply| reply.version = most + 1);
+    assert!(s.plan().alarms.is_empty());
+}

@@ -245,9 +245,24 @@ fn set_slot_as_recorded() {
     }
 }
 
+/// A mistyped number must not be the last topology that a node ever takes.
 #[test]
-fn highest_version_has_no_next() {
+fn a_version_that_leaves_no_room_for_the_next_ones_is_refused() {
     let mut cluster = node(A);
+    for version in [VERSION_MAX + 1, i64::MAX] {
+        for force in [false, true] {
+            let refused = cluster.try_set(&two_shards(), version, force);
+            assert_eq!(refused, Err(ClusterError::Version), "{version} {force}");
+        }
+    }
+    assert_eq!(cluster.version(), 1);
+    cluster.set(&two_shards(), VERSION_MAX);
+    for version in [i64::MIN, VERSION_MAX, i64::MAX] {
+        assert_eq!(cluster.move_slots("5", B, version), Err(ClusterError::Version), "{version}");
+    }
+    // A node that has come so far with an earlier version goes on.
+    cluster.move_slots("5", B, VERSION_MAX + 1).unwrap();
+    cluster.set(&two_shards(), VERSION_MAX + 9);
     cluster.set(&two_shards(), i64::MAX);
     assert_eq!(cluster.move_slots("5", B, i64::MIN), Err(ClusterError::Version));
     assert_eq!(cluster.move_slots("5", B, i64::MAX), Err(ClusterError::Version));

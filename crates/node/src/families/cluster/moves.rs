@@ -141,6 +141,18 @@ pub(super) fn only_without_grants(node: &Node) -> Result<()> {
     }
 }
 
+/// Slots that the record does not give it would be served under the grant, until the controller has
+/// seen it and gives its own topology again: what was written there meanwhile is lost.
+pub(super) fn only_its_controllers(node: &Node) -> Result<()> {
+    let is_granted = node.grants.granted_epoch().is_some();
+    match is_granted && node.grants.heard.has_name(crate::clock::boottime_ns()) {
+        false => Ok(()),
+        true => Err(Error::text(
+            "ERR a controller leads this node, and it alone gives the topology: change the cluster with `holdfast ctl`, or end the controller and say this again 10 s later",
+        )),
+    }
+}
+
 /// What is staged for a move, or was given away, is deleted by that move alone (rule M12).
 pub(super) fn are_own(store: &Store, slots: &[SlotRange]) -> Result<()> {
     let Some(marks) = store.marks() else { return Ok(()) };

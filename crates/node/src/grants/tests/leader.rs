@@ -86,6 +86,38 @@ fn words_of_a_store_stand_behind_a_grant_and_before_moves() {
     }
 }
 
+/// Under the grant it would serve slots of other shards, until its controller has seen that.
+#[test]
+fn a_topology_by_hand_is_not_taken_beside_a_controller_that_has_a_name() {
+    let node = master(|_| {});
+    let controller = Controller::of(&[member_of(&node)]);
+    let set = |before: &[&str], version: &str| {
+        node.ask(&[before, &["SETNODES", &topology(&node, 2), version]].concat())
+    };
+    let own = ["CLUSTERX", "AS", "1", "STORE", "aa", "2"];
+    let lead = |more: &[&str]| {
+        let mut words = controller.words(&m(), &Controller::hello(&node));
+        words.extend(more.iter().map(ToString::to_string));
+        let words: Vec<&str> =
+            std::iter::once("CLUSTERX").chain(words.iter().map(String::as_str)).collect();
+        let text = node.ask(&words);
+        let seen = Reply::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(seen.standing.granted_epoch, 1);
+        seen.version
+    };
+    // One of before has no other way to say it.
+    assert_eq!(lead(&[]), 1);
+    assert_eq!(set(&["CLUSTERX"], "2"), "+OK");
+    assert_eq!(lead(&["STORE", "aa", "2"]), 2);
+    let refused = set(&["CLUSTERX"], "3");
+    assert!(refused.starts_with("-ERR a controller leads this node"), "{refused}");
+    assert_eq!(set(&own, "3"), "+OK");
+    assert_eq!(lead(&["STORE", "aa", "2"]), 3);
+    // Its controller was put back to an earlier version.
+    assert_eq!(lead(&[]), 3);
+    assert_eq!(set(&["CLUSTERX"], "4"), "+OK");
+}
+
 /// Its address is in the record of a cluster that it is not of.
 #[test]
 fn who_leads_another_cluster_leaves_no_name() {

@@ -83,6 +83,13 @@ fn what_is_staged_and_may_be_the_only_copy_is_not_deleted() {
     stages(&mut s, "9990-10005", false);
     assert_eq!(s.plan().orders, vec![], "some of it is its own");
     stages(&mut s, "5-599", true);
+    assert_eq!(s.plan().orders.len(), 1, "its giver knows nothing of it");
+    s.record.shards[0].slot_ranges = vec![(10, 9_999)];
+    assert_eq!(s.plan().orders, vec![], "a shard that has left may have given some of it");
+    stages(&mut s, "5-599", false);
+    assert_eq!(s.plan().orders.len(), 1, "a part was given by no shard");
+    stages(&mut s, "5-599", true);
+    s.record.shards[0].slot_ranges = vec![(0, 9_999)];
     s.observed.answers.remove(&id("a"));
     assert_eq!(s.plan().orders, vec![], "what its giver has left is not known");
 }
