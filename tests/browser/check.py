@@ -172,7 +172,11 @@ def command(port, *words):
 
 
 class Site:
-    def __init__(self, holdfast, folder):
+    """A cluster of one shard with its balancers, on this machine."""
+
+    process = None
+
+    def start(self, holdfast, folder):
         self.log = open(os.path.join(folder, "up.log"), "wb")
         arguments = [holdfast, "up", "--dir", os.path.join(folder, "cluster"), "--shards", "1", "--base-port", str(BASE_PORT)]
         self.process = subprocess.Popen(arguments, stdout=self.log, stderr=self.log, start_new_session=True)
@@ -212,9 +216,9 @@ class Site:
         return namespaces, cluster, balancer["term"], frontends, command(self.clients, "GET", "stolen")
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE_S)
+            self.process.wait(PATIENCE_S)
 
 
 def visit(folder, url):
@@ -362,8 +366,9 @@ def main():
     server = http.server.ThreadingHTTPServer((HOST, 0), Home)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://{FOREIGN}:{server.server_address[1]}"
-    site = Site(holdfast, folder)
+    site = Site()
     try:
+        site.start(holdfast, folder)
         ports = {"controller": site.controller, "balancer": site.balancer, "node": site.node, "clients": site.clients}
         relays = {name: Relay(port) for name, port in ports.items()}
         before = site.state()

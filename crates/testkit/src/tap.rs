@@ -95,7 +95,7 @@ fn read(socket: &UdpSocket, is_over: &AtomicBool) -> Result<Frames> {
         match socket.recv(&mut buffer) {
             Ok(length) => {
                 ensure!(length < FRAME_BYTES, "a frame was cut");
-                frames.push(buffer[..length].into());
+                frames.push(Box::from(&buffer[..length]));
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {

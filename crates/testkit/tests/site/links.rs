@@ -119,9 +119,9 @@ pub(crate) fn show_nothing(site: &Site, tap: Tap, marks: &Marks, more: &[Link]) 
 /// is to be found.
 pub(crate) fn in_clear_show_all(site: &mut Site, marks: &Marks) -> Result<()> {
     let all = secrets(site, marks)?;
-    let secret = |wanted: &str| -> Result<&str> {
+    let secret = |wanted: &'static str| {
         let found = all.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, text)| text.as_str()).with_context(|| wanted.to_owned())
+        found.map(|(_, text)| text.clone()).context(wanted)
     };
     let place = site.host("n1")?.place.clone();
     let (config, log) = ("/tmp/clear.conf", site.log("clear")?);
