@@ -194,6 +194,8 @@ fn stands(replaced: &[(&str, String)], doors: usize, links: &[Link]) -> Result<(
         ensure!(client.lines().collect::<Vec<_>>() == ["OK", "world"], "{client}");
         let found = doors::all_ask(site)?;
         ensure!(found == doors, "{found} doors in place of {doors}");
+        // It asks the nodes themselves, as peers do.
+        site.ctl("upgrade --password-file peer.secret --nodes-tls")?;
         outlives_hosts(site, &marks)?;
         links::show_nothing(site, tap, &marks, links)?;
         links::in_clear_show_all(site, &marks)

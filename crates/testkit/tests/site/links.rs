@@ -24,6 +24,7 @@ pub(crate) type Link = (&'static str, &'static str, u16);
 const LINKS: &[Link] = &[
     ("operator", "announced", 6379),
     ("operator", "controller", 9379),
+    ("operator", "node", 6666),
     ("balancer", "node", 6666),
     ("node", "node", 6666),
     ("controller", "node", 6666),
