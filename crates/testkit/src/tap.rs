@@ -97,12 +97,9 @@ fn read(socket: &UdpSocket, is_over: &AtomicBool) -> Result<Frames> {
                 ensure!(length < FRAME_BYTES, "a frame was cut");
                 frames.push(Box::from(&buffer[..length]));
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if is_last {
-                    break;
-                }
-            }
+            Err(error) if is_last && error.kind() == ErrorKind::WouldBlock => break,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error).context("read from a wire"),
         }
         if !is_last && is_over.load(Ordering::Relaxed) {
