@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fleet profile deb deb-test fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fleet profile deb deb-test browser fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -75,6 +75,9 @@ deb: bootstrap ## the Debian package, a list of what it is made of, and checksum
 
 deb-test: build ## the package: lintian, install, upgrade and purge in a bare Debian 12, units under systemd; root
 	@$(ENV) scripts/deb-test
+
+browser: build ## pages of somebody else in a real browser ask a cluster's ports for changes: all are refused; installs Chromium where it is missing
+	@$(ENV) scripts/browser
 
 fresh: ## clone, build, up and test in a bare Debian 12 with nothing but Rust; half an hour or more; root
 	@scripts/fresh $(ARGS)

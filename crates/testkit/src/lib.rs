@@ -18,6 +18,7 @@ pub mod ports;
 pub mod process;
 pub mod reshard;
 pub mod restartable;
+pub mod tap;
 pub mod torture;
 pub mod transcript;
 pub mod wait;

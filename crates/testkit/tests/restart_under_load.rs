@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use testkit::cluster::{Cluster, Node, Options};
@@ -34,13 +34,18 @@ struct Client {
     writes: AtomicU64,
     /// Connections that ended after they had served.
     cuts: AtomicU64,
+    /// Longest time from the first attempt of a write to its answer, µs, since it was last looked at.
+    longest_us: AtomicU64,
 }
 
 impl Client {
     /// Counts until it is told to stop; where connections may be cut it makes new ones.
     fn run(&self, stop: &AtomicBool, may_be_cut: bool) -> Result<()> {
         let (mut sent, mut acknowledged) = (0_i64, 0_i64);
+        // Since when the write that comes next is wanted.
+        let mut wanted: Option<Instant> = None;
         while !stop.load(Ordering::Relaxed) {
+            wanted.get_or_insert_with(Instant::now);
             let mut connection = match Connection::open(self.address) {
                 Ok(connection) => connection,
                 // Nobody serves while the master changes.
@@ -54,6 +59,7 @@ impl Client {
             let mut has_served = false;
             while !stop.load(Ordering::Relaxed) {
                 sent += 1;
+                let since = *wanted.get_or_insert_with(Instant::now);
                 match connection.call(&["INCR", &self.key]) {
                     Ok(Reply::Integer(value)) => {
                         // What was sent and not answered may have been done; what was answered is.
@@ -61,6 +67,9 @@ impl Client {
                         ensure!(may_be.contains(&value), "{value} after {acknowledged}");
                         (sent, acknowledged) = (value, value);
                         has_served = true;
+                        wanted = None;
+                        let took = u64::try_from(since.elapsed().as_micros())?;
+                        self.longest_us.fetch_max(took, Ordering::Relaxed);
                         self.writes.fetch_add(1, Ordering::Relaxed);
                         if self.comes_anew {
                             wait::pause(AGAIN);
@@ -131,34 +140,43 @@ fn restart(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
     is_whole(cluster)
 }
 
-/// Restarts nodes and counts what it costs each client: not more cuts than `bound` says.
+/// Restarts nodes and counts what it costs each client: not more cuts than `bound` says. Returns how
+/// long a client waited at most, which is this machine's as much as ours: it is told, and no more.
 fn costs(
     cluster: &Cluster,
     clients: &[Client],
     nodes: &[Node],
     bound: impl Fn(&Client) -> u64,
-) -> Result<()> {
+) -> Result<Duration> {
     let cuts = || clients.iter().map(|client| client.cuts.load(Ordering::Relaxed));
     let before: Vec<u64> = cuts().collect();
+    clients.iter().for_each(|client| client.longest_us.store(0, Ordering::Relaxed));
     restart(cluster, nodes)?;
     all_go_on(clients)?;
+    let longest = clients.iter().map(|client| client.longest_us.load(Ordering::Relaxed)).max();
     for ((client, now), before) in clients.iter().zip(cuts()).zip(before) {
         let (cuts, bound) = (now - before, bound(client));
         ensure!(cuts <= bound, "{}: {cuts} cuts, {bound} at most\n{}", client.key, cluster.logs());
     }
-    Ok(())
+    Ok(Duration::from_micros(longest.context("a client")?))
 }
 
-fn story(cluster: &Cluster, clients: &[Client]) -> Result<()> {
+/// A line for each restart.
+fn story(cluster: &Cluster, clients: &[Client]) -> Result<String> {
+    let mut told = String::new();
     all_go_on(clients)?;
     for node in cluster.state()?.nodes {
         // As it is now: a restart before may have changed roles and processes.
         let nodes = cluster.state()?.nodes;
         let now = nodes.into_iter().find(|now| now.id == node.id).context("it is gone")?;
         let (shard, is_master) = (now.shard, now.role == "master");
-        costs(cluster, clients, &[now], |client| u64::from(is_master && client.shard == shard))?;
+        told += &format!("{} of shard {shard}: ", now.role);
+        let bound = |client: &Client| u64::from(is_master && client.shard == shard);
+        let longest = costs(cluster, clients, &[now], bound)?;
+        told += &format!("longest wait of a client {longest:.1?}\n");
     }
-    costs(cluster, clients, &cluster.state()?.nodes, |_| 1)
+    let longest = costs(cluster, clients, &cluster.state()?.nodes, |_| 1)?;
+    Ok(told + &format!("all at once: longest wait of a client {longest:.1?}\n"))
 }
 
 /// What it came to, for people.
@@ -176,6 +194,7 @@ fn under_load(balancer: &'static str, may_be_cut: bool) -> Result<String> {
             comes_anew: number + 1 == CLIENTS,
             writes: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
+            longest_us: AtomicU64::new(0),
         }));
     }
     let stop = &AtomicBool::new(false);
@@ -194,11 +213,11 @@ fn under_load(balancer: &'static str, may_be_cut: bool) -> Result<String> {
         end.with_context(|| format!("{} of shard {}", client.key, client.shard))
             .with_context(|| cluster.logs())?;
     }
-    told.with_context(|| cluster.logs())?;
+    let told = told.with_context(|| cluster.logs())?;
     let count = |of: fn(&Client) -> &AtomicU64| -> u64 {
         clients.iter().map(|client| of(client).load(Ordering::Relaxed)).sum()
     };
-    Ok(format!("{} writes, {} cuts", count(|of| &of.writes), count(|of| &of.cuts)))
+    Ok(format!("{told}{} writes, {} cuts", count(|of| &of.writes), count(|of| &of.cuts)))
 }
 
 #[test]

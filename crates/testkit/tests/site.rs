@@ -10,6 +10,8 @@ mod common;
 mod doors;
 #[path = "site/host.rs"]
 mod host;
+#[path = "site/links.rs"]
+mod links;
 #[path = "site/page.rs"]
 mod page;
 #[path = "site/shell.rs"]
@@ -27,11 +29,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value as Json;
 use testkit::netns;
+use testkit::tap::Tap;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 use common::counts_up;
 use host::Site;
+use links::{Link, Marks};
 use writer::Writer;
 
 const HEADING: &str = "Put it in front of real users";
@@ -134,7 +138,7 @@ fn chiefs(site: &mut Site) -> Result<(String, String)> {
 
 /// Clients of both shards write, the hosts of the leading controller and of a master lose their
 /// power, clients go on, the hosts come back, and what was acknowledged is there.
-fn outlives_hosts(site: &mut Site) -> Result<()> {
+fn outlives_hosts(site: &mut Site, marks: &Marks) -> Result<()> {
     let slot = |site: &mut Site, tag: &str| -> Result<u32> {
         let script = format!(
             "cd site; export REDISCLI_AUTH=$(cat client.secret)\n\
@@ -148,7 +152,8 @@ fn outlives_hosts(site: &mut Site) -> Result<()> {
     ensure!(low < 8192 && high >= 8192, "slots {low} and {high} are to be of both shards");
     let (leader, master) = chiefs(site)?;
     let place = site.host(host::OPERATOR)?.place.clone();
-    let writers = [Writer::start(&place, first)?, Writer::start(&place, second)?];
+    let start = |tag| Writer::start(&place, tag, marks);
+    let writers = [start(first)?, start(second)?];
     writers.iter().try_for_each(|writer| writer.goes_on(20))?;
     for name in [&leader, &master] {
         let index = site.index(name)?;
@@ -176,17 +181,24 @@ fn outlives_hosts(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-/// The site of the README: built, its doors tried, and robbed of hosts.
-fn stands(replaced: &[(&str, String)], doors: usize) -> Result<()> {
+/// The site of the README: built, its doors tried, and robbed of hosts, while somebody listens to
+/// all that goes from one host to another.
+fn stands(replaced: &[(&str, String)], doors: usize, links: &[Link]) -> Result<()> {
     let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut site = bare(LARGE)?;
+    let marks = Marks::random();
     let built = |site: &mut Site| -> Result<()> {
+        let tap = Tap::open(site.wire())?;
         let said = site.operate(&script(replaced)?)?;
         let (_, client) = said.split_once("== client\n").context("the last block")?;
         ensure!(client.lines().collect::<Vec<_>>() == ["OK", "world"], "{client}");
         let found = doors::all_ask(site)?;
         ensure!(found == doors, "{found} doors in place of {doors}");
-        outlives_hosts(site)
+        // It asks the nodes themselves, as peers do.
+        site.ctl("upgrade --password-file peer.secret --nodes-tls")?;
+        outlives_hosts(site, &marks)?;
+        links::show_nothing(site, tap, &marks, links)?;
+        links::in_clear_show_all(site, &marks)
     };
     match built(&mut site) {
         Ok(()) => Ok(()),
@@ -199,7 +211,7 @@ fn stands(replaced: &[(&str, String)], doors: usize) -> Result<()> {
 #[test]
 fn the_site_of_the_readme_is_closed_and_outlives_the_hosts_of_its_leader_and_of_a_master()
 -> Result<()> {
-    stands(&[], 4 * 2 + 3 * 3 + 2 * 5)
+    stands(&[], 4 * 2 + 3 * 3 + 2 * 5, &[("controller", "balancer", 9400)])
 }
 
 #[test]
@@ -210,7 +222,7 @@ fn the_same_site_with_haproxy_is_closed_and_outlives_the_same() -> Result<()> {
         ("balancers", page::block(&blocks, "haproxy")?),
         ("cluster", page::block(&blocks, "haproxy-cluster")?),
     ];
-    stands(&replaced, 4 * 2 + 3 * 3 + 2 * 4)
+    stands(&replaced, 4 * 2 + 3 * 3 + 2 * 4, &[])
 }
 
 /// A client that counts up in that namespace, by what clients dial.

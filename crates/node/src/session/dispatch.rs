@@ -128,6 +128,10 @@ impl<'n> Batch<'n> {
         }
         let mark = out.len();
         let Some((index, command)) = found else {
+            if unknown::is_http(words) {
+                unknown::note_http(session.client.address, self.now_ms);
+                return After::Drop(unknown::HTTP);
+            }
             session.transaction.is_aborted |= session.transaction.is_open();
             let replied = session.reply(out).error(&unknown_command(words));
             session.show();

@@ -152,6 +152,22 @@ fn a_command_that_fails_leaves_the_others_of_its_pipeline_alone() {
 }
 
 #[test]
+fn words_of_a_browser_end_the_connection_and_others_like_them_do_not() {
+    let mut bench = Bench::new();
+    for command in ["POST / HTTP/1.1", "post", "Host: 127.0.0.1:6666", "HOST:"] {
+        let said = bench.answer(command);
+        assert!(said.is_err_and(|why| why.contains("HTTP")), "{command}");
+    }
+    for command in ["host a", "POSTS", "PUT / HTTP/1.1", "User-Agent: a"] {
+        let said = bench.answer(command).unwrap();
+        assert!(said.starts_with("-ERR unknown command"), "{said}");
+    }
+    // It holds in a transaction too.
+    assert_eq!(bench.pipeline(&["MULTI", "SET a 1"]), "+OK +QUEUED");
+    assert!(bench.answer("Host: a").is_err());
+}
+
+#[test]
 fn exec_is_one_batch_and_sees_its_own_writes() {
     let mut bench = Bench::new();
     let replies = bench.pipeline(&["MULTI", "SET a 1", "INCR a", "GET a", "INCR b x", "EXEC"]);

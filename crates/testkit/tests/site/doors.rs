@@ -39,6 +39,11 @@ fn kind(port: u16) -> Option<Kind> {
     })
 }
 
+/// Whether the pages know what is behind a port.
+pub(crate) fn is_known(port: u16) -> bool {
+    kind(port).is_some()
+}
+
 /// Where a host listens for others.
 fn listening(host: &Host) -> Result<BTreeSet<SocketAddrV4>> {
     let table = |script: &str| -> Result<String> {

@@ -193,6 +193,11 @@ impl Site {
         found.map(|host| host.place.name.clone()).with_context(|| format!("whose is {address}?"))
     }
 
+    /// The name of the namespace whose bridge joins the hosts.
+    pub(crate) fn wire(&self) -> &str {
+        self.wire.name()
+    }
+
     /// Where outputs of a host's processes are written.
     pub(crate) fn log(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.as_ref().context("the site has ended")?;

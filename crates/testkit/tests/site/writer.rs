@@ -13,6 +13,7 @@ use testkit::process;
 use testkit::wait;
 
 use crate::host::{Place, Site};
+use crate::links::Marks;
 
 /// Far more than a failover takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +26,9 @@ pub(crate) const CLI: &str =
 /// One of them; it ends with its handle.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    tag: String,
+    /// What its keys and its values begin with; a number is behind it.
+    key: String,
+    value: String,
     process: std::process::Child,
     /// Numbers whose writes were acknowledged.
     acked: Arc<Mutex<Vec<u64>>>,
@@ -34,11 +37,12 @@ pub(crate) struct Writer {
 impl Writer {
     /// Writes numbers under keys of their own, all of them with this tag, by each announced
     /// address in turn.
-    pub(crate) fn start(place: &Place, tag: &str) -> Result<Self> {
+    pub(crate) fn start(place: &Place, tag: &str, marks: &Marks) -> Result<Self> {
+        let (key, value) = (format!("{{{tag}}}:{}", marks.key), marks.value.clone());
         let script = format!(
             "cd /srv/site; export REDISCLI_AUTH=$(cat client.secret); n=0\n\
              while n=$((n + 1)); do\n\
-             said=$(timeout 5 {CLI} -h 10.0.9.$((1 + n % 4)) SET \"{{{tag}}}:$n\" $n 2>&1)\n\
+             said=$(timeout 5 {CLI} -h 10.0.9.$((1 + n % 4)) SET \"{key}:$n\" \"{value}:$n\" 2>&1)\n\
              [ \"$said\" = OK ] && echo $n\n\
              done\n"
         );
@@ -53,13 +57,13 @@ impl Writer {
                 told.lock().extend(line.parse::<u64>().ok());
             }
         });
-        Ok(Self { tag: tag.to_owned(), process, acked })
+        Ok(Self { key, value, process, acked })
     }
 
     /// Waits until so many more writes have been acknowledged.
     pub(crate) fn goes_on(&self, more: usize) -> Result<()> {
         let before = self.acked.lock().len();
-        let what = format!("{more} more writes of {{{}}}", self.tag);
+        let what = format!("{more} more writes of {}", self.key);
         wait::until(&what, PATIENCE, || {
             let count = self.acked.lock().len();
             if count >= before + more { Ok(()) } else { Err(count - before) }
@@ -68,19 +72,20 @@ impl Writer {
 
     /// Ends it, and reads what was acknowledged.
     pub(crate) fn check(self, site: &mut Site) -> Result<usize> {
-        let (tag, acked) = (self.tag.clone(), Arc::clone(&self.acked));
+        let (key, value) = (self.key.clone(), self.value.clone());
+        let acked = Arc::clone(&self.acked);
         drop(self);
         let acked = acked.lock().clone();
-        ensure!(!acked.is_empty(), "nothing was written under {tag}");
+        ensure!(!acked.is_empty(), "nothing was written under {key}");
         for numbers in acked.chunks(CHUNK) {
-            let keys: Vec<String> = numbers.iter().map(|n| format!("'{{{tag}}}:{n}'")).collect();
+            let keys: Vec<String> = numbers.iter().map(|n| format!("'{key}:{n}'")).collect();
             let said = site.operate(&format!(
                 "cd site; export REDISCLI_AUTH=$(cat client.secret)\n{CLI} -h 10.0.9.1 MGET {}\n",
                 keys.join(" ")
             ))?;
-            let wanted: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            let wanted: Vec<String> = numbers.iter().map(|n| format!("{value}:{n}")).collect();
             let found: Vec<&str> = said.lines().collect();
-            ensure!(found == wanted, "{tag}: acknowledged {wanted:?}, found {found:?}");
+            ensure!(found == wanted, "{key}: acknowledged {wanted:?}, found {found:?}");
         }
         Ok(acked.len())
     }

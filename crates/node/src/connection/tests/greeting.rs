@@ -86,6 +86,20 @@ fn what_only_begins_like_a_header_is_a_command() {
     });
 }
 
+/// What its page has told a browser to send is behind its heads, and would be commands.
+#[test]
+fn a_browsers_connection_ends_before_any_line_of_its_page_is_run() {
+    for first in ["POST", "PUT"] {
+        served(|_, mut stream| async move {
+            let request = format!("{first} / HTTP/1.1\r\nHost: a\r\n\r\nSET a b\r\n");
+            say(&mut stream, request.as_bytes()).await;
+            let said = String::from_utf8(remains(&mut stream).await).unwrap();
+            // `PUT` is a word as any other, the second line ends it.
+            assert!(said.is_empty() || first == "PUT" && !said.contains("+OK"), "{said}");
+        });
+    }
+}
+
 /// Who is refused before he has said anything is told so, unless a balancer speaks first.
 #[test]
 fn protected_mode_answers_no_header() {
