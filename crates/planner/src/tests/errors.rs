@@ -102,6 +102,21 @@ fn a_master_that_has_complained_and_then_is_silent_is_down() {
 }
 
 #[test]
+fn a_silent_node_is_told_of_once_it_is_down_and_gave_no_error() {
+    let mut s = in_sync(&["a", "b"]);
+    let told = |s: &Script| crate::silent(&s.record, &s.observed, &s.policy);
+    s.misses("b", 3);
+    assert_eq!(told(&s), Vec::<String>::new());
+    s.misses("b", 4);
+    assert_eq!(told(&s).len(), 1);
+    assert!(told(&s)[0].starts_with("b:1: does not answer"), "{:?}", told(&s));
+    // The error says more.
+    s.complains("b", "NOAUTH Authentication required.");
+    s.misses("b", 4);
+    assert_eq!(told(&s), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_complaining_node_said_before_is_no_news_of_it() {
     let mut s = in_sync(&["a", "b"]);
     s.complains("b", "LOADING kvrocks is restoring the db from backup");
