@@ -86,7 +86,10 @@ pub(super) async fn queue(
             return Err(ApiError::bad("`moves` and `slots` exclude each other"));
         }
         let wishes = spec.moves.iter().map(given).collect::<Result<Vec<_>, _>>()?;
-        let reason = format!("{} moves of slots queued", wishes.len());
+        let reason = match wishes.len() {
+            1 => "a move of slots queued".to_owned(),
+            count => format!("{count} moves of slots queued"),
+        };
         let asked = asked(Known::Shown, reason);
         return carry_out(&registry, &cluster, asked, |_| Ok(wishes)).await;
     }

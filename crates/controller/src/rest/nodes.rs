@@ -73,8 +73,9 @@ pub(super) async fn remove(
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
+    let reason = format!("shard {index}: node {} removed", record.called(&id));
     cluster
-        .update(&by, &format!("shard {index}: node {id} removed"), move |record| {
+        .update(&by, &reason, move |record| {
             let wanted = record.min_in_sync;
             let shard = shard_again(record, index, of)?;
             let node = shard.node(&id).ok_or("the node was removed by others")?;
@@ -143,7 +144,7 @@ async fn announce(
         Some(port) => format!("speaks TLS at port {port}"),
         None => "has no port of TLS alone".to_owned(),
     }));
-    let reason = format!("node {id} {}", parts.join(", "));
+    let reason = format!("node {} {}", record.called(&id), parts.join(", "));
     let wanted = id.clone();
     let record = cluster
         .update(by, &reason, move |record: &mut Record| {

@@ -48,7 +48,7 @@ fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
         || text.contains("WRONGPASS")
         || text.contains("invalid password")
     {
-        "; `password` must be its `peer-auth`"
+        "; the password that is given (`--password-file`, `password`) must be its `peer-auth`"
     } else {
         ""
     };
