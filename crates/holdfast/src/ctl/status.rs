@@ -76,8 +76,11 @@ fn status_text(width: usize, status: &Status) -> String {
     out.push_str(&render(width, &head, &rows));
     for (_, node) in nodes() {
         let mut notes = notes(status.version, node);
-        // What is said below need not be said here.
-        notes.retain(|note| !status.alarms.contains(&format!("{}: {note}", node.addr)));
+        // What an alarm says need not be said here.
+        notes.retain(|note| {
+            let said = format!("{}: {note}", node.addr);
+            !status.alarms.iter().any(|alarm| alarm.starts_with(&said))
+        });
         if !notes.is_empty() {
             line(&mut out, width, &format!("{}: {}", node.addr, notes.join(", ")));
         }

@@ -61,6 +61,17 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
     text
 }
 
+/// What is said at once: until the cluster is usable there is nothing else to see.
+pub(crate) fn starting(layout: &Layout, folder: &Path) -> String {
+    format!(
+        "starting, in {}: {} nodes, {} balancers, {} controllers; this takes some seconds",
+        folder.display(),
+        layout.nodes(),
+        layout.balancers,
+        layout.controllers
+    )
+}
+
 /// This program as a person can type it: by the path it was started from, since `PATH` may not have it.
 fn shown(program: Option<&Path>) -> String {
     program.map_or_else(|| "holdfast".to_owned(), |path| path.display().to_string())

@@ -86,7 +86,7 @@ fn a_master_that_errors_keep_from_its_lease_is_replaced_once_that_is_over() {
         leases: b
         grant b: epoch 4 least Some(0000000000000003) 100 request 0 of b/1/1
         settling: master b:1 takes over version 8
-        alarm: a:1: answers with an error: NOAUTH Authentication required.
+        alarm: a:1: answers with an error: NOAUTH Authentication required. (the controller's password is not its `peer-auth`: change that, or the controller's by `ctl set cluster --password-file`)
     "#]]);
 }
 
