@@ -283,7 +283,6 @@ fn an_address_where_no_controller_is_says_what_is_there() -> Result<()> {
     wait::until("the port", PATIENCE, || get(port, "/healthz", "").map(drop))?;
     for (at, words) in [
         (format!("127.0.0.1:{port}"), "is it a controller"),
-        (format!("https://127.0.0.1:{port}"), "is http:// meant?"),
         ("http://127.0.0.1:port".to_owned(), "--controller takes URLs"),
     ] {
         let (code, said) = ctl(&["-H", &at, "status"])?;
