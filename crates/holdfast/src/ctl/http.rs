@@ -54,16 +54,27 @@ fn named(thing: &Option<String>, message: &str) -> String {
 /// What may be meant by an address that gives such an error: `--controller` was mistyped more often
 /// than anything else is wrong.
 fn doubt(error: &reqwest::Error) -> &'static str {
-    let words = crate::out::chain(error);
-    if error.is_builder() {
-        "--controller takes URLs, http:// or https://, or host:port"
-    } else if words.contains("InvalidContentType") {
-        "what listens there does not speak HTTPS: is http:// meant?"
-    } else if words.contains("invalid HTTP version") {
-        "what listens there does not speak HTTP: is https:// meant, or is it the port of a node?"
-    } else {
-        "is it running? --controller says where"
+    match error.is_builder() {
+        true => "--controller takes URLs, http:// or https://, or host:port",
+        false => meant(&crate::out::chain(error)),
     }
+}
+
+/// What libraries say, and what it means to those who gave the address.
+const MEANT: [(&str, &str); 5] = [
+    ("InvalidContentType", "what listens there does not speak HTTPS: is http:// meant?"),
+    (
+        "invalid HTTP version",
+        "what listens there does not speak HTTP: is https:// meant, or is it the port of a node?",
+    ),
+    ("CertificateRequired", "it wants to be shown a certificate: --cert and --key"),
+    ("UnknownIssuer", "its certificate is of a CA that is not known here: --cacert names it"),
+    ("not valid for name", "its certificate does not name that address: dial one that it names"),
+];
+
+fn meant(words: &str) -> &'static str {
+    let found = MEANT.iter().find(|(said, _)| words.contains(said));
+    found.map_or("is it running? --controller says where", |(_, meant)| meant)
 }
 
 pub(crate) struct Http {
@@ -282,5 +293,9 @@ mod tests {
         let client = reqwest::Client::new();
         let error = client.get("http://nonsense:port/").build().expect_err("no port");
         assert!(doubt(&error).starts_with("--controller takes URLs"), "{error}");
+        let refused = "client error (Connect): tcp connect error: Connection refused";
+        assert!(meant(refused).starts_with("is it running?"));
+        let unknown = "client error (Connect): invalid peer certificate: UnknownIssuer";
+        assert!(meant(unknown).contains("--cacert"));
     }
 }
