@@ -88,7 +88,7 @@ pub(super) async fn remove(
             let left = shard.nodes.len() - 1;
             if left < usize::try_from(wanted).unwrap_or(usize::MAX) {
                 return Err(format!(
-                    "{left} nodes would be left and writes want {wanted} in sync: lower min-in-sync first"
+                    "writes want {wanted} nodes in sync, and the shard would have {left}: lower min-in-sync first (`ctl set cluster`)"
                 ));
             }
             shard.nodes.retain(|node| node.id != id);

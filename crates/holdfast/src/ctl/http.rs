@@ -30,10 +30,14 @@ fn thing(path: &str) -> Option<String> {
     let Some((&"namespaces", [namespace, rest @ ..])) = parts.split_first() else { return None };
     let [_, name, rest @ ..] = rest else { return Some(format!("namespace {namespace}")) };
     let cluster = format!("cluster {namespace}/{name}");
+    // Of an id the beginning is enough to know it by.
+    let short = |node: &str| node.get(..8).filter(|_| node.len() == 40).unwrap_or(node).to_owned();
     Some(match rest {
-        ["shards", shard, "nodes", node, ..] => format!("{cluster}, shard {shard}, node {node}"),
+        ["shards", shard, "nodes", node, ..] => {
+            format!("{cluster}, shard {shard}, node {}", short(node))
+        }
         ["shards", shard, ..] => format!("{cluster}, shard {shard}"),
-        ["nodes", node, ..] => format!("{cluster}, node {node}"),
+        ["nodes", node, ..] => format!("{cluster}, node {}", short(node)),
         ["moves", id, ..] => format!("{cluster}, move {id}"),
         ["balancers", name, ..] => format!("{cluster}, balancer {name}"),
         ["discarded", _, file, ..] => format!("{cluster}, {file}"),
@@ -281,6 +285,9 @@ mod tests {
             told("/namespaces/p/clusters/c/shards/1/nodes/abc"),
             "cluster p/c, shard 1, node abc: no"
         );
+        let node = "0123456789".repeat(4);
+        let path = format!("/namespaces/p/clusters/c/nodes/{node}");
+        assert_eq!(told(&path), "cluster p/c, node 01234567: no");
         assert_eq!(told("/namespaces/p/clusters/c/balancers/lb1"), "cluster p/c, balancer lb1: no");
         assert_eq!(named(&Some("cluster a/b".into()), "cluster a/b: gone"), "cluster a/b: gone");
         let shard = Some("cluster a/b, shard 0".to_owned());
