@@ -63,12 +63,16 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
 
 /// What is said at once: until the cluster is usable there is nothing else to see.
 pub(crate) fn starting(layout: &Layout, folder: &Path) -> String {
+    let count = |count: u16, what: &str| match count {
+        1 => format!("a {what}"),
+        _ => format!("{count} {what}s"),
+    };
     format!(
-        "starting, in {}: {} nodes, {} balancers, {} controllers; this takes some seconds",
+        "starting, in {}: {}, {}, {}; this takes some seconds",
         folder.display(),
-        layout.nodes(),
-        layout.balancers,
-        layout.controllers
+        count(layout.nodes(), "node"),
+        count(layout.balancers.into(), "balancer"),
+        count(layout.controllers.into(), "controller")
     )
 }
 
