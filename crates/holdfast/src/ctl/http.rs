@@ -78,7 +78,7 @@ const MEANT: [(&str, &str); 5] = [
 
 fn meant(words: &str) -> &'static str {
     let found = MEANT.iter().find(|(said, _)| words.contains(said));
-    found.map_or("is it running? --controller says where", |(_, meant)| meant)
+    found.map_or("is it running? --controller says where", |(_, meant)| *meant)
 }
 
 pub(crate) struct Http {
