@@ -67,7 +67,8 @@ pub struct Options {
     pub port: &'static str,
 }
 
-/// Binds every address of `bind` on `port`. One that cannot be had is an error that names address and remedy.
+/// Binds every address of `bind` on `port`. One that cannot be had is an error that names address
+/// and remedy.
 pub fn listen(
     bind: &[String],
     port: u16,

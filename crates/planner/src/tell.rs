@@ -75,8 +75,8 @@ pub(crate) fn of_losses(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     }
 }
 
-/// Alarms of nodes that are down and gave no error, e.g. because their host is gone or their process
-/// hangs. No decision rests on them, so they are no part of the plan.
+/// Alarms of nodes that are down and gave no error, e.g. because their host is gone or their
+/// process hangs. No decision rests on them, so they are no part of the plan.
 pub fn silent(record: &Record, observed: &Observed, policy: &Policy) -> Vec<String> {
     if observed.guard.is_some() || !observed.authority.acts() {
         return Vec::new();

@@ -190,9 +190,10 @@ impl Http {
         }
     }
 
-    /// To the first controller that takes connections and is not away from the one that leads. What was sent is not sent
-    /// again, unless nobody took it, or it changes nothing: then each has its part of the `limit`, since one that hangs,
-    /// or waits for one that does, is no reason not to ask the others.
+    /// To the first controller that takes connections and is not away from the one that leads. What
+    /// was sent is not sent again, unless nobody took it, or it changes nothing: then each has its
+    /// part of the `limit`, since one that hangs, or waits for one that does, is no reason not to
+    /// ask the others.
     async fn send(
         &self,
         method: Method,

@@ -102,11 +102,12 @@ fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What `ctl rotate peers` changes at the nodes, and has them write into their files: the controller
-/// knows the passwords that stand there, and no others.
+/// What `ctl rotate peers` changes at the nodes, and has them write into their files: the
+/// controller knows the passwords that stand there, and no others.
 const PASSWORDS: [&str; 3] = ["peer-auth ", "peer-auth-also ", "masterauth "];
 
-/// The lines with the passwords of a node: those of its file, or the folder's secret at the first start.
+/// The lines with the passwords of a node: those of its file, or the folder's secret at the first
+/// start.
 fn passwords(secret: &str, written: &str) -> String {
     let is_of_these = |line: &&str| PASSWORDS.iter().any(|name| line.starts_with(name));
     let kept: Vec<&str> = written.lines().filter(is_of_these).collect();

@@ -18,8 +18,8 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Whether a fault is to be told at `now_ms`, and then how many like it were not, since the last
-    /// one that was.
+    /// Whether a fault is to be told at `now_ms`, and then how many were not, since the last one
+    /// that was.
     pub(super) fn tell(&mut self, fault: &Fault, now_ms: u64) -> Option<u32> {
         let is_same =
             |(told, at): &(Fault, u64)| told == fault && now_ms.saturating_sub(*at) < AGAIN_MS;
