@@ -11,7 +11,7 @@ use topology::Endpoint;
 
 use crate::context::Context;
 use crate::fence::{covers, network, stated};
-use crate::{Balancer, BalancerObserved, Node, Observed, Plan, Record, Stated};
+use crate::{Balancer, BalancerObserved, Node, Observed, Plan, Record, Shard, Stated};
 
 /// For so long after the last refused connection an alarm tells of it, ms.
 const LATELY_MS: u64 = 60_000;
@@ -59,6 +59,16 @@ pub(crate) fn is_hidden(record: &Record, observed: &Observed, master: &Node) -> 
         && !record.balancers.is_empty()
         && stated(record, master, observed)
             .is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly)
+}
+
+/// Whether clients would reach slots no more if the node had no announced endpoint.
+pub fn needs_endpoint(record: &Record, observed: &Observed, id: &str) -> bool {
+    let masters = record.shards.iter().filter(|shard| !shard.slot_ranges.is_empty());
+    let master = masters.filter_map(Shard::master).find(|master| master.id == id);
+    master.is_some_and(|master| {
+        let without = Node { announced: None, ..master.clone() };
+        is_hidden(record, observed, &without)
+    })
 }
 
 /// Slots whose master is shown to nobody, and moves that wait because it is.

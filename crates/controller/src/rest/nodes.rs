@@ -137,6 +137,14 @@ async fn announce(
     let known = record.node(&id);
     let known =
         known.ok_or_else(|| ApiError::not_found(format!("node {id} is not in the cluster")))?;
+    let is_taken = announced.as_ref().is_some_and(|announced| announced.endpoint.is_none());
+    if is_taken && planner::needs_endpoint(&record, &cluster.state.lock().observed, &id) {
+        return Err(ApiError::conflict(format!(
+            "{} has slots and takes clients through load balancers only: without an announced \
+             endpoint nobody reaches them. `ctl failover shard` first, or announce it elsewhere",
+            known.local
+        )));
+    }
     let tls_port = change.tls_port.map(|port| view::tls_port(port, &known.local)).transpose()?;
     let mut parts = Vec::new();
     parts.extend(announced.as_ref().map(told));
