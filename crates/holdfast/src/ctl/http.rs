@@ -45,6 +45,18 @@ fn thing(path: &str) -> Option<String> {
     })
 }
 
+/// What a controller answers from memory: where that takes long, something hangs.
+fn is_quick(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    matches!(
+        parts.as_slice(),
+        ["namespaces"]
+            | ["namespaces", _, "clusters"]
+            | ["namespaces", _, "clusters", _]
+            | ["namespaces", _, "clusters", _, "status" | "moves" | "balancers"]
+    )
+}
+
 /// The controller's words with the thing they are about, which they may name themselves.
 fn named(thing: &Option<String>, message: &str) -> String {
     let Some(thing) = thing.as_ref().filter(|thing| !message.starts_with(*thing)) else {
@@ -191,9 +203,9 @@ impl Http {
     }
 
     /// To the first controller that takes connections and is not away from the one that leads. What
-    /// was sent is not sent again, unless nobody took it, or it changes nothing: then each has its
-    /// part of the `limit`, since one that hangs, or waits for one that does, is no reason not to
-    /// ask the others.
+    /// was sent is not sent again, unless nobody took it, or it changes nothing. Where an answer
+    /// takes no time, each has its part of the `limit`: one that hangs, or waits for one that does,
+    /// is no reason not to ask the others.
     async fn send(
         &self,
         method: Method,
@@ -214,7 +226,7 @@ impl Http {
                 None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
             };
             let is_last = tried + 1 == self.bases.len();
-            if reads && !is_last {
+            if reads && !is_last && is_quick(path) {
                 request = request.timeout(limit / count);
             }
             match request.send().await {
@@ -294,6 +306,16 @@ mod tests {
         let shard = Some("cluster a/b, shard 0".to_owned());
         assert_eq!(named(&shard, "shard 0: no loss"), "cluster a/b, shard 0: no loss");
         assert_eq!(named(&shard, "shard 0 has slots"), "cluster a/b, shard 0: shard 0 has slots");
+    }
+
+    #[test]
+    fn what_takes_its_time_is_asked_of_one_controller() {
+        for path in ["/namespaces", "/namespaces/n/clusters/c", "/namespaces/n/clusters/c/status"] {
+            assert!(is_quick(path), "{path}");
+        }
+        for path in ["/store/export", "/events?limit=5", "/namespaces/n/clusters/c/discarded"] {
+            assert!(!is_quick(path), "{path}");
+        }
     }
 
     #[test]
