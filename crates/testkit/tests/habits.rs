@@ -309,3 +309,31 @@ fn a_mistake_in_a_file_names_the_file_once() -> Result<()> {
     }
     Ok(())
 }
+
+/// The first of them takes connections, as a stopped process does, and says nothing.
+#[test]
+fn a_controller_that_hangs_keeps_no_answer_of_another_one_away() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let at = format!("{},{}", silent.local_addr()?, other.local_addr()?);
+    let answers = std::thread::spawn(move || -> Result<()> {
+        let (mut stream, _) = other.accept()?;
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request)?;
+        let body = "{\"data\":{\"namespaces\":[\"prod\"]}}";
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        Ok(())
+    });
+    let output = Command::new(process::holdfast()?)
+        .args(["ctl", "-H", &at, "--timeout", "4", "list", "namespaces"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(0) && said == "prod\n", "{said} {why}");
+    answers.join().map_err(|_| anyhow::anyhow!("the thread that answers panicked"))?
+}
