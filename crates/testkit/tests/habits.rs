@@ -319,7 +319,7 @@ fn a_controller_that_hangs_keeps_no_answer_of_another_one_away() -> Result<()> {
     let answers = std::thread::spawn(move || -> Result<()> {
         let (mut stream, _) = other.accept()?;
         let mut request = [0; 4096];
-        let _ = stream.read(&mut request)?;
+        ensure!(stream.read(&mut request)? > 0, "a request");
         let body = "{\"data\":{\"namespaces\":[\"prod\"]}}";
         write!(
             stream,
