@@ -76,11 +76,7 @@ fn status_text(width: usize, status: &Status) -> String {
     out.push_str(&render(width, &head, &rows));
     for (_, node) in nodes() {
         let mut notes = notes(status.version, node);
-        // What an alarm says need not be said here.
-        notes.retain(|note| {
-            let said = format!("{}: {note}", node.addr);
-            !status.alarms.iter().any(|alarm| alarm.starts_with(&said))
-        });
+        notes.retain(|note| !is_alarm(status, &format!("{}: {note}", node.addr)));
         if !notes.is_empty() {
             line(&mut out, width, &format!("{}: {}", node.addr, notes.join(", ")));
         }
@@ -90,8 +86,10 @@ fn status_text(width: usize, status: &Status) -> String {
         out.push('\n');
         out.push_str(&render(width, &["BALANCER", "KIND", "ENDPOINT", "STATE", "OPEN"], &rows));
         for balancer in &status.balancers {
-            if let Some(error) = &balancer.error {
-                line(&mut out, width, &format!("{}: {error}", balancer.name));
+            let error = balancer.error.as_ref().map(|error| format!("{}: {error}", balancer.name));
+            if let Some(error) = error.filter(|told| !is_alarm(status, &format!("balancer {told}")))
+            {
+                line(&mut out, width, &error);
             }
         }
     }
@@ -111,6 +109,11 @@ fn status_text(width: usize, status: &Status) -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
+}
+
+/// Whether an alarm says this, and maybe what to do: then it need not be said above.
+fn is_alarm(status: &Status, words: &str) -> bool {
+    status.alarms.iter().any(|alarm| alarm.starts_with(words))
 }
 
 fn shard_lines(out: &mut String, width: usize, status: &Status) {
@@ -280,6 +283,10 @@ mod tests {
         assert!(text.contains("192.168.100.101:66666: last heard 12 s ago\n"), "{text}");
         assert!(!text.contains("answers as master"), "{text}");
         assert_eq!(text.matches("no way there").count(), 1, "{text}");
+        told.balancers[0].error = Some("gone".to_owned());
+        assert!(status_text(100, &told).contains("\nlb1: gone\n"));
+        told.alarms.push("balancer lb1: gone".to_owned());
+        assert!(!status_text(100, &told).contains("\nlb1: gone\n"));
         let ages = [(999, "999 ms"), (60_000, "60 s"), (7_199_000, "119 min"), (7_200_000, "2 h")];
         for (ms, words) in ages {
             assert_eq!(age(ms), words);
