@@ -115,22 +115,11 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error("cannot be read")]
+    Read(#[source] std::io::Error),
     /// The file is not what it should be; the message names line and key.
-    #[error("{}: {cause}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        cause: Box<toml::de::Error>,
-    },
+    #[error("{0}")]
+    Parse(Box<toml::de::Error>),
     /// The file of etcd's password cannot be used.
     #[error("`etcd_password_file`: {0}")]
     Password(#[source] web::SecretError),
@@ -271,12 +260,9 @@ impl Settings for Config {
     type Error = ConfigError;
 
     fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        let mut config: Self = toml::from_str(&text).map_err(|cause| ConfigError::Parse {
-            path: path.to_owned(),
-            cause: Box::new(cause),
-        })?;
+        let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
+        let parsed = toml::from_str(&text);
+        let mut config: Self = parsed.map_err(|cause| ConfigError::Parse(Box::new(cause)))?;
         if let Some(file) = &config.token_file {
             if config.token.is_some() {
                 return Err(ConfigError::Range {
@@ -347,7 +333,7 @@ impl Settings for Config {
             ConfigError::Secret(_) => vec!["token_file"],
             ConfigError::Tls(fault) => vec![fault.option],
             ConfigError::Host(_) => vec!["allowed_hosts"],
-            ConfigError::Read { .. } | ConfigError::Parse { .. } => Vec::new(),
+            ConfigError::Read(_) | ConfigError::Parse(_) => Vec::new(),
         }
     }
 

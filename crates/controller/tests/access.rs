@@ -326,7 +326,7 @@ async fn each_change_says_by_whom_it_was_asked_for_and_no_secret() {
         [
             "user deploy added: admin",
             "namespace n created",
-            "created with 1 shards of 1",
+            "created with 1 shard of 1 node",
             "an operator asked for no automatic failover (a disk)",
             "an operator asked for another password for the nodes",
             "deleted",

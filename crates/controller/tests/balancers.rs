@@ -267,6 +267,22 @@ async fn the_cas_that_nodes_and_balancers_know_are_told_and_those_of_the_control
     assert_eq!((&own["data"]["kind"], &own["data"]["trust"]), (&json!("controller"), &json!([])));
 }
 
+/// `ctl node announce MASTER none`, by mistake.
+#[tokio::test]
+async fn a_master_with_slots_keeps_the_endpoint_that_clients_need() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let node = |index: usize| format!("/namespaces/n/clusters/c/nodes/{}", stage.nodes[index].id());
+    let (code, body) = stage.controller.call("PATCH", &node(0), json!({})).await;
+    assert_eq!(code, 409, "{body}");
+    assert!(message(&body).contains("ctl failover shard"), "{body}");
+    let elsewhere = json!({"announced_host": "lb.test", "announced_port": 7005});
+    let (code, body) = stage.controller.call("PATCH", &node(0), elsewhere).await;
+    assert_eq!(code, 200, "{body}");
+    let (code, body) = stage.controller.call("PATCH", &node(1), json!({})).await;
+    assert_eq!(code, 200, "a replica: {body}");
+}
+
 /// Created, added, moved to: an address belongs to one node.
 #[tokio::test]
 async fn two_nodes_are_not_announced_at_one_address() {

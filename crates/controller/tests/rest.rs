@@ -135,6 +135,24 @@ async fn a_node_that_has_a_topology_is_refused_with_what_makes_it_new() {
     assert!(told.contains("it already is node") && told.contains(remedy), "{told}");
 }
 
+/// Nobody listens at these addresses, and that is not what is told.
+#[tokio::test]
+async fn what_is_wrong_with_a_request_itself_is_told_before_a_node_is_asked() {
+    let stage = Stage::new(2).await;
+    for (body, words) in [
+        (json!({"nodes": ["127.0.0.1:1", "127.0.0.1:1"]}), "127.0.0.1:1 is listed twice"),
+        (json!({"nodes": ["127.0.0.1:1"], "slots": ["0-5"]}), "slot 6 is given to no shard"),
+        (json!({"nodes": ["127.0.0.1:1"], "slots": ["5-0"]}), "shard 0: slots `5-0`"),
+    ] {
+        let mut body = body;
+        body["name"] = json!("c");
+        let (code, told) = stage.controller.call("POST", "/namespaces/n/clusters", body).await;
+        assert_eq!(code, 400, "{told}");
+        let told = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(told.contains(words), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn only_an_empty_namespace_is_deleted_and_only_a_shard_without_slots() {
     let stage = Stage::new(2).await;

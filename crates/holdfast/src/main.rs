@@ -50,6 +50,7 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// Run the controller: observes nodes, plans and carries out failover
+    #[command(version)]
     Controller {
         #[command(flatten)]
         configured: serve::Configured,
@@ -59,8 +60,10 @@ enum Command {
         take_over: bool,
     },
     /// Run the built-in TCP load balancer
+    #[command(version)]
     Balancer(serve::Configured),
     /// Talk to the controller
+    #[command(version)]
     Ctl(Box<ctl::Args>),
     /// Run a whole local cluster, load balancers included, until Ctrl-C
     Up(up::Args),

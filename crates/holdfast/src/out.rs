@@ -33,7 +33,7 @@ fn forgiven(written: io::Result<()>) -> io::Result<()> {
 
 /// The last words of a process that failed.
 pub(crate) fn complain(words: &str) {
-    let _ = writeln!(io::stderr(), "holdfast: {words}");
+    let _ = writeln!(io::stderr(), "holdfast: {}", words.trim_end());
 }
 
 /// An error with its causes.

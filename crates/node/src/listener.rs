@@ -58,21 +58,49 @@ pub fn address(word: &str) -> Option<IpAddr> {
     }
 }
 
-/// Binds every address of `bind` on `port`. A port in use is an error that names address and remedy.
-pub fn listen(bind: &[String], port: u16, backlog: u32) -> anyhow::Result<Vec<TcpListener>> {
+/// The options that say where to listen, for errors.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The one with the address.
+    pub bind: &'static str,
+    /// The one with the port.
+    pub port: &'static str,
+}
+
+/// Binds every address of `bind` on `port`. One that cannot be had is an error that names address
+/// and remedy.
+pub fn listen(
+    bind: &[String],
+    port: u16,
+    backlog: u32,
+    options: Options,
+) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for host in bind {
         let ip = address(host);
-        let ip = ip.with_context(|| format!("option `bind`: `{host}` is no IP address"))?;
+        let ip =
+            ip.with_context(|| format!("option `{}`: `{host}` is no IP address", options.bind))?;
         let address = SocketAddr::new(ip, port);
-        let listener = listen_on(address, backlog).with_context(|| {
-            format!(
-                "listen on {address}: is another process using the port? choose another with `port`"
-            )
+        let listener = listen_on(address, backlog).map_err(|error| {
+            let remedy = remedy(error.kind(), options);
+            anyhow::Error::new(error).context(format!("listen on {address}: {remedy}"))
         })?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+fn remedy(kind: ErrorKind, Options { bind, port }: Options) -> String {
+    match kind {
+        ErrorKind::AddrInUse => format!("another process has that port: choose another `{port}`"),
+        ErrorKind::AddrNotAvailable => {
+            format!("no interface of this host has that address: see `{bind}`")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("this user may not have that port: choose a `{port}` of 1024 or more")
+        }
+        _ => format!("see `{bind}` and `{port}`"),
+    }
 }
 
 fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -219,6 +247,21 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_had_is_told_with_the_option_to_change() {
+        let options = Options { bind: "admin-bind", port: "admin-port" };
+        let taken = listen(&["127.0.0.1".to_owned()], 0, 8, options).unwrap();
+        let port = taken[0].local_addr().unwrap().port();
+        let error = listen(&["127.0.0.1".to_owned()], port, 8, options).unwrap_err();
+        let told = format!("{error:#}");
+        assert!(told.contains("another process has that port: choose another `admin-port`"));
+        assert!(told.contains(&port.to_string()), "{told}");
+        let told = remedy(ErrorKind::AddrNotAvailable, options);
+        assert!(told.contains("no interface of this host") && told.contains("`admin-bind`"));
+        let told = remedy(ErrorKind::PermissionDenied, options);
+        assert!(told.contains("1024"), "{told}");
+    }
 
     #[test]
     fn a_socket_file_is_private_replaced_when_it_is_stale_and_removed_at_the_end() {

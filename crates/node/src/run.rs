@@ -100,11 +100,15 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
         0 => None,
-        port => listener::listen(std::slice::from_ref(&values.admin_bind.0), port, 64)?.pop(),
+        port => {
+            let options = listener::Options { bind: "admin-bind", port: "admin-port" };
+            listener::listen(std::slice::from_ref(&values.admin_bind.0), port, 64, options)?.pop()
+        }
     };
     storage::check_format(&dir.join("db"))?;
-    let _lock = replication::recover(&dir)
-        .context("lock the data directory and finish an interrupted full sync")?;
+    let _lock = replication::recover(&dir).with_context(|| {
+        format!("lock {} and finish a full sync that was interrupted there", dir.display())
+    })?;
     find_room(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
     let conf = identified(values, &dir)?;
     make_private(&dir);
@@ -168,12 +172,16 @@ fn find_room(dir: &Path) -> std::io::Result<()> {
 /// Where clients, peers and controllers come in.
 fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
     let mut all = Vec::new();
+    let listen = |port, name| {
+        let options = listener::Options { bind: "bind", port: name };
+        listener::listen(&values.bind.0, port, values.tcp_backlog, options)
+    };
     if values.port > 0 {
-        let ports = listener::listen(&values.bind.0, values.port, values.tcp_backlog)?;
+        let ports = listen(values.port, "port")?;
         all.extend(ports.into_iter().map(Listener::Tcp));
     }
     if values.tls_port > 0 {
-        let ports = listener::listen(&values.bind.0, values.tls_port, values.tcp_backlog)?;
+        let ports = listen(values.tls_port, "tls-port")?;
         all.extend(ports.into_iter().map(Listener::Tls));
     }
     if !values.unixsocket.0.is_empty() {

@@ -73,7 +73,8 @@ pub use record::{
 };
 pub use rival::{guarded, said};
 pub use shard_id::ShardId;
-pub use tell::LOSS_MS;
+pub use sources::needs_endpoint;
+pub use tell::{LOSS_MS, silent};
 pub use time::Time;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use topology::Endpoint;
 
 use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase, Stranger};
+use crate::sources::is_hidden;
 use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
 
 mod flows;
@@ -135,6 +136,10 @@ fn has_room(cx: &Context<'_>, node: &Node) -> bool {
 
 /// Every balancer leads to the master, where clients come through balancers.
 fn is_reached(cx: &Context<'_>, master: &Node) -> bool {
+    !is_hidden(cx.record, cx.observed, master) && is_led_to(cx, master)
+}
+
+fn is_led_to(cx: &Context<'_>, master: &Node) -> bool {
     cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
         let seen = cx.observed.balancers.get(&balancer.name);
         let in_force = seen.and_then(|seen| seen.in_force.as_ref());
@@ -295,6 +300,23 @@ pub fn is_able(record: &Record, observed: &Observed, id: ShardId) -> Result<(), 
         return Err(format!("shard {place}: its master {local} holds no epoch yet"));
     }
     Ok(())
+}
+
+/// Whether clients would reach slots that the shard is given.
+///
+/// # Errors
+/// That they would not, and what to do.
+pub fn may_take(record: &Record, observed: &Observed, id: ShardId) -> Result<(), String> {
+    let Some(place) = record.place_of(id) else { return Err(format!("shard {id}: not found")) };
+    match record.shards[place].master() {
+        Some(master) if is_hidden(record, observed, master) => Err(format!(
+            "shard {place}: its master {0} has no announced endpoint, and takes clients through \
+             load balancers only: nobody would reach slots there. Announce it first: \
+             `ctl node announce {0} HOST:PORT`",
+            master.local
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the shard's master takes a rate for a move.

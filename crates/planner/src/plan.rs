@@ -117,8 +117,18 @@ fn recheck_refused(cx: &Context<'_>, plan: &mut Plan) {
 fn errors(cx: &Context<'_>, plan: &mut Plan) {
     for (_, node) in cx.record.nodes() {
         if let Some(error) = &cx.observed.node(&node.id).error {
-            plan.alarms.insert(format!("{}: {error}", node.local));
+            plan.alarms.insert(format!("{}: {error}{}", node.local, remedy(error)));
         }
+    }
+}
+
+fn remedy(error: &str) -> &'static str {
+    let words = ["NOAUTH", "WRONGPASS", "invalid password"];
+    match words.iter().any(|word| error.contains(word)) {
+        true => {
+            " (the controller's password is not its `peer-auth`: change that, or the controller's by `ctl set cluster --password-file`)"
+        }
+        false => "",
     }
 }
 

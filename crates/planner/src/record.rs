@@ -388,6 +388,14 @@ impl Record {
         self.nodes().map(|(_, node)| node).find(|node| node.id == id)
     }
 
+    /// How the node is named to people: by its address, and the beginning of its id.
+    pub fn called(&self, id: &str) -> String {
+        match self.node(id) {
+            Some(node) => format!("{} ({})", node.local, id.get(..8).unwrap_or(id)),
+            None => id.to_owned(),
+        }
+    }
+
     /// The index of the shard of that name.
     pub fn place_of(&self, id: ShardId) -> Option<usize> {
         self.shards.iter().position(|shard| !id.is_none() && shard.id == id)

@@ -11,7 +11,7 @@ use topology::Endpoint;
 
 use crate::context::Context;
 use crate::fence::{covers, network, stated};
-use crate::{Balancer, BalancerObserved, Node, Plan, Stated};
+use crate::{Balancer, BalancerObserved, Node, Observed, Plan, Record, Shard, Stated};
 
 /// For so long after the last refused connection an alarm tells of it, ms.
 const LATELY_MS: u64 = 60_000;
@@ -52,21 +52,43 @@ fn no_door(cx: &Context<'_>, nodes: &[(&Node, Stated)], plan: &mut Plan) {
     }
 }
 
-/// Slots whose master is shown to nobody: clients reach announced endpoints only, and it has none.
+/// Whether no client reaches a master: it takes them from balancers only, and has no announced
+/// endpoint at which these could lead to it.
+pub(crate) fn is_hidden(record: &Record, observed: &Observed, master: &Node) -> bool {
+    master.announced.is_none()
+        && !record.balancers.is_empty()
+        && stated(record, master, observed)
+            .is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly)
+}
+
+/// Whether clients would reach slots no more if the node had no announced endpoint.
+pub fn needs_endpoint(record: &Record, observed: &Observed, id: &str) -> bool {
+    let masters = record.shards.iter().filter(|shard| !shard.slot_ranges.is_empty());
+    let master = masters.filter_map(Shard::master).find(|master| master.id == id);
+    master.is_some_and(|master| {
+        let without = Node { announced: None, ..master.clone() };
+        is_hidden(record, observed, &without)
+    })
+}
+
+/// Slots whose master is shown to nobody, and moves that wait because it is.
 fn hidden(cx: &Context<'_>, plan: &mut Plan) {
     for (index, shard) in cx.record.shards.iter().enumerate() {
         let Some(master) = shard.master() else { continue };
-        let is_hidden = !shard.slot_ranges.is_empty()
-            && master.announced.is_none()
-            && stated(cx.record, master, cx.observed)
-                .is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly);
-        if is_hidden && !cx.record.balancers.is_empty() {
-            plan.alarms.insert(format!(
-                "shard {index}: master {} has no announced endpoint, and clients reach nothing else: its slots are served to nobody. \
-                 Announce it: `holdfast ctl node announce {} HOST:PORT`",
-                master.local, master.id
-            ));
+        if !is_hidden(cx.record, cx.observed, master) {
+            continue;
         }
+        let is_taker = cx.record.moves.list.iter().any(|one| one.to == shard.id);
+        let what = match (shard.slot_ranges.is_empty(), is_taker) {
+            (false, _) => "its slots are served to nobody",
+            (true, true) => "it gets no slots before it has one",
+            (true, false) => continue,
+        };
+        plan.alarms.insert(format!(
+            "shard {index}: master {0} has no announced endpoint, and clients reach nothing else: {what}. \
+             Announce it: `holdfast ctl node announce {0} HOST:PORT`",
+            master.local
+        ));
     }
 }
 

@@ -93,7 +93,7 @@ fn promote(
 ) -> Verdict {
     let Case { index, master, .. } = case;
     let at = best.position.sequence;
-    let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
+    let text = format!("shard {index}: {reason}; {} takes over at sequence {at}", best.node.local);
     let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
     let mut record = cx.record.next();
     record.version = cx.next_version();

@@ -8,7 +8,7 @@ use api::heartbeat::{Copied, LinkStatus, Reply, Role as Does, Room};
 
 use crate::context::{Case, Context, Health};
 use crate::identity::{is_other_cluster, is_stranger};
-use crate::{Node, Plan, Record};
+use crate::{Node, Observed, Plan, Policy, Record};
 
 /// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
 const UNLINKED_MS: u64 = 2_000;
@@ -73,6 +73,27 @@ pub(crate) fn of_losses(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
         plan.wake(*until);
         plan.alarms.insert(format!("shard {index}: {what}"));
     }
+}
+
+/// Alarms of nodes that are down and gave no error, e.g. because their host is gone or their
+/// process hangs. No decision rests on them, so they are no part of the plan.
+pub fn silent(record: &Record, observed: &Observed, policy: &Policy) -> Vec<String> {
+    if observed.guard.is_some() || !observed.authority.acts() {
+        return Vec::new();
+    }
+    let is_silent = |node: &Node| {
+        let seen = observed.node(&node.id);
+        seen.misses >= policy.misses && seen.error.is_none() && seen.led.is_none()
+    };
+    (record.nodes())
+        .filter(|(_, node)| is_silent(node))
+        .map(|(_, node)| {
+            format!(
+                "{}: does not answer: its host is away, its process hangs, or nothing gets through",
+                node.local
+            )
+        })
+        .collect()
 }
 
 /// Tells of every node at whose address somebody else answers, and what to do.

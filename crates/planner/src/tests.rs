@@ -397,9 +397,9 @@ fn kill() {
     "#]]);
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 100
     "#]]);
     s.acts();
     s.check(expect![[r#"
@@ -456,9 +456,9 @@ fn stop_and_the_balancer_is_unreachable() {
     s.after_ms(1);
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
+        fencing: shard 0: master a:1 is down; its lease is over; b:1 takes over at sequence 100
     "#]]);
 }
 
@@ -506,9 +506,9 @@ fn a_master_that_lost_its_disk_does_not_lead() {
     s.answers_with("a", |reply| reply.myid = id("a"));
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at 100
+        fencing: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at sequence 100
     "#]]);
 }
 
@@ -552,9 +552,9 @@ fn the_most_advanced_replica_is_chosen_by_positions_read_after_the_fence() {
     s.answers("b", reply("b", 7, Does::Slave));
     s.answers_with("c", |reply| reply.sequence = 101);
     s.check(expect![[r#"
-        store v8 a@lb2 b@lb1 c*@lb0: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at 101
+        store v8 a@lb2 b@lb1 c*@lb0: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at sequence 101
         leases: 
-        fencing: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at 101
+        fencing: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at sequence 101
     "#]]);
 }
 
@@ -578,9 +578,9 @@ fn without_a_sound_fence_nobody_is_promoted() {
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at 100
+        fencing: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at sequence 100
         alarm: shard 0: no cut of the load balancers fences master a:1 (master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer): nothing else does
     "#]]);
 }

@@ -253,3 +253,87 @@ fn values_out_of_range_are_refused_and_not_changed() -> Result<()> {
     }
     Ok(())
 }
+
+fn ctl(words: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = Command::new(process::holdfast()?).arg("ctl").args(words).output()?;
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn what_a_command_of_ctl_lacks_is_named_before_anybody_is_asked() -> Result<()> {
+    let (code, said) = ctl(&["set", "cluster"])?;
+    ensure!(code == Some(2) && said.contains("--commit-mode"), "{code:?} {said}");
+    let (code, said) = ctl(&["pause", "cluster", "a", "-c", "b"])?;
+    ensure!(code == Some(2) && said.contains("cannot be used with"), "{code:?} {said}");
+    let three = ["create", "cluster", "c", "-n", "n", "-r", "2", "--nodes", "a:1,b:1,c:1"];
+    let (code, said) = ctl(&three)?;
+    ensure!(code == Some(1) && said.contains("3 nodes cannot be parted"), "{code:?} {said}");
+    let (code, said) = ctl(&["--version"])?;
+    ensure!(code == Some(0) && said.is_empty(), "{code:?} {said}");
+    Ok(())
+}
+
+/// `-H` of an operator in a hurry.
+#[test]
+fn an_address_where_no_controller_is_says_what_is_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (port, file) = (free_port()?, folder.path().join("b.toml"));
+    fs::write(&file, format!("listen = \"127.0.0.1:{port}\"\n"))?;
+    let _running = start(&["balancer", "-c", file.to_str().context("UTF-8")?], folder.path())?;
+    wait::until("the port", PATIENCE, || get(port, "/healthz", "").map(drop))?;
+    for (at, words) in [
+        (format!("127.0.0.1:{port}"), "is it a controller"),
+        ("http://127.0.0.1:port".to_owned(), "--controller takes URLs"),
+    ] {
+        let (code, said) = ctl(&["-H", &at, "status"])?;
+        ensure!(code == Some(1) && said.contains(words), "{at}: {code:?} {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mistake_in_a_file_names_the_file_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("mistaken.toml");
+    fs::write(&file, "lisen = \"127.0.0.1:1\"\n")?;
+    for process in ["controller", "balancer"] {
+        for name in [&file, &folder.path().join("mistaken-missing.toml")] {
+            let output = Command::new(process::holdfast()?)
+                .args([process, "--check", "-c"])
+                .arg(name)
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(1), "{process}: {said}");
+            ensure!(said.matches("mistaken").count() == 1, "{process}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// The first of them takes connections, as a stopped process does, and says nothing.
+#[test]
+fn a_controller_that_hangs_keeps_no_answer_of_another_one_away() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let at = format!("{},{}", silent.local_addr()?, other.local_addr()?);
+    let answers = std::thread::spawn(move || -> Result<()> {
+        let (mut stream, _) = other.accept()?;
+        let mut request = [0; 4096];
+        ensure!(stream.read(&mut request)? > 0, "a request");
+        let body = "{\"data\":{\"namespaces\":[\"prod\"]}}";
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        Ok(())
+    });
+    let output = Command::new(process::holdfast()?)
+        .args(["ctl", "-H", &at, "--timeout", "4", "list", "namespaces"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(0) && said == "prod\n", "{said} {why}");
+    answers.join().map_err(|_| anyhow::anyhow!("the thread that answers panicked"))?
+}

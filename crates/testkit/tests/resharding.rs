@@ -106,7 +106,7 @@ fn slots_go_to_another_shard_and_come_home_while_a_client_counts() -> Result<()>
     }
     let moves = |to| ["move", "slots", SLOT, "--to", to];
     // Nobody sits at a terminal here: it is shown, and a script sees that nothing was done.
-    refused(&cluster, &moves("1"), "1 slots in 1 moves")?;
+    refused(&cluster, &moves("1"), "1 slot in 1 move")?;
     refused(&cluster, &moves("1"), "--yes does it")?;
     let counter = Counter::start(address);
     for (to, round) in [("1", 1), ("0", 2)] {

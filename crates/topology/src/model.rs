@@ -22,9 +22,11 @@ impl NodeId {
         bytes.try_into().ok().map(Self)
     }
 
-    /// 40 random letters and digits.
+    /// 40 random hexadecimal digits, as Redis' own: `redis-cli --cluster` lowers the letters of ids
+    /// before it compares them.
     pub fn random(rng: &mut impl rand::Rng) -> Self {
-        Self(std::array::from_fn(|_| rng.sample(rand::distr::Alphanumeric)))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        Self(std::array::from_fn(|_| DIGITS[rng.random_range(0..DIGITS.len())]))
     }
 
     /// The 40 bytes.
@@ -433,6 +435,13 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_id_is_of_the_digits_that_redis_cli_reads() {
+        let id = NodeId::random(&mut rand::rng()).to_string();
+        assert!(id.len() == 40 && id == id.to_ascii_lowercase(), "{id}");
+        assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
 
     #[test]
     fn ranges_are_those_of_the_slots_one_by_one() {

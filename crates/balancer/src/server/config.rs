@@ -105,14 +105,8 @@ pub enum ConfigError {
     #[error("{0}")]
     Tls(#[from] web::certs::Fault),
     /// The file cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error("cannot be read")]
+    Read(#[source] std::io::Error),
 }
 
 impl Default for Config {
@@ -347,8 +341,7 @@ impl Settings for Config {
     type Error = ConfigError;
 
     fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
         Self::from_toml(&text)
     }
 
@@ -383,7 +376,7 @@ impl Settings for Config {
             ConfigError::TwoTokens | ConfigError::Secret(_) => vec!["token_file"],
             ConfigError::Host(_) => vec!["allowed_hosts"],
             ConfigError::Tls(fault) => vec![fault.option],
-            ConfigError::Syntax(_) | ConfigError::TooFewFiles { .. } | ConfigError::Read { .. } => {
+            ConfigError::Syntax(_) | ConfigError::TooFewFiles { .. } | ConfigError::Read(_) => {
                 Vec::new()
             }
         }

@@ -121,6 +121,7 @@ fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, 
             Action::HeartbeatNow { .. } | Action::CompareAndSwap { .. } => {}
         }
     }
+    plan.alarms.extend(planner::silent(&state.record, &state.observed, &shared.policy));
     let raised: Vec<String> = plan.alarms.difference(alarms).cloned().collect();
     let over: Vec<String> = alarms.difference(&plan.alarms).cloned().collect();
     alarms.clone_from(&plan.alarms);

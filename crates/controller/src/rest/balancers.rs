@@ -100,8 +100,13 @@ async fn introduce(
 ) -> Result<(), ApiError> {
     let name = &balancer.name;
     let said = driver::hello(balancer, tls).await.map_err(|error| {
+        let told = error.to_string();
+        let remedy = match told.contains("token") {
+            true => "give the token of its configuration (`--balancer-token-file`, `token`)",
+            false => "start it first",
+        };
         ApiError::bad(format!(
-            "balancer `{name}` at {}: {error}; start it first, or send `{DONT_CHECK}: yes`",
+            "balancer `{name}` at {}: {told}; {remedy} (`{DONT_CHECK}: yes` in a request of yours has it not asked)",
             balancer.endpoint
         ))
     })?;

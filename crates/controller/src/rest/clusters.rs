@@ -1,5 +1,7 @@
 //! `/clusters`: create, import, show, forget.
 
+use std::collections::BTreeSet;
+
 use api::grant::CommitMode;
 use api::moves::MoveId;
 use api::rest::{
@@ -63,6 +65,9 @@ pub(super) async fn create(
         nodes.push(probe::new_node(&node, role)?);
         password = password.or(node.password);
     }
+    apart(&nodes)?;
+    // Before any node is asked: what is wrong with the request itself does not depend on them.
+    slots::give(&mut shards(&nodes, per_shard), &spec.slots).map_err(ApiError::bad)?;
     let (is_checked, mut newest) = (!skips_checks(&headers), MoveId(0));
     if is_checked {
         newest = probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
@@ -97,9 +102,23 @@ pub(super) async fn create(
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
         return Err(ApiError::bad(format!("{}: announce each at an address of its own", shared)));
     }
-    let reason = format!("created with {} shards of {per_shard}", record.shards.len());
+    let count = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let (of, each) = (count(record.shards.len(), "shard"), count(per_shard, "node"));
+    let reason = format!("created with {of} of {each}");
     let cluster = registry.create(record, &by, reason).await?;
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+/// Refuses a node that is listed twice.
+fn apart(nodes: &[Node]) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
+    match nodes.iter().find(|node| !seen.insert(&node.local)) {
+        Some(twice) => Err(ApiError::bad(format!("node {} is listed twice", twice.local))),
+        None => Ok(()),
+    }
 }
 
 /// What nodes and their data call a cluster.

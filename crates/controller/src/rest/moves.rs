@@ -86,7 +86,10 @@ pub(super) async fn queue(
             return Err(ApiError::bad("`moves` and `slots` exclude each other"));
         }
         let wishes = spec.moves.iter().map(given).collect::<Result<Vec<_>, _>>()?;
-        let reason = format!("{} moves of slots queued", wishes.len());
+        let reason = match wishes.len() {
+            1 => "a move of slots queued".to_owned(),
+            count => format!("{count} moves of slots queued"),
+        };
         let asked = asked(Known::Shown, reason);
         return carry_out(&registry, &cluster, asked, |_| Ok(wishes)).await;
     }
@@ -296,7 +299,7 @@ fn notes(cluster: &Cluster, record: &Record, all: &[Given], known: &Weights) -> 
 }
 
 /// Masters that know nothing of moves, or hold no epoch, would never begin; those that take no rate
-/// would copy at their own.
+/// would copy at their own; and those that no client reaches would keep the slots from all.
 fn can_carry_out(
     cluster: &Cluster,
     record: &Record,
@@ -309,6 +312,9 @@ fn can_carry_out(
     shards.dedup();
     for id in shards {
         planner::moving::is_able(record, &state.observed, id).map_err(ApiError::conflict)?;
+        if all.iter().any(|one| one.to == id) {
+            planner::moving::may_take(record, &state.observed, id).map_err(ApiError::conflict)?;
+        }
         if has_rate {
             planner::moving::takes_rates(record, &state.observed, id)
                 .map_err(ApiError::conflict)?;

@@ -73,8 +73,9 @@ pub(super) async fn remove(
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
+    let reason = format!("shard {index}: node {} removed", record.called(&id));
     cluster
-        .update(&by, &format!("shard {index}: node {id} removed"), move |record| {
+        .update(&by, &reason, move |record| {
             let wanted = record.min_in_sync;
             let shard = shard_again(record, index, of)?;
             let node = shard.node(&id).ok_or("the node was removed by others")?;
@@ -87,7 +88,7 @@ pub(super) async fn remove(
             let left = shard.nodes.len() - 1;
             if left < usize::try_from(wanted).unwrap_or(usize::MAX) {
                 return Err(format!(
-                    "{left} nodes would be left and writes want {wanted} in sync: lower min-in-sync first"
+                    "writes want {wanted} nodes in sync, and the shard would have {left}: lower min-in-sync first (`ctl set cluster`)"
                 ));
             }
             shard.nodes.retain(|node| node.id != id);
@@ -136,6 +137,14 @@ async fn announce(
     let known = record.node(&id);
     let known =
         known.ok_or_else(|| ApiError::not_found(format!("node {id} is not in the cluster")))?;
+    let is_taken = announced.as_ref().is_some_and(|announced| announced.endpoint.is_none());
+    if is_taken && planner::needs_endpoint(&record, &cluster.state.lock().observed, &id) {
+        return Err(ApiError::conflict(format!(
+            "{} has slots and takes clients through load balancers only: without an announced \
+             endpoint nobody reaches them. `ctl failover shard` first, or announce it elsewhere",
+            known.local
+        )));
+    }
     let tls_port = change.tls_port.map(|port| view::tls_port(port, &known.local)).transpose()?;
     let mut parts = Vec::new();
     parts.extend(announced.as_ref().map(told));
@@ -143,7 +152,7 @@ async fn announce(
         Some(port) => format!("speaks TLS at port {port}"),
         None => "has no port of TLS alone".to_owned(),
     }));
-    let reason = format!("node {id} {}", parts.join(", "));
+    let reason = format!("node {} {}", record.called(&id), parts.join(", "));
     let wanted = id.clone();
     let record = cluster
         .update(by, &reason, move |record: &mut Record| {

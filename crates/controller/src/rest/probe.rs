@@ -48,7 +48,7 @@ fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
         || text.contains("WRONGPASS")
         || text.contains("invalid password")
     {
-        "; `password` must be its `peer-auth`"
+        "; the password that is given (`--password-file`, `password`) must be its `peer-auth`"
     } else {
         ""
     };
@@ -103,7 +103,13 @@ pub(super) async fn unled(
     match found {
         None => Ok(()),
         Some((at, term)) if term == registry.shared.store.term() => {
-            Err(ApiError::conflict(format!("node {at} is in a cluster of this controller already")))
+            let is_there = |record: &Arc<Record>| record.nodes().any(|(_, node)| node.local == at);
+            let whose = registry.all().iter().map(|cluster| cluster.record()).find(is_there);
+            let whose = whose.map_or_else(
+                || "a cluster of this controller".to_owned(),
+                |record| format!("cluster {}/{}", record.namespace, record.name),
+            );
+            Err(ApiError::conflict(format!("node {at} is in {whose} already")))
         }
         Some((at, term)) => Err(ApiError::conflict(format!(
             "node {at} is led by the controller of term {term} now: stop that one, or take the node out of its cluster first"

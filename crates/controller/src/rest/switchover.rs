@@ -63,9 +63,10 @@ fn check(shard: &Shard, intent: &Intent) -> Result<(), String> {
         return Err("no replica in shard".to_owned());
     }
     match &intent.preferred {
-        Some(id) if !shard.replicas().any(|node| node.id == *id) => {
-            Err(format!("node {id} is not a replica of this shard"))
-        }
+        Some(id) if !shard.replicas().any(|node| node.id == *id) => Err(match shard.node(id) {
+            Some(master) => format!("{} is the master of this shard already", master.local),
+            None => format!("node {id} is not a replica of this shard"),
+        }),
         _ => Ok(()),
     }
 }
@@ -119,7 +120,9 @@ async fn done_by(cluster: &Arc<Cluster>, before: &Before, new_master_id: String)
         moved: since(moved, before.moved),
         cut: since(cut, before.cut),
     };
-    let mut text = format!("switchover to {}", done.new_master_id);
+    let shard = record.nodes().find(|(_, node)| node.id == done.new_master_id);
+    let shard = shard.map(|(index, _)| format!("shard {index}: ")).unwrap_or_default();
+    let mut text = format!("{shard}switchover to {}", record.called(&done.new_master_id));
     if let Some(ms) = done.stall_ms {
         text.push_str(&format!(": writes waited {ms} ms"));
     }

@@ -19,6 +19,9 @@ pub(crate) enum Pause {
     /// For the time of a maintenance. Leases and grants go on, a master that comes back serves
     /// again, and `failover shard` works as ever. `status` has an alarm as long as it lasts.
     Cluster {
+        /// Its name; the only one if left out
+        #[arg(conflicts_with = "cluster")]
+        name: Option<String>,
         #[command(flatten)]
         place: Place,
         /// Why, for those who read `status`
@@ -31,6 +34,9 @@ pub(crate) enum Pause {
 pub(crate) enum Resume {
     /// Of a whole cluster: failovers happen by themselves again
     Cluster {
+        /// Its name; the only one if left out
+        #[arg(conflicts_with = "cluster")]
+        name: Option<String>,
         #[command(flatten)]
         place: Place,
     },
@@ -56,19 +62,21 @@ pub(crate) enum Release {
     },
 }
 
-pub(crate) async fn pause(cx: &Context, Pause::Cluster { place, reason }: Pause) -> Result<()> {
+pub(crate) async fn pause(cx: &Context, pause: Pause) -> Result<()> {
+    let Pause::Cluster { name, place, reason } = pause;
     let body = ClusterChange {
         paused: Some(true),
         reason: Some(reason).filter(|reason| !reason.is_empty()),
         ..ClusterChange::default()
     };
     let done = "automatic failover is paused: a master that fails is not replaced before `ctl resume cluster`";
-    change(cx, &place, &body, done).await
+    change(cx, &place.or(name), &body, done).await
 }
 
-pub(crate) async fn resume(cx: &Context, Resume::Cluster { place }: Resume) -> Result<()> {
+pub(crate) async fn resume(cx: &Context, resume: Resume) -> Result<()> {
+    let Resume::Cluster { name, place } = resume;
     let body = ClusterChange { paused: Some(false), ..ClusterChange::default() };
-    change(cx, &place, &body, "failovers happen by themselves again").await
+    change(cx, &place.or(name), &body, "failovers happen by themselves again").await
 }
 
 async fn change(cx: &Context, place: &Place, body: &ClusterChange, done: &str) -> Result<()> {

@@ -245,10 +245,12 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
         Create::Namespace { name } => {
             let body = NamespaceSpec { namespace: name.clone() };
             let done = format!("namespace {name} created");
-            send(cx, Method::POST, "/namespaces", Some(&body), &done).await
+            let sent = send(cx, Method::POST, "/namespaces", Some(&body), &done).await;
+            sent.with_context(|| format!("create namespace {name}"))
         }
         Create::Cluster(args) => {
             let path = cx.namespace(args.namespace.as_deref()).await?;
+            args.members.fill_shards_of(args.nodes_per_shard)?;
             let body = ClusterSpec {
                 name: args.name.clone(),
                 nodes: specs(&args.members)?,
@@ -260,8 +262,8 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
                 min_in_sync: Some(args.promise.min_in_sync),
                 slots: args.slots,
             };
-            let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
-            made(cx, "created", value)
+            let value = cx.http.call(Method::POST, &path, Some(&body)).await;
+            made(cx, "created", value.with_context(|| format!("create cluster {}", args.name))?)
         }
         Create::Shard { place, nodes } => {
             let path = format!("{}/shards", cx.cluster(&place).await?);
@@ -315,10 +317,12 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
     let Failover::Shard { index, place, preferred, force, sync_timeout_ms, pause_timeout_ms } =
         failover;
     let path = format!("{}/shards/{index}/failover", cx.cluster(&place).await?);
-    let preferred_node_id = match preferred {
-        Some(meant) => Some(ids::find(cx, &place, &meant).await?.id),
-        None => None,
-    };
+    let mut preferred_node_id = None;
+    if let Some(meant) = preferred {
+        let node = ids::find(cx, &place, &meant).await?;
+        index.is_of(&node)?;
+        preferred_node_id = Some(node.id);
+    }
     let body = FailoverSpec {
         preferred_node_id,
         options: FailoverOptions { force_on_timeout: force, sync_timeout_ms, pause_timeout_ms },
@@ -332,12 +336,14 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
     if cx.json {
         return json(&value);
     }
-    cx.say(&failover_text(&index, &value))
+    let id = value["new_master_id"].as_str().unwrap_or("?");
+    // It is done: that the node's address cannot be asked for is no failure.
+    let node = ids::find(cx, &place, id).await.map_or_else(|_| id.to_owned(), |node| node.name());
+    cx.say(&failover_text(&index, &node, &value))
 }
 
-fn failover_text(index: &impl std::fmt::Display, value: &serde_json::Value) -> String {
-    let id = value["new_master_id"].as_str().unwrap_or("?");
-    let mut told = format!("node {id} is master of shard {index}");
+fn failover_text(index: &impl std::fmt::Display, node: &str, value: &serde_json::Value) -> String {
+    let mut told = format!("node {node} is master of shard {index}");
     if let Some(ms) = value["stall_ms"].as_u64() {
         told.push_str(&format!(": writes waited {ms} ms"));
     }
@@ -434,10 +440,8 @@ mod tests {
 
     #[test]
     fn a_failover_is_told_in_lines_that_fit() {
-        let value = serde_json::json!({
-            "new_master_id": "a".repeat(40), "stall_ms": 21, "moved": 1_200, "cut": 0,
-        });
-        let told = failover_text(&0, &value);
+        let value = serde_json::json!({ "stall_ms": 21, "moved": 1_200, "cut": 0 });
+        let told = failover_text(&0, &"a".repeat(40), &value);
         assert!(told.ends_with(": writes waited 21 ms; 1200 sessions moved, 0 cut"), "{told}");
         let said = crate::ctl::table::prose(crate::ctl::table::WIDTH, &told);
         assert!(told.len() > 100 && said.lines().all(|line| line.len() <= 100), "{said}");

@@ -24,7 +24,12 @@ pub(crate) enum Set {
     /// Each shard changes with its next epoch, which its master gets as soon as it answers; connections
     /// with replies under way at that moment may be closed. On the way to `in-sync` a shard begins with
     /// its master alone: `status` says DEGRADED until the replicas are in the set.
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+        .args(["commit_mode", "min_in_sync", "password_file", "max_lag"]))]
     Cluster {
+        /// Its name; the only one if left out
+        #[arg(conflicts_with = "cluster")]
+        name: Option<String>,
         #[command(flatten)]
         place: Place,
         /// `in-sync`: once every member of the in-sync set has it; `async`: once the master has it
@@ -56,8 +61,8 @@ fn secret(file: &Path) -> Result<String> {
 }
 
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
-    let Set::Cluster { place, commit_mode, min_in_sync, password_file, max_lag } = set;
-    let path = cx.cluster(&place).await?;
+    let Set::Cluster { name, place, commit_mode, min_in_sync, password_file, max_lag } = set;
+    let path = cx.cluster(&place.or(name)).await?;
     let before: ClusterAnswer = cx.http.get(&path).await?;
     let password = password_file.as_deref().map(secret).transpose()?;
     let is_secret = password.is_some();
@@ -130,7 +135,9 @@ pub(crate) enum ShardVerb {
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     let (index, place, node, spec) = match verb {
         ShardVerb::RestoreDeposed { index, place, node, yes } => {
-            let node_id = ids::find(cx, &place, &node).await?.id;
+            let node = ids::find(cx, &place, &node).await?;
+            index.is_of(&node)?;
+            let node_id = node.id;
             return restore(cx, &index, &place, RestoreSpec { node_id, confirm: yes }).await;
         }
         ShardVerb::Slots(verb) => return shards::run(cx, verb).await,
@@ -140,8 +147,9 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
         }
     };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
-    let node_id = ids::find(cx, &place, &node).await?.id;
-    let body = LossSpec { node_id, ..spec };
+    let node = ids::find(cx, &place, &node).await?;
+    index.is_of(&node)?;
+    let body = LossSpec { node_id: node.id, ..spec };
     // The longest lease of the old master is waited for.
     let patience = Duration::from_secs(15) + PATIENCE;
     let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;

@@ -16,6 +16,9 @@ const DEFAULT: &str = "127.0.0.1:9379";
 /// How long an answer may take unless told otherwise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a process of ours says of a path that it does not have.
+const NO_PATH: &str = "no such path";
+
 /// How a token is given.
 const TOKEN_HELP: &str =
     "pass --token-file or --token, or set HOLDFAST_TOKEN or HOLDFAST_TOKEN_FILE";
@@ -27,10 +30,14 @@ fn thing(path: &str) -> Option<String> {
     let Some((&"namespaces", [namespace, rest @ ..])) = parts.split_first() else { return None };
     let [_, name, rest @ ..] = rest else { return Some(format!("namespace {namespace}")) };
     let cluster = format!("cluster {namespace}/{name}");
+    // Of an id the beginning is enough to know it by.
+    let short = |node: &str| node.get(..8).filter(|_| node.len() == 40).unwrap_or(node).to_owned();
     Some(match rest {
-        ["shards", shard, "nodes", node, ..] => format!("{cluster}, shard {shard}, node {node}"),
+        ["shards", shard, "nodes", node, ..] => {
+            format!("{cluster}, shard {shard}, node {}", short(node))
+        }
         ["shards", shard, ..] => format!("{cluster}, shard {shard}"),
-        ["nodes", node, ..] => format!("{cluster}, node {node}"),
+        ["nodes", node, ..] => format!("{cluster}, node {}", short(node)),
         ["moves", id, ..] => format!("{cluster}, move {id}"),
         ["balancers", name, ..] => format!("{cluster}, balancer {name}"),
         ["discarded", _, file, ..] => format!("{cluster}, {file}"),
@@ -38,12 +45,52 @@ fn thing(path: &str) -> Option<String> {
     })
 }
 
-/// The controller's words with the thing they are about, unless they begin with it.
+/// What a controller answers from memory: where that takes long, something hangs.
+fn is_quick(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    matches!(
+        parts.as_slice(),
+        ["namespaces"]
+            | ["namespaces", _, "clusters"]
+            | ["namespaces", _, "clusters", _]
+            | ["namespaces", _, "clusters", _, "status" | "moves" | "balancers"]
+    )
+}
+
+/// The controller's words with the thing they are about, which they may name themselves.
 fn named(thing: &Option<String>, message: &str) -> String {
-    match thing {
-        Some(thing) if !message.starts_with(thing) => format!("{thing}: {message}"),
-        _ => message.to_owned(),
+    let Some(thing) = thing.as_ref().filter(|thing| !message.starts_with(*thing)) else {
+        return message.to_owned();
+    };
+    let last = thing.rsplit(", ").next().unwrap_or(thing);
+    let rest = message.strip_prefix(last).and_then(|rest| rest.strip_prefix(": "));
+    format!("{thing}: {}", rest.unwrap_or(message))
+}
+
+/// What may be meant by an address that gives such an error: `--controller` was mistyped more often
+/// than anything else is wrong.
+fn doubt(error: &reqwest::Error) -> &'static str {
+    match error.is_builder() {
+        true => "--controller takes URLs, http:// or https://, or host:port",
+        false => meant(&crate::out::chain(error)),
     }
+}
+
+/// What libraries say, and what it means to those who gave the address.
+const MEANT: [(&str, &str); 5] = [
+    ("InvalidContentType", "what listens there does not speak HTTPS: is http:// meant?"),
+    (
+        "invalid HTTP version",
+        "what listens there does not speak HTTP: is https:// meant, or is it the port of a node?",
+    ),
+    ("CertificateRequired", "it wants to be shown a certificate: --cert and --key"),
+    ("UnknownIssuer", "its certificate is of a CA that is not known here: --cacert names it"),
+    ("not valid for name", "its certificate does not name that address: dial one that it names"),
+];
+
+fn meant(words: &str) -> &'static str {
+    let found = MEANT.iter().find(|(said, _)| words.contains(said));
+    found.map_or("is it running? --controller says where", |(_, meant)| *meant)
 }
 
 pub(crate) struct Http {
@@ -111,7 +158,7 @@ impl Http {
     ) -> Result<Value> {
         let limit = self.limit.unwrap_or(patience);
         let changes = method != Method::GET;
-        match tokio::time::timeout(limit, self.exchange(method, path, body)).await {
+        match tokio::time::timeout(limit, self.exchange(method, path, body, limit)).await {
             Ok(result) => result,
             Err(_) => bail!(
                 "the controller at {} has not answered within {} s{}: does it hang? --timeout changes the limit",
@@ -127,8 +174,9 @@ impl Http {
         method: Method,
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
+        limit: Duration,
     ) -> Result<Value> {
-        let answer = self.send(method, path, body).await?;
+        let answer = self.send(method, path, body, limit).await?;
         let status = answer.status();
         let bytes = answer.bytes().await.context("read the controller's answer")?;
         let mut value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -144,20 +192,29 @@ impl Http {
             }
         }
         match value["error"]["message"].as_str() {
+            // Nodes and balancers say so too.
+            Some(NO_PATH) => bail!(
+                "{} has nothing at {path}: is it a controller, and of this version?",
+                self.bases.join(", ")
+            ),
             Some(message) => bail!("{}", named(&thing(path), message)),
             None => bail!("HTTP {status}: is {} a controller?", self.bases.join(", ")),
         }
     }
 
-    /// To the first controller that takes connections and is not away from the one that leads. What was sent is not sent
-    /// again, unless nobody took it.
+    /// To the first controller that takes connections and is not away from the one that leads. What
+    /// was sent is not sent again, unless nobody took it, or it changes nothing. Where an answer
+    /// takes no time, each has its part of the `limit`: one that hangs, or waits for one that does,
+    /// is no reason not to ask the others.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
+        limit: Duration,
     ) -> Result<reqwest::Response> {
         let reads = method == Method::GET;
+        let count = u32::try_from(self.bases.len()).unwrap_or(u32::MAX).max(1);
         let mut last = None;
         for (tried, base) in self.bases.iter().enumerate() {
             let mut request = self.client.request(method.clone(), format!("{base}/api/v1{path}"));
@@ -169,6 +226,9 @@ impl Http {
                 None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
             };
             let is_last = tried + 1 == self.bases.len();
+            if reads && !is_last && is_quick(path) {
+                request = request.timeout(limit / count);
+            }
             match request.send().await {
                 Ok(answer) => {
                     let is_away = answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE;
@@ -184,7 +244,8 @@ impl Http {
             }
         }
         let at = self.bases.join(", ");
-        let text = format!("reach the controller at {at}: is it running? --controller says where");
+        let doubt = last.as_ref().map_or("--controller says where", doubt);
+        let text = format!("reach the controller at {at}: {doubt}");
         match last {
             Some(error) => Err(anyhow::Error::new(error).context(text)),
             None => bail!(text),
@@ -237,7 +298,34 @@ mod tests {
             told("/namespaces/p/clusters/c/shards/1/nodes/abc"),
             "cluster p/c, shard 1, node abc: no"
         );
+        let node = "0123456789".repeat(4);
+        let path = format!("/namespaces/p/clusters/c/nodes/{node}");
+        assert_eq!(told(&path), "cluster p/c, node 01234567: no");
         assert_eq!(told("/namespaces/p/clusters/c/balancers/lb1"), "cluster p/c, balancer lb1: no");
         assert_eq!(named(&Some("cluster a/b".into()), "cluster a/b: gone"), "cluster a/b: gone");
+        let shard = Some("cluster a/b, shard 0".to_owned());
+        assert_eq!(named(&shard, "shard 0: no loss"), "cluster a/b, shard 0: no loss");
+        assert_eq!(named(&shard, "shard 0 has slots"), "cluster a/b, shard 0: shard 0 has slots");
+    }
+
+    #[test]
+    fn what_takes_its_time_is_asked_of_one_controller() {
+        for path in ["/namespaces", "/namespaces/n/clusters/c", "/namespaces/n/clusters/c/status"] {
+            assert!(is_quick(path), "{path}");
+        }
+        for path in ["/store/export", "/events?limit=5", "/namespaces/n/clusters/c/discarded"] {
+            assert!(!is_quick(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_no_url_is_told_apart_from_one_where_nobody_is() {
+        let client = reqwest::Client::new();
+        let error = client.get("http://nonsense:port/").build().expect_err("no port");
+        assert!(doubt(&error).starts_with("--controller takes URLs"), "{error}");
+        let refused = "client error (Connect): tcp connect error: Connection refused";
+        assert!(meant(refused).starts_with("is it running?"));
+        let unknown = "client error (Connect): invalid peer certificate: UnknownIssuer";
+        assert!(meant(unknown).contains("--cacert"));
     }
 }

@@ -81,6 +81,22 @@ impl FromStr for ShardWord {
     }
 }
 
+impl ShardWord {
+    /// Says so if the node is of another shard: better than that the controller does not find it in
+    /// the one that was named.
+    ///
+    /// # Errors
+    /// The index is another one. An id is the controller's to compare.
+    pub(super) fn is_of(&self, node: &Found) -> Result<()> {
+        match self.0.parse::<usize>() {
+            Ok(index) if self.0.len() < 16 && index != node.shard => {
+                bail!("node {} is of shard {}, not {index}", node.name(), node.shard)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for ShardWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -139,6 +155,16 @@ mod tests {
         for (verb, help) in found {
             assert!(help.contains("id, the beginning of it, or its address"), "{verb}: {help}");
         }
+    }
+
+    #[test]
+    fn a_shard_of_which_the_node_is_not_is_told_by_its_index() {
+        let node = super::pick(&cluster(), "Abcdefgh").unwrap();
+        let is_of = |word: &str| word.parse::<ShardWord>().unwrap().is_of(&node);
+        assert!(is_of("1").is_ok() && is_of("01").is_ok());
+        assert!(is_of("47f0c2d40e5b061f").is_ok(), "an id is the controller's affair");
+        let told = is_of("0").unwrap_err().to_string();
+        assert_eq!(told, "node [::1]:6666 (Abcdefgh) is of shard 1, not 0");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::table::json;
+use super::words::counted;
 
 /// Tells what there is now: that a cluster has no replicas, or loses writes with its master, should surprise nobody.
 pub(super) fn made(cx: &Context, verb: &str, value: Value) -> Result<()> {
@@ -18,20 +19,16 @@ pub(super) fn made(cx: &Context, verb: &str, value: Value) -> Result<()> {
 }
 
 fn made_text(verb: &str, cluster: &Cluster) -> String {
-    let count = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     let sizes = cluster.shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
     let of = match smallest == largest {
-        true => count(largest, "node"),
-        false => format!("{smallest} to {}", count(largest, "node")),
+        true => counted(largest, "node"),
+        false => format!("{smallest} to {}", counted(largest, "node")),
     };
     let mut told = format!(
         "cluster {} {verb}: {} of {of}, commit mode {}",
         cluster.name,
-        count(cluster.shards.len(), "shard"),
+        counted(cluster.shards.len(), "shard"),
         cluster.commit_mode
     );
     if cluster.commit_mode == CommitMode::InSync {

@@ -175,6 +175,13 @@ pub(crate) struct Place {
     cluster: Option<String>,
 }
 
+impl Place {
+    /// The cluster of that name, where a name is given in place of `-c`.
+    fn or(self, name: Option<String>) -> Self {
+        Self { cluster: self.cluster.or(name), ..self }
+    }
+}
+
 /// Runs one command.
 ///
 /// # Errors

@@ -222,7 +222,7 @@ fn must_be_wanted(cx: &Context, yes: bool) -> Result<()> {
         return Ok(());
     }
     if cx.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        bail!("nothing was changed: nobody can be asked here; --yes does it");
+        bail!("nothing was changed: there is no terminal to ask at; --yes does it without");
     }
     text("Do it? [y/N] ")?;
     std::io::stdout().flush().context("write to the terminal")?;

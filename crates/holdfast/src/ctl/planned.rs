@@ -6,6 +6,7 @@ use api::moves::{Rate, Slots};
 use api::rest::{Cluster, MoveWish, MovesAnswer};
 
 use super::table::{render, wrap};
+use super::words::counted;
 
 pub(super) fn slot_count(ranges: &str) -> usize {
     ranges.parse::<Slots>().map_or(0, |slots| slots.iter().count())
@@ -113,7 +114,8 @@ pub(super) fn plan_text(
     let mut out = render(width, &head, &rows);
     out.push('\n');
     out.push_str(&shards_text(width, plan, cluster));
-    out.push_str(&format!("\n{} slots in {} moves", plan.slots, plan.moves.len()));
+    let (slots, moves) = (counted(plan.slots, "slot"), counted(plan.moves.len(), "move"));
+    out.push_str(&format!("\n{slots} in {moves}"));
     let known: Option<u64> = plan.moves.iter().map(|wish| wish.bytes).sum();
     if let Some(all) = known {
         let longest = longest(plan, all, limit);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use api::rest::{NodeStatus, ShardAnswer, ShardSpec, ShardStatus, Status};
+use api::rest::{NodeAnswer, NodeStatus, ShardAnswer, ShardSpec, ShardStatus, Status};
 use clap::Subcommand;
 use reqwest::Method;
 use topology::Endpoint;
@@ -102,6 +102,16 @@ fn missing(status: &Status, shard: &ShardStatus) -> Vec<String> {
     let Some(master) = shard.nodes.iter().find(|node| node.role == "master") else {
         return missing;
     };
+    let is_closed = |answer: &NodeAnswer| answer.client_access == "balancer-only";
+    if master.announced.is_none()
+        && !status.balancers.is_empty()
+        && master.answer.as_ref().is_some_and(is_closed)
+    {
+        missing.push(format!(
+            "no client reaches {0}, which takes them through balancers only: `ctl node announce {0} HOST:PORT`",
+            master.addr
+        ));
+    }
     for (balancer, endpoint) in
         status.balancers.iter().flat_map(|balancer| listens(master).map(move |at| (balancer, at)))
     {
@@ -174,5 +184,16 @@ mod tests {
         assert_eq!(missing(&status, &status.shards[0]), [""; 0]);
         status.shards[0].nodes[0].settled = false;
         assert_eq!(missing(&status, &status.shards[0]).len(), 1);
+        let node = &mut status.shards[0].nodes[0];
+        (node.settled, node.announced) = (true, None);
+        assert_eq!(missing(&status, &status.shards[0]), [""; 0], "clients may dial it");
+        let answer = json!({
+            "age_ms": 1, "role": "master", "sequence": 1, "version": 7, "lease_mode": "block-all",
+            "lease_remaining_ms": 1, "client_access": "balancer-only", "link_status": "up",
+            "resync": "none", "paused": false, "loading": false,
+        });
+        status.shards[0].nodes[0].answer = Some(serde_json::from_value(answer).unwrap());
+        let told = missing(&status, &status.shards[0]);
+        assert!(told.len() == 1 && told[0].contains("ctl node announce 10.0.0.5:6666"), "{told:?}");
     }
 }

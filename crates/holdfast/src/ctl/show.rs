@@ -32,11 +32,11 @@ pub(crate) enum List {
 pub(crate) enum Get {
     /// A whole cluster
     Cluster {
-        /// Its name
-        name: String,
-        /// Namespace; the only one if left out
-        #[arg(short, long)]
-        namespace: Option<String>,
+        /// Its name; the only one if left out
+        #[arg(conflicts_with = "cluster")]
+        name: Option<String>,
+        #[command(flatten)]
+        place: Place,
     },
     /// One shard
     Shard {
@@ -70,8 +70,8 @@ pub(crate) async fn list(cx: &Context, list: List) -> Result<()> {
 
 pub(crate) async fn get(cx: &Context, get: Get) -> Result<()> {
     match get {
-        Get::Cluster { name, namespace } => {
-            let path = cx.named(namespace.as_deref(), &name).await?;
+        Get::Cluster { name, place } => {
+            let path = cx.cluster(&place.or(name)).await?;
             show(cx, &path, |answer: ClusterAnswer| cluster_table(cx.width, &answer.cluster)).await
         }
         Get::Shard { index, place } => {

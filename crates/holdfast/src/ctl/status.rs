@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
+use api::health::Health;
 use api::rest::{BalancerStatus, NodeStatus, Status};
 use reqwest::Method;
 
@@ -74,7 +75,8 @@ fn status_text(width: usize, status: &Status) -> String {
     ];
     out.push_str(&render(width, &head, &rows));
     for (_, node) in nodes() {
-        let notes = notes(status.version, node);
+        let mut notes = notes(status.version, node);
+        notes.retain(|note| !is_alarm(status, &format!("{}: {note}", node.addr)));
         if !notes.is_empty() {
             line(&mut out, width, &format!("{}: {}", node.addr, notes.join(", ")));
         }
@@ -84,8 +86,10 @@ fn status_text(width: usize, status: &Status) -> String {
         out.push('\n');
         out.push_str(&render(width, &["BALANCER", "KIND", "ENDPOINT", "STATE", "OPEN"], &rows));
         for balancer in &status.balancers {
-            if let Some(error) = &balancer.error {
-                line(&mut out, width, &format!("{}: {error}", balancer.name));
+            let error = balancer.error.as_ref().map(|error| format!("{}: {error}", balancer.name));
+            if let Some(error) = error.filter(|told| !is_alarm(status, &format!("balancer {told}")))
+            {
+                line(&mut out, width, &error);
             }
         }
     }
@@ -105,6 +109,11 @@ fn status_text(width: usize, status: &Status) -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
+}
+
+/// Whether an alarm says this, and maybe what to do: then it need not be said above.
+fn is_alarm(status: &Status, words: &str) -> bool {
+    status.alarms.iter().any(|alarm| alarm.starts_with(words))
 }
 
 fn shard_lines(out: &mut String, width: usize, status: &Status) {
@@ -151,14 +160,23 @@ fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<Str
         node.health.to_string(),
         or_dash(answer.map(|answer| answer.sequence.to_string())),
         or_dash(node.lag.map(|lag| lag.to_string())),
-        or_dash(lease.map(|answer| format!("{} ms", answer.lease_remaining_ms))),
+        or_dash(lease.map(|answer| time_left(answer.lease_remaining_ms))),
     ]
+}
+
+/// A lease is of some hundred ms; that of a master alone in its set is of minutes.
+fn time_left(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
 }
 
 /// What is not as it should be at a node.
 fn notes(version: i64, node: &NodeStatus) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(answer) = &node.answer {
+    let is_silent = node.health == Health::Down && node.misses > 0;
+    // What it said before it fell silent is no news.
+    if let Some(answer) = node.answer.as_ref().filter(|_| is_silent) {
+        notes.push(format!("last heard {} ago", age(answer.age_ms)));
+    } else if let Some(answer) = &node.answer {
         if answer.role != node.role {
             notes.push(format!("answers as {}", role(&answer.role)));
         }
@@ -176,6 +194,16 @@ fn notes(version: i64, node: &NodeStatus) -> Vec<String> {
     }
     notes.extend(node.error.clone());
     notes
+}
+
+/// A time that has passed, in a unit that says enough of it.
+fn age(ms: u64) -> String {
+    match ms / 1_000 {
+        0 => format!("{ms} ms"),
+        s @ 1..=119 => format!("{s} s"),
+        s @ 120..=7_199 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
+    }
 }
 
 fn balancer_row(balancer: &BalancerStatus) -> Vec<String> {
@@ -241,6 +269,29 @@ mod tests {
         assert_eq!(code(&status("steady", true, &["something"])), DEGRADED);
         assert_eq!(code(&status("steady", false, &[])), DEGRADED);
         assert_eq!(code(&status("stuck", false, &[])), STUCK);
+    }
+
+    #[test]
+    fn a_silent_node_is_told_by_when_it_was_heard_and_nothing_is_told_twice() {
+        let mut told = status("steady", false, &["192.168.100.101:66666: no way there"]);
+        let node = &mut told.shards[0].nodes[1];
+        (node.health, node.misses) = (Health::Down, 60);
+        node.error = Some("no way there".to_owned());
+        let answer = node.answer.as_mut().expect("an answer");
+        (answer.age_ms, answer.role) = (12_345, "master".to_owned());
+        let text = status_text(100, &told);
+        assert!(text.contains("192.168.100.101:66666: last heard 12 s ago\n"), "{text}");
+        assert!(!text.contains("answers as master"), "{text}");
+        assert_eq!(text.matches("no way there").count(), 1, "{text}");
+        told.balancers[0].error = Some("gone".to_owned());
+        assert!(status_text(100, &told).contains("\nlb1: gone\n"));
+        told.alarms.push("balancer lb1: gone".to_owned());
+        assert!(!status_text(100, &told).contains("\nlb1: gone\n"));
+        let ages = [(999, "999 ms"), (60_000, "60 s"), (7_199_000, "119 min"), (7_200_000, "2 h")];
+        for (ms, words) in ages {
+            assert_eq!(age(ms), words);
+        }
+        assert_eq!([time_left(800), time_left(600_000)], ["800 ms", "600 s"]);
     }
 
     #[test]

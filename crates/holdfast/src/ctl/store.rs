@@ -19,6 +19,7 @@ use web::Settings as _;
 
 use super::Context;
 use super::table::{json, text};
+use super::words::counted;
 use crate::out;
 
 /// Longest wait for all records to be written anew: there may be thousands.
@@ -198,6 +199,7 @@ async fn status(cx: &Context) -> Result<()> {
 
 fn told(status: &StoreStatus) -> String {
     let StoreStatus { kind, place, name, generation, format, term, .. } = status;
+    let place = place.strip_prefix("etcd ").unwrap_or(place);
     let mut out = format!(
         "store       {kind}: {place}\nname        {name}\ngeneration  {generation}\nformat      {format}\nterm        {term}\n"
     );
@@ -269,7 +271,8 @@ fn resealed(StoreResealed { seals_with, resealed, left }: &StoreResealed) -> Str
         true => "Nothing is left".to_owned(),
         false => format!("Left as they were, so make it once more: {}", left.join(", ")),
     };
-    format!("{resealed} clusters written anew, their secrets {how}. {left}\n")
+    let clusters = counted(*resealed, "cluster");
+    format!("{clusters} written anew, their secrets {how}. {left}\n")
 }
 
 /// Adds a key to a key file, or makes one. The file is as before, or as it is to be.
@@ -346,10 +349,10 @@ fn keep(cx: &Context, file: &Path, export: &str) -> Result<()> {
         return json(&said);
     }
     text(&format!(
-        "{}: {} KiB, {} clusters. {}\n",
+        "{}: {} KiB, {}. {}\n",
         file.display(),
         export.len().div_ceil(1024),
-        held.len(),
+        counted(held.len(), "cluster"),
         holds(&sealed, is_clear)
     ))
 }
@@ -379,8 +382,10 @@ fn begins(cx: &Context, begun: &Begun) -> Result<()> {
         }));
     }
     text(&format!(
-        "{place} is generation {} of store {}, with {clusters} clusters and terms above {term}: start its controllers\n",
-        identity.generation, identity.name
+        "{place} is generation {} of store {}, with {} and terms above {term}: start its controllers\n",
+        identity.generation,
+        identity.name,
+        counted(*clusters, "cluster")
     ))
 }
 
@@ -415,6 +420,7 @@ mod tests {
         };
         let told = told(&status);
         for line in [
+            "store       etcd: http://a:1 /holdfast/\n",
             "generation  2\n",
             "leader      http://a:9379\n",
             "size        21 KiB\n",

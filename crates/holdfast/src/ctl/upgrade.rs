@@ -209,7 +209,7 @@ impl Rolling<'_> {
     async fn look(&self, status: &Status) -> Result<(Vec<Node>, Vec<String>)> {
         let (mut nodes, mut versions) = (Vec::new(), Vec::new());
         for (shard, addr, is_master) in addresses(status) {
-            let process = self.process(&addr).await.with_context(|| format!("ask node {addr}"))?;
+            let process = self.process(&addr).await.map_err(|error| unasked(&addr, error))?;
             let is_due = match &self.left {
                 Some(left) => left.contains(&addr),
                 None => process.version != self.to,
@@ -283,8 +283,7 @@ impl Rolling<'_> {
                 Ok(())
             }
             Step::Restart { addr } | Step::RestartAlone { addr } => {
-                let before =
-                    self.process(addr).await.with_context(|| format!("ask node {addr}"))?;
+                let before = self.process(addr).await.map_err(|error| unasked(addr, error))?;
                 let status = command(hook, addr, self.cx.json).status().context("run the hook")?;
                 ensure!(status.success(), "the hook for {addr} ends with {status}");
                 self.is_back(addr, &before, limit).await?;
@@ -321,6 +320,14 @@ impl Rolling<'_> {
             }
         }
     }
+}
+
+/// Why a node did not say what it runs, and what to do where it wants another password.
+fn unasked(addr: &str, error: anyhow::Error) -> anyhow::Error {
+    let words = format!("{error:#}");
+    let wants = ["NOAUTH", "WRONGPASS"].iter().any(|word| words.contains(word));
+    let remedy = if wants { ": give its `peer-auth` (--password-file)" } else { "" };
+    error.context(format!("ask node {addr}{remedy}"))
 }
 
 /// The hook, for one node. Where standard output has JSON, what it says goes elsewhere.

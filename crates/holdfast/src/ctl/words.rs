@@ -24,6 +24,19 @@ pub(crate) struct Members {
     pub(super) allow_unfenced: bool,
 }
 
+impl Members {
+    /// Refuses a list of nodes that leaves a shard with fewer of them than the others.
+    pub(super) fn fill_shards_of(&self, nodes_per_shard: i64) -> Result<()> {
+        let count = self.nodes.len();
+        match usize::try_from(nodes_per_shard) {
+            Ok(each) if each > 0 && !count.is_multiple_of(each) => bail!(
+                "--nodes: {count} nodes cannot be parted into shards of {each} (--nodes-per-shard)"
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What `create` and `import` are told of nodes.
 pub(super) fn specs(members: &Members) -> Result<Vec<NodeSpec>> {
     nodes(&members.nodes, &members.announce)
@@ -77,6 +90,11 @@ pub(super) fn announced(text: &str) -> Result<Announced> {
     let (host, port) =
         parts.with_context(|| format!("endpoint `{text}` must be host:port, or `none`"))?;
     Ok(Announced { announced_host: Some(host), announced_port: Some(port), announced_tls_port })
+}
+
+/// `1 shard`, `2 shards`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The address of a node: `host:port`, IPv6 in brackets.

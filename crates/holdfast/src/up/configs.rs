@@ -102,8 +102,24 @@ fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What `ctl rotate peers` changes at the nodes, and has them write into their files: the
+/// controller knows the passwords that stand there, and no others.
+const PASSWORDS: [&str; 3] = ["peer-auth ", "peer-auth-also ", "masterauth "];
+
+/// The lines with the passwords of a node: those of its file, or the folder's secret at the first
+/// start.
+fn passwords(secret: &str, written: &str) -> String {
+    let is_of_these = |line: &&str| PASSWORDS.iter().any(|name| line.starts_with(name));
+    let kept: Vec<&str> = written.lines().filter(is_of_these).collect();
+    match kept.iter().any(|line| line.starts_with(PASSWORDS[0])) {
+        true => kept.iter().map(|line| format!("{line}\n")).collect(),
+        false => format!("peer-auth {secret}\nmasterauth {secret}\n"),
+    }
+}
+
 fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String {
-    let secret = &folder.secret;
+    let written = std::fs::read_to_string(dir.join("node.conf")).unwrap_or_default();
+    let passwords = passwords(&folder.secret, &written);
     let access = match layout.balancer {
         BalancerKind::None => "client-access any\n".to_owned(),
         _ => {
@@ -114,7 +130,7 @@ fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String 
         }
     };
     format!(
-        "# Written by `holdfast up` at every start.\n\
+        "# Written by `holdfast up` at every start, but for the passwords of nodes.\n\
          bind {HOST}\n\
          port {port}\n\
          admin-port {admin}\n\
@@ -124,8 +140,7 @@ fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String 
          rocksdb.block_cache_size {BLOCK_CACHE_MB}\n\
          value-cache-size {VALUE_CACHE_MB}\n\
          rocksdb.wal_size_limit_mb {WAL_KEPT_MB}\n\
-         peer-auth {secret}\n\
-         masterauth {secret}\n\
+         {passwords}\
          master-lease-mode block-all\n\
          {access}",
         port = layout.node_port(node),
@@ -285,6 +300,13 @@ fn master_socket(folder: &Folder, balancer: u8) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_was_changed_at_a_node_is_kept() {
+        assert_eq!(passwords("s", ""), "peer-auth s\nmasterauth s\n");
+        let written = "port 1\npeer-auth n\nmasterauth n\npeer-auth-also \"\"\nrequirepass x\n";
+        assert_eq!(passwords("s", written), "peer-auth n\nmasterauth n\npeer-auth-also \"\"\n");
+    }
 
     #[test]
     fn haproxy_asks_for_no_more_files_than_it_may_open() {

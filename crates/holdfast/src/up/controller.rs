@@ -82,15 +82,24 @@ impl Controller {
         Ok(())
     }
 
-    /// All nodes, shard by shard.
-    pub(crate) async fn nodes(&self) -> Result<Vec<NodeView>> {
+    async fn status(&self) -> Result<Status> {
         let path = format!("/namespaces/{NAMESPACE}/clusters/{CLUSTER}/status");
         let (status, body) = self.request(Method::GET, &path, None).await?;
         if !status.is_success() {
             bail!("ask the controller for the status: {}", message(status, &body));
         }
-        let Data { data: Status { shards, .. } } =
-            serde_json::from_value(body).context("read the controller's status")?;
+        let Data { data } = serde_json::from_value(body).context("read the controller's status")?;
+        Ok(data)
+    }
+
+    /// What the controller finds wrong with the cluster; nothing where it does not say.
+    pub(crate) async fn alarms(&self) -> Vec<String> {
+        self.status().await.map(|status| status.alarms).unwrap_or_default()
+    }
+
+    /// All nodes, shard by shard.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeView>> {
+        let Status { shards, .. } = self.status().await?;
         let nodes = shards.into_iter().flat_map(|shard| {
             let (index, set) = (shard.index, shard.in_sync);
             let in_sync = move |node: &NodeStatus| set.is_empty() || set.contains(&node.id);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/up.json          shape, from the first start on
-//! DIR/secret           peer-auth, mode 0600
+//! DIR/secret           peer-auth of the first start, and the balancers' token, mode 0600
 //! DIR/lock             held while `up` runs
 //! DIR/cluster.json     where everything is
 //! DIR/nodes/<port>/    node.conf and the data

@@ -76,6 +76,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         commit_mode: args.commit_mode,
     };
     let mut running = Running::start(&args.dir, &wanted, !args.no_restart, true)?;
+    say(&table::starting(running.layout(), running.folder()));
     let outcome = tokio::select! {
         outcome = follow(&mut running, args.no_restart) => outcome,
         () = &mut shutdown => Ok(()),

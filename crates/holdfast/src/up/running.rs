@@ -125,15 +125,24 @@ impl Running {
                 );
             }
             if Instant::now() > deadline {
-                return Err(obstacle.context(format!(
-                    "the cluster is not usable after {} s; logs are in {}",
-                    START_PATIENCE.as_secs(),
-                    self.folder.path().join("logs").display()
-                )));
+                return Err(obstacle.context(self.given_up().await));
             }
             tokio::time::sleep(POLL).await;
         }
         self.state.write(self.folder.path())
+    }
+
+    /// Why the start is given up, in the controller's words where it has some.
+    async fn given_up(&self) -> String {
+        let mut told = format!(
+            "the cluster is not usable after {} s; logs are in {}",
+            START_PATIENCE.as_secs(),
+            self.folder.path().join("logs").display()
+        );
+        for alarm in self.controller.alarms().await {
+            told.push_str(&format!("\nalarm: {alarm}"));
+        }
+        told
     }
 
     async fn try_ready(&mut self, keys: &Keys) -> Result<()> {

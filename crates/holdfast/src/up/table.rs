@@ -61,6 +61,21 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
     text
 }
 
+/// What is said at once: until the cluster is usable there is nothing else to see.
+pub(crate) fn starting(layout: &Layout, folder: &Path) -> String {
+    let count = |count: u16, what: &str| match count {
+        1 => format!("a {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    format!(
+        "starting, in {}: {}, {}, {}; this takes some seconds",
+        folder.display(),
+        count(layout.nodes(), "node"),
+        count(layout.balancers.into(), "balancer"),
+        count(layout.controllers.into(), "controller")
+    )
+}
+
 /// This program as a person can type it: by the path it was started from, since `PATH` may not have it.
 fn shown(program: Option<&Path>) -> String {
     program.map_or_else(|| "holdfast".to_owned(), |path| path.display().to_string())

@@ -51,9 +51,10 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
 }
 
 /// The name of a line, and what is behind it and the blanks that follow. Blanks are all that
-/// Unicode calls white space, any number of them.
+/// Unicode calls white space, any number of them; the mark that some editors put before the first
+/// line is none of its name.
 fn split_name(line: &str) -> (&str, &str) {
-    let trimmed = line.trim();
+    let trimmed = line.trim_start_matches('\u{feff}').trim();
     let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
     let (name, rest) = trimmed.split_at(end);
     (name, rest.trim_start())

@@ -295,6 +295,14 @@ fn alias(name: &str) -> &str {
     known.map_or(name, |(_, option)| option)
 }
 
+/// Whether each line of that name says something of its own.
+fn is_repeated(name: &str) -> bool {
+    [RENAME, file::USER, "client-output-buffer-limit"]
+        .iter()
+        .any(|repeated| name.eq_ignore_ascii_case(repeated))
+        || file::namespace(name).is_some()
+}
+
 /// Whether a file or the command line may name this option.
 fn is_known(name: &str) -> bool {
     name.eq_ignore_ascii_case(RENAME)
@@ -342,7 +350,12 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
 
 fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(), LoadError> {
     let name = alias(name);
-    loaded.places.insert(name.to_ascii_lowercase(), place.to_owned());
+    let before = loaded.places.insert(name.to_ascii_lowercase(), place.to_owned());
+    if let Some(before) = before.filter(|_| place != COMMAND_LINE && !is_repeated(name)) {
+        loaded
+            .warnings
+            .push(format!("{place}: option `{name}` stands in {before} too: the last one counts"));
+    }
     let refused =
         |why: String| LoadError::Value { place: place.to_owned(), name: name.to_owned(), why };
     if name.eq_ignore_ascii_case(RENAME) {
@@ -430,13 +443,16 @@ fn help() -> String {
         let long = format!("--{} {}", flag.long, flag.value.unwrap_or_default());
         text.push_str(&format!("  {short}{long:<16}{}\n", flag.help));
     }
-    text.push_str("\nOptions (as in the file):\n");
+    text.push_str("\nOptions, as in the file (--sample says more of each):\n");
     let defaults = Values::default();
     for option in super::OPTIONS {
-        let first = option.doc.lines().next().unwrap_or_default().trim();
+        let doc: Vec<&str> = option.doc.lines().map(str::trim).collect();
+        let doc = doc.join(" ");
+        let first = doc.split_once(". ").map_or(doc.as_str(), |(first, _)| first);
+        let first = first.trim_end_matches('.');
         let default = defaults.get(option.name).unwrap_or_default();
         let name = option.name;
-        text.push_str(&format!("  --{name:<44} {first} [{default}]\n"));
+        text.push_str(&format!("  --{name:<44} {first}. [{default}]\n"));
     }
     text
 }

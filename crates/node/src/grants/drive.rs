@@ -10,6 +10,7 @@ use std::time::Duration;
 use ::grant::{
     Answer, CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken,
 };
+use api::grant::{Member, Members};
 use api::heard::Told;
 use api::store::Heeds;
 use storage::Store;
@@ -108,8 +109,9 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
         // What others are compared with is not discarded any more.
         settle(store.clone());
         grants.mirror(&holder, &NO_HISTORY, store);
+        let members = addresses(node, &grant.members);
         tracing::info!(
-            epoch = grant.epoch, id = %grant.id, first, mode = %grant.mode, members = %grant.members,
+            epoch = grant.epoch, id = %grant.id, first, mode = %grant.mode, %members,
             "granted: this process serves as master in a new epoch"
         );
         Ok(())
@@ -145,6 +147,18 @@ pub fn name_cluster(node: &Node) {
     }
 }
 
+/// The members of a set as people know them: by address, or by id where the topology has none.
+fn addresses(node: &Node, members: &Members) -> String {
+    let cluster = node.cluster.load();
+    let topology = cluster.topology().ok();
+    let name = |member: &Member| {
+        let mut nodes = topology.iter().flat_map(|topology| &topology.nodes);
+        let known = nodes.find(|known| known.id == member.node());
+        known.map_or_else(|| member.node().to_string(), |known| known.local.to_string())
+    };
+    members.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
 /// Judges the set by what is seen now: who is dropped, who may join, what is asked for.
 pub fn look(node: &Node) {
     let grants = &node.grants;
@@ -160,7 +174,8 @@ pub fn look(node: &Node) {
     in_sync.commit(published);
     if in_sync.tick(clock::boottime_ns() / MS, published, timeout_ms, &links) {
         let (request, members) = in_sync.newest();
-        tracing::warn!(request, %members, "asks for another in-sync set");
+        let members = addresses(node, members);
+        tracing::warn!(request, %members, "asks the controller for another in-sync set");
     }
     grants.mirror(&holder, &NO_HISTORY, &store);
     // Replies looked at what is in force; whatever left before it came into force is at most this.

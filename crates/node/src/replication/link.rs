@@ -9,13 +9,16 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
 use replication::history::{EpochId, Position};
-use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
+use replication::replica::{
+    Action, Blame, Config, Conn, Event, Fault, Machine, Options, Reason, State,
+};
 use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
 use topology::{Endpoint, NodeId};
 
 use super::applying::{Applying, Stale, adopt, apply};
 use super::conn::{Incoming, Socket};
+use super::failures::Failures;
 use super::folder::Folder;
 use super::mark::{self, Mark};
 use crate::clock::{boottime_ms as now_ms, until};
@@ -80,6 +83,8 @@ pub(super) struct Driver {
     pub(super) mark: Option<Mark>,
     /// What the machine goes by.
     options: Options,
+    /// What the log has of attempts that failed.
+    failures: Failures,
 }
 
 impl From<Stale> for Over {
@@ -105,8 +110,9 @@ impl Driver {
         let mut machine = Machine::new(config(node, position, mark), rand::random());
         machine.set_options(options.clone());
         let folder = Folder::new(&node.dir);
-        let sockets = HashMap::new();
-        Some(Self { job, machine, events, sockets, folder, is_exported: false, mark, options })
+        let (sockets, failures) = (HashMap::new(), Failures::default());
+        let is_exported = false;
+        Some(Self { job, machine, events, sockets, folder, is_exported, mark, options, failures })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
@@ -272,10 +278,17 @@ impl Driver {
             Action::Rewind { fork } => return Some(Done::Rewind(fork)),
             Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
             Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
-            Action::Report(state) => report(&self.job, state),
+            Action::Report(state) => {
+                if state == State::Connected {
+                    self.failures.forget();
+                }
+                report(&self.job, state);
+            }
             Action::Failed { fault, retry_ms } => {
                 self.job.node.replication.set_link_error(self.job.serial, &fault);
-                log_failure(&self.job.master, &fault, retry_ms);
+                if let Some(untold) = self.failures.tell(&fault, now_ms()) {
+                    log_failure(&self.job.master, &fault, retry_ms, untold);
+                }
             }
             Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
             // Done in `step`, where they can fail.
@@ -443,10 +456,11 @@ fn report(job: &Job, state: State) {
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");
 }
 
-fn log_failure(master: &Endpoint, fault: &replication::replica::Fault, retry_ms: u64) {
+fn log_failure(master: &Endpoint, fault: &Fault, retry_ms: u64, untold: u32) {
+    let what = "replication attempt failed";
     match fault.blame() {
-        Blame::Peer => tracing::warn!(%master, %fault, retry_ms, "replication attempt failed"),
-        Blame::Local => tracing::error!(%master, %fault, retry_ms, "replication attempt failed"),
+        Blame::Peer => tracing::warn!(%master, %fault, retry_ms, untold, "{what}"),
+        Blame::Local => tracing::error!(%master, %fault, retry_ms, untold, "{what}"),
     }
 }
 

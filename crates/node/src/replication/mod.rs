@@ -9,6 +9,7 @@ pub mod aside;
 mod conn;
 pub mod deposed;
 mod exchange;
+mod failures;
 mod feeder;
 mod feeders;
 mod files;

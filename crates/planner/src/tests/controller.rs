@@ -99,9 +99,9 @@ fn a_restarted_controller_waits_out_every_lease_it_does_not_know() {
     s.after_ms(1);
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
+        fencing: shard 0: master a:1 is down; its lease is over; b:1 takes over at sequence 100
     "#]]);
     s.acts();
     // Again, right after the store was written: nothing but the record remains.

@@ -37,9 +37,9 @@ fn a_master_whose_disk_hangs_is_fenced_and_replaced() {
     "#]]);
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: master a:1 hangs: its disk takes nothing; every balancer cut it off; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: master a:1 hangs: its disk takes nothing; every balancer cut it off; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 hangs: its disk takes nothing; every balancer cut it off; b:1 takes over at 100
+        fencing: shard 0: master a:1 hangs: its disk takes nothing; every balancer cut it off; b:1 takes over at sequence 100
         alarm: shard 0: the disk of a:1 takes nothing
     "#]]);
     s.acts();

@@ -86,7 +86,7 @@ fn a_master_that_errors_keep_from_its_lease_is_replaced_once_that_is_over() {
         leases: b
         grant b: epoch 4 least Some(0000000000000003) 100 request 0 of b/1/1
         settling: master b:1 takes over version 8
-        alarm: a:1: answers with an error: NOAUTH Authentication required.
+        alarm: a:1: answers with an error: NOAUTH Authentication required. (the controller's password is not its `peer-auth`: change that, or the controller's by `ctl set cluster --password-file`)
     "#]]);
 }
 
@@ -99,6 +99,21 @@ fn a_master_that_has_complained_and_then_is_silent_is_down() {
     s.misses("a", 4);
     let plan = s.plan();
     assert_eq!(plan.shards[0].word(), "fencing", "{}", show(&plan));
+}
+
+#[test]
+fn a_silent_node_is_told_of_once_it_is_down_and_gave_no_error() {
+    let mut s = in_sync(&["a", "b"]);
+    let told = |s: &Script| crate::silent(&s.record, &s.observed, &s.policy);
+    s.misses("b", 3);
+    assert_eq!(told(&s), Vec::<String>::new());
+    s.misses("b", 4);
+    assert_eq!(told(&s).len(), 1);
+    assert!(told(&s)[0].starts_with("b:1: does not answer"), "{:?}", told(&s));
+    // The error says more.
+    s.complains("b", "NOAUTH Authentication required.");
+    s.misses("b", 4);
+    assert_eq!(told(&s), Vec::<String>::new());
 }
 
 #[test]

@@ -153,9 +153,9 @@ fn a_rebooted_master_gives_way_to_the_member_that_has_everything() {
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 100
+        fencing: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at sequence 100
     "#]]);
 }
 
@@ -168,9 +168,9 @@ fn a_restarted_master_that_holds_less_than_a_member_gives_way() {
     s.answers_with("a", |reply| (reply.nonce, reply.lease_remaining_ms) = ("2".into(), 0));
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b lb2=c
-        store v8 a@lb1 b*@lb0 c@lb2 epoch 4=f process 1 request 0 of b/1/1 c/1/1: shard 0: a new process of master a:1 answers and holds less than b:1; a newer process of it answers without a lease; b:1 takes over at 102
+        store v8 a@lb1 b*@lb0 c@lb2 epoch 4=f process 1 request 0 of b/1/1 c/1/1: shard 0: a new process of master a:1 answers and holds less than b:1; a newer process of it answers without a lease; b:1 takes over at sequence 102
         leases: 
-        fencing: shard 0: a new process of master a:1 answers and holds less than b:1; a newer process of it answers without a lease; b:1 takes over at 102
+        fencing: shard 0: a new process of master a:1 answers and holds less than b:1; a newer process of it answers without a lease; b:1 takes over at sequence 102
     "#]]);
 }
 
@@ -194,9 +194,9 @@ fn when_all_machines_restarted_the_furthest_goes_on_once_all_answer() {
     });
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/3: shard 0: every member's machine restarted; a newer process of it answers without a lease; b:1 takes over at 83
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/3: shard 0: every member's machine restarted; a newer process of it answers without a lease; b:1 takes over at sequence 83
         leases: 
-        fencing: shard 0: every member's machine restarted; a newer process of it answers without a lease; b:1 takes over at 83
+        fencing: shard 0: every member's machine restarted; a newer process of it answers without a lease; b:1 takes over at sequence 83
         alarm: shard 0: every member of its in-sync set restarted with its machine: what was not on disk is lost; `durable-ack yes` prevents that
     "#]]);
     s.answers_with("b", |reply| reply.sequence = 81);
@@ -251,9 +251,9 @@ fn only_members_take_over_and_the_new_set_is_of_those_that_answer() {
     s.answers_with("b", |reply| reply.sequence = 99);
     s.answers_with("d", |reply| reply.standing.history_epoch = 2);
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0 c@lb2 d@lb3 epoch 4=f process 1 request 0 of b/1/1 d/1/1: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 99
+        store v8 a@lb1 b*@lb0 c@lb2 d@lb3 epoch 4=f process 1 request 0 of b/1/1 d/1/1: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 99
         leases: 
-        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 99
+        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 99
     "#]]);
     s.acts();
     s.check(expect![[r#"
@@ -279,9 +279,9 @@ fn positions_compare_by_epoch_first() {
     });
     s.answers_with("c", |reply| reply.sequence = 99);
     s.check(expect![[r#"
-        store v8 a@lb2 b@lb1 c*@lb0 epoch 4=f process 1 request 0 of b/1/1 c/1/1: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at 99
+        store v8 a@lb2 b@lb1 c*@lb0 epoch 4=f process 1 request 0 of b/1/1 c/1/1: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at sequence 99
         leases: 
-        fencing: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at 99
+        fencing: shard 0: master a:1 is down; every balancer cut it off; c:1 takes over at sequence 99
     "#]]);
 }
 
@@ -409,9 +409,9 @@ fn a_new_master_whose_data_was_replaced_meanwhile_gives_way_to_another_member() 
     s.after_ms(5);
     s.answers_with("c", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb2 b@lb1 c*@lb0 epoch 4=f process 1 request 0 of c/1/1: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at 100
+        store v8 a@lb2 b@lb1 c*@lb0 epoch 4=f process 1 request 0 of c/1/1: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at 100
+        fencing: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at sequence 100
     "#]]);
 }
 

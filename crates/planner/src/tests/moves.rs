@@ -112,6 +112,28 @@ impl Script {
     }
 }
 
+/// A shard that was added without `--announce`: slots there would be served to nobody.
+#[test]
+fn nothing_moves_to_a_master_that_no_client_reaches() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    assert!(s.swap().is_some());
+    let may_take = |s: &Script| moving::may_take(&s.record, &s.observed, TAKER);
+    assert_eq!(may_take(&s), Ok(()));
+    s.record.shards[1].nodes[0].announced = None;
+    assert_eq!(s.swap(), None);
+    let why = may_take(&s).unwrap_err();
+    assert!(why.contains("ctl node announce c:1 HOST:PORT"), "{why}");
+    s.record.shards[1].slot_ranges.clear();
+    s.record.shards[0].slot_ranges = vec![(0, 16_383)];
+    let told = s.alarms();
+    assert!(told.iter().any(|alarm| alarm.contains("it gets no slots before it has one")));
+    // Clients that dial nodes reach it.
+    s.answers_with("c", |reply| reply.client_access = ClientAccess::Any);
+    assert_eq!(may_take(&s), Ok(()));
+}
+
 #[test]
 fn a_move_begins_once_every_balancer_leads_to_the_taker() {
     let mut s = two();

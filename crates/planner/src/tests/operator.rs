@@ -32,9 +32,9 @@ fn a_set_is_let_go_of_only_by_a_new_epoch_and_counts_until_then() {
     s.balancer_answers(&[]);
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0 c@lb2 epoch 4=f process 1 request 0 of : shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+        store v8 a@lb1 b*@lb0 c@lb2 epoch 4=f process 1 request 0 of : shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 100
         leases: 
-        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at sequence 100
     "#]]);
 }
 
@@ -179,9 +179,9 @@ fn a_replica_goes_on_once_the_old_master_is_fenced_and_it_was_asked_again() {
     "#]]);
     s.answers_with("b", |reply| reply.sequence = 41);
     s.check(expect![[r#"
-        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/2/1: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at 41
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/2/1: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at sequence 41
         leases: 
-        fencing: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at 41
+        fencing: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at sequence 41
     "#]]);
     s.acts();
     assert_eq!(result(&s), None);
@@ -211,8 +211,8 @@ fn nothing_is_given_up_when_a_member_comes_back_first() {
     // And takes over, as it would have.
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 40
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at sequence 40
         leases: 
-        fencing: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 40
+        fencing: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at sequence 40
     "#]]);
 }

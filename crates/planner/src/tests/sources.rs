@@ -194,7 +194,7 @@ fn a_master_that_is_shown_to_nobody_is_told() {
     s.alarm(&[
         "master a:1 has no announced endpoint",
         "served to nobody",
-        "ctl node announce a___",
+        "ctl node announce a:1 HOST:PORT",
     ]);
     s.answers_with("a", |reply| reply.client_access = ClientAccess::Any);
     assert!(!alarms(&s).iter().any(|alarm| alarm.contains("no announced endpoint")));

@@ -124,7 +124,9 @@ impl Source {
             let db = db.to_string();
             ask(&mut client, &[b"SELECT", db.as_bytes()]).await.context("choose the database")?;
         }
-        ask(&mut client, &[b"PING"]).await.context("greet the Redis")?;
+        ask(&mut client, &[b"PING"])
+            .await
+            .context("greet the Redis (where it wants a password: --from-password-file)")?;
         Ok(Self(client))
     }
 
@@ -275,7 +277,10 @@ impl Target {
     pub(super) async fn greet(&mut self) -> Result<()> {
         let first = self.first.clone();
         let client = self.client(&first).await?;
-        ask(client, &[b"PING"]).await.context("greet the target").map(drop)
+        ask(client, &[b"PING"])
+            .await
+            .context("greet the target (where it wants a password: --to-password-file)")
+            .map(drop)
     }
 
     async fn client(&mut self, address: &str) -> Result<&mut Client> {

@@ -141,12 +141,18 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, rotate: Rotate) -> Result<(
         rotation.is_known_to_nodes().await.context("nothing was changed")?;
     }
     let done = rotation.carry_out_all(&steps).await;
-    done.with_context(|| rotation.again(&common.new_file))?;
+    done.map_err(|error| {
+        let words = rotation.again(&common.new_file, &error);
+        error.context(words)
+    })?;
     if cx.json {
         return rotation.show(&steps, "done");
     }
     cx.say(&rotation.last_words(&steps, is_peers, is_finish))
 }
+
+/// What a node without a password of clients says of a second one.
+const OPEN: &str = "without requirepass no password is asked for";
 
 /// Where there are no steps.
 const NOTHING: &str = "nothing to do: all nodes take the new password only";
@@ -247,8 +253,12 @@ impl Rotation<'_> {
         well::wait(self.cx, &self.path, well::follows, (steady, WELL)).await.map(drop)
     }
 
-    /// What to do about a run that ended.
-    fn again(&self, file: &Path) -> String {
+    /// What to do about a run that ended for this.
+    fn again(&self, file: &Path, error: &anyhow::Error) -> String {
+        if format!("{error:#}").contains(OPEN) {
+            return "clients need no password there: set `requirepass` on every node first (CONFIG SET, CONFIG REWRITE)"
+                .to_owned();
+        }
         let mut words = format!(
             "not all was done: mend it, then give the same command again with {}, and only with it: \
              with another new password nodes may refuse each other",

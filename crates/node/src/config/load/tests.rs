@@ -30,6 +30,25 @@ fn the_command_line_wins_and_names_of_kvrocks_only_warn() {
     assert_eq!(loaded.values.slaveof.render(), "node7 7001");
 }
 
+#[test]
+fn an_option_that_stands_there_twice_is_told_and_the_last_one_counts() {
+    let twice = loaded("port 1000\n# other\nPORT 2000\n", &[]).unwrap();
+    assert_eq!(twice.values.port, 2000);
+    let [told] = twice.warnings.as_slice() else { panic!("{:?}", twice.warnings) };
+    assert!(told.contains("line 3: option `PORT` stands in "), "{told}");
+    assert!(told.ends_with("line 1 too: the last one counts"), "{told}");
+    // Each of these says something of its own; and a command line is there to win.
+    let limits =
+        "client-output-buffer-limit normal 0 0 0\nclient-output-buffer-limit pubsub 1 1 1\n";
+    let more = format!("{limits}rename-command KEYS \"\"\nrename-command SORT \"\"\nport 1\n");
+    assert_eq!(loaded(&more, &["--port", "2"]).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn a_byte_order_mark_is_not_part_of_the_first_name() {
+    assert_eq!(loaded("\u{feff}port 1000\n", &[]).unwrap().values.port, 1000);
+}
+
 fn loaded(text: &str, more: &[&str]) -> Result<Loaded, String> {
     crate::shell::table();
     let folder = tempfile::tempdir().unwrap();
@@ -265,6 +284,8 @@ fn a_check_says_what_is_odd_and_starts_nothing() {
 #[test]
 fn every_argument_that_the_help_names_is_understood() {
     let Request::Print(help) = load(&arguments(&["--help"])).unwrap() else { panic!() };
+    let whole = "Their clients count as direct";
+    assert!(!help.contains(whole) && help.contains("beside the port; empty: none. []"), "{help}");
     for flag in FLAGS {
         let long = format!("--{}", flag.long);
         let short = flag.short.map(|letter| format!("-{letter}"));
