@@ -247,7 +247,11 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
         }
         Action::Push { node, reason } => {
             tracing::info!(cluster = %cluster.label(), node, "push the topology: {reason}");
-            tokio::spawn(push(Arc::clone(cluster), node));
+            let cluster = Arc::clone(cluster);
+            tokio::spawn(async move {
+                let is_urgent = is_taking_over(&cluster, &node);
+                cluster.shared.pushes.run(is_urgent, push(Arc::clone(&cluster), node)).await;
+            });
         }
         Action::ApplyBalancers(desired) => {
             tracing::info!(cluster = %cluster.label(), version = desired.version, "tell balancers");
@@ -264,6 +268,15 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
         // Handled by the loop.
         Action::CompareAndSwap { .. } => {}
     }
+}
+
+/// A master that does not know it yet: its shard waits for that.
+fn is_taking_over(cluster: &Cluster, id: &str) -> bool {
+    let state = cluster.state.lock();
+    let is_master = |node: &planner::Node| node.role == planner::Role::Master;
+    let seen = state.observed.node(id).seen.as_ref();
+    state.places.find(&state.record, id).is_some_and(|(_, node)| is_master(node))
+        && seen.is_some_and(|seen| seen.reply.role == api::heartbeat::Role::Slave)
 }
 
 async fn push(cluster: Arc<Cluster>, id: String) {
