@@ -122,6 +122,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     backup::sweep(&node);
     write_pid_file(&node)?;
     drop(opening);
+    node.reads.watch(&node.db_path());
     replication::look_aside(&node);
     begin_role(&node).context("note in the database folder who writes from now on")?;
     if !node.config.now().unixsocket.0.is_empty() {
