@@ -153,17 +153,24 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     stop(&node)
 }
 
-/// What a full sync has brought may be all that is in the way of a start: the data in service is
-/// whole without.
+/// What the log of an earlier process has reserved, or a full sync has brought, may be all that is
+/// in the way of a start: the data in service is whole without.
 fn find_room(dir: &Path) -> std::io::Result<()> {
-    match disk::try_out(dir) {
-        Err(error) if disk::has_no_room(&error) => {
-            tracing::warn!(%error, "what a full sync has brought is removed");
-            replication::discard_download(dir)?;
-            disk::try_out(dir)
-        }
-        tried => tried,
+    let is_full = |tried: &std::io::Result<()>| tried.as_ref().is_err_and(disk::has_no_room);
+    let mut tried = disk::try_out(dir);
+    if is_full(&tried) {
+        tracing::warn!("no room: what an earlier process has reserved for its log is given back");
+        storage::give_back_reserve(&dir.join("db"))?;
+        tried = disk::try_out(dir);
     }
+    if let Err(error) = &tried
+        && disk::has_no_room(error)
+    {
+        tracing::warn!(%error, "what a full sync has brought is removed");
+        replication::discard_download(dir)?;
+        tried = disk::try_out(dir);
+    }
+    tried
 }
 
 /// Where clients, peers and controllers come in.
