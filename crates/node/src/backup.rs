@@ -22,10 +22,11 @@ use tokio::sync::oneshot;
 use self::slots::Slots;
 use crate::clock;
 use crate::gate::Role;
+use crate::grants::owner::BACKUP;
 use crate::node::Node;
 
 /// In the folder: what it is a copy of. A few lines, `name value`.
-pub const NAME: &str = "holdfast.backup";
+pub const NAME: &str = BACKUP;
 /// Longest wait until the set has what is in the copy.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
