@@ -98,6 +98,8 @@ pub struct Node {
     pub backups: Backups,
     /// Load balancers it does not know.
     pub strangers: crate::strangers::Strangers,
+    /// Addresses of announced names.
+    pub hosts: crate::hosts::Hosts,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -214,6 +216,7 @@ impl Node {
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),
             strangers: crate::strangers::Strangers::default(),
+            hosts: crate::hosts::Hosts::default(),
             resync: ResyncState::default(),
             replication,
             started_ns: clock::boottime_ns(),
