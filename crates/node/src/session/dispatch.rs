@@ -43,7 +43,7 @@ use crate::gate::Engine;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
-use unknown::unknown_command;
+use unknown::{is_http, unknown_command};
 use write::Failed;
 
 /// The commands of one read buffer after the other.
@@ -128,6 +128,9 @@ impl<'n> Batch<'n> {
         }
         let mark = out.len();
         let Some((index, command)) = found else {
+            if is_http(words) {
+                return After::Drop("it speaks HTTP: a web page may be behind it");
+            }
             session.transaction.is_aborted |= session.transaction.is_open();
             let replied = session.reply(out).error(&unknown_command(words));
             session.show();

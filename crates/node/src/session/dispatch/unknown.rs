@@ -15,3 +15,11 @@ pub(super) fn unknown_command(words: &[&[u8]]) -> String {
     }
     format!("ERR unknown command '{name}', with args beginning with: {arguments}")
 }
+
+/// Whether this is the beginning of an HTTP request, as Redis tells it: a browser sends one to any
+/// address that a page names, and what follows it would run as commands.
+pub(super) fn is_http(words: &[&[u8]]) -> bool {
+    words.first().is_some_and(|name| {
+        [&b"post"[..], b"host:"].iter().any(|word| name.eq_ignore_ascii_case(word))
+    })
+}
