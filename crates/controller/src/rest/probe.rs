@@ -1,5 +1,6 @@
 //! Looking at nodes before they are taken into a cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -225,8 +226,8 @@ pub(super) async fn keys_fit(
     })
 }
 
-/// Asks every node at once; each must be in cluster mode and hold no topology. The highest number
-/// of a move that a node knows.
+/// Asks every node at once; each must be in cluster mode, hold no topology, and be another process
+/// than the others. The highest number of a move that a node knows.
 pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],
@@ -243,8 +244,20 @@ pub(super) async fn fresh(
         })
         .collect();
     let mut newest = MoveId(0);
+    let mut processes = BTreeMap::new();
     for (node, answer) in nodes.iter_mut().zip(asked) {
         let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
+        // Earlier nodes do not name their process.
+        let other = match reply.nonce.as_str() {
+            "0" => None,
+            nonce => processes.insert(nonce.to_owned(), node.local.clone()),
+        };
+        if let Some(other) = other {
+            return Err(ApiError::bad(format!(
+                "nodes {other} and {} are one process at two addresses: name each node once",
+                node.local
+            )));
+        }
         if reply.version >= 0 {
             return Err(ApiError::bad(format!(
                 "node {}: node is already in cluster mode: it has a topology of version {}; start it on an empty `dir`, or, \
