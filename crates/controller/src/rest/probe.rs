@@ -67,7 +67,8 @@ fn is_outranked(error: &ClientError) -> bool {
 
 /// The node refuses the password.
 fn is_locked(error: &ClientError) -> bool {
-    const WORDS: [&str; 3] = ["NOAUTH", "WRONGPASS", "invalid password"];
+    const WORDS: [&str; 4] =
+        ["NOAUTH", "WRONGPASS", "invalid password", "without any password configured"];
     matches!(error, ClientError::Node(text) if WORDS.iter().any(|word| text.contains(word)))
 }
 
