@@ -98,6 +98,15 @@ fn a_loss_is_told_before_it_is_accepted() {
     let why: Vec<_> = loss.members.iter().map(|m| (m.node.as_str(), m.why.as_str())).collect();
     let gone = "no longer holds what it acknowledged";
     assert_eq!(why, [("a:1", gone), ("b:1", gone)]);
+    // Nobody goes on with less by the way.
+    let further = |s: &Script, name: &str| {
+        let loss = crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name)).expect("a loss");
+        loss.passed_over().map(|holding| holding.node.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((further(&s, "a"), further(&s, "b")), (vec!["b:1".to_owned()], vec![]));
+    let mut alone = lost();
+    alone.misses("b", 4);
+    assert_eq!(further(&alone, "a"), Vec::<String>::new(), "it is not there to go on");
     let told = |s: &Script, name: &str| {
         crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name)).expect_err("no loss")
     };
