@@ -118,6 +118,36 @@ fn a_loss_is_told_before_it_is_accepted() {
     assert!(told(&silent, "b").contains("does not answer"));
 }
 
+/// What an operator takes out is no member of anything any more.
+#[test]
+fn nobody_is_taken_out_that_may_be_all_that_is_left() {
+    let asked = |s: &Script, name: &str| {
+        let state = s.plan().shards.first().cloned();
+        let (policy, node) = ((&s.policy, s.now), id(name));
+        crate::removal(&s.record, &s.observed, policy, (0, &node), state.as_ref())
+    };
+    let refuses = |s: &Script, name: &str| match asked(s, name) {
+        crate::Removal::Refused(why) => why.contains(&format!("{name}:1 may hold what nobody")),
+        _ => false,
+    };
+    let mut s = in_sync(&["a", "b"]);
+    assert_eq!(asked(&s, "b"), crate::Removal::Fine);
+    s.misses("a", 1);
+    assert_eq!(asked(&s, "b"), crate::Removal::Unclear);
+    s.misses("a", 4);
+    assert!(refuses(&s, "b"), "{:?}", asked(&s, "b"));
+    s.misses("b", 4);
+    assert!(refuses(&s, "b"), "silent, and a member: {:?}", asked(&s, "b"));
+    // The master came back with other data: it answers, and serves nobody.
+    assert!(refuses(&lost(), "b"));
+    // Without a set one that will never come back has to go, so that the others can be compared.
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.misses("a", 4);
+    s.misses("c", 4);
+    assert!(refuses(&s, "b"));
+    assert_eq!(asked(&s, "c"), crate::Removal::Fine);
+}
+
 /// A late heartbeat, a controller that has just begun and a disk that hangs tell of no loss.
 #[test]
 fn nothing_is_given_up_that_may_still_be_there() {
