@@ -200,8 +200,8 @@ impl Reads {
     /// One whose read began so long ago, ms.
     #[cfg(test)]
     pub(crate) fn hanging(ms: u64) -> Self {
-        let opened_at = Instant::now() - Duration::from_millis(ms);
-        Self { opened_at, began: AtomicU64::new(1) }
+        let opened_at = Instant::now().checked_sub(Duration::from_millis(ms));
+        Self { opened_at: opened_at.expect("a machine that is up"), began: AtomicU64::new(1) }
     }
 
     fn time<T>(&self, read: impl FnOnce() -> T) -> T {

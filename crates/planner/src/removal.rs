@@ -1,5 +1,5 @@
-//! Whether a replica may be taken out of its shard: not one that may be all that is left of what was
-//! acknowledged, while its master does not serve.
+//! Whether a replica may be taken out of its shard: not one that may be all that is left of what
+//! was acknowledged, while its master does not serve.
 //!
 //! A node that was taken out is no member of anything any more, and comes back on an empty folder
 //! only.

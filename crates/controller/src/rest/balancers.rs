@@ -113,8 +113,8 @@ fn unlisted(registry: &App, balancer: &Balancer, start_id: &str) -> Result<(), A
     }
 }
 
-/// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now and
-/// an outage later. The id of its process, if it has one.
+/// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now
+/// and an outage later. The id of its process, if it has one.
 async fn introduce(
     balancer: &mut Balancer,
     record: &Record,

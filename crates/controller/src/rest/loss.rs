@@ -56,8 +56,8 @@ pub(super) async fn accept(
     Ok(ok(answer(addr, loss, true)))
 }
 
-/// Data that goes further is not given up by the way: neither a node's that serves it, nor what lies
-/// in a `db.deposed`.
+/// Data that goes further is not given up by the way: neither a node's that serves it, nor what
+/// lies in a `db.deposed`.
 fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiError> {
     let further = |holding: &Holding| {
         let (epoch, sequence) = holding.at.unwrap_or_default();
