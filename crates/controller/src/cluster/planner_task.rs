@@ -155,7 +155,8 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let promoted = record.version;
     let lost = losses::of(cluster, &record);
     let term = cluster.shared.store.term();
-    let event = Event::now(term, cluster.label(), kind, reason.to_owned());
+    let told = format!("{reason}{}", losses::unknown(cluster, &record));
+    let event = Event::now(term, cluster.label(), kind, told);
     match cluster.swap(record, event, lost).await {
         Ok(after) => {
             let counters = &cluster.shared.counters;
