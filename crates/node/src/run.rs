@@ -91,11 +91,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
-    let dir = PathBuf::from(&values.dir);
-    std::fs::create_dir_all(&dir)
-        .with_context(|| format!("create data directory {}", dir.display()))?;
-    let dir =
-        dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    let dir = data_folder(values)?;
     // Ports first: a node that cannot be reached must not touch its data.
     let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
@@ -151,6 +147,22 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     supervisor::ready();
     wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
+}
+
+/// `dir`, made where it is missing.
+fn data_folder(values: &Values) -> anyhow::Result<PathBuf> {
+    let dir = PathBuf::from(&values.dir);
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("create data directory {}", dir.display()))?;
+    let dir =
+        dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    if values.dir == Values::default().dir {
+        tracing::warn!(
+            dir = %dir.display(),
+            "`dir` is not set: many systems empty this place when they start, or after some days"
+        );
+    }
+    Ok(dir)
 }
 
 /// What the log of an earlier process has reserved, or a full sync has brought, may be all that is
