@@ -278,16 +278,6 @@ impl Cluster {
         Some(format!("cluster {label} should have been planned for {seconds} s ago"))
     }
 
-    /// The name of the balancer whose process has that id, as far as is known.
-    pub(crate) fn balancer_of(&self, start_id: &str) -> Option<String> {
-        let state = self.state.lock();
-        let is_it = |seen: &planner::BalancerObserved| {
-            seen.in_force.as_ref().is_some_and(|in_force| in_force.start_id == start_id)
-        };
-        let mut found = state.observed.balancers.iter().filter(|(_, seen)| is_it(seen));
-        found.next().map(|(name, _)| name.clone())
-    }
-
     /// It does not lead yet: its store was copied or moved, and another controller may.
     pub(crate) fn is_guarded(&self) -> bool {
         self.state.lock().observed.guard.is_some()
