@@ -201,30 +201,47 @@ async fn led(
 }
 
 /// A master with data, as one that a backup was restored to: keys in slots of others would be found
-/// by nobody, and slots whose data is elsewhere would seem empty. Nodes that do not know the
-/// question are taken as they are.
+/// by nobody, and slots whose data is elsewhere would seem empty. Nor is a node without any the
+/// master of one that has them: its replica's data would give way to nothing.
 pub(super) async fn keys_fit(
     registry: &App,
     shard: &Shard,
     password: Option<&str>,
 ) -> Result<(), ApiError> {
-    let Some(at) = shard.master().map(|master| &master.local) else { return Ok(()) };
+    let Some(master) = shard.master() else { return Ok(()) };
+    let found = keys_of(registry, &master.local, password).await?;
+    if found.keys.is_empty() {
+        for replica in shard.replicas() {
+            if !keys_of(registry, &replica.local, password).await?.keys.is_empty() {
+                return Err(ApiError::bad(format!(
+                    "node {} has keys, and {}, which is to be its master, has none: what it has would give way to nothing. Name the \
+                     node with the data first in its shard, or start it on an empty `dir`",
+                    replica.local, master.local
+                )));
+            }
+        }
+    }
+    found.fits(&shard.slot_ranges).map_err(|why| {
+        ApiError::bad(format!(
+            "node {}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
+             the order of their nodes, or start the node on an empty `dir`",
+            master.local
+        ))
+    })
+}
+
+/// Slots with keys at the node. One that does not know the question is taken as it is.
+async fn keys_of(registry: &App, at: &Endpoint, password: Option<&str>) -> Result<Found, ApiError> {
     let ask = async {
         let mut connection = Connection::open(at, password, &registry.shared.tls).await?;
         connection.command(&["CLUSTERX", "MOVE", "KEYS"]).await
     };
     let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
     let found = match answer {
-        Err(ClientError::Node(_)) => return Ok(()),
+        Err(ClientError::Node(_)) => return Ok(Found::default()),
         answer => answer.map_err(|error| explain(at, &error))?,
     };
-    let found = found.as_str().and_then(|text| text.parse::<Found>().ok());
-    found.unwrap_or_default().fits(&shard.slot_ranges).map_err(|why| {
-        ApiError::bad(format!(
-            "node {at}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
-             the order of their nodes, or start the node on an empty `dir`"
-        ))
-    })
+    Ok(found.as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
 }
 
 /// Asks every node at once; each must be in cluster mode, hold no topology, and be another process
