@@ -283,7 +283,8 @@ fn is_taking_over(cluster: &Cluster, id: &str) -> bool {
 async fn push(cluster: Arc<Cluster>, id: String) {
     let found = {
         let state = cluster.state.lock();
-        let found = state.places.find(&state.record, &id);
+        // While it waited for its turn.
+        let found = state.places.find(&state.record, &id).filter(|_| !state.deleted);
         let node = found.map(|(_, node)| node.local.clone());
         let reply = state.observed.node(&id).seen.as_ref().map(|seen| &seen.reply);
         let is_named = reply.is_some_and(|reply| reply.myid == id);
