@@ -23,6 +23,13 @@ const LIMIT: Duration = Duration::from_millis(250);
 const FRESH: Duration = Duration::from_secs(1);
 /// A name that nobody has asked for in so long is forgotten.
 const FORGET: Duration = Duration::from_secs(600);
+/// For how long an address that was told in turn with others stays the name's.
+const TURN: Duration = Duration::from_secs(60);
+/// Addresses that come back within that time make a name one whose addresses are told in turn; a
+/// node that goes and comes back brings one.
+const RETURNS: usize = 2;
+/// Addresses of one name that are remembered.
+const SAID_MAX: usize = 64;
 /// Lookups at a time: each may keep a thread for as long as the resolver hangs.
 const AT_A_TIME: usize = 32;
 
@@ -104,13 +111,51 @@ struct Entry {
     /// When the last one ended.
     ended: Option<Instant>,
     answer: Answer,
+    past: Past,
+}
+
+/// What good answers have said lately. A server of names with several addresses for one may tell
+/// one at a time, in turn: the others are there all the same, and nobody has moved.
+#[derive(Debug, Default)]
+struct Past {
+    newest: Vec<SocketAddr>,
+    /// When each was said last.
+    said: Vec<(SocketAddr, Instant)>,
+    /// When addresses came back that the answer before had not.
+    returned: Vec<Instant>,
+}
+
+impl Past {
+    /// All that a name has, by a good answer: what it says comes first.
+    fn learn(&mut self, mut found: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        let is_late = |at: Instant| now.saturating_duration_since(at) >= TURN;
+        self.said.retain(|(_, at)| !is_late(*at));
+        self.returned.retain(|at| !is_late(*at));
+        let is_back = |address: &SocketAddr| {
+            let was_said = self.said.iter().any(|(said, _)| said == address);
+            was_said && !self.newest.contains(address)
+        };
+        if found.iter().any(is_back) {
+            self.returned.push(now);
+        }
+        self.said.retain(|(said, _)| !found.contains(said));
+        self.said.extend(found.iter().map(|address| (*address, now)));
+        let surplus = self.said.len().saturating_sub(SAID_MAX);
+        self.said.drain(..surplus);
+        self.newest.clone_from(&found);
+        if self.returned.len() >= RETURNS {
+            let others = self.said.iter().map(|(said, _)| *said);
+            found.extend(others.filter(|said| !self.newest.contains(said)));
+        }
+        found
+    }
 }
 
 impl Entry {
     fn new(now: Instant) -> Self {
         let answer =
             Answer { addresses: Vec::new(), fault: Some(Fault::text("no answer in time")) };
-        Self { wanted: now, running: None, ended: None, answer }
+        Self { wanted: now, running: None, ended: None, answer, past: Past::default() }
     }
 
     /// So is one that ended after `now`.
@@ -230,12 +275,16 @@ impl Inner {
         let _turn = self.turns.acquire().await;
         let found = (self.resolver)(name.0.clone(), name.1).await;
         if let Some(entry) = self.names.lock().get_mut(&name) {
-            (entry.running, entry.ended) = (None, Some(Instant::now()));
+            let now = Instant::now();
+            (entry.running, entry.ended) = (None, Some(now));
             match found {
                 Ok(addresses) if addresses.is_empty() => {
                     entry.answer.fault = Some(Fault::text("it has no address"));
                 }
-                Ok(addresses) => entry.answer = Answer { addresses, fault: None },
+                Ok(found) => {
+                    let addresses = entry.past.learn(found, now);
+                    entry.answer = Answer { addresses, fault: None };
+                }
                 Err(error) => entry.answer.fault = Some(Fault::of(&error)),
             }
         }
@@ -275,6 +324,39 @@ mod tests {
         assert_eq!(none.choose(Some(a)), Some(a));
         assert_eq!(none.choose(None), None);
         assert!(none.addresses().is_err() && old.addresses().is_ok());
+    }
+
+    #[test]
+    fn addresses_that_are_told_in_turn_are_all_there_and_a_move_is_a_move() {
+        let (a, b, c) = (address(1), address(2), address(3));
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut past = Past::default();
+        let mut in_use = None;
+        let mut moves = 0;
+        for (second, found) in [a, b, c].into_iter().cycle().take(60).enumerate() {
+            let addresses = past.learn(vec![found], at(second as u64));
+            assert_eq!(addresses[0], found, "what is said comes first");
+            let next = Answer { addresses, fault: None }.choose(in_use);
+            moves += usize::from(next != in_use);
+            in_use = next;
+        }
+        assert!(moves <= 5, "{moves} moves, once for each until two have come back");
+        // It is over: one address alone is said from then on.
+        let mut left = vec![];
+        for second in 60..130 {
+            left = past.learn(vec![a], at(second));
+        }
+        assert_eq!(left, [a]);
+
+        let mut past = Past::default();
+        assert_eq!(past.learn(vec![a], at(0)), [a]);
+        assert_eq!(past.learn(vec![b], at(1)), [b], "it has moved");
+        assert_eq!(past.learn(vec![a], at(2)), [a], "and back");
+        for last in 0..200 {
+            past.learn(vec![address(last)], at(3));
+        }
+        assert!(past.said.len() <= SAID_MAX);
     }
 
     /// A resolver of which each name that begins with `slow` never answers.

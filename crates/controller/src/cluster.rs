@@ -12,6 +12,7 @@ pub(crate) mod driver;
 pub(crate) mod losses;
 mod node_task;
 mod planner_task;
+mod pushes;
 mod question;
 pub(crate) mod rival;
 #[cfg(test)]

@@ -152,6 +152,26 @@ async fn who_is_added_is_asked_who_he_is() {
     stage.controller.until("a healthy cluster", |status| status.healthy).await;
 }
 
+/// By another name of the same machine.
+#[tokio::test]
+async fn one_instance_is_not_taken_twice_and_one_node_not_for_two() {
+    let stage = Stage::new(2).await;
+    let one = stage.nodes[0].address();
+    let alias = one.replace("127.0.0.1", "127.1");
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([one, alias]);
+    let (code, body) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("are one process at two addresses"), "{body}");
+    stage.create().await;
+    let alias = stage.balancer.url().replace("127.0.0.1", "127.1");
+    let (code, body) =
+        stage.add(json!({"name": "b2", "endpoint": alias, "source": "127.0.0.2"})).await;
+    assert_eq!(code, 409, "{body}");
+    assert!(message(&body).contains("is already used by cluster n/c, as `b`"), "{body}");
+    assert_eq!(stage.listed().await, ["b"]);
+}
+
 /// Its place is what it is known by: of another one nobody would close what it leads to here.
 #[tokio::test]
 async fn an_instance_that_stays_where_it_is_may_be_spoken_to_otherwise() {

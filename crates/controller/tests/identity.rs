@@ -261,6 +261,34 @@ async fn a_cluster_is_imported_from_its_newest_node_only() {
     assert_eq!(stage.nodes[0].inside.lock().cluster_id, name, "it is the same cluster");
 }
 
+/// The store was lost, and its successor begins with low terms: to the node that was given they may
+/// be new, and others know higher ones.
+#[tokio::test]
+async fn nothing_is_imported_of_which_a_node_obeys_higher_terms_only() {
+    let stage = Stage::new(3).await;
+    stage.create().await;
+    let (code, _) = stage.controller.call("DELETE", CLUSTER, json!({})).await;
+    assert_eq!(code, 204);
+    let own = stage.nodes[2].inside.lock().term;
+    stage.nodes[2].inside.lock().term = own + 900;
+    let path = format!("{CLUSTER}/import");
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([stage.nodes[0].address()]);
+    let (code, body) = stage.controller.call("POST", &path, spec.clone()).await;
+    assert_eq!(code, 400, "{body}");
+    let told = message(&body);
+    let wanted =
+        format!("node {} has obeyed a controller of term {}", stage.nodes[2].address(), own + 900);
+    assert!(told.starts_with(&wanted) && told.contains("`min_term` above"), "{told}");
+    let (code, body) = stage.controller.call("GET", CLUSTER, json!({})).await;
+    assert_eq!(code, 404, "{body}");
+    // As after a start with `min_term`.
+    stage.nodes[2].inside.lock().term = own;
+    let (code, body) = stage.controller.call("POST", &path, spec).await;
+    assert_eq!(code, 200, "{body}");
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+}
+
 /// Two replicas on each other's data folders.
 #[tokio::test]
 async fn swapped_folders_are_an_alarm_and_nothing_else() {

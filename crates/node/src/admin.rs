@@ -120,9 +120,9 @@ fn judge_by(node: &Node, engine: Option<&Engine>, ask: fn(&Node, &Engine) -> Ver
 }
 
 /// Whether the store is open and takes writes.
-fn health(_node: &Node, engine: &Engine) -> Verdict {
+fn health(node: &Node, engine: &Engine) -> Verdict {
     let store = engine.store.as_ref().ok_or("loading: the data is being replaced")?;
-    takes_writes(store)?;
+    takes_writes(node, store)?;
     let is_stopped = store.is_write_stopped();
     if is_stopped.map_err(|error| format!("the database cannot be read: {error}"))? {
         return Err("the database takes no writes: it waits for flush or compaction".into());
@@ -131,14 +131,15 @@ fn health(_node: &Node, engine: &Engine) -> Verdict {
 }
 
 /// Looks only: a probe that writes, be it RocksDB's word in its own log that somebody lists files, would wait as long as the writes it asks about.
-fn takes_writes(store: &Store) -> Result<(), String> {
+fn takes_writes(node: &Node, store: &Store) -> Result<(), String> {
     if store.has_failed() {
         return Err("the WAL cannot be written".into());
     }
-    match store.log_wait_ms() {
-        wait_ms if wait_ms >= HANG_MS => {
+    match (store.log_wait_ms(), node.reads.wait_ms()) {
+        (wait_ms @ HANG_MS.., _) => {
             Err(format!("the disk hangs: it has taken nothing of the WAL for {wait_ms} ms"))
         }
+        (_, HANG_MS..) => Err("the disk hangs: it gives back nothing that is read".into()),
         _ => Ok(()),
     }
 }
@@ -148,7 +149,7 @@ fn primary(node: &Node, engine: &Engine) -> Verdict {
     if let Role::Replica { from } = &engine.role {
         return Err(format!("not master: replica of {from}"));
     }
-    takes_writes(engine.store.as_ref().ok_or("loading: the data is being replaced")?)?;
+    takes_writes(node, engine.store.as_ref().ok_or("loading: the data is being replaced")?)?;
     if node.resync.now() != Resync::None {
         return Err("deposed: this node must take a full sync first".into());
     }
@@ -239,6 +240,22 @@ mod tests {
         let _taken = node.gate.write();
         assert!(judge(&node, health).is_err());
         assert!(page(&node, &files).contains("\nholdfast_node_ready 0\n"));
+    }
+
+    #[test]
+    fn a_disk_that_gives_nothing_back_is_not_well_and_the_controller_hears_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = node(folder.path(), Role::Master);
+        let mut hang = |ms| {
+            let reads = Arc::new(crate::disk::Reads::hanging(ms));
+            Arc::get_mut(&mut node).expect("nobody else has it").reads = reads;
+            (judge(&node, health), crate::role::heartbeat_reply(&node).log_wait_ms)
+        };
+        let (said, wait_ms) = hang(1_000);
+        assert!(said.is_ok() && wait_ms == 0, "a busy disk: {said:?}, {wait_ms} ms");
+        let (said, wait_ms) = hang(15_000);
+        assert!(said.is_err_and(|why| why.starts_with("the disk hangs")));
+        assert!((5_000..15_000).contains(&wait_ms), "{wait_ms} ms");
     }
 
     #[test]

@@ -22,10 +22,11 @@ use tokio::sync::oneshot;
 use self::slots::Slots;
 use crate::clock;
 use crate::gate::Role;
+use crate::grants::owner::BACKUP;
 use crate::node::Node;
 
 /// In the folder: what it is a copy of. A few lines, `name value`.
-pub const NAME: &str = "holdfast.backup";
+pub const NAME: &str = BACKUP;
 /// Longest wait until the set has what is in the copy.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -46,6 +47,11 @@ enum Failed {
     Foreign { path: PathBuf, name: String },
     #[error("backup-dir {} is the database itself: choose another", .0.display())]
     Database(PathBuf),
+    #[error(
+        "{} holds the backup of another shard, made by node {node}: choose another backup-dir, each node has its own; or remove that one by hand",
+        path.display()
+    )]
+    Others { path: PathBuf, node: String },
     #[error(transparent)]
     Storage(#[from] storage::Error),
     #[error(
@@ -103,7 +109,7 @@ pub fn make_and_tell(
 pub fn remove(node: &Arc<Node>) -> Result<(), Running> {
     start(node, "backup-removal", |node: &Arc<Node>| {
         let folder = folder(node);
-        match clear(&folder) {
+        match not_of_others(node, &folder).and_then(|()| clear(&folder)) {
             Ok(()) => tracing::info!(folder = %folder.display(), "backup removed"),
             Err(error) => tracing::error!(error = chain(&error), "the backup was not removed"),
         }
@@ -143,6 +149,12 @@ pub fn folder(node: &Node) -> PathBuf {
         "" => node.path("backup"),
         path => node.path(path),
     }
+}
+
+/// Whether there is a backup, and no other shard's.
+pub fn is_there(node: &Node) -> bool {
+    let folder = folder(node);
+    folder.exists() && not_of_others(node, &folder).is_ok()
 }
 
 /// Removes what a process that ended within a copy has left under the name that RocksDB makes it
@@ -191,6 +203,7 @@ fn make(node: &Arc<Node>) -> Result<(PathBuf, u64), Failed> {
     };
     let (new, old) = (beside(".new"), beside(".old"));
     prepare(node, &folder, &new, &old)?;
+    not_of_others(node, &folder)?;
     let origin = Origin::of(node)?;
     let made = fill(node, &origin, &new);
     let sequence = match made {
@@ -236,6 +249,28 @@ fn prepare(node: &Node, folder: &Path, new: &Path, old: &Path) -> Result<(), Fai
         path: parent.to_owned(),
         cause,
     })
+}
+
+/// Refuses the backup of a node of another shard, which shares the folder by mistake: it would be
+/// the only one of its slots. That of a node of this shard has the same slots, and is replaced.
+fn not_of_others(node: &Node, folder: &Path) -> Result<(), Failed> {
+    // What cannot be read says nothing, as in a backup of Kvrocks.
+    let Ok(text) = fs::read_to_string(folder.join(NAME)) else { return Ok(()) };
+    let said = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_default().to_owned()
+    };
+    let cluster = node.cluster.load();
+    let Some(me) = cluster.myself().map(|me| me.id.to_string()) else { return Ok(()) };
+    let maker = said("node");
+    if maker.is_empty() || maker == me {
+        return Ok(());
+    }
+    let slots = node.engine().store.as_ref().map(|store| Slots::of(node, store).here());
+    if slots.is_some_and(|slots| slots == said("slots")) {
+        return Ok(());
+    }
+    Err(Failed::Others { path: folder.to_owned(), node: maker })
 }
 
 /// Makes the copy, waits until all of it is acknowledged, names it, and puts it on the disk.

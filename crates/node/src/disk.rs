@@ -9,8 +9,10 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,16 @@ const ROOM_BYTES: usize = 4 << 20;
 const PROBE: &str = "probe";
 /// A database that took that long to open may be waiting for space.
 const OPENING: Duration = Duration::from_secs(3);
+
+/// A small read that takes so long is that of a busy disk, ms: longer than of a sync, for nothing
+/// waits for this one.
+const READ_BUSY_MS: u64 = 10_000;
+/// Between two of them.
+const READ_PACE: Duration = Duration::from_secs(1);
+/// What is read of the database: always there, and written seldom.
+const READ_FROM: &str = "CURRENT";
+/// Size and place of a read that goes past the page cache are multiples of it, bytes.
+const BLOCK: usize = 4_096;
 
 /// Ends the process because the log cannot be written.
 pub fn end(cause: &storage::Cause) {
@@ -137,6 +149,86 @@ fn watch(dir: &Path, is_over: &Receiver<()>) {
     }
 }
 
+/// For how long the disk of the database has given nothing back. A disk that hangs keeps whoever
+/// reads what memory does not have, without an error, while the log of a node that is not written
+/// to waits for nothing; so a thread reads a little every second, past the page cache.
+#[derive(Debug)]
+pub struct Reads {
+    opened_at: Instant,
+    /// When the read under way began, ms since then, plus 1; 0: there is none.
+    began: AtomicU64,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { opened_at: Instant::now(), began: AtomicU64::new(0) }
+    }
+}
+
+impl Reads {
+    /// For how long a read has been under way beyond what a busy disk makes it take, ms; 0 if
+    /// there is none, and where nobody reads.
+    pub fn wait_ms(&self) -> u64 {
+        waited(self.began.load(Ordering::Acquire), self.now_ms())
+    }
+
+    /// Reads from `db` until nobody asks any more. Does nothing more on a file system that cannot
+    /// read past the page cache.
+    pub fn watch(self: &Arc<Self>, db: &Path) {
+        let (reads, path) = (Arc::clone(self), db.join(READ_FROM));
+        let watching = std::thread::Builder::new().name("disk-reads".into());
+        if let Err(error) = watching.spawn(move || reads.go_on(&path)) {
+            tracing::warn!(%error, "cannot look whether the disk gives back what is read");
+        }
+    }
+
+    fn go_on(self: &Arc<Self>, path: &Path) {
+        while Arc::strong_count(self) > 1 {
+            match self.time(|| read(path)) {
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    tracing::debug!(path = %path.display(), "no reads past the page cache here");
+                    return;
+                }
+                // An error is an answer, and the database tells of it. During a full sync the file
+                // may be away.
+                Ok(()) | Err(_) => {}
+            }
+            std::thread::park_timeout(READ_PACE);
+        }
+    }
+
+    /// One whose read began so long ago, ms.
+    #[cfg(test)]
+    pub(crate) fn hanging(ms: u64) -> Self {
+        let opened_at = Instant::now().checked_sub(Duration::from_millis(ms));
+        Self { opened_at: opened_at.expect("a machine that is up"), began: AtomicU64::new(1) }
+    }
+
+    fn time<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.began.store(self.now_ms() + 1, Ordering::Release);
+        let done = read();
+        self.began.store(0, Ordering::Release);
+        done
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
+
+fn waited(began: u64, now_ms: u64) -> u64 {
+    let began_ms = began.checked_sub(1);
+    began_ms.map_or(0, |began_ms| now_ms.saturating_sub(began_ms).saturating_sub(READ_BUSY_MS))
+}
+
+/// Reads the first block of a file from the disk itself.
+fn read(path: &Path) -> io::Result<()> {
+    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let mut space = vec![0_u8; 2 * BLOCK];
+    let skipped = space.as_ptr().align_offset(BLOCK).min(BLOCK);
+    file.read_at(&mut space[skipped..][..BLOCK], 0).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
@@ -160,6 +252,52 @@ mod tests {
         assert!(is_full(&anyhow::Error::new(engine).context("start")));
         assert!(!is_full(&anyhow::Error::new(io::Error::from(ErrorKind::NotFound))));
         assert!(!is_full(&anyhow::anyhow!("no space left on the device")));
+    }
+
+    #[test]
+    fn a_read_that_hangs_is_told_once_a_busy_disk_would_have_given_it_back() {
+        assert_eq!(waited(0, 1_000_000), 0, "nobody reads");
+        // Begun at 2 s.
+        assert_eq!([2_000, 11_900, 12_000, 12_800].map(|now| waited(2_001, now)), [0, 0, 0, 800]);
+        let reads = Reads::default();
+        let began = reads.time(|| reads.began.load(Ordering::Acquire));
+        assert!(began > 0, "while it lasts it is one");
+        assert_eq!(reads.began.load(Ordering::Acquire), 0, "and no more");
+    }
+
+    #[test]
+    fn what_is_looked_at_is_read_and_its_absence_is_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(READ_FROM), "MANIFEST-000001\n").unwrap();
+        match read(&dir.path().join(READ_FROM)) {
+            Ok(()) => {}
+            // A file system in memory.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+        }
+        let gone = read(&dir.path().join("missing")).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
+
+    /// A file that hangs whoever opens it: nobody writes to it.
+    #[test]
+    fn the_watch_tells_of_a_disk_that_gives_nothing_back_and_goes_on_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(READ_FROM);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let reads = Arc::new(Reads::default());
+        reads.watch(dir.path());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let until = |is_read: bool| {
+            while (reads.began.load(Ordering::Acquire) > 0) != is_read {
+                assert!(Instant::now() < deadline, "is it read? {is_read} is waited for");
+                std::thread::yield_now();
+            }
+        };
+        until(true);
+        let writer = File::options().write(true).open(&path).unwrap();
+        until(false);
+        drop(writer);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod gate;
 pub mod gone;
 pub mod grants;
 mod handover;
+pub mod hosts;
 pub mod inbox;
 pub mod info;
 pub mod latency;

@@ -98,6 +98,8 @@ pub struct Node {
     pub backups: Backups,
     /// Load balancers it does not know.
     pub strangers: crate::strangers::Strangers,
+    /// Addresses of announced names.
+    pub hosts: crate::hosts::Hosts,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -116,6 +118,8 @@ pub struct Node {
     pub loads: crate::rdb_load::Loads,
     /// Of the disk that the data folder is on, at the last look.
     pub room: Mutex<Option<api::heartbeat::Room>>,
+    /// Whether that disk gives back what is read.
+    pub reads: Arc<crate::disk::Reads>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// Threads that serve connections, that of peers included: the last one.
@@ -212,6 +216,7 @@ impl Node {
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),
             strangers: crate::strangers::Strangers::default(),
+            hosts: crate::hosts::Hosts::default(),
             resync: ResyncState::default(),
             replication,
             started_ns: clock::boottime_ns(),
@@ -221,6 +226,7 @@ impl Node {
             counts_as_full: AtomicBool::new(false),
             loads: crate::rdb_load::Loads::default(),
             room: Mutex::default(),
+            reads: Arc::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             tls: tls::Current::default(),
@@ -254,6 +260,12 @@ impl Node {
     /// The database folder.
     pub fn db_path(&self) -> PathBuf {
         self.dir.join("db")
+    }
+
+    /// For how long the disk has taken nothing of the log of `store`, or given nothing back, beyond
+    /// what a busy one makes either take, ms.
+    pub fn disk_wait_ms(&self, store: &Store) -> u64 {
+        store.log_wait_ms().max(self.reads.wait_ms())
     }
 
     /// A file or folder in `dir`.

@@ -382,7 +382,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     // demotion.
     let (role, sequence, is_loading, cluster, standing, log_wait_ms, newest_move) = {
         let engine = node.engine();
-        let log_wait_ms = engine.store.as_ref().map_or(0, storage::Store::log_wait_ms);
+        let log_wait_ms = engine.store.as_ref().map_or(0, |store| node.disk_wait_ms(store));
         let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
         let standing = node.grants.standing(&engine, config.durable_ack);
         let cluster = node.cluster.load_full();

@@ -91,11 +91,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
-    let dir = PathBuf::from(&values.dir);
-    std::fs::create_dir_all(&dir)
-        .with_context(|| format!("create data directory {}", dir.display()))?;
-    let dir =
-        dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    let dir = data_folder(values)?;
     // Ports first: a node that cannot be reached must not touch its data.
     let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
@@ -126,6 +122,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     backup::sweep(&node);
     write_pid_file(&node)?;
     drop(opening);
+    node.reads.watch(&node.db_path());
     replication::look_aside(&node);
     begin_role(&node).context("note in the database folder who writes from now on")?;
     if !node.config.now().unixsocket.0.is_empty() {
@@ -156,17 +153,40 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
     stop(&node)
 }
 
-/// What a full sync has brought may be all that is in the way of a start: the data in service is
-/// whole without.
-fn find_room(dir: &Path) -> std::io::Result<()> {
-    match disk::try_out(dir) {
-        Err(error) if disk::has_no_room(&error) => {
-            tracing::warn!(%error, "what a full sync has brought is removed");
-            replication::discard_download(dir)?;
-            disk::try_out(dir)
-        }
-        tried => tried,
+/// `dir`, made where it is missing.
+fn data_folder(values: &Values) -> anyhow::Result<PathBuf> {
+    let dir = PathBuf::from(&values.dir);
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("create data directory {}", dir.display()))?;
+    let dir =
+        dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    if values.dir == Values::default().dir {
+        tracing::warn!(
+            dir = %dir.display(),
+            "`dir` is not set: many systems empty this place when they start, or after some days"
+        );
     }
+    Ok(dir)
+}
+
+/// What the log of an earlier process has reserved, or a full sync has brought, may be all that is
+/// in the way of a start: the data in service is whole without.
+fn find_room(dir: &Path) -> std::io::Result<()> {
+    let is_full = |tried: &std::io::Result<()>| tried.as_ref().is_err_and(disk::has_no_room);
+    let mut tried = disk::try_out(dir);
+    if is_full(&tried) {
+        tracing::warn!("no room: what an earlier process has reserved for its log is given back");
+        storage::give_back_reserve(&dir.join("db"))?;
+        tried = disk::try_out(dir);
+    }
+    if let Err(error) = &tried
+        && disk::has_no_room(error)
+    {
+        tracing::warn!(%error, "what a full sync has brought is removed");
+        replication::discard_download(dir)?;
+        tried = disk::try_out(dir);
+    }
+    tried
 }
 
 /// Where clients, peers and controllers come in.

@@ -65,7 +65,7 @@ pub(crate) fn make_room(node: &Arc<Node>) {
         return;
     }
     let is_syncing = [folder::CHECKPOINT, folder::NAME].iter().any(|name| node.path(name).exists());
-    if is_syncing && backup::folder(node).exists() && backup::remove(node).is_ok() {
+    if is_syncing && backup::is_there(node) && backup::remove(node).is_ok() {
         tracing::info!("purge-backup-on-fullsync: a full sync needs the disk");
     }
 }
@@ -114,7 +114,7 @@ pub(crate) fn keep_to_schedule(node: &Arc<Node>, unix_seconds: u64) {
     let made = std::fs::metadata(backup::folder(node)).and_then(|metadata| metadata.modified());
     let age = made.ok().and_then(|made| made.elapsed().ok());
     let is_old = age.is_some_and(|age| age.as_secs() / 3_600 >= hours);
-    if is_old && backup::remove(node).is_ok() {
+    if is_old && backup::is_there(node) && backup::remove(node).is_ok() {
         tracing::info!(hours, "a backup that is too old is removed");
     }
 }

@@ -49,7 +49,7 @@ impl fmt::Display for Ineligible {
             Self::Hangs => "hangs: its disk takes nothing",
             Self::Stopping => "is being stopped",
             Self::NotReplica => "is not a replica",
-            Self::Resync => "has not compared its data with its master's yet",
+            Self::Resync => "has not compared its data with its master's yet, or needs a full sync",
             Self::Loading => "is loading",
             Self::Elsewhere => "follows another master",
             Self::Empty => "is empty",

@@ -34,6 +34,7 @@ mod plan;
 mod policy;
 mod queue;
 mod record;
+mod removal;
 mod reopen;
 mod rival;
 mod shard;
@@ -71,6 +72,7 @@ pub use record::{
     Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
     RecordError, Role, Shard, Stated,
 };
+pub use removal::{Removal, removal};
 pub use rival::{guarded, said};
 pub use shard_id::ShardId;
 pub use sources::needs_endpoint;

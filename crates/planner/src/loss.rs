@@ -76,6 +76,13 @@ impl Loss {
         joined(self.never_had.iter().flat_map(|never| never.slots.iter()))
     }
 
+    /// Nodes that answer, and serve more than the node that would go on has: an operator may have
+    /// named the empty one.
+    pub fn passed_over(&self) -> impl Iterator<Item = &Holding> {
+        let is_more = |holding: &&Holding| holding.at.is_some_and(|end| end > self.node_at);
+        self.holds.iter().filter(|holding| holding.is_up).filter(is_more)
+    }
+
     /// Nodes that keep in `db.deposed` more than the node that would go on has.
     pub fn overlooked(&self) -> impl Iterator<Item = &Holding> {
         self.holds.iter().filter(|holding| holding.deposed.is_some_and(|end| end > self.node_at))

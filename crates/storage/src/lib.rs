@@ -26,6 +26,7 @@ mod hot;
 mod memtable;
 mod options;
 mod overlay;
+mod reserve;
 mod scope;
 mod view;
 
@@ -50,6 +51,7 @@ pub use format::check_number as check_format;
 pub use key::{DEFAULT_NAMESPACE, KeyBuf, prefix_end};
 pub use options::{Compression, LEFT_TO_ROCKSDB, Options};
 pub use read::{Cursor, Direction, Read, Value};
+pub use reserve::give_back_reserve;
 pub use scope::{At, Name, Scope};
 pub use snapshot::{Moment, Snapshot};
 pub use stats::{Counters, Stats};

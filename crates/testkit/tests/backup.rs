@@ -122,8 +122,15 @@ impl Restored {
         .with_context(|| self.logs())
     }
 
+    fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.address.to_string()).collect()
+    }
+
     fn create_cluster(&self, slots: &[String]) -> Result<()> {
-        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address.to_string()).collect();
+        self.create_of(&self.addresses(), slots)
+    }
+
+    fn create_of(&self, nodes: &[String], slots: &[String]) -> Result<()> {
         let nodes = nodes.join(",");
         let words = ["create", "cluster", "main", "-n", "prod", "--nodes-per-shard", "2"];
         let more = ["--password", SECRET, "--nodes", &nodes];
@@ -379,6 +386,12 @@ fn backups_of_a_cluster_whose_slots_moved_are_restored_with_their_slots() -> Res
     ensure!(said.contains("it has keys in slots") || said.contains("by its data"), "{said}");
     let swapped: Vec<String> = slots.iter().rev().cloned().collect();
     ensure!(restored.create_cluster(&swapped).is_err(), "the wrong order is taken");
+    // The empty node of a shard first: the data would give way to it.
+    let mut reversed = restored.addresses();
+    reversed.swap(0, 1);
+    let refused = restored.create_of(&reversed, &slots).err().context("an empty master")?;
+    let said = format!("{refused:#}");
+    ensure!(said.contains("has keys, and") && said.contains("first in its shard"), "{said}");
     restored.create_cluster(&slots)?;
     restored.is_healthy()?;
     for number in 0..KEYS {

@@ -158,3 +158,24 @@ fn data_keeps_the_name_of_its_node() -> Result<()> {
     ensure!(node.terminate()?.success());
     Ok(())
 }
+
+/// As `cp -r` leaves it that puts a backup into the place of a living node's database.
+#[test]
+fn a_backup_takes_no_place_in_a_shard_that_lives() -> Result<()> {
+    let pair = pair()?;
+    let dir = pair.folder.path().join(NAMES[0]);
+    let (db, conf) = (dir.join("db"), dir.join("nodes.conf"));
+    std::fs::write(db.join("holdfast.backup"), "made by a test\n")?;
+    for name in ["holdfast.incarnation", "holdfast.owner"] {
+        std::fs::remove_file(db.join(name)).context(name)?;
+    }
+    pair.refuses("is a backup, and by")?;
+    ensure!(!db.join("holdfast.incarnation").exists(), "it was taken into service");
+    // On a new node it is that node's data from then on.
+    std::fs::remove_file(&conf)?;
+    let node = pair.start(0)?;
+    ok(&node, &["CLUSTERX", "SETNODEID", NAMES[0]])?;
+    ensure!(node.terminate()?.success());
+    ensure!(pair.start(0)?.terminate()?.success());
+    Ok(())
+}

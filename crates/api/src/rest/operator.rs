@@ -70,7 +70,8 @@ pub struct LossSpec {
     /// Without it nothing is changed: the answer says what would be given up.
     #[serde(default)]
     pub confirm: bool,
-    /// Do it although a node of the shard keeps more in its `db.deposed` than this one has.
+    /// Do it although a node of the shard has more than this one, in service or in its
+    /// `db.deposed`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub despite_deposed: bool,
     /// Slots that are given up because they were moved to the shard above what the node has,

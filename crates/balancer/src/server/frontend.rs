@@ -11,12 +11,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use api::balancer::{Backend, FrontendState, Sessions};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use topology::Endpoint;
+
+/// For how long it is told that a client found no descriptor.
+const SHORT: Duration = Duration::from_secs(5);
+/// What is told then.
+const SHORT_OF: &str = "clients are refused, as this process has no descriptor or no memory left for them: \
+                        raise LimitNOFILE, or lower limits.max_sessions";
 
 /// Totals since the frontend was opened first.
 #[derive(Default)]
@@ -83,6 +90,8 @@ struct Route {
     /// How often it began to hold.
     holds: u64,
     error: Option<String>,
+    /// When a client was last refused for want of a descriptor, or of memory.
+    short: Option<Instant>,
     listener: Option<JoinHandle<()>>,
     sessions: HashMap<u64, Entry>,
     /// Entries that are to leave their node.
@@ -117,6 +126,17 @@ impl Route {
             (None, Hold::Yes) => Next::Wait,
             (None, Hold::No | Hold::Over) => Next::End,
         }
+    }
+
+    /// Why clients are not served, or not all of them.
+    fn fault(&self) -> Option<String> {
+        let has_ended = self.listener.as_ref().is_some_and(JoinHandle::is_finished);
+        let is_short = self.short.is_some_and(|at| at.elapsed() < SHORT);
+        self.error.clone().or_else(|| match (has_ended, is_short) {
+            (true, _) => Some("it has stopped taking connections".to_owned()),
+            (false, true) => Some(SHORT_OF.to_owned()),
+            (false, false) => None,
+        })
     }
 
     /// The entry is not at its node any more; true if it was the last that had to go.
@@ -319,6 +339,11 @@ impl Frontend {
         route.error = None;
     }
 
+    /// A client was refused because this process has no descriptor, or no memory, for it.
+    pub(super) fn came_short(&self) {
+        self.route.lock().short = Some(Instant::now());
+    }
+
     /// Says why there is no listener.
     pub(super) fn failed(&self, error: String) {
         self.route.lock().error = Some(error);
@@ -416,10 +441,7 @@ impl Frontend {
             backend_up,
             backend_error: backend_error.or_else(|| route.unbelieved.clone()),
             dials_from: route.dials_from.map(|ip| ip.to_string()),
-            error: route.error.clone().or_else(|| {
-                let has_ended = route.listener.as_ref().is_some_and(JoinHandle::is_finished);
-                has_ended.then(|| "it has stopped taking connections".to_owned())
-            }),
+            error: route.fault(),
         }
     }
 }
@@ -487,6 +509,20 @@ mod tests {
         assert_eq!(why.as_deref(), Some("it has stopped taking connections"));
         // Closed on purpose, or before the first listener, it has no fault.
         frontend.unbind().await;
+        assert_eq!(frontend.state().error, None);
+    }
+
+    #[tokio::test]
+    async fn a_frontend_without_a_descriptor_for_clients_says_so_for_a_while() {
+        let frontend = Frontend::new(Endpoint { host: "127.0.0.1".to_owned(), port: 7000 });
+        frontend.opened(tokio::spawn(std::future::pending()));
+        assert_eq!(frontend.state().error, None);
+        frontend.came_short();
+        let why = frontend.state().error.unwrap_or_default();
+        assert!(why.contains("no descriptor"), "{why}");
+        // It goes on, and is not opened anew.
+        assert!(frontend.is_open());
+        frontend.route.lock().short = Instant::now().checked_sub(SHORT);
         assert_eq!(frontend.state().error, None);
     }
 }

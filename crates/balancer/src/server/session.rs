@@ -103,6 +103,7 @@ pub(super) async fn accept(
                     tracing::warn!(frontend = %frontend.listen, %error, count, "cannot accept, resting");
                 }
                 if limits::is_limit(&error) {
+                    frontend.came_short();
                     // With the spare descriptor: the client learns now that there is no place, and not when it gives up.
                     let refused = spare.lend(|| {
                         let accepted = listener.get_ref().accept();
@@ -270,7 +271,7 @@ async fn connect(
 fn tell(frontend: &Frontend, to: &Arc<Backend>, missed: &Missed) {
     match missed {
         // A want of descriptors here says nothing of the node.
-        Missed::Dialling(error) if limits::is_limit(error) => {}
+        Missed::Dialling(error) if limits::is_limit(error) => frontend.came_short(),
         Missed::Dialling(error) => {
             frontend.set_reach(to, Reach::Down(error.to_string()), None);
         }

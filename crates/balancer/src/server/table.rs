@@ -142,7 +142,7 @@ impl Table {
         let failed: Vec<String> = (self.frontends().iter())
             .filter_map(|frontend| {
                 let state = frontend.state();
-                state.error.map(|error| format!("{} cannot be opened: {error}", state.listen))
+                state.error.map(|error| format!("{}: {error}", state.listen))
             })
             .collect();
         (!failed.is_empty()).then(|| failed.join("; "))

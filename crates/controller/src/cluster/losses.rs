@@ -72,6 +72,29 @@ pub(super) fn of(cluster: &Cluster, after: &Record) -> Vec<Loss> {
     lost.collect()
 }
 
+/// What is to be said beside that of failovers of asynchronous shards: a master that died may have
+/// taken writes since it was heard last, and nobody knows before it is back.
+pub(super) fn unknown(cluster: &Cluster, after: &Record) -> String {
+    let now = cluster.shared.now();
+    let state = cluster.state.lock();
+    let shards = state.record.shards.iter().zip(&after.shards).enumerate();
+    let told = shards.filter_map(|(index, (old, new))| {
+        let (from, to) = (old.master()?, new.master()?);
+        let is_planned = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
+        if from.id == to.id || is_planned || !old.epoch.in_sync.is_empty() {
+            return None;
+        }
+        let heard = state.observed.node(&from.id).answered_at;
+        let ago = heard.map(|at| format!(", {} ms before", now.millis_since(at)));
+        Some(format!(
+            "; shard {index} is asynchronous: what {} took after its last answer{} is known once it is back (`ctl discarded list`)",
+            from.local,
+            ago.unwrap_or_default()
+        ))
+    });
+    told.collect()
+}
+
 /// Those that are written with the failover.
 pub(super) fn events(losses: &[Loss]) -> Vec<Event> {
     losses.iter().take(Change::ALSO_MAX).map(|loss| loss.event.clone()).collect()
@@ -211,6 +234,9 @@ mod tests {
         test_sequences(&mut cluster.state.lock().observed, 122, 100);
         let after = test_failover(&cluster.record());
         let lost = of(&cluster, &after);
+        let more = unknown(&cluster, &after);
+        assert!(more.contains("what 127.0.0.1:1 took after its last answer"), "{more}");
+        assert_eq!(unknown(&cluster, &cluster.record()), "", "nothing was replaced");
         let event = Event::now(1, "n/c".to_owned(), "failover", "a is down".to_owned());
         cluster.swap(after, event, lost).await.expect("a change");
         let written = shared.store.events(10, Box::new(|event| event.kind == KIND)).await;

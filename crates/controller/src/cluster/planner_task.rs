@@ -156,7 +156,8 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let promoted = record.version;
     let lost = losses::of(cluster, &record);
     let term = cluster.shared.store.term();
-    let event = Event::now(term, cluster.label(), kind, reason.to_owned());
+    let told = format!("{reason}{}", losses::unknown(cluster, &record));
+    let event = Event::now(term, cluster.label(), kind, told);
     match cluster.swap(record, event, lost).await {
         Ok(after) => {
             let counters = &cluster.shared.counters;
@@ -248,7 +249,11 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
         }
         Action::Push { node, reason } => {
             tracing::info!(cluster = %cluster.label(), node, "push the topology: {reason}");
-            tokio::spawn(push(Arc::clone(cluster), node));
+            let cluster = Arc::clone(cluster);
+            tokio::spawn(async move {
+                let is_urgent = is_taking_over(&cluster, &node);
+                cluster.shared.pushes.run(is_urgent, push(Arc::clone(&cluster), node)).await;
+            });
         }
         Action::ApplyBalancers(desired) => {
             tracing::info!(cluster = %cluster.label(), version = desired.version, "tell balancers");
@@ -267,10 +272,20 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
     }
 }
 
+/// A master that does not know it yet: its shard waits for that.
+fn is_taking_over(cluster: &Cluster, id: &str) -> bool {
+    let state = cluster.state.lock();
+    let is_master = |node: &planner::Node| node.role == planner::Role::Master;
+    let seen = state.observed.node(id).seen.as_ref();
+    state.places.find(&state.record, id).is_some_and(|(_, node)| is_master(node))
+        && seen.is_some_and(|seen| seen.reply.role == api::heartbeat::Role::Slave)
+}
+
 async fn push(cluster: Arc<Cluster>, id: String) {
     let found = {
         let state = cluster.state.lock();
-        let found = state.places.find(&state.record, &id);
+        // While it waited for its turn.
+        let found = state.places.find(&state.record, &id).filter(|_| !state.deleted);
         let node = found.map(|(_, node)| node.local.clone());
         let reply = state.observed.node(&id).seen.as_ref().map(|seen| &seen.reply);
         let is_named = reply.is_some_and(|reply| reply.myid == id);

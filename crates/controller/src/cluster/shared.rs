@@ -10,6 +10,7 @@ use web::tls::Tls;
 
 use super::STORE_LIMIT;
 use super::beats::Beats;
+use super::pushes::Pushes;
 use crate::access::Known;
 use crate::events::Journal;
 use crate::lead::known::Lead;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(super) beats: Beats,
     /// Turns to plan: half of the processors, at least one.
     pub(super) turns: Semaphore,
+    /// Turns to send a topology.
+    pub(super) pushes: Pushes,
     epoch: Instant,
     pub(super) starts: AtomicU64,
 }
@@ -63,6 +66,7 @@ impl Shared {
             tls: Arc::default(),
             beats: Beats::start()?,
             turns: Semaphore::new((cores / 2).max(1)),
+            pushes: Pushes::default(),
             epoch: Instant::now(),
             starts: AtomicU64::new(0),
         })

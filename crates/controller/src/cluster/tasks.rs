@@ -87,6 +87,16 @@ impl Cluster {
         self.follow_balancers(&mut state, &record);
     }
 
+    /// The name of the balancer whose process has that id, as far as is known.
+    pub(crate) fn balancer_of(&self, start_id: &str) -> Option<String> {
+        let state = self.state.lock();
+        let is_it = |seen: &planner::BalancerObserved| {
+            seen.in_force.as_ref().is_some_and(|in_force| in_force.start_id == start_id)
+        };
+        let mut found = state.observed.balancers.iter().filter(|(_, seen)| is_it(seen));
+        found.next().map(|(name, _)| name.clone())
+    }
+
     fn follow_balancers(self: &Arc<Self>, state: &mut State, record: &Record) {
         let gone: Vec<String> = (state.balancers.values())
             .filter(|task| !record.balancers.contains(&task.balancer))

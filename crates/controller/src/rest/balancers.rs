@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use planner::{Balancer, Record};
+use planner::{Balancer, BalancerKind, Record};
 use web::tls::Tls;
 
 use super::clusters::{DONT_CHECK, skips_checks};
@@ -37,7 +37,8 @@ pub(super) async fn add(
     let cluster = find(&registry, &ns, &name)?;
     let mut balancer = view::new_balancer(body::<BalancerSpec>(&bytes)?)?;
     if !skips_checks(&headers) {
-        introduce(&mut balancer, &cluster.record(), &registry.shared.tls).await?;
+        let start_id = introduce(&mut balancer, &cluster.record(), &registry.shared.tls).await?;
+        unlisted(&registry, &balancer, &start_id)?;
     }
     let answer = view::balancer(&balancer);
     cluster
@@ -92,12 +93,33 @@ pub(super) async fn change(
     Ok(ok(answer))
 }
 
-/// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now and an outage later.
+/// An address may be spelled in many ways, and has many names: by its process an instance is known
+/// whatever it is called. Two clusters that tell one instance would close each other's frontends.
+fn unlisted(registry: &App, balancer: &Balancer, start_id: &str) -> Result<(), ApiError> {
+    // Others have none of their own.
+    if balancer.kind != BalancerKind::Builtin {
+        return Ok(());
+    }
+    let mut listed = registry.all().into_iter().filter_map(|cluster| {
+        let name = cluster.balancer_of(start_id)?;
+        Some((cluster.label(), name))
+    });
+    match listed.next() {
+        None => Ok(()),
+        Some((cluster, name)) => Err(ApiError::conflict(format!(
+            "balancer `{}` at {} is already used by cluster {cluster}, as `{name}`: an instance serves one cluster, under one name",
+            balancer.name, balancer.endpoint
+        ))),
+    }
+}
+
+/// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now
+/// and an outage later. The id of its process, if it has one.
 async fn introduce(
     balancer: &mut Balancer,
     record: &Record,
     tls: &Arc<Tls>,
-) -> Result<(), ApiError> {
+) -> Result<String, ApiError> {
     let name = &balancer.name;
     let said = driver::hello(balancer, tls).await.map_err(|error| {
         let told = error.to_string();
@@ -128,7 +150,7 @@ async fn introduce(
             "balancer `{name}` needs `source`, the address it dials nodes from: they list the balancers they take connections from"
         )));
     }
-    Ok(())
+    Ok(said.start_id)
 }
 
 /// How long an instance that is removed may take to close.

@@ -57,8 +57,23 @@ pub(super) async fn accept(
     Ok(ok(answer(addr, loss, true)))
 }
 
-/// Data that lies in a `db.deposed` and goes further is not given up by the way.
+/// Data that goes further is not given up by the way: neither a node's that serves it, nor what
+/// lies in a `db.deposed`.
 fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiError> {
+    let further = |holding: &Holding| {
+        let (epoch, sequence) = holding.at.unwrap_or_default();
+        format!("{} (node {}, epoch {epoch}, sequence {sequence})", holding.node, holding.id)
+    };
+    let passed_over: Vec<String> = loss.passed_over().map(further).collect();
+    if !passed_over.is_empty() {
+        return Err(ApiError::conflict(format!(
+            "shard {index}: {} has more in service than {addr} (epoch {}, sequence {}): let it go on (`--node ID`); \
+             to give that up, say so with `--despite-deposed`",
+            passed_over.join(", "),
+            loss.node_at.0,
+            loss.node_at.1
+        )));
+    }
     let more = |holding: &Holding| {
         let (epoch, sequence) = holding.deposed.unwrap_or_default();
         format!("{} (node {}, epoch {epoch}, sequence {sequence})", holding.node, holding.id)

@@ -1,15 +1,18 @@
 //! `/nodes` of a shard: list, add, remove, change where clients reach one.
 
+use std::time::{Duration, Instant};
+
 use api::rest::{Actor, NodeChange, NodeFields, Nodes};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use planner::{Record, Role};
+use planner::{Record, Removal, Role};
 
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, probe, shard_again, shard_index, view};
+use crate::cluster::Cluster;
 
 pub(super) async fn list(
     registry: App,
@@ -73,6 +76,7 @@ pub(super) async fn remove(
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
+    may_leave(&cluster, index, &id).await?;
     let reason = format!("shard {index}: node {} removed", record.called(&id));
     cluster
         .update(&by, &reason, move |record| {
@@ -96,6 +100,33 @@ pub(super) async fn remove(
         })
         .await?;
     Ok(gone())
+}
+
+/// How long it may take until it is known whether the master serves.
+const CLEAR_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Refuses to take out a node that may be all that is left of what was acknowledged.
+async fn may_leave(cluster: &Cluster, index: usize, id: &str) -> Result<(), ApiError> {
+    let shared = &cluster.shared;
+    let begun = Instant::now();
+    loop {
+        let removal = {
+            let state = cluster.state.lock();
+            let (at, plan) = ((&shared.policy, shared.now()), &state.plan);
+            let of = plan.shards.get(index);
+            planner::removal(&state.record, &state.observed, at, (index, id), of)
+        };
+        match removal {
+            Removal::Fine => return Ok(()),
+            Removal::Refused(why) => return Err(ApiError::conflict(why)),
+            Removal::Unclear if begun.elapsed() < CLEAR_WITHIN => tokio::time::sleep(LOOK).await,
+            Removal::Unclear => {
+                return Err(ApiError::conflict("the master is not heard of: try again"));
+            }
+        }
+    }
 }
 
 pub(super) async fn change(

@@ -1,5 +1,6 @@
 //! Looking at nodes before they are taken into a cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,14 @@ pub(super) async fn hello(
     at: &Endpoint,
     password: Option<&str>,
 ) -> Result<Reply, ApiError> {
+    greet(registry, at, password).await.map_err(|error| explain(at, &error))
+}
+
+async fn greet(
+    registry: &App,
+    at: &Endpoint,
+    password: Option<&str>,
+) -> Result<Reply, ClientError> {
     let term = registry.shared.store.term().to_string();
     let nobody = "0".repeat(40);
     let ask = async {
@@ -33,21 +42,17 @@ pub(super) async fn hello(
             value.as_str().ok_or(ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" })?;
         Reply::parse(text).map_err(|error| ClientError::Node(error.to_string()))
     };
-    let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
-    answer.map_err(|error| explain(at, &error))
+    tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)))
 }
 
 fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
     let text = error.to_string();
     let remedy = if text.contains("not enabled") {
         "; start it with `cluster-enabled yes`"
-    } else if text.contains("election version mismatch") {
+    } else if is_outranked(error) {
         "; another controller leads it, or led it with a higher term: stop that one, and set \
          `min_term` above it"
-    } else if text.contains("NOAUTH")
-        || text.contains("WRONGPASS")
-        || text.contains("invalid password")
-    {
+    } else if is_locked(error) {
         "; the password that is given (`--password-file`, `password`) must be its `peer-auth`"
     } else {
         ""
@@ -55,7 +60,23 @@ fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
     ApiError::bad(format!("node {at}: {text}{remedy}"))
 }
 
+/// The node refuses this controller's term.
+fn is_outranked(error: &ClientError) -> bool {
+    matches!(error, ClientError::Node(text) if text.contains("election version mismatch"))
+}
+
+/// The node refuses the password.
+fn is_locked(error: &ClientError) -> bool {
+    const WORDS: [&str; 4] =
+        ["NOAUTH", "WRONGPASS", "invalid password", "without any password configured"];
+    matches!(error, ClientError::Node(text) if WORDS.iter().any(|word| text.contains(word)))
+}
+
 /// [`hello`] to all nodes at once; `None` for one that does not answer.
+///
+/// # Errors
+/// A node refuses the term or the password: whoever leads it so would never be obeyed there, and
+/// would replace it if it is a master.
 pub(super) async fn hello_all(
     registry: &App,
     nodes: &[Endpoint],
@@ -63,12 +84,21 @@ pub(super) async fn hello_all(
 ) -> Result<Vec<Option<Reply>>, ApiError> {
     let ask = |at: &Endpoint| {
         let (registry, at, password) = (registry.clone(), at.clone(), password.map(str::to_owned));
-        tokio::spawn(async move { hello(&registry, &at, password.as_deref()).await })
+        tokio::spawn(async move {
+            let answer = greet(&registry, &at, password.as_deref()).await;
+            (at, answer)
+        })
     };
     let asked: Vec<_> = nodes.iter().map(ask).collect();
     let mut answers = Vec::new();
     for answer in asked {
-        answers.push(answer.await.map_err(|_| ApiError::failed("a probe was cut short"))?.ok());
+        let (at, answer) = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))?;
+        match answer {
+            Err(error) if is_outranked(&error) || is_locked(&error) => {
+                return Err(explain(&at, &error));
+            }
+            answer => answers.push(answer.ok()),
+        }
     }
     Ok(answers)
 }
@@ -80,29 +110,46 @@ const NEXT: Duration = Duration::from_millis(1_200);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Why a node is not to be asked to follow this controller.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// A controller of this term leads it now.
+    Led(u64),
+    /// It has obeyed a controller of this term, which is above this one's.
+    Obeyed(u64),
+}
+
 /// Refuses nodes that another controller leads now: already a hello would depose it there. Whether
-/// one that was heard a moment ago lives is seen when it is heard again. Older nodes cannot say,
-/// and silent ones are the next question's affair.
+/// one that was heard a moment ago lives is seen when it is heard again. Refuses nodes as well that
+/// have obeyed a higher term than this controller's: none of its heartbeats would be taken, and to
+/// the others it must not have said anything by then. Older nodes cannot say, and silent ones are
+/// the next question's affair.
 pub(super) async fn unled(
     registry: &App,
     nodes: &[Endpoint],
     password: Option<&str>,
 ) -> Result<(), ApiError> {
+    let own = registry.shared.store.term();
     let ask = |at: &Endpoint| {
         let (at, password) = (at.clone(), password.map(str::to_owned));
         let tls = Arc::clone(&registry.shared.tls);
-        tokio::spawn(
-            async move { led(&at, password.as_deref(), &tls).await.map(|term| (at, term)) },
-        )
+        tokio::spawn(async move {
+            let bound = bound(&at, password.as_deref(), &tls, own).await;
+            bound.map(|bound| (at, bound))
+        })
     };
     let asked: Vec<_> = nodes.iter().map(ask).collect();
-    let mut found = None;
+    let (mut led, mut obeyed) = (None, None);
     for answer in asked {
-        found = found.or(answer.await.ok().flatten());
+        match answer.await.ok().flatten() {
+            Some((at, Bound::Led(term))) => led = led.or(Some((at, term))),
+            Some((at, Bound::Obeyed(term))) => obeyed = obeyed.or(Some((at, term))),
+            None => {}
+        }
     }
-    match found {
-        None => Ok(()),
-        Some((at, term)) if term == registry.shared.store.term() => {
+    match (led, obeyed) {
+        (None, None) => Ok(()),
+        (Some((at, term)), _) if term == own => {
             let is_there = |record: &Arc<Record>| record.nodes().any(|(_, node)| node.local == at);
             let whose = registry.all().iter().map(|cluster| cluster.record()).find(is_there);
             let whose = whose.map_or_else(
@@ -111,21 +158,39 @@ pub(super) async fn unled(
             );
             Err(ApiError::conflict(format!("node {at} is in {whose} already")))
         }
-        Some((at, term)) => Err(ApiError::conflict(format!(
+        (Some((at, term)), _) => Err(ApiError::conflict(format!(
             "node {at} is led by the controller of term {term} now: stop that one, or take the node out of its cluster first"
+        ))),
+        (None, Some((at, term))) => Err(ApiError::bad(format!(
+            "node {at} has obeyed a controller of term {term} and refuses this one, of term {own}: stop that controller if it runs, \
+             and start this one with `min_term` above {term}"
         ))),
     }
 }
 
-/// Term of the controller that the node hears, if that one is alive.
-async fn led(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>) -> Option<u64> {
+/// What keeps the node from following a controller of term `own`.
+async fn bound(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>, own: u64) -> Option<Bound> {
     let ask = async {
         let mut connection = Connection::open(at, password, tls).await?;
         rival::ask(&mut connection).await
     };
     let asked_at = Instant::now();
     let told = tokio::time::timeout(LIMIT, ask).await.ok()?.ok()?;
-    told.heard_ms.filter(|ms| *ms < LED_MS)?;
+    if told.heard_ms.is_some_and(|ms| ms < LED_MS)
+        && let Some(term) = led(at, password, tls, asked_at).await
+    {
+        return Some(Bound::Led(term));
+    }
+    (told.term > own).then_some(Bound::Obeyed(told.term))
+}
+
+/// Term of the controller that the node hears again, if it does soon.
+async fn led(
+    at: &Endpoint,
+    password: Option<&str>,
+    tls: &Arc<Tls>,
+    asked_at: Instant,
+) -> Option<u64> {
     let answered_at = Instant::now();
     let mut connection =
         tokio::time::timeout(LIMIT, Connection::open(at, password, tls)).await.ok()?.ok()?;
@@ -142,34 +207,51 @@ async fn led(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>) -> Option<u6
 }
 
 /// A master with data, as one that a backup was restored to: keys in slots of others would be found
-/// by nobody, and slots whose data is elsewhere would seem empty. Nodes that do not know the
-/// question are taken as they are.
+/// by nobody, and slots whose data is elsewhere would seem empty. Nor is a node without any the
+/// master of one that has them: its replica's data would give way to nothing.
 pub(super) async fn keys_fit(
     registry: &App,
     shard: &Shard,
     password: Option<&str>,
 ) -> Result<(), ApiError> {
-    let Some(at) = shard.master().map(|master| &master.local) else { return Ok(()) };
+    let Some(master) = shard.master() else { return Ok(()) };
+    let found = keys_of(registry, &master.local, password).await?;
+    if found.keys.is_empty() {
+        for replica in shard.replicas() {
+            if !keys_of(registry, &replica.local, password).await?.keys.is_empty() {
+                return Err(ApiError::bad(format!(
+                    "node {} has keys, and {}, which is to be its master, has none: what it has would give way to nothing. Name the \
+                     node with the data first in its shard, or start it on an empty `dir`",
+                    replica.local, master.local
+                )));
+            }
+        }
+    }
+    found.fits(&shard.slot_ranges).map_err(|why| {
+        ApiError::bad(format!(
+            "node {}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
+             the order of their nodes, or start the node on an empty `dir`",
+            master.local
+        ))
+    })
+}
+
+/// Slots with keys at the node. One that does not know the question is taken as it is.
+async fn keys_of(registry: &App, at: &Endpoint, password: Option<&str>) -> Result<Found, ApiError> {
     let ask = async {
         let mut connection = Connection::open(at, password, &registry.shared.tls).await?;
         connection.command(&["CLUSTERX", "MOVE", "KEYS"]).await
     };
     let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
     let found = match answer {
-        Err(ClientError::Node(_)) => return Ok(()),
+        Err(ClientError::Node(_)) => return Ok(Found::default()),
         answer => answer.map_err(|error| explain(at, &error))?,
     };
-    let found = found.as_str().and_then(|text| text.parse::<Found>().ok());
-    found.unwrap_or_default().fits(&shard.slot_ranges).map_err(|why| {
-        ApiError::bad(format!(
-            "node {at}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
-             the order of their nodes, or start the node on an empty `dir`"
-        ))
-    })
+    Ok(found.as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
 }
 
-/// Asks every node at once; each must be in cluster mode and hold no topology. The highest number
-/// of a move that a node knows.
+/// Asks every node at once; each must be in cluster mode, hold no topology, and be another process
+/// than the others. The highest number of a move that a node knows.
 pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],
@@ -186,8 +268,20 @@ pub(super) async fn fresh(
         })
         .collect();
     let mut newest = MoveId(0);
+    let mut processes = BTreeMap::new();
     for (node, answer) in nodes.iter_mut().zip(asked) {
         let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
+        // Earlier nodes do not name their process.
+        let other = match reply.nonce.as_str() {
+            "0" => None,
+            nonce => processes.insert(nonce.to_owned(), node.local.clone()),
+        };
+        if let Some(other) = other {
+            return Err(ApiError::bad(format!(
+                "nodes {other} and {} are one process at two addresses: name each node once",
+                node.local
+            )));
+        }
         if reply.version >= 0 {
             return Err(ApiError::bad(format!(
                 "node {}: node is already in cluster mode: it has a topology of version {}; start it on an empty `dir`, or, \

@@ -45,8 +45,9 @@ pub(super) async fn create(
     if nodes.is_empty() {
         return Err(ApiError::bad("shard nodes should NOT be empty"));
     }
-    if !super::clusters::skips_checks(&headers) {
-        let password = cluster.record().password.clone();
+    let is_checked = !super::clusters::skips_checks(&headers);
+    let password = cluster.record().password.clone();
+    if is_checked {
         probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
     }
     let shard = Shard {
@@ -59,6 +60,10 @@ pub(super) async fn create(
         epoch: planner::Epoch::default(),
         floor: None,
     };
+    if is_checked {
+        // It has no slots yet: what it has would be found by nobody, and lie where slots come.
+        probe::keys_fit(&registry, &shard, password.as_deref()).await?;
+    }
     let mut wanted = (*cluster.record()).clone();
     wanted.shards = vec![shard.clone()];
     probe::fenceable(&wanted)?;

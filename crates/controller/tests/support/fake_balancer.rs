@@ -27,14 +27,13 @@ pub struct FakeBalancer {
 
 impl FakeBalancer {
     pub async fn start() -> Self {
-        let state = closed("1".to_owned());
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
         let inside = Arc::new(Inside {
-            state: Mutex::new(state),
+            state: Mutex::new(closed(format!("of-{port}"))),
             reachable: watch::Sender::new(true),
             applied: Mutex::new(Vec::new()),
         });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let app = Router::new()
             .route("/api/v1/desired", put(apply))
             .route("/api/v1/state", get(observe))

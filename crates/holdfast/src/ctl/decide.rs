@@ -104,7 +104,7 @@ pub(crate) enum ShardVerb {
         /// Do it
         #[arg(long)]
         yes: bool,
-        /// Do it although a node keeps more in its `db.deposed` than this one has
+        /// Do it although a node has more than this one, in service or in its `db.deposed`
         #[arg(long)]
         despite_deposed: bool,
         /// Do it although these slots were moved to the shard above what the node has, so that it
@@ -226,8 +226,15 @@ fn loss_text(width: usize, index: &ShardWord, answer: &LossAnswer) -> String {
         out.push_str("\nWhat lies where, as epoch/sequence:\n\n");
         out.push_str(&render(width, &["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
     }
-    let more =
-        answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
+    let here = Some((*node_epoch, *node_sequence));
+    for held in answer.holds.iter().filter(|held| held.answers && held.at > here) {
+        out.push_str(&format!(
+            "\n{} has more in service than {addr}: let that one go on (`--node {}`).\n\
+             Going on without it takes --despite-deposed.\n",
+            held.node, held.id
+        ));
+    }
+    let more = answer.holds.iter().filter(|held| held.deposed > here);
     for held in more {
         out.push_str(&format!(
             "\nThe db.deposed of {} holds more than {addr}: `shard restore-deposed {index} --node {}` brings it\n\
@@ -307,6 +314,13 @@ mod tests {
             "{before}"
         );
         assert!(before.contains("Shard 2, which") && before.contains("--give-up 0-9."), "{before}");
+        assert!(!before.contains("more in service"), "{before}");
+        answer.holds[0].at = Some((2, 91));
+        let told = loss_text(100, &"0".parse().unwrap(), &answer);
+        assert!(told.contains("c:1 has more in service than b:1"), "{told}");
+        answer.holds[0].answers = false;
+        let told = loss_text(100, &"0".parse().unwrap(), &answer);
+        assert!(!told.contains("more in service"), "{told}");
         answer.done = true;
         let after = loss_text(100, &"0".parse().unwrap(), &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");

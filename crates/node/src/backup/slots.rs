@@ -41,12 +41,17 @@ impl Slots {
         }
         slots
     }
+
+    /// What its clients would find, as the name says it.
+    pub(super) fn here(&self) -> String {
+        ranges(&self.here)
+    }
 }
 
 /// The lines of the name: `moving` only where there are some.
 impl fmt::Display for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "slots {}", ranges(&self.here))?;
+        writeln!(f, "slots {}", self.here())?;
         match self.moving.is_empty() {
             true => Ok(()),
             false => writeln!(f, "moving {}", ranges(&self.moving)),

@@ -101,6 +101,38 @@ fn no_folder_is_replaced_that_holds_anything_else() {
     assert_eq!(fs::read_to_string(precious.join("thesis.txt")).unwrap(), "years");
 }
 
+/// Two nodes were given one folder, as by one `node.conf` for all nodes of a host.
+#[test]
+fn the_backup_of_another_shard_is_neither_replaced_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    let (me, other) = ("a".repeat(40), "b".repeat(40));
+    let mut cluster = Cluster::default();
+    let change = cluster.prepare_set_node_id(me.as_bytes(), true).unwrap();
+    cluster.commit(change).unwrap();
+    let text = format!("{me} h1 1 master - 0-99\n{other} h2 2 master - 100-16383");
+    let change = cluster.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false).unwrap();
+    cluster.commit(change).unwrap();
+    node.cluster.store(Arc::new(cluster));
+    put(&node, "a");
+    let (folder, _) = make(&node).unwrap();
+    let name = folder.join(NAME);
+    let own = fs::read_to_string(&name).unwrap();
+    assert!(own.contains(&format!("\nnode {me}\n")) && own.contains("\nslots 0-99\n"), "{own}");
+    assert!(is_there(&node));
+
+    let theirs = own.replace(&me, &other).replace("slots 0-99", "slots 100-16383");
+    fs::write(&name, &theirs).unwrap();
+    let error = make(&node).unwrap_err().to_string();
+    assert!(error.contains("of another shard, made by node b"), "{error}");
+    assert!(!is_there(&node) && not_of_others(&node, &folder).is_err());
+    assert_eq!(fs::read_to_string(&name).unwrap(), theirs);
+    // The same slots, as of a node of this shard: an earlier master, or a host that was replaced.
+    fs::write(&name, own.replace(&me, &other)).unwrap();
+    make(&node).unwrap();
+    assert_eq!(fs::read_to_string(&name).unwrap().lines().nth(1), own.lines().nth(1));
+}
+
 #[test]
 fn what_is_not_to_be_trusted_or_changes_meanwhile_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,8 @@ pub struct Line {
     pub name: String,
     /// Everything behind it, quotes removed.
     pub value: String,
+    /// Nothing is behind it, not even quotes; a comment may be.
+    pub is_bare: bool,
 }
 
 /// Reads the lines of a file. A quote that is not closed, or that something follows, is an error with its line number.
@@ -45,7 +47,8 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
             value(rest)
         };
         let value = value.ok_or(index + 1)?;
-        lines.push(Line { number: index + 1, name: name.to_owned(), value });
+        let is_bare = value.is_empty() && !rest.starts_with(['"', '\'']);
+        lines.push(Line { number: index + 1, name: name.to_owned(), value, is_bare });
     }
     Ok(lines)
 }

@@ -290,6 +290,10 @@ const ALIASES: [(&str, &str); 2] =
 
 const RENAME: &str = "rename-command";
 
+/// Options that keep strangers out. A line that names one and no value is what is left where a
+/// variable was not set, or where a password begins with `#`.
+const KEEP_OUT: [&str; 3] = ["requirepass", "peer-auth", "aclfile"];
+
 fn alias(name: &str) -> &str {
     let known = ALIASES.iter().find(|(other, _)| name.eq_ignore_ascii_case(other));
     known.map_or(name, |(_, option)| option)
@@ -343,6 +347,13 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
     let place = |line: usize| format!("{}, line {line}", path.display());
     let lines = file::parse(&text).map_err(|line| LoadError::Quote { place: place(line) })?;
     for line in lines {
+        if line.is_bare && KEEP_OUT.iter().any(|name| line.name.eq_ignore_ascii_case(name)) {
+            let why = format!(
+                "a value is needed, `{} \"\"` for none; one that begins with # goes in quotes, as a comment begins so",
+                line.name
+            );
+            return Err(LoadError::Value { place: place(line.number), name: line.name, why });
+        }
         apply(loaded, &place(line.number), &line.name, &line.value)?;
     }
     Ok(())

@@ -222,7 +222,7 @@ options! {
     /// Length of the accept queue.
     "tcp-backlog" tcp_backlog: u32 = 511, [0, MAX], Restart;
     /// Most connections at a time.
-    "maxclients" maxclients: u32 = 10_240, [0, MAX], Live;
+    "maxclients" maxclients: u32 = 10_240, [1, MAX], Live;
     /// Password of administrators and clients; empty: none.
     "requirepass" requirepass: String = String::new(), LiveSecret;
     /// A second password that is accepted beside `requirepass`, while it is being changed; empty:

@@ -13,7 +13,7 @@ use topology::NodeId;
 use crate::durable::{replace_durably, sync_folder};
 
 /// File in the database folder: 16 hex digits.
-const INCARNATION: &str = "holdfast.incarnation";
+pub(super) const INCARNATION: &str = "holdfast.incarnation";
 /// File in the node's folder: `<until ns> <lease ms> <boot id>`.
 const PROMISE: &str = "promise";
 /// File in the node's folder: the highest term of a controller that was obeyed, and, once one has

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use topology::persist::NodesConf;
 use topology::{ClusterId, NodeId};
 
+use super::identity::INCARNATION;
 use crate::durable::{replace_durably, sync_folder};
 use crate::node::Node;
+
+/// File in a database folder that says that it is a backup, and of what.
+pub const BACKUP: &str = "holdfast.backup";
 
 /// File in the database folder: 40 bytes of the node's id, a blank, the cluster's name or `-`, LF.
 /// Nobody but Holdfast reads it; without it a folder is anybody's.
@@ -41,6 +45,20 @@ pub struct Misfit {
     wanted: Owner,
 }
 
+/// A backup that was put in the place of the database of a node that has a name already.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is a backup, and by {} this is node {node}{}: a backup is restored into a new cluster, on nodes with empty folders, as its shard would go on \
+     with what it has and take it for a replica that is behind; put the node's own database back, or remove {} to have its data copied anew from its master",
+    db.display(), conf.display(), of(*cluster), db.display()
+)]
+pub struct Restored {
+    db: PathBuf,
+    conf: PathBuf,
+    node: NodeId,
+    cluster: Option<ClusterId>,
+}
+
 fn of(cluster: Option<ClusterId>) -> String {
     cluster.map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default()
 }
@@ -50,10 +68,19 @@ fn of(cluster: Option<ClusterId>) -> String {
 /// of anybody.
 ///
 /// # Errors
-/// [`Misfit`]; a file that is there and cannot be read.
+/// [`Misfit`], [`Restored`]; a file that is there and cannot be read.
 pub fn check(dir: &Path, conf: Option<NodesConf>) -> anyhow::Result<Option<NodesConf>> {
     let db = dir.join("db");
-    let Some(found) = read(&db)? else { return Ok(conf) };
+    let Some(found) = read(&db)? else {
+        let named = conf.as_ref().and_then(|conf| Some((conf.id?, conf.cluster)));
+        return match named {
+            Some((node, cluster)) if is_untouched_backup(&db)? => {
+                let conf = dir.join(topology::persist::FILE_NAME);
+                Err(Restored { db, conf, node, cluster }.into())
+            }
+            _ => Ok(conf),
+        };
+    };
     let mut conf = conf.unwrap_or_default();
     let wanted =
         Owner { node: conf.id.unwrap_or(found.node), cluster: conf.cluster.or(found.cluster) };
@@ -65,6 +92,11 @@ pub fn check(dir: &Path, conf: Option<NodesConf>) -> anyhow::Result<Option<Nodes
     }
     (conf.id, conf.cluster) = (Some(wanted.node), wanted.cluster);
     Ok(Some(conf))
+}
+
+/// No node has started on it yet: data in service has a name of its own.
+fn is_untouched_backup(db: &Path) -> io::Result<bool> {
+    Ok(db.join(BACKUP).try_exists()? && !db.join(INCARNATION).try_exists()?)
 }
 
 /// Writes the node's name, and that of its cluster, into the database in service. What cannot be
@@ -166,6 +198,22 @@ mod tests {
         assert!(told.contains(&format!("of cluster {}", ONE.unwrap())), "{told}");
         // Not yet told by its controller: the database knows.
         assert_eq!(check(dir.path(), conf(b'a', None)).unwrap(), conf(b'a', ONE));
+    }
+
+    #[test]
+    fn a_backup_is_nobodys_first_data_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("db");
+        std::fs::create_dir(&db).unwrap();
+        std::fs::write(db.join(BACKUP), "node x\n").unwrap();
+        assert_eq!(check(dir.path(), None).unwrap(), None, "a new node's");
+        let unnamed = NodesConf::default();
+        assert_eq!(check(dir.path(), Some(unnamed.clone())).unwrap(), Some(unnamed));
+        let told = check(dir.path(), conf(b'a', ONE)).unwrap_err().to_string();
+        assert!(told.contains("is a backup") && told.contains(&"a".repeat(40)), "{told}");
+        // In service since: the file says where it came from, and nothing of what it is now.
+        std::fs::write(db.join(INCARNATION), "00000000000000aa\n").unwrap();
+        assert_eq!(check(dir.path(), conf(b'a', ONE)).unwrap(), conf(b'a', ONE));
     }
 
     #[test]

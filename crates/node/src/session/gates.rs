@@ -331,7 +331,7 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
         Route::Run => moves::counted(check),
         Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
         Route::Moved { slot, .. } if is_opened_by(&check.caller, slot.number()) => Ok(()),
-        Route::Moved { to, .. } if leads_back(check.session, &to) => {
+        Route::Moved { to, .. } if leads_back(check, &to) => {
             Err(Refusal::Close("reached through a balancer address that belongs to another node"))
         }
         other => error(other.to_string()),
@@ -339,14 +339,19 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 /// A redirection to the very address the client dialled would never end (rule R15). An announced
-/// host name is not looked up: whose address it is, is not known here.
-fn leads_back(session: &Session, to: &str) -> bool {
-    let Via::Balancer { frontend, .. } = session.client.via else { return false };
+/// host name that was not looked up yet is answered as any other, and known the next time.
+fn leads_back(check: &Check<'_>, to: &str) -> bool {
+    let Via::Balancer { frontend, .. } = check.session.client.via else { return false };
     let Some((host, port)) = to.rsplit_once(':') else { return false };
+    if port.parse() != Ok(frontend.port()) {
+        return false;
+    }
     // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many
     // spellings.
-    let is_same = |ip: IpAddr| ip.to_canonical() == frontend.ip().to_canonical();
-    host.parse().is_ok_and(is_same) && port.parse() == Ok(frontend.port())
+    match host.parse::<IpAddr>() {
+        Ok(host) => host.to_canonical() == frontend.ip().to_canonical(),
+        Err(_) => check.node.hosts.has(host, frontend.ip()),
+    }
 }
 
 /// In RESP2 a push looks like a reply: a connection that gets some asks for nothing else.

@@ -64,3 +64,43 @@ fn masters_lost_at_one_moment_are_replaced_in_one_change() {
     assert_ne!(epochs[0], epochs[1], "two histories");
     s.record.check().expect("a sound record");
 }
+
+/// Two masters were started on each other's folders: what either says counts for nothing, and each
+/// shard goes on with a replica and a history of its own.
+#[test]
+fn masters_on_each_others_folders_lead_neither_shard() {
+    let mut s = two();
+    s.observed.fresh_id = 0xf;
+    let version = s.record.version;
+    for _ in 0..20 {
+        s.after_ms(200);
+        for (name, folder) in [("a", "c"), ("c", "a")] {
+            s.answers_with(name, |reply| {
+                (reply.myid, reply.nonce) = (id(folder), "9".into());
+                (reply.lease_remaining_ms, reply.standing.granted_epoch) = (0, 0);
+            });
+        }
+        for name in ["b", "d"] {
+            s.answers_with(name, |_| {});
+        }
+        let plan = s.acts();
+        let told = plan.alarms.iter().filter(|alarm| alarm.contains("runs on the data folder of"));
+        assert_eq!(told.count(), 2, "{:?}", plan.alarms);
+        if s.observed.desired.is_some() {
+            s.balancer_answers(&[]);
+        }
+        if s.record.version > version {
+            break;
+        }
+    }
+    let masters: Vec<&str> =
+        s.record.shards.iter().filter_map(|shard| shard.master()).map(|n| short(&n.id)).collect();
+    assert_eq!(masters, ["b", "d"]);
+    let epochs: Vec<_> = s.record.shards.iter().map(|shard| shard.epoch.id).collect();
+    assert_ne!(epochs[0], epochs[1], "two histories");
+    for (shard, name) in s.record.shards.iter().zip(["b", "d"]) {
+        let own: api::grant::Members = [member(name)].into_iter().collect();
+        assert_eq!(shard.epoch.in_sync, own);
+    }
+    s.record.check().expect("a sound record");
+}

@@ -98,6 +98,15 @@ fn a_loss_is_told_before_it_is_accepted() {
     let why: Vec<_> = loss.members.iter().map(|m| (m.node.as_str(), m.why.as_str())).collect();
     let gone = "no longer holds what it acknowledged";
     assert_eq!(why, [("a:1", gone), ("b:1", gone)]);
+    // Nobody goes on with less by the way.
+    let further = |s: &Script, name: &str| {
+        let loss = crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name)).expect("a loss");
+        loss.passed_over().map(|holding| holding.node.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((further(&s, "a"), further(&s, "b")), (vec!["b:1".to_owned()], vec![]));
+    let mut alone = lost();
+    alone.misses("b", 4);
+    assert_eq!(further(&alone, "a"), Vec::<String>::new(), "it is not there to go on");
     let told = |s: &Script, name: &str| {
         crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name)).expect_err("no loss")
     };
@@ -107,6 +116,36 @@ fn a_loss_is_told_before_it_is_accepted() {
     let mut silent = lost();
     silent.misses("b", 4);
     assert!(told(&silent, "b").contains("does not answer"));
+}
+
+/// What an operator takes out is no member of anything any more.
+#[test]
+fn nobody_is_taken_out_that_may_be_all_that_is_left() {
+    let asked = |s: &Script, name: &str| {
+        let state = s.plan().shards.first().cloned();
+        let (policy, node) = ((&s.policy, s.now), id(name));
+        crate::removal(&s.record, &s.observed, policy, (0, &node), state.as_ref())
+    };
+    let refuses = |s: &Script, name: &str| match asked(s, name) {
+        crate::Removal::Refused(why) => why.contains(&format!("{name}:1 may hold what nobody")),
+        _ => false,
+    };
+    let mut s = in_sync(&["a", "b"]);
+    assert_eq!(asked(&s, "b"), crate::Removal::Fine);
+    s.misses("a", 1);
+    assert_eq!(asked(&s, "b"), crate::Removal::Unclear);
+    s.misses("a", 4);
+    assert!(refuses(&s, "b"), "{:?}", asked(&s, "b"));
+    s.misses("b", 4);
+    assert!(refuses(&s, "b"), "silent, and a member: {:?}", asked(&s, "b"));
+    // The master came back with other data: it answers, and serves nobody.
+    assert!(refuses(&lost(), "b"));
+    // Without a set one that will never come back has to go, so that the others can be compared.
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.misses("a", 4);
+    s.misses("c", 4);
+    assert!(refuses(&s, "b"));
+    assert_eq!(asked(&s, "c"), crate::Removal::Fine);
 }
 
 /// A late heartbeat, a controller that has just begun and a disk that hangs tell of no loss.

@@ -86,10 +86,24 @@ fn what_cannot_take_effect_stops_the_start_and_names_file_and_line() {
         (&format!("unixsocket /{}", "x".repeat(107)), "option `unixsocket`: a path of at most 107"),
         ("json-max-nesting-depth 1025", "argument must be between 0 and 1024"),
         ("\u{feff}port 7000", "unknown option"),
+        ("requirepass", "option `requirepass`: a value is needed, `requirepass \"\"` for none"),
+        ("RequirePass   # the password", "a value is needed"),
+        ("requirepass #secret", "one that begins with # goes in quotes"),
+        ("peer-auth\t", "option `peer-auth`: a value is needed"),
+        ("aclfile", "option `aclfile`: a value is needed"),
     ] {
         let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();
         assert!(error.contains("node.conf, line 2: ") && error.contains(why), "{line}: {error}");
     }
+}
+
+#[test]
+fn no_password_is_said_by_quotes_and_one_with_a_hash_goes_in_quotes() {
+    for none in ["requirepass \"\"", "requirepass '' # nobody else is here", "masterauth"] {
+        let loaded = loaded(none, &[]).unwrap();
+        assert_eq!((loaded.values.requirepass.as_str(), loaded.warnings.len()), ("", 0), "{none}");
+    }
+    assert_eq!(loaded("requirepass '#secret'", &[]).unwrap().values.requirepass, "#secret");
 }
 
 /// Each name that a release of Kvrocks has had for an option, and those of branches that are

@@ -166,6 +166,29 @@ fn an_ipv6_door_is_told_apart_by_address_and_port_however_it_is_spelled() {
     }
 }
 
+/// By the name that leads to the address it dialled.
+#[test]
+fn a_client_is_not_sent_in_a_circle_by_an_announced_name_either() {
+    let mut bench = Bench::in_cluster(
+        Role::Master,
+        ["master - 0-8191 lb.invalid 7001", "master - 8192-16383 lb.invalid 7002"],
+    );
+    let hosts = bench.node.hosts.clone();
+    let [same, other]: [std::net::IpAddr; 2] =
+        ["192.0.2.2", "192.0.2.9"].map(|ip| ip.parse().unwrap());
+    let command = format!("GET {HIGH}");
+    let moved = Ok("-MOVED 15495 lb.invalid:7002".to_owned());
+    hosts.learn("lb.invalid", Ok(vec![other]));
+    bench.dial(OTHER_DOOR);
+    assert_eq!(bench.answer(&command), moved, "that name leads elsewhere");
+    hosts.learn("lb.invalid", Ok(vec![other, same]));
+    bench.dial(OTHER_DOOR);
+    assert!(bench.answer(&command).is_err());
+    // Its own endpoint has the name, too, at another port.
+    bench.dial("192.0.2.2:7001");
+    assert_eq!(bench.answer(&command), moved);
+}
+
 /// With this node or with a balancer in front of it: either way it is known of the connection.
 #[test]
 fn who_speaks_tls_is_sent_where_tls_alone_is_spoken() {
