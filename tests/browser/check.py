@@ -361,6 +361,8 @@ def control(site, relays):
 
 
 def main():
+    # Also then the cluster ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("browser: SIGTERM"))
     holdfast = sys.argv[1]
     folder = tempfile.mkdtemp(prefix="holdfast-browser-")
     server = http.server.ThreadingHTTPServer((HOST, 0), Home)

@@ -264,15 +264,19 @@ impl Registry {
 
     fn run(&self, record: Record, guard: Option<Guard>) -> Result<Arc<Cluster>, UpdateError> {
         let key = (record.namespace.clone(), record.name.clone());
+        let mut clusters = self.clusters.lock();
+        // Two would lead the same nodes, each by its own record. First: what it has granted is
+        // counted from the beginning of the next one.
+        if let Some(before) = clusters.remove(&key) {
+            before.stop();
+        }
         let cluster = Cluster::start(Arc::clone(&self.shared), record, guard)?;
-        let before = self.clusters.lock().insert(key, Arc::clone(&cluster));
-        // Two would lead the same nodes, each by its own record.
-        before.iter().for_each(|before| before.stop());
+        clusters.insert(key, Arc::clone(&cluster));
         Ok(cluster)
     }
 
-    /// Runs a cluster that is in the store and is not looked after: what made it was given up by the
-    /// store's client, and arrived after it was looked for.
+    /// Runs a cluster that is in the store and is not looked after: what made it was given up by
+    /// the store's client, and arrived after it was looked for.
     async fn take_up(&self, (namespace, name): &Key) {
         if self.get(namespace, name).is_some() || self.unread(namespace, name).is_some() {
             return;

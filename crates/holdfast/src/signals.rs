@@ -72,3 +72,31 @@ pub(crate) fn terminal() -> Result<impl Future<Output = ()> + Send + 'static> {
 pub(crate) fn hangup() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listen for SIGHUP")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::process::Command;
+    use std::task::Poll;
+
+    use super::*;
+
+    fn send(name: &str) {
+        let process = std::process::id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().unwrap();
+        assert!(sent.success(), "kill -s {name}");
+    }
+
+    #[tokio::test]
+    async fn the_second_signal_is_told_apart_from_the_first() {
+        let (shutdown, again) = shutdown_and_again().unwrap();
+        let mut again = pin!(again);
+        send("TERM");
+        shutdown.await;
+        let is_told = poll_fn(|cx| Poll::Ready(again.as_mut().poll(cx).is_ready())).await;
+        assert!(!is_told, "of one signal");
+        send("INT");
+        again.await;
+    }
+}

@@ -176,7 +176,9 @@ fn find_room(dir: &Path) -> std::io::Result<()> {
     let mut tried = disk::try_out(dir);
     if is_full(&tried) {
         tracing::warn!("no room: what an earlier process has reserved for its log is given back");
-        storage::give_back_reserve(&dir.join("db"))?;
+        if let Err(error) = storage::give_back_reserve(&dir.join("db")) {
+            tracing::warn!(%error, "what was reserved for the log may not be given back");
+        }
         tried = disk::try_out(dir);
     }
     if let Err(error) = &tried

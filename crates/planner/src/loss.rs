@@ -43,8 +43,8 @@ pub struct Loss {
     pub never_had: Vec<NeverHad>,
 }
 
-/// Slots that came to the shard above what a node has: it would serve them as empty (rule M6 of slot
-/// moves).
+/// Slots that came to the shard above what a node has: it would serve them as empty (rule M6 of
+/// slot moves).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeverHad {
     /// The move by which they came.

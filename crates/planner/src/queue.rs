@@ -13,7 +13,7 @@ pub const QUEUE_MAX: usize = 1_000;
 /// Moves that are over and still shown.
 const DONE_MAX: usize = 1_000;
 
-/// Ranges of slots of which it is kept where they came to their shards.
+/// Moves of which it is kept where their slots came to their shards.
 const CAME_MAX: usize = 500;
 
 /// What a cancelled one ends with.

@@ -120,7 +120,7 @@ fn dropped(socket: &UdpSocket) -> Result<libc::c_uint> {
     let mut bytes = libc::socklen_t::try_from(size_of_val(&told)).context("a size")?;
     let (level, option) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
     let at = (&raw mut told).cast();
-    // SAFETY: both pointers are to whole values of ours, the second says how large the first one is.
+    // SAFETY: both pointers are to whole values of ours; the second says how large the first is.
     let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, at, &raw mut bytes) };
     if done != 0 {
         return Err(Error::last_os_error()).context("ask for frames that were not seen");

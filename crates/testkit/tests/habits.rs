@@ -330,7 +330,7 @@ fn a_controller_that_hangs_keeps_no_answer_of_another_one_away() -> Result<()> {
         Ok(())
     });
     let output = Command::new(process::holdfast()?)
-        .args(["ctl", "-H", &at, "--timeout", "4", "list", "namespaces"])
+        .args(["ctl", "-H", &at, "--timeout", "10", "list", "namespaces"])
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let why = String::from_utf8_lossy(&output.stderr);

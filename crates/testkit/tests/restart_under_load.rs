@@ -34,7 +34,8 @@ struct Client {
     writes: AtomicU64,
     /// Connections that ended after they had served.
     cuts: AtomicU64,
-    /// Longest time from the first attempt of a write to its answer, µs, since it was last looked at.
+    /// Longest time from the first attempt of a write to its answer, µs, since it was last looked
+    /// at.
     longest_us: AtomicU64,
 }
 
@@ -140,8 +141,9 @@ fn restart(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
     is_whole(cluster)
 }
 
-/// Restarts nodes and counts what it costs each client: not more cuts than `bound` says. Returns how
-/// long a client waited at most, which is this machine's as much as ours: it is told, and no more.
+/// Restarts nodes and counts what it costs each client: not more cuts than `bound` says. Returns
+/// how long a client waited at most, which is this machine's as much as ours: it is told, and no
+/// more.
 fn costs(
     cluster: &Cluster,
     clients: &[Client],

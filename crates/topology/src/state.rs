@@ -264,8 +264,8 @@ impl Cluster {
     /// has no id yet, or with `force`.
     ///
     /// # Errors
-    /// `Version` for a version below 0, for the first one above [`VERSION_MAX`] or, without `force`, below the current one;
-    /// `Description` as the parser says.
+    /// `Version` for a version below 0, for the first one above [`VERSION_MAX`] or, without
+    /// `force`, below the current one; `Description` as the parser says.
     /// The same version again is no error and changes nothing, whatever the description says.
     pub fn prepare_set_nodes(
         &self,

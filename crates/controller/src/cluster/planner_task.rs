@@ -251,8 +251,9 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
             tracing::info!(cluster = %cluster.label(), node, "push the topology: {reason}");
             let cluster = Arc::clone(cluster);
             tokio::spawn(async move {
-                let is_urgent = is_taking_over(&cluster, &node);
-                cluster.shared.pushes.run(is_urgent, push(Arc::clone(&cluster), node)).await;
+                let is_urgent = || is_taking_over(&cluster, &node);
+                let work = push(Arc::clone(&cluster), node.clone());
+                cluster.shared.pushes.run(cluster.changes(), is_urgent, work).await;
             });
         }
         Action::ApplyBalancers(desired) => {

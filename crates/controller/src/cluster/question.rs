@@ -58,10 +58,14 @@ impl Question {
 }
 
 /// Decides under the lock what this heartbeat grants, and writes the bound down first. `heeds`:
-/// from which store the node is led, as it said last. `None`: the node is in the cluster no more.
+/// from which store the node is led, as it said last. `None`: the node is in the cluster no more,
+/// or that was stopped, and what leads its nodes by now counts with nothing that is granted here.
 pub(super) fn ask(cluster: &Arc<Cluster>, id: &str, heeds: Heeds) -> Option<Question> {
     let shared = &cluster.shared;
     let mut state = cluster.state.lock();
+    if state.deleted {
+        return None;
+    }
     state.observed.authority = shared.authority();
     let (shard, _) = state.places.find(&state.record, id)?;
     let master = shard.master().map_or_else(|| id.to_owned(), |master| master.id.clone());

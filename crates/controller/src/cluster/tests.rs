@@ -359,6 +359,8 @@ async fn what_was_planned_for_a_cluster_that_was_stopped_is_not_done() {
     let cluster = Cluster::start(Arc::clone(&shared), record, None).expect("a cluster");
     let planned = cluster.record().next();
     cluster.stop();
+    let question = question::ask(&cluster, &"a".repeat(40), api::store::Heeds::Unsaid);
+    assert!(question.is_none(), "nothing is granted");
     let late = cluster.swap(planned, event("late"), Vec::new()).await;
     assert!(matches!(late, Err(UpdateError::Over)), "{late:?}");
 }

@@ -121,8 +121,7 @@ async fn introduce(
     tls: &Arc<Tls>,
 ) -> Result<String, ApiError> {
     let name = &balancer.name;
-    let said = driver::hello(balancer, tls).await.map_err(|error| {
-        let told = error.to_string();
+    let said = driver::hello(balancer, tls).await.map_err(|told| {
         let remedy = match told.contains("token") {
             true => "give the token of its configuration (`--balancer-token-file`, `token`)",
             false => "start it first",

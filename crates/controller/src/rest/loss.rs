@@ -60,34 +60,31 @@ pub(super) async fn accept(
 /// Data that goes further is not given up by the way: neither a node's that serves it, nor what
 /// lies in a `db.deposed`.
 fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiError> {
-    let further = |holding: &Holding| {
-        let (epoch, sequence) = holding.at.unwrap_or_default();
+    let of = |holding: &Holding, end: Option<(u64, u64)>| {
+        let (epoch, sequence) = end.unwrap_or_default();
         format!("{} (node {}, epoch {epoch}, sequence {sequence})", holding.node, holding.id)
     };
-    let passed_over: Vec<String> = loss.passed_over().map(further).collect();
-    if !passed_over.is_empty() {
-        return Err(ApiError::conflict(format!(
-            "shard {index}: {} has more in service than {addr} (epoch {}, sequence {}): let it go on (`--node ID`); \
-             to give that up, say so with `--despite-deposed`",
-            passed_over.join(", "),
-            loss.node_at.0,
-            loss.node_at.1
-        )));
+    let served: Vec<String> = loss.passed_over().map(|one| of(one, one.at)).collect();
+    let deposed: Vec<String> = loss.overlooked().map(|one| of(one, one.deposed)).collect();
+    let mut found = Vec::new();
+    if !served.is_empty() {
+        let nodes = served.join(", ");
+        found.push(format!("is in service at {nodes}: let that one go on (`--node ID`)"));
     }
-    let more = |holding: &Holding| {
-        let (epoch, sequence) = holding.deposed.unwrap_or_default();
-        format!("{} (node {}, epoch {epoch}, sequence {sequence})", holding.node, holding.id)
-    };
-    let overlooked: Vec<String> = loss.overlooked().map(more).collect();
-    if overlooked.is_empty() {
+    if !deposed.is_empty() {
+        found.push(format!(
+            "lies in db.deposed of {}: `ctl shard restore-deposed {index} --node ID` brings it back",
+            deposed.join(", ")
+        ));
+    }
+    if found.is_empty() {
         return Ok(());
     }
+    let (epoch, sequence) = loss.node_at;
     Err(ApiError::conflict(format!(
-        "shard {index}: more than {addr} has (epoch {}, sequence {}) lies in db.deposed of {}: \
-         `ctl shard restore-deposed {index} --node ID` brings it back; to give it up, say so with `--despite-deposed`",
-        loss.node_at.0,
-        loss.node_at.1,
-        overlooked.join(", ")
+        "shard {index}: more than {addr} has (epoch {epoch}, sequence {sequence}) {}; to give it up, \
+         say so with `--despite-deposed`",
+        found.join(", and ")
     )))
 }
 
@@ -150,7 +147,11 @@ fn told(loss: &Loss) -> String {
     let never = ranges(&loss.slots_never_had());
     let never = Some(format!("slots {never}, which it never had")).filter(|_| !never.is_empty());
     let all: Vec<String> = of_set.into_iter().chain(never).collect();
-    all.join("; ")
+    match all.is_empty() {
+        // Records of before do not say which.
+        true => "what was moved to the shard above that".to_owned(),
+        false => all.join("; "),
+    }
 }
 
 fn held(holding: Holding) -> NodeHolding {
@@ -204,6 +205,7 @@ mod tests {
         };
         let may = |loss: &Loss, named: Option<&str>| refuse_unless_named(0, "a:1", loss, named);
         assert!(may(&loss, None).is_ok());
+        assert_eq!(told(&loss), "what was moved to the shard above that");
         loss.never_had = vec![never(7, "20-25"), never(9, "50")];
         for wrong in [None, Some(""), Some("20-25"), Some("20-24,50"), Some("x")] {
             assert!(may(&loss, wrong).is_err(), "{wrong:?}");

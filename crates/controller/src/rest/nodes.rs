@@ -76,7 +76,7 @@ pub(super) async fn remove(
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
-    may_leave(&cluster, index, &id).await?;
+    may_leave(&cluster, &id).await?;
     let reason = format!("shard {index}: node {} removed", record.called(&id));
     cluster
         .update(&by, &reason, move |record| {
@@ -108,22 +108,24 @@ const CLEAR_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Refuses to take out a node that may be all that is left of what was acknowledged.
-async fn may_leave(cluster: &Cluster, index: usize, id: &str) -> Result<(), ApiError> {
+async fn may_leave(cluster: &Cluster, id: &str) -> Result<(), ApiError> {
     let shared = &cluster.shared;
     let begun = Instant::now();
     loop {
         let removal = {
             let state = cluster.state.lock();
-            let (at, plan) = ((&shared.policy, shared.now()), &state.plan);
-            let of = plan.shards.get(index);
-            planner::removal(&state.record, &state.observed, at, (index, id), of)
+            let at = (&shared.policy, shared.now());
+            planner::removal(&state.record, &state.observed, at, id, &state.plan.shards)
         };
         match removal {
             Removal::Fine => return Ok(()),
             Removal::Refused(why) => return Err(ApiError::conflict(why)),
             Removal::Unclear if begun.elapsed() < CLEAR_WITHIN => tokio::time::sleep(LOOK).await,
             Removal::Unclear => {
-                return Err(ApiError::conflict("the master is not heard of: try again"));
+                return Err(ApiError::conflict(
+                    "it is not known whether the master of its shard serves, or whether the node answers, which may hold what \
+                     nobody else has: `status` shows why; try again once it is known",
+                ));
             }
         }
     }

@@ -229,8 +229,8 @@ pub(super) async fn keys_fit(
     }
     found.fits(&shard.slot_ranges).map_err(|why| {
         ApiError::bad(format!(
-            "node {}: {why}: give each shard the slots of its data (`slots`, `--slots`), shards in \
-             the order of their nodes, or start the node on an empty `dir`",
+            "node {}: {why}: start it on an empty `dir`, or, with a new cluster, give each shard the \
+             slots of its data (`slots`, `--slots`), shards in the order of their nodes",
             master.local
         ))
     })

@@ -1,5 +1,6 @@
 //! One request, one answer, errors in the controller's own words.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -96,6 +97,8 @@ fn meant(words: &str) -> &'static str {
 pub(crate) struct Http {
     /// The controllers: whichever answers passes on what is for another.
     bases: Vec<String>,
+    /// Which of them has answered last: it is asked first, since another one may hang.
+    first: AtomicUsize,
     token: Option<String>,
     client: reqwest::Client,
     /// As the operator said it.
@@ -130,7 +133,7 @@ impl Http {
             .connect_timeout(Duration::from_secs(3))
             .build()
             .context("build the HTTP client")?;
-        Ok(Self { bases, token, client, limit })
+        Ok(Self { bases, first: AtomicUsize::new(0), token, client, limit })
     }
 
     /// How long something may take that usually takes so long: as the operator said it.
@@ -214,9 +217,13 @@ impl Http {
         limit: Duration,
     ) -> Result<reqwest::Response> {
         let reads = method == Method::GET;
-        let count = u32::try_from(self.bases.len()).unwrap_or(u32::MAX).max(1);
+        let count = self.bases.len();
+        let parts = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        let first = self.first.load(Ordering::Relaxed);
         let mut last = None;
-        for (tried, base) in self.bases.iter().enumerate() {
+        for tried in 0..count {
+            let at = (first + tried) % count;
+            let base = &self.bases[at];
             let mut request = self.client.request(method.clone(), format!("{base}/api/v1{path}"));
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token);
@@ -225,13 +232,16 @@ impl Http {
                 Some(body) => request.json(body),
                 None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
             };
-            let is_last = tried + 1 == self.bases.len();
+            let is_last = tried + 1 == count;
             if reads && !is_last && is_quick(path) {
-                request = request.timeout(limit / count);
+                request = request.timeout(limit / parts);
             }
             match request.send().await {
                 Ok(answer) => {
                     let is_away = answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE;
+                    if !is_away {
+                        self.first.store(at, Ordering::Relaxed);
+                    }
                     if is_last || !(is_away && reads) {
                         return Ok(answer);
                     }
@@ -280,7 +290,42 @@ impl Http {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
+
     use super::*;
+
+    /// Answers with that status line, and counts how often.
+    fn controller(status: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (at, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                if stream.read(&mut [0; 4096]).unwrap_or(0) == 0 {
+                    continue;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let head = "connection: close\r\ncontent-length: 11\r\n\r\n";
+                let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}{{\"data\":{{}}}}");
+            }
+        });
+        (at, asked)
+    }
+
+    #[tokio::test]
+    async fn the_controller_that_has_answered_is_asked_first() {
+        let (away, asked_away) = controller("503 Service Unavailable");
+        let (leads, asked) = controller("200 OK");
+        let both = format!("http://{away},http://{leads}");
+        let http = Http::new(Some(both), None, &TlsArgs::default(), None).unwrap();
+        for _ in 0..3 {
+            http.call(Method::GET, "/namespaces", None::<&()>).await.unwrap();
+        }
+        let counts = [asked_away, asked].map(|asked| asked.load(Ordering::SeqCst));
+        assert_eq!(counts, [1, 3]);
+    }
 
     #[test]
     fn errors_name_the_thing_and_not_its_path() {

@@ -86,8 +86,9 @@ async fn add(cx: &Context, nodes: &[String], announce: &[String], place: &Place)
         let status: Status = cx.http.get(&format!("{base}/status")).await?;
         let shard = status.shards.iter().find(|shard| shard.id == id);
         let shard = shard.with_context(|| format!("shard {id} was removed meanwhile"))?;
-        let missing = missing(&status, shard);
+        let mut missing = missing(&status, shard);
         if missing.is_empty() || started.elapsed() >= OPENS {
+            missing.extend(unreached(&status, shard));
             return cx.say(&added_text(shard, &missing));
         }
         tokio::time::sleep(LOOK).await;
@@ -99,19 +100,7 @@ fn missing(status: &Status, shard: &ShardStatus) -> Vec<String> {
     let settled = shard.nodes.iter().filter(|node| !node.settled);
     let mut missing: Vec<String> =
         settled.map(|node| format!("{} does not play its role yet", node.addr)).collect();
-    let Some(master) = shard.nodes.iter().find(|node| node.role == "master") else {
-        return missing;
-    };
-    let is_closed = |answer: &NodeAnswer| answer.client_access == "balancer-only";
-    if master.announced.is_none()
-        && !status.balancers.is_empty()
-        && master.answer.as_ref().is_some_and(is_closed)
-    {
-        missing.push(format!(
-            "no client reaches {0}, which takes them through balancers only: `ctl node announce {0} HOST:PORT`",
-            master.addr
-        ));
-    }
+    let Some(master) = master(shard) else { return missing };
     for (balancer, endpoint) in
         status.balancers.iter().flat_map(|balancer| listens(master).map(move |at| (balancer, at)))
     {
@@ -128,6 +117,24 @@ fn missing(status: &Status, shard: &ShardStatus) -> Vec<String> {
     missing
 }
 
+fn master(shard: &ShardStatus) -> Option<&NodeStatus> {
+    shard.nodes.iter().find(|node| node.role == "master")
+}
+
+/// That no client comes to the shard, which no wait mends.
+fn unreached(status: &Status, shard: &ShardStatus) -> Option<String> {
+    let is_closed = |answer: &NodeAnswer| answer.client_access == "balancer-only";
+    let master = master(shard).filter(|master| {
+        master.announced.is_none()
+            && !status.balancers.is_empty()
+            && master.answer.as_ref().is_some_and(is_closed)
+    })?;
+    Some(format!(
+        "no client reaches {0}, which takes them through balancers only: `ctl node announce {0} HOST:PORT`",
+        master.addr
+    ))
+}
+
 /// Where balancers are to listen for it.
 fn listens(node: &NodeStatus) -> impl Iterator<Item = String> {
     let announced = node.announced.as_deref().and_then(words::endpoint);
@@ -138,8 +145,8 @@ fn listens(node: &NodeStatus) -> impl Iterator<Item = String> {
 
 fn added_text(shard: &ShardStatus, missing: &[String]) -> String {
     let ShardStatus { index, id, nodes, .. } = shard;
-    let mut out =
-        format!("shard {index} of {} nodes added, without slots; its id is {id}\n", nodes.len());
+    let nodes = words::counted(nodes.len(), "node");
+    let mut out = format!("shard {index} of {nodes} added, without slots; its id is {id}\n");
     for line in missing {
         out.push_str(&format!("not yet: {line}\n"));
     }
@@ -186,14 +193,15 @@ mod tests {
         assert_eq!(missing(&status, &status.shards[0]).len(), 1);
         let node = &mut status.shards[0].nodes[0];
         (node.settled, node.announced) = (true, None);
-        assert_eq!(missing(&status, &status.shards[0]), [""; 0], "clients may dial it");
+        assert_eq!(unreached(&status, &status.shards[0]), None, "clients may dial it");
         let answer = json!({
             "age_ms": 1, "role": "master", "sequence": 1, "version": 7, "lease_mode": "block-all",
             "lease_remaining_ms": 1, "client_access": "balancer-only", "link_status": "up",
             "resync": "none", "paused": false, "loading": false,
         });
         status.shards[0].nodes[0].answer = Some(serde_json::from_value(answer).unwrap());
-        let told = missing(&status, &status.shards[0]);
-        assert!(told.len() == 1 && told[0].contains("ctl node announce 10.0.0.5:6666"), "{told:?}");
+        let told = unreached(&status, &status.shards[0]).unwrap();
+        assert!(told.contains("ctl node announce 10.0.0.5:6666"), "{told}");
+        assert_eq!(missing(&status, &status.shards[0]), [""; 0], "nobody waits for that");
     }
 }

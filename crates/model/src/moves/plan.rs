@@ -95,7 +95,8 @@ fn stored_of(record: &Record, before: &Stored) -> Stored {
         owner: u8::from(record.shards.get(1).is_some_and(owns)),
         epochs: before.epochs,
         floors: [0, 1].map(|index| record.shards[index].floor),
-        moves: record.moves.clone(),
+        // Where slots came is told to people, and no step rests on it.
+        moves: planner::moves::Moves { came: Vec::new(), ..record.moves.clone() },
     }
 }
 

@@ -32,10 +32,15 @@ pub struct Line {
     pub is_bare: bool,
 }
 
+/// The lines of a file, without the mark that some editors put before the first one.
+fn lines_of(text: &str) -> std::str::Lines<'_> {
+    text.strip_prefix('\u{feff}').unwrap_or(text).lines()
+}
+
 /// Reads the lines of a file. A quote that is not closed, or that something follows, is an error with its line number.
 pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
     let mut lines = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in lines_of(text).enumerate() {
         let (name, rest) = split_name(line);
         if name.is_empty() {
             continue;
@@ -54,10 +59,9 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
 }
 
 /// The name of a line, and what is behind it and the blanks that follow. Blanks are all that
-/// Unicode calls white space, any number of them; the mark that some editors put before the first
-/// line is none of its name.
+/// Unicode calls white space, any number of them.
 fn split_name(line: &str) -> (&str, &str) {
-    let trimmed = line.trim_start_matches('\u{feff}').trim();
+    let trimmed = line.trim();
     let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
     let (name, rest) = trimmed.split_at(end);
     (name, rest.trim_start())
@@ -141,7 +145,7 @@ pub fn rewrite(text: &str, values: &Values, kept: &Kept) -> String {
     let defaults = Values::default();
     let mut written = std::collections::BTreeSet::new();
     let mut out = String::with_capacity(text.len() + 256);
-    for line in text.lines() {
+    for line in lines_of(text) {
         let (name, _) = split_name(line);
         match super::options::find(name) {
             Some(option) => {
@@ -232,6 +236,8 @@ mod tests {
         assert_eq!(parse("a 'b\n"), Err(1));
         let tokens = Tokens::from([("to k".to_owned(), "b".to_owned())]);
         let kept = Kept { tokens, users: vec!["user u on".to_owned()] };
+        let marked = rewrite("\u{feff}port 1\n", &values, &Kept::default());
+        assert_eq!(marked, "port 7000\nrequirepass \"a \\\"b\"\n");
         let text = rewrite("Namespace.a old\n# mine\nUSER o off\n", &Values::default(), &kept);
         assert_eq!(text, "# mine\nuser u on\nnamespace.b to k\n");
     }

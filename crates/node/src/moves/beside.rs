@@ -184,7 +184,13 @@ impl Beside {
         (self.is_wanted, self.is_due) = (true, true);
     }
 
-    /// What was kept in the log up to `to`. Before it is wanted it is not looked at: all is read then.
+    /// Nothing of the log before now is looked at: what was kept meanwhile is to be read.
+    pub(super) fn read_anew(&mut self) {
+        self.is_due |= self.is_wanted;
+    }
+
+    /// What was kept in the log up to `to`. Before it is wanted it is not looked at: all is read
+    /// then.
     pub(super) fn note_kept(&mut self, kept: kept::Kept, to: u64) {
         if !self.is_wanted {
             return;
@@ -388,7 +394,11 @@ mod tests {
         assert!(beside.is_due);
         let mut unwanted = Beside::default();
         unwanted.note_kept(script(), 7);
+        unwanted.read_anew();
         assert!(!unwanted.is_first() && unwanted.fresh.is_empty(), "an older taker takes none");
+        let mut begun = Beside { is_wanted: true, ..Beside::default() };
+        begun.read_anew();
+        assert!(begun.is_first(), "the log begins with the first snapshot");
     }
 
     #[test]

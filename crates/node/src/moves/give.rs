@@ -381,6 +381,10 @@ impl Giving<'_> {
                     return Ok(Some(frame));
                 }
                 let snapshot = self.store.snapshot().aside();
+                if *self.sender.cursor() == Cursor::Start {
+                    // Only what is kept behind it is found in the log.
+                    self.beside.read_anew();
+                }
                 self.sender.snapshot(snapshot.sequence());
                 self.snapshot = Some(snapshot);
                 Ok(None)

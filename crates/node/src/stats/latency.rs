@@ -22,7 +22,8 @@ const DECADE: [u64; 13] = [12, 14, 17, 21, 25, 30, 35, 42, 50, 60, 70, 85, 100];
 const DECADES: [u64; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
 const BUCKETS: usize = DECADE.len() * DECADES.len();
 
-/// Upper bounds of the buckets that are counted, microseconds; the last one is that of [`BOUNDS_US`].
+/// Upper bounds of the buckets that are counted, microseconds; the last one is that of
+/// [`BOUNDS_US`].
 const COUNTED_US: [u64; BUCKETS] = {
     let mut bounds = [0; BUCKETS];
     let mut place = 0;

@@ -122,9 +122,8 @@ fn a_loss_is_told_before_it_is_accepted() {
 #[test]
 fn nobody_is_taken_out_that_may_be_all_that_is_left() {
     let asked = |s: &Script, name: &str| {
-        let state = s.plan().shards.first().cloned();
-        let (policy, node) = ((&s.policy, s.now), id(name));
-        crate::removal(&s.record, &s.observed, policy, (0, &node), state.as_ref())
+        let at = (&s.policy, s.now);
+        crate::removal(&s.record, &s.observed, at, &id(name), &s.plan().shards)
     };
     let refuses = |s: &Script, name: &str| match asked(s, name) {
         crate::Removal::Refused(why) => why.contains(&format!("{name}:1 may hold what nobody")),
@@ -145,6 +144,16 @@ fn nobody_is_taken_out_that_may_be_all_that_is_left() {
     s.misses("a", 4);
     s.misses("c", 4);
     assert!(refuses(&s, "b"));
+    assert_eq!(asked(&s, "c"), crate::Removal::Fine);
+    // That does not depend on how the master is.
+    s.misses("a", 1);
+    assert_eq!(asked(&s, "c"), crate::Removal::Fine);
+    // Nor is one that was not heard of yet a silent one.
+    s.controller_restarts();
+    assert_eq!(asked(&s, "c"), crate::Removal::Unclear);
+    s.misses("a", 4);
+    assert_eq!(asked(&s, "c"), crate::Removal::Unclear);
+    s.misses("c", 4);
     assert_eq!(asked(&s, "c"), crate::Removal::Fine);
 }
 

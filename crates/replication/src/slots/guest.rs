@@ -8,8 +8,9 @@
 //! well, whatever it is that they wait for: processors, the disk, or replicas.
 //!
 //! Invariant: a copy always gets on, by a 32nd of its rate at least, unless the database itself is
-//! about to hold writes back, or a replica that has just left would have to be copied anew for it. What clients feel while it goes no faster than that is not its doing:
-//! after a while that is the measure, until they feel less.
+//! about to hold writes back, or a replica that has just left would have to be copied anew for it.
+//! What clients feel while it goes no faster than that is not its doing: after a while that is the
+//! measure, until they feel less.
 
 use api::moves::{Brake, Rate};
 
@@ -211,8 +212,8 @@ pub struct Absence {
 }
 
 impl Absence {
-    /// To be called once a second, with the bytes that were ever appended to the log, and those of it
-    /// that are kept; 0: it is not bounded by bytes. Whether a copy is to stop.
+    /// To be called once a second, with the bytes that were ever appended to the log, and those of
+    /// it that are kept; 0: it is not bounded by bytes. Whether a copy is to stop.
     pub fn look(&mut self, is_away: bool, (appended, kept): (u64, u64), now_ms: u64) -> bool {
         if !is_away {
             self.since = None;

@@ -1,4 +1,5 @@
-//! What crosses the wire of a site: of keys, values, passwords and tokens nothing can be read there.
+//! What crosses the wire of a site: of keys, values, passwords and tokens nothing can be read
+//! there.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -86,7 +87,8 @@ fn reads<'f>(frames: &'f [Box<[u8]>], secret: &str) -> Option<&'f [u8]> {
     frames.find(|frame| halves.iter().any(|half| has(frame, half)))
 }
 
-/// Who dialled whom for what these frames carry. Of a port that nobody knows there is none.
+/// The kinds of hosts between which these frames carry something. Of a port that nobody knows there
+/// is none.
 fn links(frames: &[Box<[u8]>]) -> Result<BTreeSet<Link>> {
     let mut found = BTreeSet::new();
     let segments = frames.iter().filter_map(|frame| Segment::read(frame));
@@ -116,8 +118,8 @@ pub(crate) fn show_nothing(site: &Site, tap: Tap, marks: &Marks, more: &[Link]) 
     Ok(())
 }
 
-/// The same words to a node that speaks no TLS: each of them is seen, so the search finds what there
-/// is to be found.
+/// The same words to a node that speaks no TLS: each of them is seen, so the search finds what
+/// there is to be found.
 pub(crate) fn in_clear_show_all(site: &mut Site, marks: &Marks) -> Result<()> {
     let all = secrets(site, marks)?;
     let secret = |wanted: &'static str| {

@@ -140,7 +140,10 @@ fn of_connections(name: &str) -> bool {
         }
         "maxclients" => {
             let node = plain();
-            set(&node, name, "0");
+            let mut first = node.connect();
+            send(&mut first, &["PING"]);
+            assert_eq!(answer(&mut first), "+PONG");
+            set(&node, name, "1");
             begins(&answer(&mut node.connect()), "-ERR max number of clients reached");
         }
         "protected-mode" => is_protected(name),

@@ -8,8 +8,9 @@ pub(super) const HTTP: &str = "it speaks HTTP, as a browser does that a web page
 /// Between two lines in the log, ms: a page may try without end.
 const LINE_MS: u64 = 60_000;
 
-/// Whether these are words of a browser: anybody's page makes it send lines of the page's own, behind
-/// these, to any port that its user reaches. Redis and Kvrocks too go by these two, and say nothing.
+/// Whether these are words of a browser: anybody's page makes it send lines of the page's own,
+/// behind these, to any port that its user reaches. Redis and Kvrocks too go by these two, and say
+/// nothing.
 pub(super) fn is_http(words: &[&[u8]]) -> bool {
     let name = words.first().copied().unwrap_or_default();
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")

@@ -105,8 +105,10 @@ fn many_keys() {
     assert!(write(&[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]));
     assert!(!write(&[(b"c", b"1"), (b"b", b"9")]));
     let mut values = Vec::new();
-    mget(&db.store, &SCOPE, &[b"a", b"h", b"x", b"b"], |value| values.push(value.map(text)))
-        .unwrap();
+    mget(&db.store, &SCOPE, &[b"a", b"h", b"x", b"b"], u64::MAX, |value| {
+        values.push(value.map(text))
+    })
+    .unwrap();
     assert_eq!(values, [Some("3".to_owned()), None, None, Some("2".to_owned())]);
     assert_eq!(db.get("c"), None);
 }
@@ -183,7 +185,8 @@ fn get_and_change() {
     db.set("k", "v");
     let getex = |expiry| {
         let before = db.store.latest_sequence();
-        let found = db.write(|txn| getex(txn, &SCOPE.at(b"k"), expiry).unwrap().map(|p| text(&p)));
+        let found = db
+            .write(|txn| getex(txn, &SCOPE.at(b"k"), expiry, u64::MAX).unwrap().map(|p| text(&p)));
         (found.is_some(), db.store.latest_sequence() - before)
     };
     assert_eq!(getex(None), (true, 0));
