@@ -45,7 +45,7 @@ pub struct Wish {
     pub is_no_loop: bool,
     /// Number of the connection that is told instead.
     pub redirect: Option<u64>,
-    /// Of a broadcast; empty: all keys.
+    /// Of a broadcast; empty, or an empty one among them: all keys.
     pub prefixes: Vec<Vec<u8>>,
 }
 

@@ -98,6 +98,11 @@ fn a_broadcast_needs_no_reading() {
     assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $6 user:1 $6 user:2");
     assert!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX us").contains("existing prefix"));
     assert!(run(&mut shell, "CLIENT TRACKING ON").contains("can't switch BCAST"));
+    // All keys are those of the empty prefix, whatever other prefixes there are.
+    assert_eq!(run(&mut shell, "CLIENT TRACKING ON BCAST"), "+OK");
+    assert!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX z").contains("prefix ''"));
+    shell.run("MSET user:1 a other b");
+    assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $5 other $6 user:1");
 }
 
 #[test]

@@ -88,9 +88,7 @@ impl Asked {
         let own = &self.wish.prefixes;
         for (index, prefix) in own.iter().enumerate() {
             let known = before.into_iter().flat_map(|before| &before.prefixes);
-            if let Some(known) =
-                known.into_iter().find(|known| *known != prefix && meets(known, prefix))
-            {
+            if let Some(known) = known.into_iter().find(|known| meets(known, prefix)) {
                 return Err(Error::err(format!(
                     "Prefix '{}' overlaps with an existing prefix '{}'. Prefixes for a single client must not overlap.",
                     text(prefix),
@@ -122,15 +120,14 @@ pub(super) fn tracking(
         b"ON" => {
             let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
             asked.check(before.as_ref())?;
-            if let Some(before) = before {
-                // Prefixes are added to those that there are.
-                for prefix in before.prefixes {
-                    if !asked.wish.prefixes.contains(&prefix) {
-                        asked.wish.prefixes.push(prefix);
-                    }
-                }
+            // As in Redis all keys are those with the empty prefix: it stays where others are added.
+            if asked.is_broadcast && asked.wish.prefixes.is_empty() {
+                asked.wish.prefixes.push(Vec::new());
             }
+            // Prefixes are added to those that there are.
+            asked.wish.prefixes.extend(before.into_iter().flat_map(|before| before.prefixes));
             asked.wish.prefixes.sort();
+            asked.wish.prefixes.dedup();
             let mode = asked.wish.mode;
             let session = &mut *cx.session;
             let target = asked.target;
@@ -152,7 +149,7 @@ pub(super) fn caching(
     reply: Reply<'_>,
 ) -> Result<After> {
     let mode = cx.session.tracks;
-    if !matches!(mode, Some(Mode::OptIn | Mode::OptOut)) {
+    if mode.is_none() {
         return Err(Error::err(
             "CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ));
