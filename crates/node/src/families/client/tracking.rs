@@ -120,7 +120,7 @@ pub(super) fn tracking(
         b"ON" => {
             let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
             asked.check(before.as_ref())?;
-            // As in Redis all keys are those with the empty prefix: it stays where others are added.
+            // As in Redis all keys are those with the empty prefix, which stays beside others.
             if asked.is_broadcast && asked.wish.prefixes.is_empty() {
                 asked.wish.prefixes.push(Vec::new());
             }
