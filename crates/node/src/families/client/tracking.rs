@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{is_of, own_namespace};
 use crate::clients::Client;
 use crate::command::{Args, Error, Reply, Result};
 use crate::session::{After, SessionCx};
@@ -29,7 +30,10 @@ impl Asked {
                         ));
                     }
                     let id: u64 = args.number()?;
+                    // As with KILL: one that is sent more than it reads is cut off.
+                    let namespace = own_namespace(cx);
                     let target = cx.node.clients.find(id);
+                    let target = target.filter(|client| is_of(namespace.as_deref(), client));
                     asked.target = Some(target.ok_or_else(|| {
                         Error::err("The client ID you want redirect to does not exist")
                     })?);
