@@ -230,7 +230,8 @@ impl<'n> Batch<'n> {
             Err(Error::Locked) => {
                 self.settle(session, out);
                 session.is_asking |= was_asking;
-                (self.wait_for_script(session, out), Outcome::Rejected)
+                let is_exec = command.flags.has(Flags::RUNS_QUEUE);
+                (self.wait_for_script(session, is_exec, out), Outcome::Rejected)
             }
             Err(error) => {
                 // A write took its own half reply back: committing what waited before it may have

@@ -290,6 +290,14 @@ fn a_long_script_is_killed_and_others_go_on_meanwhile() {
     assert_eq!(shell.run("GET k"), "$-1");
     await_that("BUSY", || shell.node.scripts.busy(Duration::from_millis(100)).is_some());
     assert!(shell.run("SET k 1").starts_with("-BUSY "));
+    // As in Redis, EXEC ends its transaction: what comes next is not queued.
+    for queued in ["SET k 1", "EVAL return(1) 1 k"] {
+        assert_eq!((shell.run("MULTI"), shell.run(queued)), ("+OK".into(), "+QUEUED".into()));
+        let said = shell.run("EXEC");
+        let aborted = "-EXECABORT Transaction discarded because of: BUSY Redis is busy";
+        assert!(said.starts_with(aborted), "{said}");
+        assert_eq!(shell.run("GET k"), "$-1");
+    }
     assert!(shell.run("FUNCTION KILL").starts_with("-BUSY "));
     assert_eq!(shell.run("SCRIPT KILL"), "+OK");
     assert!(long.join().unwrap().contains("user killed with SCRIPT KILL"));
