@@ -383,9 +383,11 @@ impl<'n> Batch<'n> {
     }
 }
 
-/// Whether a command may wait for the next ones of its pipeline before it is committed.
+/// Whether a command may wait for the next ones of its pipeline before it is committed. One that
+/// runs aside lets go of the write gate, under which what waits before it is committed.
 fn can_join(session: &Session, command: &Command) -> bool {
     matches!(command.handler, Handler::Write(_))
+        && !command.flags.has(Flags::SCRIPT)
         && !session.transaction.is_open()
         && session.reply_mode == ReplyMode::On
 }
