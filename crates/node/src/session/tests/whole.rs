@@ -292,3 +292,17 @@ fn restore_asking_reaches_a_slot_that_is_being_taken_over() {
     let refused = "-ERR DUMP payload version or checksum are wrong";
     assert_eq!(bench.answer(&asking).unwrap(), refused);
 }
+
+/// In the words of Redis 7.
+#[test]
+fn in_a_cluster_commands_reach_no_keys_but_those_of_their_slot() {
+    let mut bench = Bench::alone();
+    for (command, why) in [
+        ("MOVE k 1", "MOVE is not allowed in cluster mode"),
+        ("SORT k BY w*", "BY option of SORT denied in Cluster mode."),
+        ("SORT k GET #", "GET option of SORT denied in Cluster mode."),
+    ] {
+        assert_eq!(bench.answer(command).unwrap(), format!("-ERR {why}"));
+    }
+    assert_eq!(bench.answer("SORT k BY nosort").unwrap(), "*0");
+}
