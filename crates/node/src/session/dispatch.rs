@@ -129,6 +129,7 @@ impl<'n> Batch<'n> {
         let mark = out.len();
         let Some((index, command)) = found else {
             session.transaction.is_aborted |= session.transaction.is_open();
+            session.caches &= session.transaction.is_open();
             let replied = session.reply(out).error(&unknown_command(words));
             session.show();
             return Self::silence(session, out, mark, replied.into());
@@ -141,6 +142,12 @@ impl<'n> Batch<'n> {
             return after;
         }
         (session.standing, session.has_looked) = (None, false);
+        if session.caches {
+            // CACHING is for the next command, be it refused, or the next transaction. As in Redis
+            // what else the connection says of itself may stand between.
+            session.caches =
+                session.transaction.is_open() || matches!(command.first_word(), "client" | "multi");
+        }
         if outcome == Outcome::Aside {
             // Counted where it runs.
             return Self::silence(session, out, mark, after);
@@ -207,10 +214,6 @@ impl<'n> Batch<'n> {
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = self.handle(session, command, words, out);
-        // CACHING too is for the next command, or the next transaction.
-        session.caches &= session.transaction.is_open()
-            || command.name == "client|caching"
-            || command.name == "multi";
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
