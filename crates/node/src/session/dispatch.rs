@@ -130,6 +130,7 @@ impl<'n> Batch<'n> {
         let Some((index, command)) = found else {
             session.transaction.is_aborted |= session.transaction.is_open();
             session.caches &= session.transaction.is_open();
+            session.is_asking &= session.transaction.is_open();
             let replied = session.reply(out).error(&unknown_command(words));
             session.show();
             return Self::silence(session, out, mark, replied.into());
@@ -142,6 +143,10 @@ impl<'n> Batch<'n> {
             return after;
         }
         (session.standing, session.has_looked) = (None, false);
+        if outcome == Outcome::Rejected {
+            // ASKING was for it.
+            session.is_asking &= session.transaction.is_open();
+        }
         if session.caches {
             // CACHING is for the next command, be it refused, or the next transaction. As in Redis
             // what else the connection says of itself may stand between.

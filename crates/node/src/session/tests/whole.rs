@@ -164,8 +164,11 @@ fn asking_before_multi_is_for_the_whole_transaction() {
     assert!(!bench.session.is_asking);
     bench.pipeline(&["ASKING", "MULTI", "DISCARD"]);
     assert!(!bench.session.is_asking);
-    bench.pipeline(&["ASKING", "GET a"]);
-    assert!(!bench.session.is_asking);
+    // Else it is for the next command, be it refused.
+    for command in ["GET a", "GET", "NOSUCH"] {
+        bench.pipeline(&["ASKING", command]);
+        assert!(!bench.session.is_asking, "{command}");
+    }
 }
 
 /// Names may differ from node to node, and nobody may run another command than the one that was
