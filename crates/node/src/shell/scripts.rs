@@ -404,6 +404,34 @@ fn what_an_exec_with_scripts_makes_of_its_connection_stays() {
 }
 
 #[test]
+fn what_is_watched_stays_watched_while_scripts_run() {
+    let mut shell = Shell::new();
+    let other = shell.client();
+    for script in
+        ["EVAL return(1) 0", "EVAL_RO return(1) 0", "SCRIPT LOAD return(1)", "FUNCTION LIST"]
+    {
+        for command in ["WATCH k", script] {
+            shell.run(command);
+        }
+        assert_eq!(shell.run_as(other, "SET k theirs"), "+OK");
+        for command in ["MULTI", "SET k mine"] {
+            shell.run(command);
+        }
+        assert_eq!(shell.run("EXEC"), "*-1", "{script}");
+        assert_eq!(shell.run("GET k"), "$6 theirs");
+    }
+    // What a script of its own changes counts too, as in Redis.
+    for command in ["WATCH k", "EVAL redis.call('SET',KEYS[1],'mine') 1 k", "MULTI", "GET k"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*-1");
+    for command in ["WATCH k", "EVAL return(1) 0", "MULTI", "GET k"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*1 $4 mine");
+}
+
+#[test]
 fn only_a_script_that_wrote_tells_of_a_write() {
     let mut shell = Shell::new();
     for (script, tells) in [
