@@ -29,9 +29,8 @@ impl Table {
     /// Puts something in the place of a count, or nothing.
     fn put(&mut self, count: u64, entry: Option<(u64, Vec<u8>)>) {
         let Some(slot) = self.keys.get_mut(place(count)) else { return };
-        let length =
-            |entry: &Option<(u64, Vec<u8>)>| entry.as_ref().map_or(0, |(_, key)| key.len());
-        self.bytes = (self.bytes + length(&entry)).saturating_sub(length(&*slot));
+        let length = |entry: Option<&(u64, Vec<u8>)>| entry.map_or(0, |(_, key)| key.len());
+        self.bytes = (self.bytes + length(entry.as_ref())).saturating_sub(length(slot.as_ref()));
         *slot = entry;
     }
 }
