@@ -371,7 +371,7 @@ impl<'n> Batch<'n> {
             micros,
             words: slowlog::shorten(words),
             client: session.client.address.to_string(),
-            name: session.client.names.lock().name.clone(),
+            name: slowlog::shorten_name(&session.client.names.lock().name),
         };
         self.node.slowlog.add(entry, &self.config);
     }
