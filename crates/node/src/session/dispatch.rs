@@ -254,7 +254,8 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// Calls the handler.
+    /// Runs a command, and tells those who watch of it, as in Redis once it has run: not each time
+    /// that it is tried again.
     fn handle(
         &mut self,
         session: &mut Session,
@@ -262,8 +263,23 @@ impl<'n> Batch<'n> {
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        tell_monitors(self.node, &self.config, session, command, words);
         session.note_reading(self.node, &self.config, command, words);
+        let ran = self.call_handler(session, command, words, out);
+        let is_to_come = matches!(ran, Err(Error::Locked) | Ok(After::Again(_)));
+        // A script is told of where it begins, before what it runs.
+        if !is_to_come && !matches!(command.handler, Handler::Script(_)) {
+            tell_monitors(self.node, &self.config, session, command, words);
+        }
+        ran
+    }
+
+    fn call_handler(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
         match command.handler {
             Handler::Read(handler) => {
                 let missed = self.look_for_absent(session, command, words);
