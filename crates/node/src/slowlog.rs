@@ -12,6 +12,8 @@ use crate::config::{Values, options};
 /// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`, `…_MAX_STRING`).
 const ARGUMENTS_MAX: usize = 32;
 const BYTES_MAX: usize = 128;
+/// Bytes kept of a client's name, which may be of any length and is in each of its entries.
+const NAME_MAX: usize = 1024;
 
 /// One slow command.
 #[derive(Debug, Clone)]
@@ -26,7 +28,7 @@ pub struct Entry {
     pub words: Vec<Vec<u8>>,
     /// Address of the client.
     pub client: String,
-    /// Its name.
+    /// Its name, or the beginning of a long one.
     pub name: String,
 }
 
@@ -122,6 +124,11 @@ fn is_secret(words: &[&[u8]], index: usize) -> bool {
     false
 }
 
+/// The name of a client as an entry keeps it.
+pub fn shorten_name(name: &str) -> String {
+    name[..name.floor_char_boundary(NAME_MAX)].to_owned()
+}
+
 /// Words as an entry keeps them.
 pub fn shorten(words: &[&[u8]]) -> Vec<Vec<u8>> {
     let shown: Vec<&[u8]> = (words.iter().enumerate())
@@ -163,5 +170,13 @@ mod tests {
         assert_eq!(kept("config set maxclients 10 RequirePass a peer-auth b"), set);
         assert_eq!(kept("set auth value"), "set auth value");
         assert_eq!(kept("config get requirepass x"), "config get requirepass x");
+    }
+
+    #[test]
+    fn of_long_names_the_beginning_is_kept() {
+        assert_eq!(shorten_name("me"), "me");
+        let long = format!("m{}", "\u{e9}".repeat(NAME_MAX));
+        // A letter of two bytes is whole, or not there.
+        assert_eq!(shorten_name(&long), long[..NAME_MAX - 1]);
     }
 }

@@ -45,7 +45,7 @@ pub struct Wish {
     pub is_no_loop: bool,
     /// Number of the connection that is told instead.
     pub redirect: Option<u64>,
-    /// Of a broadcast; empty: all keys.
+    /// Of a broadcast; empty, or an empty one among them: all keys.
     pub prefixes: Vec<Vec<u8>>,
 }
 
@@ -63,8 +63,70 @@ struct Tracker {
 #[derive(Debug, Default)]
 struct State {
     trackers: HashMap<u64, Tracker>,
-    /// The readers of each key, by the id of its name.
-    readers: HashMap<Vec<u8>, BTreeSet<u64>>,
+    noted: Noted,
+}
+
+/// The keys that were read, of which any can be chosen by lot: where they are too many, one that
+/// was read just now must not be likelier to go than others.
+#[derive(Debug, Default)]
+struct Noted {
+    /// By the ids of their names.
+    by_key: HashMap<Arc<[u8]>, Readers>,
+    keys: Vec<Arc<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    clients: BTreeSet<u64>,
+    /// Where the key is among all keys.
+    place: usize,
+}
+
+impl Noted {
+    fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The readers of a key, which is noted from here on.
+    fn readers(&mut self, id: &[u8]) -> &mut BTreeSet<u64> {
+        let Self { by_key, keys } = self;
+        let key: Arc<[u8]> = id.into();
+        let readers = by_key.entry(Arc::clone(&key)).or_insert_with(|| {
+            let place = keys.len();
+            keys.push(key);
+            Readers { clients: BTreeSet::new(), place }
+        });
+        &mut readers.clients
+    }
+
+    /// A key is noted no more; its readers.
+    fn remove(&mut self, id: &[u8]) -> Option<BTreeSet<u64>> {
+        let Self { by_key, keys } = self;
+        let Readers { clients, place } = by_key.remove(id)?;
+        if place < keys.len() {
+            keys.swap_remove(place);
+        }
+        // The last one stands there now, if it was not the last.
+        if let Some(key) = keys.get(place)
+            && let Some(readers) = by_key.get_mut(key)
+        {
+            readers.place = place;
+        }
+        Some(clients)
+    }
+
+    /// Any key; `None` if none is noted.
+    fn any(&self) -> Option<Arc<[u8]>> {
+        let place = rand::random_range(0..self.keys.len().max(1));
+        self.keys.get(place).cloned()
+    }
+
+    fn remove_where(&mut self, is_meant: impl Fn(&[u8]) -> bool) {
+        let meant: Vec<_> = self.keys.iter().filter(|key| is_meant(key)).cloned().collect();
+        for key in meant {
+            self.remove(&key);
+        }
+    }
 }
 
 /// All clients that track.
@@ -92,7 +154,7 @@ impl Tracking {
 
     /// Clients that track, and keys that were noted.
     pub fn counts(&self) -> (usize, usize) {
-        (self.count.load(Ordering::SeqCst), self.state.lock().readers.len())
+        (self.count.load(Ordering::SeqCst), self.state.lock().noted.len())
     }
 
     /// How a client tracks, and whether the connection it named is gone.
@@ -168,16 +230,16 @@ impl Tracking {
     ) {
         let mut state = self.state.lock();
         for key in keys {
-            let State { trackers, readers } = &mut *state;
-            let of_key = readers.entry(key.id().to_vec()).or_default();
+            let State { trackers, noted } = &mut *state;
+            let of_key = noted.readers(&key.id());
             of_key.insert(client);
             // Those that have ended are forgotten before they are many.
             if of_key.len() > 2 * trackers.len() + 64 {
                 of_key.retain(|reader| trackers.contains_key(reader));
             }
         }
-        while max > 0 && state.readers.len() > max {
-            let Some(id) = state.readers.keys().next().cloned() else { break };
+        while max > 0 && state.noted.len() > max {
+            let Some(id) = state.noted.any() else { break };
             state.tell_readers(&id, None, sending);
         }
     }
@@ -227,7 +289,7 @@ impl State {
 
     /// Tells those who have read a key.
     fn tell_readers(&mut self, id: &[u8], writer: Option<u64>, sending: Sending) {
-        let Some(readers) = self.readers.remove(id) else { return };
+        let Some(readers) = self.noted.remove(id) else { return };
         let Some(Name { key, .. }) = Name::of(id) else { return };
         for reader in readers {
             if let Some(tracker) = self.trackers.get_mut(&reader)
@@ -260,7 +322,7 @@ impl State {
 
     fn tell_all(&mut self, namespace: Option<&[u8]>, sending: Sending) {
         let is_meant = |other: &[u8]| namespace.is_none_or(|wanted| wanted == other);
-        self.readers.retain(|id, _| !Name::of(id).is_some_and(|name| is_meant(name.namespace)));
+        self.noted.remove_where(|id| Name::of(id).is_some_and(|name| is_meant(name.namespace)));
         for tracker in self.trackers.values_mut() {
             if namespace.is_none_or(|namespace| tracker.is_in(namespace)) {
                 tracker.tell(None, None, sending);
@@ -458,5 +520,30 @@ mod tests {
         }
         assert!(pushed(&a).starts_with(">2 $10 invalidate *1 $1 "));
         assert_eq!(tracking.counts(), (1, 2));
+    }
+
+    #[test]
+    fn of_too_many_keys_those_go_that_the_lot_chooses() {
+        let mut noted = Noted::default();
+        let id = |number: u32| number.to_be_bytes();
+        for number in 0..1_000 {
+            noted.readers(&id(number)).insert(1);
+        }
+        noted.remove_where(|key| key < &id(500)[..]);
+        // With each that is noted one goes; hardly ever the same one.
+        let mut gone_at_once = 0;
+        for number in 1_000..2_000 {
+            noted.readers(&id(number)).insert(1);
+            let key = noted.any().unwrap();
+            gone_at_once += usize::from(*key == id(number));
+            assert_eq!(noted.remove(&key), Some(BTreeSet::from([1])));
+        }
+        assert_eq!((noted.len(), noted.keys.len()), (500, 500));
+        assert!(gone_at_once < 100, "{gone_at_once} of 1000");
+        for (place, key) in noted.keys.iter().enumerate() {
+            assert_eq!(noted.by_key[key].place, place);
+        }
+        noted.remove_where(|_| true);
+        assert!(noted.any().is_none() && noted.remove(&id(1)).is_none());
     }
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
+/// Bytes that are kept of each text: a client may say a key of any length that it may not touch.
+const TEXT_MAX: usize = 1024;
 /// How long the same refusal counts up, ms.
 const SAME_WITHIN_MS: u64 = 60_000;
 
@@ -69,6 +71,19 @@ pub struct Refusal {
     pub client: String,
 }
 
+impl Refusal {
+    /// The beginning of each text, which takes no more memory than that.
+    fn shortened(mut self) -> Self {
+        self.object.truncate(TEXT_MAX);
+        self.object.shrink_to_fit();
+        for text in [&mut self.user, &mut self.client] {
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
+            text.shrink_to_fit();
+        }
+        self
+    }
+}
+
 /// A refusal, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -99,6 +114,7 @@ struct Entries {
 impl Log {
     /// Notes a refusal, and keeps at most `limit`.
     pub fn add(&self, refusal: Refusal, now_ms: u64, limit: usize) {
+        let refusal = refusal.shortened();
         let mut entries = self.0.lock();
         let Entries { all, next } = &mut *entries;
         let is_same = |entry: &Entry| {
@@ -167,5 +183,25 @@ mod tests {
         assert_eq!(shown(&log), []);
         log.add(refusal("a"), 120_003, 2);
         assert_eq!(shown(&log), [(b"a".to_vec(), 1, 4)], "numbers go on");
+    }
+
+    #[test]
+    fn of_long_texts_the_beginning_is_kept() {
+        let long = format!("u{}", "\u{e9}".repeat(TEXT_MAX));
+        let refusal = Refusal {
+            reason: Reason::Key,
+            context: Context::Toplevel,
+            object: vec![b'k'; 2 * TEXT_MAX],
+            user: long.clone(),
+            client: long,
+        };
+        let log = Log::default();
+        for _ in 0..2 {
+            log.add(refusal.clone(), 0, 2);
+        }
+        let Entry { refusal: kept, count, .. } = log.newest(1).remove(0);
+        let lengths = (kept.object.len(), kept.user.len(), kept.client.len());
+        // A letter of two bytes is whole, or not there.
+        assert_eq!((lengths, count), ((TEXT_MAX, TEXT_MAX - 1, TEXT_MAX - 1), 2));
     }
 }

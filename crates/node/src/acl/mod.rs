@@ -136,6 +136,11 @@ impl Acl {
         self.others.lock().get(name).cloned()
     }
 
+    /// Whether it is still a user's.
+    pub fn has(&self, account: &Arc<Account>) -> bool {
+        self.find(&account.name).is_some_and(|known| Arc::ptr_eq(&known, account))
+    }
+
     /// All users, by name.
     pub fn all(&self) -> Vec<Arc<Account>> {
         let mut all: Vec<_> = self.others.lock().values().cloned().collect();
@@ -250,10 +255,13 @@ mod tests {
         let lines = acl.lines();
         assert_eq!(lines[0], "user a on nopass resetchannels -@all +get");
         assert_eq!(lines[2], "user default on nopass ~* &* +@all");
-        let account = acl.find("a").unwrap();
+        let (account, other) = (acl.find("a").unwrap(), acl.find("b").unwrap());
         let text = format!("# mine\n\n{}\nuser c off\n", lines[0]);
         assert_eq!(acl.replace(&text), Ok(vec!["b".to_owned()]));
-        assert!(Arc::ptr_eq(&account, &acl.find("a").unwrap()) && acl.find("b").is_none());
+        assert!(acl.has(&account) && acl.find("b").is_none());
+        acl.set("b", &["on"]).unwrap();
+        assert!(!acl.has(&other), "another one of the same name");
+        assert!(acl.remove("b"));
         let before = acl.lines();
         for wrong in ["usr a on\n", "user a on\nuser a on\n", "user a +nosuch\n", "user\n"] {
             assert!(acl.replace(wrong).unwrap_err().starts_with("line "), "{wrong}");

@@ -99,8 +99,7 @@ fn become_user(node: &Node, session: &mut Session, name: Option<&str>) {
     let Some(name) = name.filter(|_| takes_names && session.auth != Auth::Peer) else { return };
     let account = node.acl.find(name).filter(|account| account.user().is_on);
     let account = account.filter(|account| account.name != acl::DEFAULT);
-    if let Some(account) = account {
+    if account.is_some_and(|account| session.belong_to_found(node, &account)) {
         session.auth = Auth::Client;
-        session.belong_to(Some(account));
     }
 }

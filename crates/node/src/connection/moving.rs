@@ -169,10 +169,9 @@ pub(super) fn unpack(node: &Node, session: &mut Session, moved: moving::Session,
     if !moved.user.is_empty() {
         // Users belong to a node: one that is not here has to show again who it is.
         let account = node.acl.find(&moved.user).filter(|account| account.user().is_on);
-        if account.is_none() {
+        if !account.is_some_and(|account| session.belong_to_found(node, &account)) {
             session.auth = Auth::None;
         }
-        session.belong_to(account);
     }
     session.is_denied = moved.is_denied;
     session.protocol = if moved.is_resp3 { Protocol::V3 } else { Protocol::V2 };
@@ -194,12 +193,18 @@ pub(super) fn unpack(node: &Node, session: &mut Session, moved: moving::Session,
     }
     let moving::Subscriptions { channels, patterns, shards } = moved.subscriptions;
     let all = [(Kind::Channel, channels), (Kind::Pattern, patterns), (Kind::Shard, shards)];
+    let mut may_all = true;
     for (kind, names) in all {
-        for name in names {
-            node.pubsub.subscribe(&session.client, kind, &name);
+        for name in &names {
+            node.pubsub.subscribe(&session.client, kind, name);
         }
+        may_all &= session.may_use(node, names.iter().map(Vec::as_slice), kind == Kind::Pattern);
     }
     let client = &session.client;
+    if !may_all {
+        // As one whose rules change: what it subscribed to elsewhere is not for it to hear here.
+        client.kill();
+    }
     client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
     let mut names = client.names.lock();
     names.name = moved.name;

@@ -176,6 +176,18 @@ fn what_a_client_sent_before_its_end_is_run_and_answered() {
     });
 }
 
+/// It is loaded on another thread, without the write gate.
+#[test]
+fn what_is_written_right_before_a_library_is_loaded_stays() {
+    served(|_, mut stream| async move {
+        say(&mut stream, b"APPEND k a\r\nFUNCTION LOAD x\r\nGET k\r\n").await;
+        let expected = ":1\r\n-ERR Missing library metadata\r\n$1\r\na\r\n";
+        let mut bytes = vec![0; expected.len()];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
+    });
+}
+
 /// It is in the middle of a command, so it cannot begin with a handshake.
 #[test]
 fn a_session_in_clear_does_not_go_on_where_tls_alone_is_spoken() {

@@ -62,8 +62,10 @@ fn log_in_as(cx: &mut SessionCx<'_>, user: &[u8], password: &[u8]) -> Result<()>
     let account = std::str::from_utf8(user).ok().and_then(|name| cx.node.acl.find(name));
     let account = account.filter(|account| !needs_peer && account.user().accepts(password));
     let account = account.ok_or_else(wrong_password)?;
+    if !cx.session.belong_to_found(cx.node, &account) {
+        return Err(wrong_password());
+    }
     cx.session.enter(DEFAULT_NAMESPACE.into(), false);
-    cx.session.belong_to(Some(account));
     cx.session.prove(Auth::Client, cx.node, cx.config);
     cx.session.is_denied = false;
     Ok(())

@@ -194,10 +194,10 @@ fn database_of(cx: &WriteCx<'_>, args: &mut Args<'_>) -> Result<Vec<u8>> {
 }
 
 fn move_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let (key, namespace) = (args.bytes()?, database_of(cx, args)?);
     if cx.config.cluster_enabled {
         return Err(Error::err("MOVE is not allowed in cluster mode"));
     }
+    let (key, namespace) = (args.bytes()?, database_of(cx, args)?);
     if *namespace == *cx.scope.namespace {
         return Err(same());
     }

@@ -110,6 +110,9 @@ fn begin(
     if kind == Kind::Shard {
         leave_foreign_channels((cx.node, cx.config, cx.now_ms), cx.session, names);
     }
+    if !cx.session.may_use(cx.node, names.iter().copied(), kind == Kind::Pattern) {
+        return After::Close;
+    }
     replied.into()
 }
 

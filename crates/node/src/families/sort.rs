@@ -60,14 +60,14 @@ fn options<'a>(
             b"BY" => {
                 let pattern = args.bytes()?;
                 if is_cluster && pattern.contains(&b'*') {
-                    return Err(Error::text("ERR BY option of SORT denied in cluster mode."));
+                    return Err(Error::text("ERR BY option of SORT denied in Cluster mode."));
                 }
                 request.by = Some(pattern);
             }
             b"GET" => {
                 let pattern = args.bytes()?;
                 if is_cluster {
-                    return Err(Error::text("ERR GET option of SORT denied in cluster mode."));
+                    return Err(Error::text("ERR GET option of SORT denied in Cluster mode."));
                 }
                 request.get.push(pattern);
             }

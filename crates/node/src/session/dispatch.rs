@@ -133,6 +133,8 @@ impl<'n> Batch<'n> {
                 return After::Drop(unknown::HTTP);
             }
             session.transaction.is_aborted |= session.transaction.is_open();
+            session.caches &= session.transaction.is_open();
+            session.is_asking &= session.transaction.is_open();
             let replied = session.reply(out).error(&unknown_command(words));
             session.show();
             return Self::silence(session, out, mark, replied.into());
@@ -145,6 +147,16 @@ impl<'n> Batch<'n> {
             return after;
         }
         (session.standing, session.has_looked) = (None, false);
+        if outcome == Outcome::Rejected {
+            // ASKING was for it.
+            session.is_asking &= session.transaction.is_open();
+        }
+        if session.caches {
+            // CACHING is for the next command, be it refused, or the next transaction. As in Redis
+            // what else the connection says of itself may stand between.
+            session.caches =
+                session.transaction.is_open() || matches!(command.first_word(), "client" | "multi");
+        }
         if outcome == Outcome::Aside {
             // Counted where it runs.
             return Self::silence(session, out, mark, after);
@@ -211,10 +223,6 @@ impl<'n> Batch<'n> {
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = self.handle(session, command, words, out);
-        // CACHING too is for the next command, or the next transaction.
-        session.caches &= session.transaction.is_open()
-            || command.name == "client|caching"
-            || command.name == "multi";
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -234,7 +242,8 @@ impl<'n> Batch<'n> {
             Err(Error::Locked) => {
                 self.settle(session, out);
                 session.is_asking |= was_asking;
-                (self.wait_for_script(session, out), Outcome::Rejected)
+                let is_exec = command.flags.has(Flags::RUNS_QUEUE);
+                (self.wait_for_script(session, is_exec, out), Outcome::Rejected)
             }
             Err(error) => {
                 // A write took its own half reply back: committing what waited before it may have
@@ -249,7 +258,8 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// Calls the handler.
+    /// Runs a command, and tells those who watch of it, as in Redis once it has run: not each time
+    /// that it is tried again.
     fn handle(
         &mut self,
         session: &mut Session,
@@ -257,8 +267,23 @@ impl<'n> Batch<'n> {
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        tell_monitors(self.node, &self.config, session, command, words);
         session.note_reading(self.node, &self.config, command, words);
+        let ran = self.call_handler(session, command, words, out);
+        let is_to_come = matches!(ran, Err(Error::Locked) | Ok(After::Again(_)));
+        // A script is told of where it begins, before what it runs.
+        if !is_to_come && !matches!(command.handler, Handler::Script(_)) {
+            tell_monitors(self.node, &self.config, session, command, words);
+        }
+        ran
+    }
+
+    fn call_handler(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
         match command.handler {
             Handler::Read(handler) => {
                 let missed = self.look_for_absent(session, command, words);
@@ -366,7 +391,7 @@ impl<'n> Batch<'n> {
             micros,
             words: slowlog::shorten(words),
             client: session.client.address.to_string(),
-            name: session.client.names.lock().name.clone(),
+            name: slowlog::shorten_name(&session.client.names.lock().name),
         };
         self.node.slowlog.add(entry, &self.config);
     }
@@ -386,9 +411,11 @@ impl<'n> Batch<'n> {
     }
 }
 
-/// Whether a command may wait for the next ones of its pipeline before it is committed.
+/// Whether a command may wait for the next ones of its pipeline before it is committed. One that
+/// runs aside lets go of the write gate, under which what waits before it is committed.
 fn can_join(session: &Session, command: &Command) -> bool {
     matches!(command.handler, Handler::Write(_))
+        && !command.flags.has(Flags::SCRIPT)
         && !session.transaction.is_open()
         && session.reply_mode == ReplyMode::On
 }

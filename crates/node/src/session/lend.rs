@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use resp::Protocol;
 
+use super::transaction::Transaction;
 use super::{Auth, ReplicaFacts, ReplyMode, Session};
 use crate::acl::Account;
 use crate::tracking::Mode;
@@ -29,8 +30,9 @@ pub struct State {
 }
 
 impl Session {
-    /// What a command takes along that runs on another thread, while its connection waits: the
-    /// transaction, and what the connection is.
+    /// What a command takes along that runs on another thread, while its connection waits: what the
+    /// connection is, and the transaction, if it is the one that ends it. What is watched for a
+    /// transaction that is still to come is the connection's.
     pub fn lend(&mut self) -> Self {
         Self {
             client: Arc::clone(&self.client),
@@ -45,7 +47,10 @@ impl Session {
             is_readonly: self.is_readonly,
             is_asking: std::mem::take(&mut self.is_asking),
             importing: self.importing.clone(),
-            transaction: std::mem::take(&mut self.transaction),
+            transaction: match self.transaction.is_open() {
+                true => std::mem::take(&mut self.transaction),
+                false => Transaction::default(),
+            },
             replica: ReplicaFacts::default(),
             // The connection itself sees to what is not sent.
             reply_mode: ReplyMode::On,
@@ -95,5 +100,7 @@ impl Session {
         (self.asks_as_peer, self.is_readonly, self.is_denied) =
             (asks_as_peer, is_readonly, is_denied);
         self.reply_mode = replies.unwrap_or(self.reply_mode);
+        // The one that was lent has shown itself.
+        self.show();
     }
 }

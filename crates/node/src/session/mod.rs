@@ -330,6 +330,18 @@ impl Session {
         self.user = user;
     }
 
+    /// The same for a user that was just found; false if it was removed meanwhile: what removes one
+    /// ends the connections that are its own by then.
+    pub fn belong_to_found(&mut self, node: &Node, account: &Arc<Account>) -> bool {
+        let before = self.user.clone();
+        self.belong_to(Some(Arc::clone(account)));
+        let is_there = node.acl.has(account);
+        if !is_there {
+            self.belong_to(before);
+        }
+        is_there
+    }
+
     /// Whose it is.
     pub fn user_name(&self) -> &str {
         self.user.as_ref().map_or(acl::DEFAULT, |account| &account.name)
@@ -350,6 +362,24 @@ impl Session {
             return None;
         }
         Some(self.user.as_ref().unwrap_or_else(|| node.acl.default_account()))
+    }
+
+    /// Whether it may use all of these channels, or patterns of them. Also asked once they are
+    /// entered: rules that changed behind the gates have ended what was entered by then.
+    pub fn may_use<'n>(
+        &self,
+        node: &Node,
+        mut names: impl Iterator<Item = &'n [u8]>,
+        is_pattern: bool,
+    ) -> bool {
+        match self.account(node) {
+            Some(account) if account.is_unrestricted() => true,
+            Some(account) => {
+                let user = account.user();
+                names.all(|name| user.allows_channel(name, is_pattern))
+            }
+            None => self.auth != Auth::None || names.next().is_none(),
+        }
     }
 
     /// Where its commands are said, for ACL LOG.

@@ -285,7 +285,7 @@ impl<'a> NestedCx<'a> {
                 let events = std::mem::take(&mut self.events);
                 self.server().tell_events(&events);
                 self.server().serve_holding(&mut ready, &self.held);
-                self.ready.extend(ready);
+                self.ready.append(ready);
             }
             Err(error) => {
                 self.take_back(mark);

@@ -9,7 +9,7 @@
 //! What the user of a waiting command may do is asked again before it gets anything, as in Redis:
 //! one that may no more is told so, and what it would have got is the next one's.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,47 @@ use crate::scripts::SLICE;
 use crate::tracking::Sending;
 use crate::waiters::{Slot, Told, Waiter};
 
-/// Keys that others wait for, and that got something: the ids of their names.
-pub type Ready = VecDeque<Vec<u8>>;
+/// Keys that others wait for, and that got something: the ids of their names, each once. A client
+/// may wait for any number of keys, and a batch give something to all of them.
+#[derive(Debug, Default)]
+pub struct Ready {
+    queue: VecDeque<Arc<[u8]>>,
+    known: HashSet<Arc<[u8]>>,
+}
+
+impl Ready {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn add(&mut self, id: &[u8]) {
+        if !self.known.contains(id) {
+            let id: Arc<[u8]> = id.into();
+            self.known.insert(Arc::clone(&id));
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Takes the first one.
+    fn take(&mut self) -> Option<Arc<[u8]>> {
+        let id = self.queue.pop_front()?;
+        self.known.remove(&id);
+        Some(id)
+    }
+
+    /// These too.
+    pub fn append(&mut self, mut others: Self) {
+        while let Some(id) = others.take() {
+            self.add(&id);
+        }
+    }
+}
 
 /// What came of the locks of a waiting command.
 enum Locking<L> {
@@ -95,21 +134,16 @@ pub fn note_ready(node: &Node, batch: &[u8], cluster: bool, ready: &mut Ready) {
     if !node.waiters.any() {
         return;
     }
-    let mut add = |id: &[u8]| {
-        if !ready.iter().any(|other| other == id) {
-            ready.push_back(id.to_vec());
-        }
-    };
     for change in changes::of(batch, cluster) {
         match change {
             Change::Key(key) | Change::Emptied(key) if node.waiters.is_awaited(&key) => {
-                add(&key.id());
+                ready.add(&key.id());
             }
             // What gives a key something says so of the key too.
             Change::Key(_) | Change::Emptied(_) | Change::Part(_) | Change::Group(_) => {}
             Change::Message { .. } | Change::Namespaces(_) => {}
             Change::Range { namespace } => {
-                node.waiters.minding_ends(namespace).iter().for_each(|id| add(id));
+                node.waiters.minding_ends(namespace).iter().for_each(|id| ready.add(id));
             }
         }
     }
@@ -126,14 +160,14 @@ impl Server<'_> {
     /// `ready` is to be served once it holds none. True if something was written.
     pub fn serve_holding(&self, ready: &mut Ready, held: &[u16]) -> bool {
         let (mut has_written, mut later) = (false, Ready::new());
-        while let Some(key) = ready.pop_front() {
+        while let Some(key) = ready.take() {
             let is_done = self.serve_key(&key, ready, &mut has_written, |server, stripes| {
                 let more: Vec<u16> =
                     stripes.iter().copied().filter(|stripe| !held.contains(stripe)).collect();
                 server.node.locks.try_lock(&more).map_or(Locking::Later, Locking::Held)
             });
             if !is_done {
-                later.push_back(key);
+                later.add(&key);
             }
         }
         *ready = later;
@@ -144,7 +178,7 @@ impl Server<'_> {
     pub fn serve(&self, mut ready: Ready) -> bool {
         // For all of them together, however many wait.
         let (mut has_written, mut patience) = (false, SLICE);
-        while let Some(key) = ready.pop_front() {
+        while let Some(key) = ready.take() {
             self.serve_key(&key, &mut ready, &mut has_written, |server, stripes| {
                 let held = server.node.locks.lock_within(stripes, patience);
                 held.map_or_else(
@@ -162,7 +196,7 @@ impl Server<'_> {
     /// Serves the reads that wait for these keys: all that a replica serves when its master's batch
     /// has changed them.
     pub fn serve_reads(&self, ready: &Ready) {
-        for id in ready {
+        for id in &ready.queue {
             let Some(name) = Name::of(id) else { continue };
             let mut places = self.node.waiters.places();
             while let Some((waiter, behind)) = self.node.waiters.next(id, places, false) {
@@ -330,5 +364,23 @@ impl Server<'_> {
         error.log(command.name);
         out.clear();
         Reply::new(Writer::new(out, waiter.protocol)).error(&error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_ready_once_and_again_once_it_was_taken() {
+        let (mut ready, mut others) = (Ready::new(), Ready::new());
+        ["b", "a", "b"].iter().for_each(|id| ready.add(id.as_bytes()));
+        ["a", "c"].iter().for_each(|id| others.add(id.as_bytes()));
+        ready.append(others);
+        assert_eq!(ready.take().as_deref(), Some(&b"b"[..]));
+        ready.add(b"b");
+        let rest: Vec<_> = std::iter::from_fn(|| ready.take()).collect();
+        assert_eq!(rest.iter().map(|id| &**id).collect::<Vec<_>>(), [b"a", b"c", b"b"]);
+        assert!(ready.is_empty());
     }
 }

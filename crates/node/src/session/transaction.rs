@@ -1,5 +1,6 @@
 //! MULTI and WATCH of one connection.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use storage::Name;
@@ -43,15 +44,9 @@ pub struct Transaction {
     /// A command was refused while queueing: EXEC will abort.
     pub is_aborted: bool,
     dirty: Dirty,
-    watched: Vec<Watched>,
+    /// Whether each existed then, by the ids of their names: a client may watch any number of keys.
+    watched: HashMap<Vec<u8>, bool>,
     since: Since,
-}
-
-#[derive(Debug)]
-struct Watched {
-    /// Of its name.
-    id: Vec<u8>,
-    existed: bool,
 }
 
 impl Transaction {
@@ -124,29 +119,25 @@ impl Transaction {
     /// From now on a change of `key` aborts the next EXEC.
     pub fn watch(&mut self, node: &Node, key: &Name<'_>) {
         self.since = self.since.max(node.watches.add(key, &self.dirty));
-        let id = key.id().to_vec();
-        if !self.watched.iter().any(|watched| watched.id == id) {
-            self.watched.push(Watched { id, existed: false });
-        }
+        self.watched.entry(key.id().to_vec()).or_default();
     }
 
     /// Whether a watched key existed when it was watched, learnt after [`Self::watch`].
     pub fn note_existing(&mut self, key: &Name<'_>, existed: bool) {
-        let id = key.id();
-        if let Some(watched) = self.watched.iter_mut().find(|watched| watched.id == *id) {
-            watched.existed |= existed;
+        if let Some(known) = self.watched.get_mut(&*key.id()) {
+            *known |= existed;
         }
     }
 
     /// Keys watched that existed then: if one has expired since, EXEC aborts.
     pub fn watched_existing(&self) -> impl Iterator<Item = Name<'_>> {
-        let existing = self.watched.iter().filter(|watched| watched.existed);
-        existing.filter_map(|watched| Name::of(&watched.id))
+        let existing = self.watched.iter().filter(|(_, existed)| **existed);
+        existing.filter_map(|(id, _)| Name::of(id))
     }
 
     /// All keys watched.
     pub fn watched_keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.watched.iter().filter_map(|watched| Some(Name::of(&watched.id)?.key))
+        self.watched.keys().filter_map(|id| Some(Name::of(id)?.key))
     }
 
     /// Whether there is anything that a change of keys could abort, or has aborted.
@@ -175,7 +166,7 @@ impl Transaction {
     /// Watches nothing any more.
     pub fn unwatch(&mut self, node: &Node) {
         if !self.watched.is_empty() {
-            node.watches.remove(self.watched.iter().map(|w| w.id.as_slice()), &self.dirty);
+            node.watches.remove(self.watched.keys().map(Vec::as_slice), &self.dirty);
             self.watched.clear();
         }
         self.dirty.changed.store(false, Ordering::SeqCst);

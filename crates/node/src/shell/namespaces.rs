@@ -155,6 +155,11 @@ fn a_tenant_sees_and_ends_clients_of_its_namespace_alone() {
     assert_eq!(seen.matches(" namespace=ns1").count(), 2, "{seen}");
     assert_eq!(shell.run_as(a, &format!("CLIENT LIST ID {first} {of_b}")), "$0");
     assert_eq!(shell.run("CLIENT LIST").matches("id=").count(), 4);
+    for (target, is_theirs) in [(&of_b, false), (&first, false), (&of_other, true)] {
+        let answer = shell.run_as(a, &format!("CLIENT TRACKING ON REDIRECT {target}"));
+        assert_eq!(answer == "+OK", is_theirs, "{answer}");
+    }
+    assert_eq!(shell.run_as(a, "CLIENT TRACKING OFF"), "+OK");
     let mut waiting = shell.wait_as(b, "BLPOP l 0");
     for command in [
         format!("CLIENT UNBLOCK {of_b}"),

@@ -275,6 +275,40 @@ fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("{what} does not come to pass");
 }
 
+/// What MONITOR has shown a client: the words.
+fn seen(shell: &Shell, client: usize) -> Vec<String> {
+    let mut out = Vec::new();
+    shell.clients[client].client.inbox.take(&mut out);
+    let text = String::from_utf8(out).unwrap();
+    text.lines().map(|line| line.split_once("] ").unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn those_who_watch_see_a_script_once_and_then_what_it_runs() {
+    let mut shell = Shell::new();
+    let watching = shell.client();
+    assert_eq!(shell.run_as(watching, "MONITOR"), "+OK");
+    for command in [
+        "EVAL redis.call('SET',KEYS[1],'v') 1 k",
+        "SCRIPT LOAD return(1)",
+        "GET k",
+        "MULTI",
+        "EVAL return(1) 0",
+        "EXEC",
+    ] {
+        shell.run(command);
+    }
+    let expected = [
+        r#""EVAL" "redis.call('SET',KEYS[1],'v')" "1" "k""#,
+        r#""SET" "k" "v""#,
+        r#""SCRIPT" "LOAD" "return(1)""#,
+        r#""GET" "k""#,
+        r#""MULTI""#,
+        r#""EVAL" "return(1)" "0""#,
+    ];
+    assert_eq!(seen(&shell, watching), expected);
+}
+
 #[test]
 fn a_long_script_is_killed_and_others_go_on_meanwhile() {
     let mut shell = Shell::with(|values| values.lua_time_limit = 100);
@@ -289,7 +323,18 @@ fn a_long_script_is_killed_and_others_go_on_meanwhile() {
     assert_eq!(shell.run(&eval("return redis.call('GET','free')", "0")), "$1 1");
     assert_eq!(shell.run("GET k"), "$-1");
     await_that("BUSY", || shell.node.scripts.busy(Duration::from_millis(100)).is_some());
+    let watching = shell.client();
+    assert_eq!(shell.run_as(watching, "MONITOR"), "+OK");
     assert!(shell.run("SET k 1").starts_with("-BUSY "));
+    assert!(seen(&shell, watching).is_empty(), "it has not run");
+    // As in Redis, EXEC ends its transaction: what comes next is not queued.
+    for queued in ["SET k 1", "EVAL return(1) 1 k"] {
+        assert_eq!((shell.run("MULTI"), shell.run(queued)), ("+OK".into(), "+QUEUED".into()));
+        let said = shell.run("EXEC");
+        let aborted = "-EXECABORT Transaction discarded because of: BUSY Redis is busy";
+        assert!(said.starts_with(aborted), "{said}");
+        assert_eq!(shell.run("GET k"), "$-1");
+    }
     assert!(shell.run("FUNCTION KILL").starts_with("-BUSY "));
     assert_eq!(shell.run("SCRIPT KILL"), "+OK");
     assert!(long.join().unwrap().contains("user killed with SCRIPT KILL"));
@@ -393,6 +438,34 @@ fn what_an_exec_with_scripts_makes_of_its_connection_stays() {
     assert!(shown.contains(" db=2 ") && shown.contains(" resp=3 "), "{shown}");
     assert_eq!(shell.run("SELECT 0"), "+OK");
     assert_eq!(shell.run("EXISTS k"), ":0");
+}
+
+#[test]
+fn what_is_watched_stays_watched_while_scripts_run() {
+    let mut shell = Shell::new();
+    let other = shell.client();
+    for script in
+        ["EVAL return(1) 0", "EVAL_RO return(1) 0", "SCRIPT LOAD return(1)", "FUNCTION LIST"]
+    {
+        for command in ["WATCH k", script] {
+            shell.run(command);
+        }
+        assert_eq!(shell.run_as(other, "SET k theirs"), "+OK");
+        for command in ["MULTI", "SET k mine"] {
+            shell.run(command);
+        }
+        assert_eq!(shell.run("EXEC"), "*-1", "{script}");
+        assert_eq!(shell.run("GET k"), "$6 theirs");
+    }
+    // What a script of its own changes counts too, as in Redis.
+    for command in ["WATCH k", "EVAL redis.call('SET',KEYS[1],'mine') 1 k", "MULTI", "GET k"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*-1");
+    for command in ["WATCH k", "EVAL return(1) 0", "MULTI", "GET k"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*1 $4 mine");
 }
 
 #[test]

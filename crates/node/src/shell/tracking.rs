@@ -74,6 +74,14 @@ fn a_client_chooses_what_it_is_told_of() {
     }
     shell.run("MSET a 3 c 3");
     assert_eq!(pushed(&shell, reader), invalid("c"));
+    // One that is refused was the next command, too: what comes behind it is tracked.
+    for refused in ["GET", "NOSUCH"] {
+        for command in ["CLIENT CACHING NO", refused, "GET d"] {
+            run(&mut shell, command);
+        }
+        shell.run("SET d 1");
+        assert_eq!(pushed(&shell, reader), invalid("d"), "{refused}");
+    }
     let info = run(&mut shell, "CLIENT TRACKINGINFO");
     assert_eq!(info, "%3 $5 flags ~3 $2 on $6 optout $6 noloop $8 redirect :0 $8 prefixes *0");
     run(&mut shell, "RESET");
@@ -98,6 +106,11 @@ fn a_broadcast_needs_no_reading() {
     assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $6 user:1 $6 user:2");
     assert!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX us").contains("existing prefix"));
     assert!(run(&mut shell, "CLIENT TRACKING ON").contains("can't switch BCAST"));
+    // All keys are those of the empty prefix, whatever other prefixes there are.
+    assert_eq!(run(&mut shell, "CLIENT TRACKING ON BCAST"), "+OK");
+    assert!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX z").contains("prefix ''"));
+    shell.run("MSET user:1 a other b");
+    assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $5 other $6 user:1");
 }
 
 #[test]

@@ -41,6 +41,19 @@ fn a_user_does_what_it_may_and_nothing_else() {
 }
 
 #[test]
+fn a_user_that_is_removed_while_somebody_logs_in_is_nobodys() {
+    let (mut shell, _) = shell();
+    let (node, other) = (std::sync::Arc::clone(&shell.node), shell.client());
+    let account = node.acl.find("u").unwrap();
+    assert!(shell.clients[other].belong_to_found(&node, &account));
+    assert!(node.acl.remove("u"));
+    assert_eq!(shell.run_as(other, "RESET"), "+RESET");
+    // As if it had been found before.
+    assert!(!shell.clients[other].belong_to_found(&node, &account));
+    assert_eq!(shell.clients[other].user_name(), "default");
+}
+
+#[test]
 fn rules_that_change_count_for_what_is_queued() {
     let (mut shell, user) = shell();
     for command in ["MULTI", "SET k 1", "SET kk 2"] {

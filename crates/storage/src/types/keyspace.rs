@@ -159,8 +159,11 @@ pub struct Census {
     pub expired: u64,
 }
 
-/// Counts the keys of a namespace. Reads all of them. `continues` is asked now and then and may end
-/// it early.
+/// Entries that a census looks at before it asks whether it is to go on.
+const CENSUS_LOOKS: u64 = 1024;
+
+/// Counts the keys of a namespace. Reads all of them. `continues` is asked each time so many more
+/// entries were looked at, be they of living keys or not, and may end it early.
 ///
 /// # Errors
 /// Those of the engine.
@@ -170,10 +173,14 @@ pub fn census(
     mut continues: impl FnMut() -> bool,
 ) -> Result<Census, CommandError> {
     let prefix = scope.namespace_prefix();
-    let (mut census, mut ttl_sum_ms) = (Census::default(), 0u128);
+    let (mut census, mut ttl_sum_ms, mut looks) = (Census::default(), 0u128, 0u64);
     'all: for (lower, upper) in visible(read, &prefix, &prefix_end(&prefix)) {
         let mut cursor = read.scan(Family::Metadata, &lower, &upper, Direction::Forward)?;
         while let Some((_, value)) = cursor.next()? {
+            looks += 1;
+            if looks.is_multiple_of(CENSUS_LOOKS) && !continues() {
+                break 'all;
+            }
             let Some(header) = Header::decode(value) else { continue };
             if header.is_dead(scope.now_ms) {
                 census.expired += 1;
@@ -183,9 +190,6 @@ pub fn census(
             if header.expire_ms != 0 {
                 census.expires += 1;
                 ttl_sum_ms += u128::from(header.expire_ms - scope.now_ms);
-            }
-            if census.keys.is_multiple_of(1024) && !continues() {
-                break 'all;
             }
         }
     }

@@ -65,6 +65,28 @@ fn a_session_of_a_user_is_that_users_at_the_next_node_or_nobodys() {
     }
 }
 
+/// What it may hear is for this node to say, too: subscriptions that it brings along pass no gate.
+#[test]
+fn a_session_that_subscribes_to_what_it_may_not_hear_here_ends() {
+    type Change = fn(&Node);
+    let changes: [(Change, &str); 3] = [
+        (|_| {}, "*2\r\n$4\r\npong\r\n$0\r\n\r\n"),
+        (|node| node.acl.set("ann", &["resetchannels", "&other"]).unwrap(), ""),
+        (|node| assert!(node.acl.remove("ann")), ""),
+    ];
+    for (change, answer) in changes {
+        served(|node, mut stream| async move {
+            node.acl.set("ann", &["on", ">p", "&news", "+subscribe", "+ping"]).unwrap();
+            say(&mut stream, b"AUTH ann p\r\nSUBSCRIBE news\r\n").await;
+            expect(&mut stream, "+OK\r\n*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n").await;
+            let record = given_back(stream).await.expect("a record");
+            change(&node);
+            assert_eq!(taken_over(&node, ends(), &record, b"PING\r\n").await, answer);
+            assert!(!node.pubsub.any(), "it has left");
+        });
+    }
+}
+
 /// Somebody who may dial from a balancer's address must not go on with another client's login.
 #[test]
 fn a_record_is_taken_for_its_own_client_and_frontend_alone() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{is_of, own_namespace};
 use crate::clients::Client;
 use crate::command::{Args, Error, Reply, Result};
 use crate::session::{After, SessionCx};
@@ -29,7 +30,10 @@ impl Asked {
                         ));
                     }
                     let id: u64 = args.number()?;
+                    // As with KILL: one that is sent more than it reads is cut off.
+                    let namespace = own_namespace(cx);
                     let target = cx.node.clients.find(id);
+                    let target = target.filter(|client| is_of(namespace.as_deref(), client));
                     asked.target = Some(target.ok_or_else(|| {
                         Error::err("The client ID you want redirect to does not exist")
                     })?);
@@ -88,9 +92,7 @@ impl Asked {
         let own = &self.wish.prefixes;
         for (index, prefix) in own.iter().enumerate() {
             let known = before.into_iter().flat_map(|before| &before.prefixes);
-            if let Some(known) =
-                known.into_iter().find(|known| *known != prefix && meets(known, prefix))
-            {
+            if let Some(known) = known.into_iter().find(|known| meets(known, prefix)) {
                 return Err(Error::err(format!(
                     "Prefix '{}' overlaps with an existing prefix '{}'. Prefixes for a single client must not overlap.",
                     text(prefix),
@@ -122,15 +124,14 @@ pub(super) fn tracking(
         b"ON" => {
             let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
             asked.check(before.as_ref())?;
-            if let Some(before) = before {
-                // Prefixes are added to those that there are.
-                for prefix in before.prefixes {
-                    if !asked.wish.prefixes.contains(&prefix) {
-                        asked.wish.prefixes.push(prefix);
-                    }
-                }
+            // As in Redis all keys are those with the empty prefix, which stays beside others.
+            if asked.is_broadcast && asked.wish.prefixes.is_empty() {
+                asked.wish.prefixes.push(Vec::new());
             }
+            // Prefixes are added to those that there are.
+            asked.wish.prefixes.extend(before.into_iter().flat_map(|before| before.prefixes));
             asked.wish.prefixes.sort();
+            asked.wish.prefixes.dedup();
             let mode = asked.wish.mode;
             let session = &mut *cx.session;
             let target = asked.target;
@@ -152,7 +153,7 @@ pub(super) fn caching(
     reply: Reply<'_>,
 ) -> Result<After> {
     let mode = cx.session.tracks;
-    if !matches!(mode, Some(Mode::OptIn | Mode::OptOut)) {
+    if mode.is_none() {
         return Err(Error::err(
             "CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ));

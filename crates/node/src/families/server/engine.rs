@@ -169,11 +169,16 @@ impl Poll {
         writer.bulk(b"updates");
         writer.array(batches.len());
         for batch in &batches {
-            let hex: String = batch.data.iter().map(|byte| format!("{byte:02X}")).collect();
-            writer.bulk(hex.as_bytes());
+            writer.bulk(&hexadecimal(&batch.data));
         }
         Ok(())
     }
+}
+
+/// Two digits for each byte. There may be many.
+fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' + (value - 10) };
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The batches behind a sequence, as they are in the log.
@@ -229,4 +234,14 @@ pub(super) fn apply_batch(
         cx.txn.must_fit()?;
     }
     Ok(reply.count(raw.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_has_two_digits() {
+        assert_eq!(hexadecimal(&[0, 9, 0x9a, 0xff]), b"00099AFF");
+    }
 }

@@ -16,6 +16,7 @@ use super::super::table::{self, Handler, Prepare};
 use super::super::transaction::Queued;
 use super::super::{Command, NestedCx, Session};
 use super::Batch;
+use super::refused::ABORTED;
 use crate::clock;
 use crate::command::row::Access;
 use crate::command::{Error, Flags, Words};
@@ -140,6 +141,7 @@ fn error(session: &Session, text: impl std::fmt::Display) -> Vec<u8> {
 async fn attempt(errand: Box<Errand>) -> Tried {
     let node = Arc::clone(&errand.lent.node);
     let (protocol, threshold) = (errand.lent.session.protocol, errand.config.lua_time_limit);
+    let is_exec = errand.lent.session.transaction.is_open();
     let (tell, mut told) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let first_counter = node.workers;
@@ -173,7 +175,8 @@ async fn attempt(errand: Box<Errand>) -> Tried {
         && let Some(busy) = node.scripts.busy(patience)
         && state.compare_exchange(WAITING, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     {
-        return fail(busy.into(), Tells::Nothing);
+        let text = if is_exec { format!("{ABORTED}{busy}") } else { busy.into() };
+        return fail(text, Tells::Nothing);
     }
     told.await.unwrap_or_else(|_| fault())
 }

@@ -11,6 +11,9 @@ use super::Batch;
 use crate::clients::{Pause, PauseKind};
 use crate::clock;
 
+/// What stands before the reason for which an EXEC has ended its transaction.
+pub(super) const ABORTED: &str = "EXECABORT Transaction discarded because of: ";
+
 /// After so long a command is tried again whose keys a script holds.
 const AGAIN_NS: u64 = 5_000_000;
 
@@ -30,7 +33,7 @@ impl Batch<'_> {
                 return text;
             }
             let why = text.strip_prefix("ERR ").unwrap_or(&text);
-            format!("EXECABORT Transaction discarded because of: {why}").into()
+            format!("{ABORTED}{why}").into()
         };
         match refusal {
             Refusal::Error(text) => Refusal::Error(abort(text)),
@@ -64,7 +67,12 @@ impl Batch<'_> {
     }
 
     /// A script holds the keys of a command: it is tried again, unless that has gone on for long.
-    pub(super) fn wait_for_script(&mut self, session: &mut Session, out: &mut Vec<u8>) -> After {
+    pub(super) fn wait_for_script(
+        &mut self,
+        session: &mut Session,
+        is_exec: bool,
+        out: &mut Vec<u8>,
+    ) -> After {
         let threshold = Duration::from_millis(u64::from(self.config.lua_time_limit));
         let refusal = match self.node.scripts.busy(threshold) {
             Some(busy) => Refusal::Error(busy.into()),
@@ -73,6 +81,7 @@ impl Batch<'_> {
                 until_ns: clock::boottime_ns() + AGAIN_NS,
             }),
         };
+        let refusal = if is_exec { self.abort_exec(session, refusal) } else { refusal };
         self.refuse(session, refusal, out)
     }
 }

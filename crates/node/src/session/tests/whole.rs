@@ -164,8 +164,11 @@ fn asking_before_multi_is_for_the_whole_transaction() {
     assert!(!bench.session.is_asking);
     bench.pipeline(&["ASKING", "MULTI", "DISCARD"]);
     assert!(!bench.session.is_asking);
-    bench.pipeline(&["ASKING", "GET a"]);
-    assert!(!bench.session.is_asking);
+    // Else it is for the next command, be it refused.
+    for command in ["GET a", "GET", "NOSUCH"] {
+        bench.pipeline(&["ASKING", command]);
+        assert!(!bench.session.is_asking, "{command}");
+    }
 }
 
 /// Names may differ from node to node, and nobody may run another command than the one that was
@@ -346,4 +349,18 @@ fn exec_at_a_replica_reads_what_is_watched_as_it_was_watched() {
         }
     });
     assert!(whole > 0, "none of {TIMES} was let through");
+}
+
+/// In the words of Redis 7.
+#[test]
+fn in_a_cluster_commands_reach_no_keys_but_those_of_their_slot() {
+    let mut bench = Bench::alone();
+    for (command, why) in [
+        ("MOVE k 1", "MOVE is not allowed in cluster mode"),
+        ("SORT k BY w*", "BY option of SORT denied in Cluster mode."),
+        ("SORT k GET #", "GET option of SORT denied in Cluster mode."),
+    ] {
+        assert_eq!(bench.answer(command).unwrap(), format!("-ERR {why}"));
+    }
+    assert_eq!(bench.answer("SORT k BY nosort").unwrap(), "*0");
 }

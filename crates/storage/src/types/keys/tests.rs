@@ -247,6 +247,18 @@ fn scans_find_every_key_once() {
 }
 
 #[test]
+fn a_census_of_keys_that_have_ended_can_be_ended_too() {
+    let db = Db::new(false);
+    for number in 0..1100 {
+        db.set(&format!("dead:{number}"), 1);
+    }
+    let whole = keyspace::census(&db.store, &db.scope, || true).unwrap();
+    assert_eq!((whole.keys, whole.expired), (0, 1100));
+    let ended = keyspace::census(&db.store, &db.scope, || false).unwrap();
+    assert_eq!((ended.keys, ended.expired), (0, 1023));
+}
+
+#[test]
 fn slots() {
     let db = Db::new(true);
     for key in ["{a}1", "{a}2", "{a}3", "b"] {

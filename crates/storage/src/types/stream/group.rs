@@ -1,6 +1,6 @@
 //! XGROUP: makes groups and consumers, and removes them.
 
-use super::member::{Group, InGroup};
+use super::member::{Group, InGroup, RECORD_BYTES};
 use super::{Id, STREAM, Span, find, find_group};
 use crate::types::CommandError;
 use crate::types::kind::Type;
@@ -138,6 +138,7 @@ pub fn delete_consumer(
     found.walk_pending(txn, Span::ALL, Direction::Forward, |id, pending| {
         if pending.consumer == name {
             ids.push(id);
+            txn.must_have_room(ids.len().saturating_mul(RECORD_BYTES))?;
         }
         Ok(true)
     })?;
