@@ -308,7 +308,8 @@ mod tests {
             crate::shell::table().rows().len(),
         );
         let node = Arc::new(node);
-        let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
+        let options = crate::listener::Options { bind: "bind", port: "port" };
+        let listener = listen(&["127.0.0.1".into()], 0, 16, options).unwrap().pop().unwrap();
         let address = listener.local_addr().unwrap();
         let listener = Listener::Tcp(listener);
         let workers = start(&node).unwrap();

@@ -48,7 +48,7 @@ pub(super) fn render(
     lease_metrics(node, &mut out);
     replication_metrics(node, &mut out);
     let Some(store) = store else { return out.into_text() };
-    out.value(&rows::STORAGE_LOG_WAIT_SECONDS, node.disk_wait_ms(store) as f64 / 1000.0);
+    out.value(&rows::STORAGE_LOG_WAIT_SECONDS, node.disk_wait_ms(&store) as f64 / 1000.0);
     if let Some((stats, age)) = files.ask(store, &node.dir, wait) {
         out.value(&rows::STORAGE_STATS_AGE_SECONDS, age.as_secs_f64());
         storage_metrics(&stats, &mut out);
