@@ -6,11 +6,11 @@
 //! node <a line of the topology>
 //! ```
 //!
-//! [`save`] returns only when the new content survives a power cut; when it fails before the rename,
-//! the old file is still there in full. Files of Kvrocks are read, and ours by Kvrocks: what we add
-//! stands in a comment. So do the ports of TLS, which are a word of the line everywhere else: an
-//! earlier version starts with the file, and shows one port for both kinds. Migration marks are not
-//! kept.
+//! [`save`] returns only when the new content survives a power cut; when it fails before the
+//! rename, the old file is still there in full. Files of Kvrocks are read, and ours by Kvrocks:
+//! what we add stands in a comment. So do the ports of TLS, which are a word of the line everywhere
+//! else: an earlier version starts with the file, and shows one port for both kinds. Migration
+//! marks are not kept.
 
 use std::{
     fs::{self, File},

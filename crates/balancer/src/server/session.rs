@@ -287,9 +287,9 @@ fn tell(frontend: &Frontend, to: &Arc<Backend>, missed: &Missed) {
     }
 }
 
-/// Sends the PROXY header, and behind it the record of a session that was elsewhere before. With the
-/// mark that the header names. Where nodes are spoken to over TLS, and the client's ended here, the
-/// session has no mark and stays where it is.
+/// Sends the PROXY header, and behind it the record of a session that was elsewhere before; returns
+/// the node's side with the mark that the header names. Where nodes are spoken to over TLS, and the
+/// client's ended here, the session has no mark and stays where it is.
 async fn open(
     mut backend: TcpStream,
     ends: &Ends,

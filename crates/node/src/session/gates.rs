@@ -275,8 +275,8 @@ fn control(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Which door a client came through: where only balancers bring clients, keys are for clients and the
-/// node's own affairs for peers.
+/// Which door a client came through: where only balancers bring clients, keys are for clients and
+/// the node's own affairs for peers.
 fn door(check: &Check<'_>) -> Result<(), Refusal> {
     if check.config.client_access != ClientAccess::BalancerOnly {
         return Ok(());
