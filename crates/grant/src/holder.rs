@@ -11,7 +11,7 @@ use api::store::{Said, StoreId};
 use crate::history::{History, Opened};
 use crate::in_sync::{InSync, Unconfirmed};
 use crate::lease::{Heartbeat, HeartbeatError, Lease, MS};
-use crate::promise::{Answer, Kept, Promise};
+use crate::promise::{Kept, Promise};
 
 /// What a decision about a heartbeat looks at, all of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -395,16 +395,20 @@ impl Holder {
         }
     }
 
-    /// A ping of this node's master: whether its stamp may be returned.
-    pub fn ping(&mut self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> Answer {
-        // A master promises nobody anything.
-        if self.held.is_some() {
-            return Answer::Silent;
-        }
-        self.promise.ping(lease_ms, now_ns, longest_ms)
+    /// A ping of this node's master: true if its stamp may be returned ([`Promise::ping`]). A master promises nobody anything.
+    pub fn ping(&mut self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
+        self.held.is_none() && self.promise.ping(lease_ms, now_ns, longest_ms)
     }
 
-    /// A promise is on disk.
+    /// What must be on disk for the next pings of a master with such leases ([`Promise::ahead`]).
+    pub fn promise_ahead(&self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> Option<Kept> {
+        if self.held.is_some() {
+            return None;
+        }
+        self.promise.ahead(lease_ms, now_ns, longest_ms)
+    }
+
+    /// That is on disk now.
     pub fn kept(&mut self, kept: Kept) {
         self.promise.kept(kept);
     }

@@ -260,20 +260,17 @@ fn f14_alone_in_its_confirmed_set_a_master_needs_no_lease() {
 #[test]
 fn a_grant_is_refused_while_a_promise_lasts() {
     let mut node = Node::new('r');
-    let Answer::Keep(kept) = node.holder.ping(1000, 600 * MS, LONGEST) else {
-        panic!("no promise")
-    };
+    assert!(!node.holder.ping(1000, 600 * MS, LONGEST), "nothing is on disk");
+    let kept = node.holder.promise_ahead(1000, 600 * MS, LONGEST).unwrap();
     node.holder.kept(kept);
-    assert_eq!(node.holder.ping(1000, 600 * MS, LONGEST), Answer::Echo);
+    assert!(node.holder.ping(1000, 600 * MS, LONGEST));
     let early = beat(1600, Some(grant(2, "r")));
     assert_eq!(node.hear(1609, &early), Ok(Taken::Ignored(Ignored::Promised)));
     assert_eq!(node.holder.promised_ns(1609 * MS), MS);
     assert_eq!(node.hear(1610, &early), Ok(Taken::Open));
-    assert_eq!(
-        node.holder.ping(1000, 9000 * MS, LONGEST),
-        Answer::Silent,
-        "a master promises none"
-    );
+    assert_eq!(node.holder.promise_ahead(1000, 9000 * MS, LONGEST), None);
+    node.holder.kept(Kept { until_ns: u64::MAX, lease_ms: 1000 });
+    assert!(!node.holder.ping(1000, 9000 * MS, LONGEST), "a master promises none");
 }
 
 #[test]

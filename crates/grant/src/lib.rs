@@ -20,4 +20,4 @@ pub use history::{History, Opened, Position};
 pub use holder::{Facts, Held, Holder, Ignored, NoServing, Refusal, Taken};
 pub use in_sync::{InSync, Link};
 pub use lease::{Heartbeat, HeartbeatError, LEASE_MS_MAX, Lease};
-pub use promise::{Answer, Kept, Promise};
+pub use promise::{Kept, Promise};

@@ -2,8 +2,8 @@
 
 use api::grant::Member;
 use grant::{
-    Answer, EpochId, Facts, Heartbeat, HeartbeatError, History, Holder, Kept, Link, Opened,
-    Promise, StoreId, Taken,
+    EpochId, Facts, Heartbeat, HeartbeatError, History, Holder, Kept, Link, Opened, Promise,
+    StoreId, Taken,
 };
 use topology::NodeId;
 
@@ -288,15 +288,12 @@ impl Node {
 
     /// Answers its master's ping: true if the stamp goes back.
     pub(crate) fn pinged(&mut self, now: u8) -> bool {
-        match self.holder.ping(LEASE_MS, clock(now), LONGEST_MS) {
-            Answer::Silent => false,
-            Answer::Echo => true,
-            Answer::Keep(kept) => {
-                self.kept = Some(kept);
-                self.holder.kept(kept);
-                self.holder.ping(LEASE_MS, clock(now), LONGEST_MS) == Answer::Echo
-            }
+        let now_ns = clock(now);
+        if let Some(kept) = self.holder.promise_ahead(LEASE_MS, now_ns, LONGEST_MS) {
+            self.kept = Some(kept);
+            self.holder.kept(kept);
         }
+        self.holder.ping(LEASE_MS, now_ns, LONGEST_MS)
     }
 
     /// A replica returned the stamp of tick `now`.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::grant::{
-    Answer, CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken,
-};
+use ::grant::{CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken};
 use api::grant::{Member, Members};
 use api::heard::Told;
 use api::store::Heeds;
@@ -26,6 +24,8 @@ use crate::upkeep::settle;
 
 /// How often the set is judged.
 const LOOK: Duration = Duration::from_millis(50);
+/// After that a disk that did not take a promise is tried again.
+const PROMISE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +185,7 @@ pub fn look(node: &Node) {
     }
 }
 
-/// Looks at the set every few ten milliseconds, and keeps the term of controllers on disk, until the node stops.
+/// Looks at the set every few ten milliseconds, keeps on disk the term of controllers, and what it may promise its master, until the node stops.
 ///
 /// # Errors
 /// None; the type is that of the other services.
@@ -194,6 +194,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     tokio::select! {
         () = judge(&node) => {}
         () = keep_terms(&node) => {}
+        () = keep_promises(&node) => {}
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
     Ok(())
@@ -227,27 +228,32 @@ async fn keep_terms(node: &Arc<Node>) {
     }
 }
 
+/// Puts on disk what this node is about to promise its master (rule R9), ahead of the pings: neither they nor the stream
+/// wait for a disk.
+async fn keep_promises(node: &Arc<Node>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let longest_ms = u64::from(node.config.now().master_lease_max_ms);
+        let Some(kept) = node.grants.promise_to_keep(longest_ms) else { continue };
+        let keeping = Arc::clone(node);
+        let write = move || identity::keep_promise(&keeping.dir, &keeping.grants.identity, kept);
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => node.grants.holder.lock().kept(kept),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a promise to the master cannot be kept on disk, and is not given");
+                tokio::time::sleep(PROMISE_AGAIN).await;
+            }
+            Err(error) => tracing::error!(%error, "keep a promise to the master"),
+        }
+    }
+}
+
 /// A ping of this node's master: true if its stamp may go back, because this node has promised,
 /// durably, not to become master meanwhile.
 pub fn promise(node: &Node, lease_ms: u64) -> bool {
+    let now_ns = clock::boottime_ns();
     let longest_ms = u64::from(node.config.now().master_lease_max_ms);
-    let ask = || node.grants.holder.lock().ping(lease_ms, clock::boottime_ns(), longest_ms);
-    match ask() {
-        Answer::Silent => false,
-        Answer::Echo => true,
-        Answer::Keep(kept) => {
-            match identity::keep_promise(&node.dir, &node.grants.identity, kept) {
-                Ok(()) => {
-                    node.grants.holder.lock().kept(kept);
-                    ask() == Answer::Echo
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a promise to the master cannot be kept on disk, and is not given");
-                    false
-                }
-            }
-        }
-    }
+    node.grants.pinged(lease_ms, now_ns, longest_ms)
 }
 
 /// Whether a reply that waited may leave now.

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::grant::{CommitMode, EpochId, History, Holder, LEASE_MS_MAX, Member, Promise, StoreId};
+use ::grant::{CommitMode, EpochId, History, Holder, Kept, LEASE_MS_MAX, Member, Promise, StoreId};
 use ::replication::wire::Stamp;
 use api::heartbeat::Standing;
 use api::store::Heeds;
@@ -26,6 +26,8 @@ pub(super) const MS: u64 = 1_000_000;
 pub struct Grants {
     pub(super) holder: Mutex<Holder>,
     nonce: u64,
+    /// The newest ping of the master: the length of its lease, ms, and when it came, ns.
+    asked: Mutex<Option<(u64, u64)>>,
     /// CLOCK_BOOTTIME until which a master may serve, ns; 0 without lease or grant.
     until_ns: AtomicU64,
     /// A grant is held.
@@ -74,6 +76,7 @@ impl Grants {
         Self {
             holder: Mutex::new(Holder::new(nonce, promise)),
             nonce,
+            asked: Mutex::default(),
             until_ns: AtomicU64::new(0),
             is_held: AtomicBool::new(false),
             identity,
@@ -194,6 +197,20 @@ impl Grants {
             holder.echo(member, epoch, clock_ns, lease_ms, facts);
         }
         self.mirror(&holder, &NO_HISTORY, store);
+    }
+
+    /// A ping of the master: whether its stamp may go back.
+    pub(super) fn pinged(&self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
+        *self.asked.lock() = Some((lease_ms, now_ns));
+        self.holder.lock().ping(lease_ms, now_ns, longest_ms)
+    }
+
+    /// What must be on disk for the next pings; `None` where enough is, and where the master has asked for nothing within its lease.
+    pub(super) fn promise_to_keep(&self, longest_ms: u64) -> Option<Kept> {
+        let (lease_ms, asked_ns) = (*self.asked.lock())?;
+        let now_ns = clock::boottime_ns();
+        let is_recent = now_ns.saturating_sub(asked_ns) < lease_ms.saturating_mul(MS);
+        is_recent.then(|| self.holder.lock().promise_ahead(lease_ms, now_ns, longest_ms))?
     }
 
     /// The stamp for a ping to replicas; `None` while this process is no master under a grant.

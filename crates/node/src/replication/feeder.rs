@@ -13,6 +13,7 @@ use replication::master::LOADING;
 use replication::master::feed::{Config, Fault, Feed};
 use replication::master::psync::{self, Facts, Refusal, Request};
 use replication::master::replconf::Replconf;
+use replication::wire::Stamp;
 use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -124,7 +125,7 @@ async fn answer(
         client: Arc::clone(client),
         bell: node.replication.bell.rung.subscribe(),
         ended,
-        feed: Feed::new(config(node), replica, request.next, now_ms()),
+        feed: Feed::new(config(node, None), replica, request.next, now_ms()),
         reader,
         store,
         shown,
@@ -136,10 +137,14 @@ async fn answer(
     feeding.run(stream).await
 }
 
-/// The current options of a feed.
-fn config(node: &Node) -> Config {
-    let values = node.config.now();
-    Config { ping_interval_ms: u64::from(values.replication_ping_ms), ..Config::default() }
+/// How many pings a replica gets within a lease that it may have to lend, at least: it begins after a third of it, and some are late.
+const PINGS_OF_A_LEASE: u64 = 10;
+
+/// The current options of a feed, for a replica that is asked for such a lease.
+fn config(node: &Node, stamp: Option<Stamp>) -> Config {
+    let often_ms = u64::from(node.config.now().replication_ping_ms);
+    let asks_ms = stamp.map_or(u64::MAX, |stamp| (stamp.lease_ms / PINGS_OF_A_LEASE).max(10));
+    Config { ping_interval_ms: often_ms.min(asks_ms), ..Config::default() }
 }
 
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
@@ -285,7 +290,8 @@ impl Feeding {
         }
         let now = now_ms();
         self.progress_at = now;
-        self.feed.set_config(config(&self.node));
+        let stamp = self.shown.member.and_then(|_| self.node.grants.stamp());
+        self.feed.set_config(config(&self.node, stamp));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
                 for batch in &batches {
@@ -298,9 +304,7 @@ impl Feeding {
         if self.shown.is_ack_wanted.swap(false, Ordering::SeqCst) {
             self.feed.getack(now, &mut self.out);
         }
-        if self.shown.member.is_some()
-            && let Some(stamp) = self.node.grants.stamp()
-        {
+        if let Some(stamp) = stamp {
             self.feed.stamp(now, stamp, &mut self.out);
         }
         self.feed.ping(now, &mut self.out);

@@ -71,8 +71,11 @@ pub struct Feed {
 impl Feed {
     /// Goes by other times and limits from now on.
     pub fn set_config(&mut self, config: Config) {
-        let ping_at = self.ping_at.saturating_sub(self.config.ping_interval_ms);
-        self.ping_at = ping_at.saturating_add(config.ping_interval_ms);
+        let moved = |at: u64| {
+            let since = at.saturating_sub(self.config.ping_interval_ms);
+            since.saturating_add(config.ping_interval_ms)
+        };
+        (self.ping_at, self.stamp_at) = (moved(self.ping_at), moved(self.stamp_at));
         self.config = config;
     }
 
