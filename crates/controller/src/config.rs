@@ -67,7 +67,7 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Heartbeats without an answer before a node counts as down, 1..=1000.
     pub misses: u32,
-    /// Lease of a master, ms, `2 × heartbeat_ms ..= 60000`.
+    /// Lease of a master, ms, `4 × heartbeat_ms ..= 60000`.
     pub lease_ms: u64,
     /// How much clocks may differ in speed, parts per thousand, 0..=500.
     pub drift_permille: u64,
@@ -296,8 +296,9 @@ impl Settings for Config {
             "10..=60000",
         )?;
         range((1..=1_000).contains(&self.misses), "misses", self.misses.into(), "1..=1000")?;
-        let lease = self.lease_ms >= 2 * self.heartbeat_ms && self.lease_ms <= 60_000;
-        range(lease, "lease_ms", self.lease_ms, "twice heartbeat_ms ..=60000")?;
+        // Replicas lend after a third of it: a controller must be heard more often.
+        let lease = self.lease_ms >= 4 * self.heartbeat_ms && self.lease_ms <= 60_000;
+        range(lease, "lease_ms", self.lease_ms, "four times heartbeat_ms ..=60000")?;
         range(self.drift_permille <= 500, "drift_permille", self.drift_permille, "0..=500")?;
         if self.tls.terminate.is_some() {
             let why = "no client of a cluster comes by a controller: it belongs into balancer.toml";

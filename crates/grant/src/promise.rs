@@ -5,7 +5,7 @@
 //! its other in-sync members, so none of those that could be promoted will be.
 //!
 //! A promise outlives the process that gave it: it is on disk, rounded up, before it is given. A promise that died with a killed replica would let its next
-//! process take a grant while the old master still serves. It is written ahead, from a fifth of a lease of silence on, so that no ping waits for a disk: two
+//! process take a grant while the old master still serves. It is written ahead, from a quarter of a lease of silence on, so that no ping waits for a disk: two
 //! thirds of a lease are soon over where the last grant was some time old, and a ping takes its time too.
 
 use crate::lease::{LEASE_MS_MAX, MS};
@@ -37,11 +37,15 @@ fn with_drift(lease_ms: u64) -> u64 {
 impl Promise {
     /// A process that begins at `now_ns`. `kept` is what an earlier one left on disk, `is_same_boot` whether its clock is still the same.
     pub fn new(now_ns: u64, kept: Option<Kept>, is_same_boot: bool) -> Self {
-        let until_ns = kept.map_or(0, |kept| {
-            let furthest = now_ns.saturating_add(with_drift(kept.lease_ms.min(LEASE_MS_MAX)));
-            if is_same_boot { kept.until_ns.min(furthest) } else { furthest }
-        });
-        Self { heard_ns: now_ns, until_ns, kept: Kept::default() }
+        let Some(Kept { until_ns, lease_ms }) = kept else {
+            return Self { heard_ns: now_ns, until_ns: 0, kept: Kept::default() };
+        };
+        let lease_ms = lease_ms.min(LEASE_MS_MAX);
+        let furthest_ns = now_ns.saturating_add(with_drift(lease_ms));
+        let until_ns = if is_same_boot { until_ns } else { furthest_ns };
+        // It is still there: what is written next must cover it, too.
+        let kept = Kept { until_ns, lease_ms };
+        Self { heard_ns: now_ns, until_ns: until_ns.min(furthest_ns), kept }
     }
 
     /// A controller was heard: nothing is promised for now. What was promised holds.
@@ -57,9 +61,9 @@ impl Promise {
     }
 
     /// What must be on disk ([`Self::kept`]) for the pings to come to be answered, by a replica whose master's leases are `lease_ms` long; `None` while a
-    /// controller is heard, and while enough is there. To be asked several times a fifth of a lease.
+    /// controller is heard, and while enough is there. To be asked at each ping.
     pub fn ahead(&self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> Option<Kept> {
-        if !self.is_silent(5, lease_ms, now_ns, longest_ms) {
+        if !self.is_silent(4, lease_ms, now_ns, longest_ms) {
             return None;
         }
         let lease_ns = with_drift(lease_ms);
@@ -133,8 +137,8 @@ mod tests {
     #[test]
     fn a_promise_is_on_disk_ahead_and_not_once_a_ping() {
         let mut promise = Promise::new(0, None, true);
-        assert_eq!(promise.ahead(LEASE, 199 * MS, LONGEST), None);
-        let kept = promise.ahead(LEASE, 200 * MS, LONGEST).unwrap();
+        assert_eq!(promise.ahead(LEASE, 249 * MS, LONGEST), None);
+        let kept = promise.ahead(LEASE, 250 * MS, LONGEST).unwrap();
         assert!(!promise.ping(LEASE, 400 * MS, LONGEST), "it is not there yet");
         assert_eq!(promise.left_ns(400 * MS), 0);
         promise.kept(kept);
@@ -184,6 +188,25 @@ mod tests {
         let shorter = promise.ahead(LEASE, 2000 * MS, LONGEST).unwrap();
         let next = Promise::new(2001 * MS, Some(shorter), true);
         assert!(next.until_ns >= promise.until_ns, "{next:?} {promise:?}");
+    }
+
+    #[test]
+    fn a_long_promise_survives_two_processes_and_shorter_leases() {
+        let mut first = Promise::new(0, None, true);
+        let kept = first.ahead(10 * LEASE, 3000 * MS, LONGEST).unwrap();
+        first.kept(kept);
+        assert!(first.ping(10 * LEASE, 3400 * MS, LONGEST));
+        let mut second = Promise::new(3500 * MS, Some(kept), true);
+        // What is there is enough, and is used without a write, until it ends.
+        assert_eq!(second.ahead(LEASE, 3900 * MS, LONGEST), None);
+        assert!(second.ping(LEASE, 3900 * MS, LONGEST));
+        for is_same_boot in [true, false] {
+            let mut second = Promise::new(3500 * MS, Some(kept), is_same_boot);
+            second.kept.until_ns = second.until_ns.min(4000 * MS);
+            let kept = second.ahead(LEASE, 3900 * MS, LONGEST).unwrap();
+            let third = Promise::new(3950 * MS, Some(kept), true);
+            assert!(third.until_ns >= first.until_ns, "{third:?} {first:?}");
+        }
     }
 
     #[test]

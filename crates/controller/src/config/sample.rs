@@ -96,7 +96,7 @@ impl Config {
 # heartbeat_ms × misses.
 # misses = {misses}
 
-# How long a master may serve after a heartbeat, ms, twice heartbeat_ms to 60000.
+# How long a master may serve after a heartbeat, ms, four times heartbeat_ms to 60000.
 # lease_ms = {lease_ms}
 
 # How much the clocks of hosts may differ in speed, parts per thousand, 0 to 500.

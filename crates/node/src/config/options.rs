@@ -334,7 +334,7 @@ options! {
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
     /// Taken for Kvrocks' files and told to be ignored; `durable-ack` stands in for it.
     "replication-group-sync" replication_group_sync: bool = false, Live;
-    /// Idle time after which a master pings its replicas, in milliseconds.
+    /// Idle time after which a master pings its replicas, in milliseconds; those that may lend it a lease at least every tenth of that.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
 
     /// How CLUSTERX MIGRATE sends keys: raw-key-value, or redis-command for targets that take no batches.

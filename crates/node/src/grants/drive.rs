@@ -24,8 +24,8 @@ use crate::upkeep::settle;
 
 /// How often the set is judged.
 const LOOK: Duration = Duration::from_millis(50);
-/// After that a disk that did not take a promise is tried again.
-const PROMISE_AGAIN: Duration = Duration::from_secs(1);
+/// After that a disk that did not take a promise is tried again: the master's lease is short.
+const PROMISE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
 #[derive(Debug, thiserror::Error)]
@@ -231,20 +231,29 @@ async fn keep_terms(node: &Arc<Node>) {
 /// Puts on disk what this node is about to promise its master (rule R9), ahead of the pings: neither they nor the stream
 /// wait for a disk.
 async fn keep_promises(node: &Arc<Node>) {
+    let mut refused = 0_u32;
     loop {
-        tokio::time::sleep(LOOK).await;
         let longest_ms = u64::from(node.config.now().master_lease_max_ms);
-        let Some(kept) = node.grants.promise_to_keep(longest_ms) else { continue };
+        let Some(kept) = node.grants.promise_to_keep(longest_ms) else {
+            node.grants.promise_due.notified().await;
+            continue;
+        };
         let keeping = Arc::clone(node);
         let write = move || identity::keep_promise(&keeping.dir, &keeping.grants.identity, kept);
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => node.grants.holder.lock().kept(kept),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a promise to the master cannot be kept on disk, and is not given");
-                tokio::time::sleep(PROMISE_AGAIN).await;
+            Ok(Ok(())) => {
+                node.grants.holder.lock().kept(kept);
+                refused = 0;
+                continue;
             }
+            Ok(Err(error)) if refused.is_multiple_of(100) => {
+                tracing::warn!(%error, "a promise to the master cannot be kept on disk, and is not given");
+            }
+            Ok(Err(_)) => {}
             Err(error) => tracing::error!(%error, "keep a promise to the master"),
         }
+        refused = refused.wrapping_add(1);
+        tokio::time::sleep(PROMISE_AGAIN).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grant::{Kept, Member, StoreId};
+use grant::{Kept, LEASE_MS_MAX, Member, StoreId};
 use topology::NodeId;
 
 use crate::durable::{replace_durably, sync_folder};
@@ -105,12 +105,25 @@ fn incarnation(db: &Path) -> io::Result<u64> {
 
 /// What an earlier process promised, and whether its clock is still this one's.
 pub fn load_promise(dir: &Path, identity: &Identity) -> (Option<Kept>, bool) {
-    let Ok(text) = std::fs::read_to_string(dir.join(PROMISE)) else { return (None, false) };
+    let text = match std::fs::read(dir.join(PROMISE)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, false),
+        Err(error) => {
+            tracing::warn!(%error, "read the file `promise`");
+            String::new()
+        }
+    };
     let mut words = text.split_whitespace();
     let mut number = || words.next()?.parse::<u64>().ok();
     let (Some(until_ns), Some(lease_ms)) = (number(), number()) else {
-        tracing::warn!("the file `promise` is unreadable and is taken for none");
-        return (None, false);
+        // It may have held any.
+        let longest = Kept { until_ns: u64::MAX, lease_ms: LEASE_MS_MAX };
+        let seconds = LEASE_MS_MAX / 1000;
+        tracing::warn!(
+            seconds,
+            "the file `promise` is unreadable: this node takes no grant for that long"
+        );
+        return (Some(longest), false);
     };
     let boot = words.next().and_then(|text| u128::from_str_radix(text, 16).ok());
     (Some(Kept { until_ns, lease_ms }), boot.is_some() && boot == identity.boot)
@@ -199,8 +212,14 @@ mod tests {
         assert_eq!(load_promise(dir.path(), &identity), (Some(kept), true));
         let other = Identity { incarnation: AtomicU64::new(1), boot: Some(1) };
         assert_eq!(load_promise(dir.path(), &other), (Some(kept), false));
-        std::fs::write(dir.path().join(PROMISE), "x").unwrap();
-        assert_eq!(load_promise(dir.path(), &identity), (None, false));
+        let longest = Kept { until_ns: u64::MAX, lease_ms: LEASE_MS_MAX };
+        for nonsense in ["x", "", "\u{fffd}", "5"] {
+            std::fs::write(dir.path().join(PROMISE), nonsense).unwrap();
+            assert_eq!(load_promise(dir.path(), &identity), (Some(longest), false));
+        }
+        std::fs::remove_file(dir.path().join(PROMISE)).unwrap();
+        std::fs::create_dir(dir.path().join(PROMISE)).unwrap();
+        assert_eq!(load_promise(dir.path(), &identity), (Some(longest), false));
     }
 
     #[test]

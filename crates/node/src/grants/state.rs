@@ -11,6 +11,7 @@ use api::heartbeat::Standing;
 use api::store::Heeds;
 use parking_lot::Mutex;
 use storage::Store;
+use tokio::sync::Notify;
 
 use super::commit::{Commit, Lacks};
 use super::heard::Heard;
@@ -28,6 +29,8 @@ pub struct Grants {
     nonce: u64,
     /// The newest ping of the master: the length of its lease, ms, and when it came, ns.
     asked: Mutex<Option<(u64, u64)>>,
+    /// Rung when a ping shows that something must be kept for the next ones.
+    pub(super) promise_due: Notify,
     /// CLOCK_BOOTTIME until which a master may serve, ns; 0 without lease or grant.
     until_ns: AtomicU64,
     /// A grant is held.
@@ -77,6 +80,7 @@ impl Grants {
             holder: Mutex::new(Holder::new(nonce, promise)),
             nonce,
             asked: Mutex::default(),
+            promise_due: Notify::default(),
             until_ns: AtomicU64::new(0),
             is_held: AtomicBool::new(false),
             identity,
@@ -202,7 +206,11 @@ impl Grants {
     /// A ping of the master: whether its stamp may go back.
     pub(super) fn pinged(&self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
         *self.asked.lock() = Some((lease_ms, now_ns));
-        self.holder.lock().ping(lease_ms, now_ns, longest_ms)
+        let mut holder = self.holder.lock();
+        if holder.promise_ahead(lease_ms, now_ns, longest_ms).is_some() {
+            self.promise_due.notify_one();
+        }
+        holder.ping(lease_ms, now_ns, longest_ms)
     }
 
     /// What must be on disk for the next pings; `None` where enough is, and where the master has asked for nothing within its lease.

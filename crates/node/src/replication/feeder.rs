@@ -131,6 +131,7 @@ async fn answer(
         shown,
         out: b"+OK\r\n".to_vec(),
         sent: 0,
+        is_stamped: false,
         progress_at: now_ms(),
     };
     feeding.received(unread)?;
@@ -230,6 +231,8 @@ struct Feeding {
     shown: Arc<Replica>,
     out: Vec<u8>,
     sent: usize,
+    /// The replica is asked for a lease.
+    is_stamped: bool,
     /// When the replica last took bytes, or had taken all.
     progress_at: u64,
 }
@@ -255,7 +258,7 @@ impl Feeding {
             let wake = if is_sending {
                 self.stall_at().min(now_ms() + 1_000)
             } else {
-                self.feed.ping_at()
+                self.feed.due_at(self.is_stamped)
             };
             tokio::select! {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
@@ -291,6 +294,7 @@ impl Feeding {
         let now = now_ms();
         self.progress_at = now;
         let stamp = self.shown.member.and_then(|_| self.node.grants.stamp());
+        self.is_stamped = stamp.is_some();
         self.feed.set_config(config(&self.node, stamp));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {

@@ -154,9 +154,9 @@ impl Feed {
         }
     }
 
-    /// When [`Self::ping`] has something to send.
-    pub fn ping_at(&self) -> u64 {
-        self.ping_at
+    /// When [`Self::ping`] has something to send, or [`Self::stamp`] where `is_stamped` says that this is asked.
+    pub fn due_at(&self, is_stamped: bool) -> u64 {
+        if is_stamped { self.ping_at.min(self.stamp_at) } else { self.ping_at }
     }
 
     /// Asks for an acknowledgement at once, for a waiting WAIT. Holdfast replicas acknowledge unasked.
@@ -231,7 +231,7 @@ mod tests {
         feed.ping(1200, &mut out);
         assert_eq!(out, b"$4\r\nping\r\n");
         feed.batch(&batch(1, 1), 1350, &mut Vec::new()).unwrap();
-        assert_eq!(feed.ping_at(), 1550);
+        assert_eq!(feed.due_at(false), 1550);
     }
 
     #[test]
@@ -247,6 +247,13 @@ mod tests {
         feed.stamp(1199, stamp, &mut out);
         feed.stamp(1200, stamp, &mut out);
         assert_eq!(out, b"$8\r\nping 1 2\r\n".repeat(2));
+        // It is due in time whatever else is sent, and sooner once the interval is shorter.
+        feed.batch(&batch(2, 1), 1350, &mut Vec::new()).unwrap();
+        assert_eq!((feed.due_at(true), feed.due_at(false)), (1400, 1550));
+        feed.set_config(Config { ping_interval_ms: 100, ..Config::default() });
+        assert_eq!((feed.due_at(true), feed.due_at(false)), (1300, 1450));
+        feed.set_config(Config::default());
+        assert_eq!((feed.due_at(true), feed.due_at(false)), (1400, 1550));
         feed.received(&wire::ack_of_member(1, Some(EpochId::from_random(3)), Some(stamp))).unwrap();
         assert_eq!((feed.epoch(), feed.take_echo()), (Some(EpochId::from_random(3)), Some(stamp)));
         assert_eq!(feed.take_echo(), None);

@@ -69,6 +69,7 @@ impl Stream {
                 GETACK_PAYLOAD => self.is_ack_owed = true,
                 stamp if self.is_member && Stamp::parse_ping(stamp).is_some() => {
                     self.is_ack_owed = true;
+                    self.echo = None;
                     out.extend(Stamp::parse_ping(stamp).map(Action::Pinged));
                 }
                 batch => {
@@ -86,7 +87,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Returns the master's clock with the next acknowledgement.
+    /// Returns the master's clock with the acknowledgements until it sends it again: each of them may take the place of one that was not sent yet.
     pub(super) fn echo(&mut self, stamp: Stamp) {
         self.echo = Some(stamp);
         self.is_ack_owed = true;
@@ -104,7 +105,7 @@ impl Stream {
         }
         let sequence = self.next.saturating_sub(1);
         let bytes = if self.is_member {
-            wire::ack_of_member(sequence, self.epoch, self.echo.take())
+            wire::ack_of_member(sequence, self.epoch, self.echo)
         } else {
             wire::ack(sequence)
         };
