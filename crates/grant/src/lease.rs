@@ -6,6 +6,8 @@
 use api::grant::Grant;
 use api::store::{Mismatch, Said, StoreId};
 
+use crate::refusal::Refusal;
+
 /// Longest lease a heartbeat may name, in milliseconds.
 pub const LEASE_MS_MAX: u64 = 600_000;
 
@@ -35,7 +37,7 @@ pub enum HeartbeatError {
     WithoutClock,
     /// The grant in it contradicts what this node has.
     #[error("grant refused: {0}")]
-    Grant(#[from] crate::holder::Refusal),
+    Grant(#[from] Refusal),
 }
 
 /// A heartbeat of a controller.

@@ -13,11 +13,13 @@ pub mod holder;
 pub mod in_sync;
 pub mod lease;
 pub mod promise;
+pub mod refusal;
 
 pub use api::grant::{CommitMode, EpochId, Grant, Least, Member, Members};
 pub use api::store::{Mismatch, Said, StoreId};
 pub use history::{History, Opened, Position};
-pub use holder::{Facts, Held, Holder, Ignored, NoServing, Refusal, Taken};
+pub use holder::{Facts, Held, Holder, Ignored, NoServing, Taken};
 pub use in_sync::{InSync, Link};
 pub use lease::{Heartbeat, HeartbeatError, LEASE_MS_MAX, Lease};
 pub use promise::{Kept, Promise};
+pub use refusal::Refusal;
