@@ -6,8 +6,8 @@
 use std::net::Ipv6Addr;
 
 use crate::{
-    description::ParseError,
     model::Endpoint,
+    parse_error::ParseError,
     slots_arg::{number, words},
 };
 

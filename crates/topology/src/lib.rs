@@ -7,6 +7,7 @@
 pub mod announced;
 pub mod description;
 pub mod model;
+mod parse_error;
 pub mod persist;
 pub mod route;
 pub mod slot;
@@ -15,11 +16,12 @@ pub mod state;
 pub mod tls_ports;
 pub mod view;
 
-pub use description::{ParseError, Warning};
+pub use description::Warning;
 pub use model::{
     Address, Asker, ClusterId, Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange,
     SlotSet, Topology, VERSION_MAX, Viewer,
 };
+pub use parse_error::ParseError;
 pub use route::{Route, RouteRequest, ScriptScope};
 pub use slot::key_slot;
 pub use slots_arg::{SlotsError, parse_slots};

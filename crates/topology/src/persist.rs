@@ -19,8 +19,9 @@ use std::{
 };
 
 use crate::{
-    description::{Form, ParseError},
+    description::Form,
     model::{ClusterId, NodeId, Topology},
+    parse_error::ParseError,
     tls_ports::TlsPorts,
 };
 

@@ -9,11 +9,11 @@ pub(crate) mod names;
 use std::collections::BTreeMap;
 
 use crate::{
-    description::ParseError,
     model::{
         ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
         VERSION_MAX,
     },
+    parse_error::ParseError,
     persist::NodesConf,
 };
 
