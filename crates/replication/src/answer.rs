@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::history::{Entry, History, Malformed, Position, TEXT_BYTES_MAX, is_grant_shown};
-use crate::wire::decimal;
+use crate::number::decimal;
 
 /// Longest answer: two histories and the words between them.
 pub const ANSWER_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX + 64;

@@ -11,7 +11,8 @@
 
 use crate::history::EpochId;
 use crate::name::{BadName, FileName};
-use crate::wire::{self, decimal};
+use crate::number::decimal;
+use crate::wire;
 use std::collections::HashSet;
 
 /// Most files of one checkpoint that a replica accepts.

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use crate::wire::decimal;
+use crate::number::decimal;
 
 /// Most entries that are sent to a peer: the newest ones. Databases that part before them need a full copy.
 pub const SENT_ENTRIES_MAX: usize = 1024;

@@ -13,6 +13,7 @@ pub mod history;
 pub mod lineage;
 pub mod master;
 pub mod name;
+mod number;
 pub mod replica;
 pub mod slots;
 pub mod wire;

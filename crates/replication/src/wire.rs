@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::history::EpochId;
+use crate::number::decimal;
 
 /// Heartbeat in the stream, a bulk like any other.
 pub const PING: &[u8] = b"$4\r\nping\r\n";
@@ -107,14 +108,6 @@ pub fn ack_of_member(sequence: u64, epoch: Option<EpochId>, echo: Option<Stamp>)
     let mut args: Vec<&[u8]> = vec![b"replconf", b"ack", sequence.as_bytes(), epoch.as_bytes()];
     args.extend(stamp.iter().flatten().map(|number| number.as_bytes()));
     request(&args)
-}
-
-/// A decimal number without sign, as ports, sizes and sequences are written.
-pub fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 20 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// First sequence and number of updates of a RocksDB write batch.

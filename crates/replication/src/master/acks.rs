@@ -1,7 +1,8 @@
 //! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns> <lease ms>]]`.
 
 use crate::history::EpochId;
-use crate::wire::{BulkReader, LineReader, Malformed, Stamp, decimal};
+use crate::number::decimal;
+use crate::wire::{BulkReader, LineReader, Malformed, Stamp};
 
 /// What a replica acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::ReplicationId;
 use crate::history::{Fork, History, Position, fork};
-use crate::wire::decimal;
+use crate::number::decimal;
 
 /// A parsed `PSYNC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `REPLCONF`: what a replica says about itself.
 
 use crate::history::{History, Position};
-use crate::wire::decimal;
+use crate::number::decimal;
 use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE};
 
 /// The options of one or several `REPLCONF` on a connection.

@@ -1,7 +1,7 @@
 //! `WAIT`: how many replicas have what the master had when it was asked. `WAITAOF`: on whose disks
 //! it is.
 
-use crate::wire;
+use crate::number;
 
 /// A `WAIT` being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Refusal {
 /// A decimal number as commands take it: without leading zeros.
 fn decimal(text: &[u8]) -> Option<u64> {
     let is_padded = text.len() > 1 && text.starts_with(b"0");
-    if is_padded { None } else { wire::decimal(text) }
+    if is_padded { None } else { number::decimal(text) }
 }
 
 impl Wait {
