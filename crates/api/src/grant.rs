@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use topology::NodeId;
 
-use crate::heartbeat::words;
+use crate::words::words;
 
 /// Most members a set may have on the wire.
 pub const MEMBERS_MAX: usize = 64;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::heartbeat::words;
+use crate::words::words;
 
 /// How a node answers. In JSON it is its word; a word of a later controller reads as `unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use crate::grant::{Member, Members, parse_id};
 use crate::moves::wish::Wished;
 use crate::moves::{Copying, Flow, MoveId, OfSlots, Progress, Rate, Said};
 use crate::store::Heeds;
+use crate::words::words;
 
 mod room;
 mod standing;
@@ -85,33 +86,6 @@ pub enum Resync {
     Running,
 }
 
-macro_rules! words {
-    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $type {
-            /// The word used on the wire and in configuration files.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-            /// Every accepted word, in declaration order.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-        }
-        impl FromStr for $type {
-            type Err = String;
-            fn from_str(word: &str) -> Result<Self, String> {
-                match word {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(format!("`{word}` is none of {}", Self::WORDS.join(", "))),
-                }
-            }
-        }
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use words;
 words!(Role { Master = "master", Slave = "slave" });
 words!(LeaseMode { Disabled = "disabled", LogOnly = "log-only", BlockWrite = "block-write", BlockAll = "block-all" });
 words!(ClientAccess { Any = "any", BalancerOnly = "balancer-only" });

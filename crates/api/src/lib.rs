@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod rest;
 pub mod store;
 pub mod time;
+mod words;
