@@ -10,9 +10,6 @@ use api::certificate::{Certificate, Trust};
 use thiserror::Error;
 use topology::Endpoint;
 
-use crate::builtin::Builtin;
-use crate::haproxy::Haproxy;
-
 /// Sessions of one frontend that lead to one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionCount {
@@ -164,45 +161,6 @@ pub trait Driver: Sync {
 
     /// Answers what is in force, changing nothing.
     fn observe(&self) -> impl Future<Output = Result<Applied, Error>> + Send;
-}
-
-/// An instance of any kind.
-#[derive(Debug)]
-pub enum AnyDriver {
-    /// Ours.
-    Builtin(Builtin),
-    /// HAProxy 2.6 and later.
-    Haproxy(Haproxy),
-}
-
-impl AnyDriver {
-    /// The configured name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Builtin(driver) => driver.name(),
-            Self::Haproxy(driver) => driver.name(),
-        }
-    }
-}
-
-impl Driver for AnyDriver {
-    async fn apply_while(
-        &self,
-        desired: &Desired,
-        may: impl Fn() -> bool + Send + Sync,
-    ) -> Result<Applied, Error> {
-        match self {
-            Self::Builtin(driver) => driver.apply_while(desired, may).await,
-            Self::Haproxy(driver) => driver.apply_while(desired, may).await,
-        }
-    }
-
-    async fn observe(&self) -> Result<Applied, Error> {
-        match self {
-            Self::Builtin(driver) => driver.observe().await,
-            Self::Haproxy(driver) => driver.observe().await,
-        }
-    }
 }
 
 /// Longest single exchange with an instance, where nothing else is configured.
