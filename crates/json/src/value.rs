@@ -172,6 +172,16 @@ impl Value {
         }
     }
 
+    /// How two numbers or two strings compare; `None` for other pairs.
+    #[expect(clippy::option_option, reason = "a number that is none compares with nothing")]
+    pub(crate) fn order(&self, other: &Self) -> Option<Option<Ordering>> {
+        match (self, other) {
+            (Self::Number(one), Self::Number(two)) => Some(one.order(two)),
+            (Self::String(one), Self::String(two)) => Some(Some(one.cmp(two))),
+            _ => None,
+        }
+    }
+
     /// Whether a filter takes it for true: what is empty, `false` and `null` are not.
     pub(crate) fn is_true(&self) -> bool {
         match self {

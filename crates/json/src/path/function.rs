@@ -2,7 +2,7 @@
 
 use regex::RegexBuilder;
 
-use super::evaluate::{Failed, order};
+use crate::Error;
 use crate::value::{Number, Value};
 
 /// One of them.
@@ -23,6 +23,21 @@ pub(super) enum Function {
     Sum,
     ToNumber,
     Tokenize,
+}
+
+/// Why there is no value.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// A function was told what it cannot take: a filter is not met, a path leads nowhere.
+    NoValue,
+    /// The walk ends.
+    Stopped(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Stopped(error)
+    }
 }
 
 type Outcome = Result<Value, Failed>;
@@ -117,7 +132,7 @@ impl Function {
         }
         let mut best = first;
         for item in rest {
-            let order = order(item, best).ok_or(Failed::NoValue)?;
+            let order = item.order(best).ok_or(Failed::NoValue)?;
             let is_better = if self == Self::Min {
                 std::cmp::Ordering::is_lt
             } else {

@@ -11,8 +11,6 @@
 //! bounded ([`crate::Error::TooMuch`]). A regular expression takes linear time: it knows no
 //! references to what was found, nor looks around.
 
-mod evaluate;
-mod expression;
 mod function;
 pub(crate) mod location;
 mod parse;

@@ -1,6 +1,7 @@
 //! A text as a path.
 
-use super::expression;
+mod expression;
+
 use super::function::Function;
 use super::{Call, Expression, NESTING_MAX, Slice, Step};
 use crate::{Error, Result};

@@ -1,8 +1,10 @@
 //! What a path leads to in a document.
 
+mod evaluate;
+
 use std::cell::Cell;
 
-use super::evaluate::Failed;
+use super::function::Failed;
 use super::{Slice, Step};
 use crate::value::{Number, Value};
 use crate::{Error, Result};

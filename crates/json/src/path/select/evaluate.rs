@@ -3,25 +3,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::select::{Trail, Walk, Way, index_in};
-use super::{Call, Expression, Operator, Step};
-use crate::Error;
+use super::{Step, Trail, Walk, Way, index_in};
+use crate::path::function::Failed;
+use crate::path::{Call, Expression, Operator};
 use crate::value::{Number, Value};
-
-/// Why there is no value.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// A function was told what it cannot take: a filter is not met, a path leads nowhere.
-    NoValue,
-    /// The walk ends.
-    Stopped(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Stopped(error)
-    }
-}
 
 type Found<'v> = Result<Cow<'v, Value>, Failed>;
 
@@ -157,7 +142,7 @@ fn negated(value: &Value) -> Value {
 }
 
 fn binary<'v>(operator: Operator, one: Cow<'v, Value>, two: Cow<'v, Value>) -> Cow<'v, Value> {
-    let compared = |is_so: fn(Ordering) -> bool| match order(&one, &two) {
+    let compared = |is_so: fn(Ordering) -> bool| match one.order(&two) {
         Some(order) => owned(Value::Bool(order.is_some_and(is_so))),
         None => NULL,
     };
@@ -176,16 +161,6 @@ fn binary<'v>(operator: Operator, one: Cow<'v, Value>, two: Cow<'v, Value>) -> C
             (Value::Number(one), Value::Number(two)) => arithmetic(operator, one, two),
             _ => Value::Null,
         }),
-    }
-}
-
-/// How two numbers or two strings compare; `None` for other pairs.
-#[expect(clippy::option_option, reason = "a number that is none compares with nothing")]
-pub(super) fn order(one: &Value, two: &Value) -> Option<Option<Ordering>> {
-    match (one, two) {
-        (Value::Number(one), Value::Number(two)) => Some(one.order(two)),
-        (Value::String(one), Value::String(two)) => Some(Some(one.cmp(two))),
-        _ => None,
     }
 }
 

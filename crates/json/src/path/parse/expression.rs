@@ -2,8 +2,8 @@
 
 use regex::RegexBuilder;
 
-use super::parse::{Cursor, call, steps_behind};
-use super::{Expression, Operator, Step};
+use super::{Cursor, Expression, Step, call, steps_behind};
+use crate::path::Operator;
 use crate::read::first_of;
 use crate::value::Value;
 use crate::{DEPTH_MAX, Result, from_text};
