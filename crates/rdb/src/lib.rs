@@ -17,7 +17,6 @@ mod lzf;
 mod packed;
 mod part;
 mod read;
-mod stream;
 pub mod write;
 
 pub use checksum::{body, seal};

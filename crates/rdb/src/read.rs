@@ -1,11 +1,13 @@
 //! Values out of a stream of bytes.
 
+mod stream;
+
 use std::io;
 
 use crate::checksum::{Running, begin};
 use crate::packed::{self, Packed};
 use crate::part::{Kind, Part};
-use crate::{Error, STRING_MAX, lzf, stream};
+use crate::{Error, STRING_MAX, lzf};
 
 /// Takes bytes from a reader, and values from the bytes.
 pub struct Reader<R> {

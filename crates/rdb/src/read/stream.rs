@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
+use super::Reader;
 use crate::Error;
 use crate::packed::Packed;
 use crate::part::{Id, Part, Read};
-use crate::read::Reader;
 
 /// The entry is deleted.
 const DELETED: i64 = 1;
