@@ -6,8 +6,8 @@ use mlua::{Function, Lua, MultiValue, Table, Value};
 use resp::Protocol;
 
 use crate::convert::{command_error, error_table, to_lua};
-use crate::engine::{Called, Host, Level, Settings};
 use crate::guard::{Answer, Fail, PACKED, function, one, raising};
+use crate::host::{Called, Host, Level, Settings};
 use crate::sha1_hex;
 
 const CALL: i64 = 1;

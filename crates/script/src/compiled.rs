@@ -2,8 +2,7 @@
 
 use mlua::{ChunkMode, Function, Lua, LuaOptions, StdLib, Table};
 
-use crate::engine::Error;
-use crate::failed::plain;
+use crate::failed::{Error, plain};
 
 /// Compiled scripts that a state keeps, and the bytes of their texts; beyond that it begins anew.
 const COUNT_MAX: usize = 2_000;

@@ -8,10 +8,11 @@ use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Protocol;
 
 use crate::compiled::{Compiled, compile, not_compiled};
-use crate::control::{Control, Stop, Tick};
+use crate::control::{Control, Tick};
 use crate::convert::Reply;
-use crate::failed::{Failed, inspector, plain};
+use crate::failed::{Error, Failed, inspector, plain};
 use crate::guard::outcome;
+use crate::host::{Host, Settings};
 use crate::library::{Function as Registered, Libraries, Library, Registrar};
 use crate::looks::{self, Running};
 use crate::{api, bits, cjson, msgpack, pack, watched};
@@ -46,51 +47,6 @@ const NAMES: [&str; 20] = [
     "xpcall",
 ];
 
-/// What an engine is told once.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// `redis.REDIS_VERSION`.
-    pub version: &'static str,
-    /// `redis.REDIS_VERSION_NUM`.
-    pub version_number: u32,
-    /// Most bytes that Lua may use, and a reply may have.
-    pub memory_max: usize,
-}
-
-/// Severity of `redis.log`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// For developers.
-    Debug,
-    /// Many, seldom useful.
-    Verbose,
-    /// Moderately many.
-    Notice,
-    /// Important.
-    Warning,
-}
-
-/// What came of a command.
-#[derive(Debug)]
-pub enum Called {
-    /// It ran: its reply, in the protocol that was asked for.
-    Reply(Vec<u8>),
-    /// It did not run: the error, without the leading `-`.
-    Refused(String),
-    /// The script cannot go on.
-    Stop,
-}
-
-/// What a script asks of the outside.
-pub trait Host {
-    /// Runs a command.
-    fn call(&mut self, words: &[&[u8]], protocol: Protocol) -> Called;
-    /// Writes a line into the log.
-    fn log(&mut self, level: Level, text: &[u8]);
-    /// Whether the user may run a command; `None` if there is none of that name.
-    fn may_call(&mut self, words: &[&[u8]]) -> Option<bool>;
-}
-
 /// One run.
 pub struct Job<'j> {
     /// What error texts call it: the hash of a script, the name of a function.
@@ -105,29 +61,6 @@ pub struct Job<'j> {
     pub control: Arc<Control>,
     /// Asked while it runs.
     pub tick: Tick,
-}
-
-/// Why a run has no reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The text of the error, code included; the script failed by itself.
-    #[error("{0}")]
-    Script(String),
-    /// It was stopped.
-    #[error("the script was stopped")]
-    Stopped(Stop),
-}
-
-impl Error {
-    pub(crate) fn err(text: impl std::fmt::Display) -> Self {
-        Self::Script(format!("ERR {text}"))
-    }
-}
-
-impl From<mlua::Error> for Error {
-    fn from(error: mlua::Error) -> Self {
-        Self::err(plain(&error))
-    }
 }
 
 /// See the module.

@@ -2,6 +2,31 @@
 
 use mlua::{Function, Lua, Value};
 
+use crate::control::Stop;
+
+/// Why a run has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text of the error, code included; the script failed by itself.
+    #[error("{0}")]
+    Script(String),
+    /// It was stopped.
+    #[error("the script was stopped")]
+    Stopped(Stop),
+}
+
+impl Error {
+    pub(crate) fn err(text: impl std::fmt::Display) -> Self {
+        Self::Script(format!("ERR {text}"))
+    }
+}
+
+impl From<mlua::Error> for Error {
+    fn from(error: mlua::Error) -> Self {
+        Self::err(plain(&error))
+    }
+}
+
 /// The message of an error without what mlua adds.
 pub(crate) fn plain(error: &mlua::Error) -> String {
     match error {

@@ -16,6 +16,7 @@ mod engine;
 mod failed;
 mod guard;
 mod header;
+mod host;
 mod library;
 mod looks;
 mod msgpack;
@@ -27,8 +28,10 @@ mod watched;
 pub use compiled::check;
 pub use control::{Control, Stop, Tick};
 pub use convert::command_error;
-pub use engine::{Called, Engine, Error, Host, Job, Level, Settings};
+pub use engine::{Engine, Job};
+pub use failed::Error;
 pub use header::{Header, HeaderError, ScriptFlags, is_library_name, parse as parse_header};
+pub use host::{Called, Host, Level, Settings};
 pub use library::{Function, Library};
 
 /// SHA-1 of a script, 40 lower-case hex digits.
