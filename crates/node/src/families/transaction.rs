@@ -7,7 +7,7 @@ use storage::Name;
 use crate::command::keys::KEYS;
 use crate::command::row::Access;
 use crate::command::{Args, Error, Flags, Reply, Result};
-use crate::session::nested::Call;
+use crate::session::table::Call;
 use crate::session::transaction::Queued;
 use crate::session::{After, Command, NestedCx, SessionCx};
 

@@ -30,9 +30,9 @@ use storage::Store;
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
-use super::nested::{Call, tell_monitors};
+use super::nested::tell_monitors;
 use super::pipeline::Pending;
-use super::table::{self, Handler};
+use super::table::{self, Call, Handler};
 use super::transaction::Queued;
 use super::{After, Command, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::Via;

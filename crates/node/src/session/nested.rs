@@ -21,10 +21,10 @@ use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
 use super::serve::{self, Ready, Server};
-use super::table::{Handler, Taken};
+use super::table::{Call, Handler, Taken};
 use super::{After, Auth, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
 use crate::clock;
-use crate::command::{Args, Error, Flags, Reply, Result, Words};
+use crate::command::{Args, Error, Flags, Reply, Result};
 use crate::config::Values;
 use crate::events::{self, Event};
 use crate::gate::Engine;
@@ -37,9 +37,6 @@ const STEPS_OF_A_LOOK: u64 = 1024;
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
     "the role of this node changed while the script ran: nothing of it was written";
-
-/// A command that runs inside another one, and its words.
-pub type Call<'w> = (&'static Command, Words<'w>);
 
 /// What a command sees that runs others.
 pub struct NestedCx<'a> {

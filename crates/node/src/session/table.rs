@@ -45,6 +45,9 @@ pub type Settle = fn(&ReadCx<'_>, &[&[u8]]) -> Option<Vec<Vec<u8>>>;
 /// There is one: it is handed all calls that are prepared, whichever commands they are of.
 pub type Prepare = fn(&Node, &Values, &[Words<'_>]);
 
+/// A command that runs inside another one, and its words.
+pub type Call<'w> = (&'static Command, Words<'w>);
+
 /// What a command found that waits if it finds nothing.
 #[derive(Debug)]
 pub enum Taken<'a> {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use storage::Name;
 
-use super::nested::Call;
-use super::{Command, table};
+use super::Command;
+use super::table::{self, Call};
 use crate::command::{Flags, Renames, Words};
 use crate::node::Node;
 use crate::watch::{Dirty, Since};

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::super::nested::Call;
-use super::super::table::{self, Handler, Prepare};
+use super::super::table::{self, Call, Handler, Prepare};
 use super::super::transaction::Queued;
 use super::super::{Command, NestedCx, Session};
 use super::Batch;
