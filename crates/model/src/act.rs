@@ -5,88 +5,19 @@
 
 use std::sync::Arc;
 
+use api::store::Said;
 use grant::{EpochId, Grant, Heartbeat, Least};
 
+use crate::action::Action;
 use crate::control::{Controller, InForce};
-use crate::node::{LEASE_MS, Power, clock};
-use crate::planning::{PAUSE, Planned, Stored, plan};
+use crate::node::Power;
+use crate::planning::{PAUSE, Planned, plan};
 use crate::replicate::{claim, echo, follow, judge};
 use crate::rules::Failover;
-use crate::second::{self, is_obeyed, said};
+use crate::second::{Apart, led_from};
+use crate::stored::Stored;
+use crate::time::{LEASE_MS, clock};
 use crate::world::{Instance, Late, World};
-
-/// A step. Numbers name controllers (0, 1), nodes (0, 1, 2) and instances of the balancer (0, 1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Half a lease passes.
-    Tick,
-    /// A controller asks its master, and does what follows.
-    AskMaster(u8),
-    /// A controller asks all its replicas, and does what follows.
-    AskReplicas(u8),
-    /// A heartbeat of a controller to a node is late.
-    AskLate(u8, u8),
-    /// The answer of a node to a controller is late.
-    AnswerLate(u8, u8),
-    /// A controller notices that a node does not answer, and does what follows.
-    Miss(u8, u8),
-    /// The next compare-and-swap of a controller will be late: it is stopped, or cut off from the store, as it sends it.
-    SwapLate(u8),
-    /// The same, and the controller goes on: it does not know what became of it.
-    SwapLost(u8),
-    /// A controller finds out what became of a change, and shuts it out if it has not arrived.
-    Settle(u8),
-    /// An order to an instance of the balancer is late.
-    OrderLate(u8, u8),
-    /// A late message arrives.
-    Arrive(u8),
-    /// A client writes at a node.
-    Write(u8),
-    /// A replica takes its master's stream and acknowledges it.
-    Follow(u8),
-    /// The same; the acknowledgement is late.
-    FollowLate(u8),
-    /// A replica acknowledges what it has to the master it is told to follow, before it took anything of its stream.
-    Claim(u8),
-    /// A replica answers its master's ping while no controller is heard.
-    Echo(u8),
-    /// kill -9.
-    Crash(u8),
-    /// The machine restarts.
-    Reboot(u8),
-    /// A replica replaces its data by a copy of its master's.
-    Replace(u8),
-    /// A replica that has no epoch in common with its master takes a copy of what that has.
-    Copy(u8),
-    /// The disk is lost, and the process is back at once with an empty one.
-    Lose(u8),
-    /// A supervisor starts the process.
-    Start(u8),
-    /// SIGSTOP.
-    Stop(u8),
-    /// SIGCONT.
-    Continue(u8),
-    /// The link between a controller and a node is cut.
-    Cut(u8, u8),
-    /// It is whole again.
-    Mend(u8, u8),
-    /// A replica no longer gets its master's stream.
-    Part(u8),
-    /// It does again.
-    Join(u8),
-    /// A controller no longer reaches the store: it is cut off, or stopped.
-    Isolate(u8),
-    /// It does again.
-    Reconnect(u8),
-    /// The other controller claims the lead.
-    Elect(u8),
-    /// The leader is replaced by its next process.
-    RestartController,
-    /// An operator asks for another master.
-    Want,
-    /// Controller 1 begins to lead from the second store.
-    Second,
-}
 
 pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
     world.faults += action.cost();
@@ -126,7 +57,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
             spread(world);
         }
         Action::Second => {
-            second::begin(world);
+            begin_apart(world);
             react(model, world, 1);
         }
         Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
@@ -198,6 +129,32 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
         // What is no fault is done by [`act`].
         _ => {}
     }
+}
+
+/// By how much the terms of the second store are higher: an operator has raised them, or it was
+/// claimed often enough.
+const OVERBID: u8 = 8;
+
+/// Controller 1 begins on the second store.
+fn begin_apart(world: &mut World) {
+    let (now, term, store) = (world.now, world.term + OVERBID, Arc::clone(&world.store));
+    let controller = world.controller(1);
+    controller.elected(term, now, &store);
+    controller.is_apart = true;
+    world.second = Some(Apart { store, term });
+}
+
+/// What a controller says of its store; nothing where the rule is off.
+fn said(model: &Failover, world: &World, at: u8) -> Option<Said> {
+    let is_apart = world.controllers[usize::from(at)].is_apart;
+    let by = led_from(model.second, is_apart);
+    model.rules.store.then_some(Said { by, instead_of: None })
+}
+
+/// Whether a node obeys commands of a controller that names its store.
+fn is_obeyed(model: &Failover, world: &World, at: u8, node: u8) -> bool {
+    let known = world.nodes[usize::from(node)].holder.store();
+    said(model, world, at).is_none_or(|said| said.against(known).is_ok())
 }
 
 fn copy(model: &Failover, world: &mut World, at: u8) {

@@ -2,25 +2,12 @@
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
-use crate::act::{self, Action};
+use crate::act;
+use crate::action::Action;
 use crate::node::{Entry, Power};
 use crate::possible;
 use crate::rules::Failover;
-use crate::world::World;
-
-/// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Violation {
-    /// Two nodes can answer clients.
-    TwoAnswer(u8, u8),
-    /// A node can answer that lacks a write a client was shown.
-    Lost {
-        /// The node.
-        node: u8,
-        /// The write.
-        write: u8,
-    },
-}
+use crate::world::{Violation, World};
 
 /// Whether some client reaches the node.
 fn is_reached(model: &Failover, world: &World, at: u8) -> bool {

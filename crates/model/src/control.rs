@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::planning::{Answered, Stored};
+use crate::node::Answered;
+use crate::stored::Stored;
 
 /// What a controller knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

@@ -17,6 +17,7 @@
 //! whose controllers still lead.
 
 mod act;
+mod action;
 mod check;
 mod control;
 pub mod moves;
@@ -25,11 +26,13 @@ mod planning;
 mod possible;
 mod replicate;
 mod rules;
+mod search;
 mod second;
+mod stored;
+mod time;
 mod world;
 
-pub use act::Action;
-pub use check::Violation;
+pub use action::Action;
 pub use rules::{Bounds, Failover, Kinds, Rules};
 pub use second::{Apart, Second};
-pub use world::World;
+pub use world::{Violation, World};

@@ -1,21 +1,14 @@
 //! One node: a process that decides by crate `grant`, and its disk.
 
-use api::grant::Member;
+use api::grant::{Member, Members};
 use grant::{
     EpochId, Facts, Heartbeat, HeartbeatError, History, Holder, Kept, Link, Opened, Promise,
     StoreId, Taken,
 };
 use topology::NodeId;
 
-use crate::planning::Answered;
-use crate::world::NOW;
+use crate::time::{LEASE_MS, NOW, TICK_MS, TICK_NS, clock};
 
-/// A tick, ns: half a lease.
-pub(crate) const TICK_NS: u64 = 500 * 1_000_000;
-/// A tick, ms.
-pub(crate) const TICK_MS: u64 = 500;
-/// Length of leases, ms.
-pub(crate) const LEASE_MS: u64 = 2 * TICK_MS;
 /// `master-lease-max-ms`.
 const LONGEST_MS: u64 = 60_000;
 
@@ -77,6 +70,43 @@ pub struct Node {
     pub paused_until: u8,
 }
 
+/// The reply of a heartbeat, without what never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Answered {
+    /// The node's clock, in ticks.
+    pub clock: u8,
+    /// Of its process.
+    pub nonce: u64,
+    /// Of its topology.
+    pub version: u8,
+    /// The master by that topology.
+    pub master: u8,
+    /// Newest sequence.
+    pub sequence: u64,
+    /// It is a master with a lease.
+    pub has_lease: bool,
+    /// Of its data.
+    pub incarnation: u8,
+    /// Of its machine.
+    pub boot: u8,
+    /// Newest epoch in its database.
+    pub history_epoch: u64,
+    /// Its id.
+    pub history_id: Option<EpochId>,
+    /// Epoch of the grant it holds.
+    pub granted_epoch: u64,
+    /// Version of the topology that it names.
+    pub granted_version: u8,
+    /// Newest set it asks for.
+    pub request: u64,
+    /// That set.
+    pub members: Members,
+    /// It refuses grants for so long.
+    pub promised_ms: u64,
+    /// It takes no writes, for a switchover.
+    pub is_paused: bool,
+}
+
 /// 40 equal letters.
 pub(crate) fn name(index: u8) -> String {
     char::from(b'a' + index).to_string().repeat(40)
@@ -91,11 +121,6 @@ pub(crate) fn index_of(name: &str) -> u8 {
 pub(crate) fn member(index: u8, incarnation: u8, boot: u8) -> Option<Member> {
     let id = NodeId::new(name(index).as_bytes())?;
     Member::new(id, u64::from(incarnation), Some(u128::from(boot)))
-}
-
-/// The clock of every machine at a tick.
-pub(crate) fn clock(now: u8) -> u64 {
-    u64::from(now) * TICK_NS
 }
 
 impl Node {

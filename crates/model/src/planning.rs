@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use api::balancer::{Backend, Frontend};
-use api::grant::{CommitMode, EpochId, Least, Member, Members};
+use api::grant::CommitMode;
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use api::store::Heeds;
 use planner::{
@@ -17,97 +17,13 @@ use planner::{
 use topology::Endpoint;
 
 use crate::control::{Controller, Seen as Heard};
-use crate::node::{LEASE_MS, TICK_MS, TICK_NS, index_of, name};
+use crate::node::{Answered, index_of, name};
 use crate::rules::Failover;
 use crate::second::led_from;
-
-/// The reply of a heartbeat, without what never changes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Answered {
-    /// The node's clock, in ticks.
-    pub clock: u8,
-    /// Of its process.
-    pub nonce: u64,
-    /// Of its topology.
-    pub version: u8,
-    /// The master by that topology.
-    pub master: u8,
-    /// Newest sequence.
-    pub sequence: u64,
-    /// It is a master with a lease.
-    pub has_lease: bool,
-    /// Of its data.
-    pub incarnation: u8,
-    /// Of its machine.
-    pub boot: u8,
-    /// Newest epoch in its database.
-    pub history_epoch: u64,
-    /// Its id.
-    pub history_id: Option<EpochId>,
-    /// Epoch of the grant it holds.
-    pub granted_epoch: u64,
-    /// Version of the topology that it names.
-    pub granted_version: u8,
-    /// Newest set it asks for.
-    pub request: u64,
-    /// That set.
-    pub members: Members,
-    /// It refuses grants for so long.
-    pub promised_ms: u64,
-    /// It takes no writes, for a switchover.
-    pub is_paused: bool,
-}
-
-/// The record, without what never changes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Stored {
-    /// Rises with every write.
-    pub revision: u64,
-    /// Of the newest controller.
-    pub term: u8,
-    /// Of the topology.
-    pub version: u8,
-    /// Who is master.
-    pub master: u8,
-    /// Number of the epoch.
-    pub epoch: u64,
-    /// Its id.
-    pub id: EpochId,
-    /// The process it is for.
-    pub nonce: u64,
-    /// What that must hold.
-    pub least: Least,
-    /// The version it was opened at.
-    pub epoch_version: u8,
-    /// Newest set that was taken over.
-    pub request: u64,
-    /// That set.
-    pub members: Members,
-    /// The switchover that is wanted.
-    pub intent: Option<u8>,
-    /// A predecessor that must be fenced first: node, version that demotes it, its data.
-    pub fence: Option<(u8, u8, Option<Member>)>,
-}
+use crate::stored::Stored;
+use crate::time::{LEASE_MS, TICK_MS, TICK_NS};
 
 impl Stored {
-    pub(crate) fn new() -> Self {
-        Self {
-            revision: 1,
-            term: 0,
-            version: 1,
-            master: 0,
-            epoch: 0,
-            id: EpochId(0),
-            nonce: 0,
-            least: Least::default(),
-            epoch_version: 0,
-            request: 0,
-            members: Members::default(),
-            intent: None,
-            fence: None,
-        }
-    }
-
     fn of(record: &Record) -> Option<Self> {
         let shard = record.shards.first()?;
         let epoch = &shard.epoch;
@@ -347,7 +263,7 @@ fn observed(model: &Failover, controller: &Controller, now: u8) -> Observed {
         epoch_at: if is_fresh { Time::default() } else { Time::from_nanos(u64::MAX) },
         fresh_id: (record.epoch + 1) * 16 + u64::from(controller.term),
         term: u64::from(controller.term),
-        store: rules.store.then(|| led_from(model, controller.is_apart)),
+        store: rules.store.then(|| led_from(model.second, controller.is_apart)),
         authority: Authority::Shared { read: Some(read_at(model, controller)), is_fresh: true },
         in_doubt: (controller.in_doubt.is_some() && rules.doubt).then(String::new),
         topology_hash: hash(record.version),
@@ -375,7 +291,7 @@ fn observed(model: &Failover, controller: &Controller, now: u8) -> Observed {
                 term: 0,
                 heard_at: Some(time(now)),
                 at: time(now),
-                store: Some(led_from(model, !controller.is_apart)),
+                store: Some(led_from(model.second, !controller.is_apart)),
             }),
             pause: seen.paused.map(|(intent, at)| Pause {
                 intent: intent.to_string(),

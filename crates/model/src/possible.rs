@@ -1,34 +1,12 @@
 //! What can happen next.
 
-use crate::act::Action;
+use crate::action::Action;
 use crate::node::{Node, Power};
 use crate::planning::plan;
 use crate::rules::{Failover, Kinds};
 use crate::world::World;
 
 impl Action {
-    /// What it takes of the budget.
-    pub(crate) fn cost(self) -> u8 {
-        match self {
-            Self::AskLate(..)
-            | Self::AnswerLate(..)
-            | Self::SwapLate(..)
-            | Self::SwapLost(..)
-            | Self::OrderLate(..)
-            | Self::FollowLate(..)
-            | Self::Crash(..)
-            | Self::Reboot(..)
-            | Self::Replace(..)
-            | Self::Lose(..)
-            | Self::Stop(..)
-            | Self::Cut(..)
-            | Self::Part(..)
-            | Self::Isolate(..)
-            | Self::RestartController => 1,
-            _ => 0,
-        }
-    }
-
     /// Which kind of fault it is; of what is none, any.
     fn kind(self) -> Kinds {
         match self {

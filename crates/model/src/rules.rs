@@ -1,11 +1,7 @@
 //! Bounds of the search, and the rules that can be switched off.
 
-use stateright::{Model, Property};
-
-use crate::act::{self, Action};
+use crate::action::Action;
 use crate::second::Second;
-use crate::world::World;
-use crate::{check, possible};
 
 /// How far the search goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,57 +149,4 @@ pub struct Failover {
     pub second: Option<Second>,
     /// What has happened when the search begins, after the steady state; its faults are not counted.
     pub begin: &'static [Action],
-}
-
-impl Failover {
-    /// Where a world ends once faults have, and whether the shard serves then.
-    pub fn recovered(&self, world: &World) -> (World, bool) {
-        check::recovered(self, world.clone(), true)
-    }
-
-    /// The shard in its steady state: everybody up, in sync and granted.
-    pub fn steady(&self) -> World {
-        check::recovered(self, World::new(), false).0
-    }
-}
-
-impl Model for Failover {
-    type State = World;
-    type Action = Action;
-
-    fn init_states(&self) -> Vec<World> {
-        let mut world = self.steady();
-        for step in self.begin {
-            act::act(self, &mut world, *step);
-            check::observe(self, &mut world);
-        }
-        world.faults = 0;
-        world.normalize();
-        vec![world]
-    }
-
-    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        possible::possible(self, world, actions);
-    }
-
-    fn next_state(&self, world: &World, action: Action) -> Option<World> {
-        let mut next = world.clone();
-        act::act(self, &mut next, action);
-        check::observe(self, &mut next);
-        next.normalize();
-        (next != *world).then_some(next)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("nobody violates anything", |_: &Self, world: &World| {
-                world.violation.is_none()
-            }),
-            Property::always("the shard recovers", |model: &Self, world: &World| {
-                check::is_skipped(model, world)
-                    || world.violation.is_some()
-                    || check::recovers(model, world)
-            }),
-        ]
-    }
 }

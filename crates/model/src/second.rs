@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use api::store::{Said, StoreId};
+use api::store::StoreId;
 
-use crate::planning::Stored;
-use crate::rules::Failover;
-use crate::world::World;
+use crate::stored::Stored;
 
 /// What the store is called from which controllers lead in the beginning.
-pub(crate) const FIRST: StoreId = StoreId { name: 1, generation: 2 };
+const FIRST: StoreId = StoreId { name: 1, generation: 2 };
 
 /// Which store the second one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,55 +38,7 @@ pub struct Apart {
     pub term: u8,
 }
 
-/// By how much its terms are higher: an operator has raised them, or it was claimed often enough.
-const OVERBID: u8 = 8;
-
-/// Controller 1 begins on it.
-pub(crate) fn begin(world: &mut World) {
-    let (now, term, store) = (world.now, world.term + OVERBID, Arc::clone(&world.store));
-    let controller = world.controller(1);
-    controller.elected(term, now, &store);
-    controller.is_apart = true;
-    world.second = Some(Apart { store, term });
-}
-
-/// From which store a controller leads.
-pub(crate) fn led_from(model: &Failover, is_apart: bool) -> StoreId {
-    model.second.filter(|_| is_apart).map_or(FIRST, Second::id)
-}
-
-/// What a controller says of its store; nothing where the rule is off.
-pub(crate) fn said(model: &Failover, world: &World, at: u8) -> Option<Said> {
-    let is_apart = world.controllers[usize::from(at)].is_apart;
-    let by = led_from(model, is_apart);
-    model.rules.store.then_some(Said { by, instead_of: None })
-}
-
-/// Whether a node obeys commands of a controller that names its store.
-pub(crate) fn is_obeyed(model: &Failover, world: &World, at: u8, node: u8) -> bool {
-    let known = world.nodes[usize::from(node)].holder.store();
-    said(model, world, at).is_none_or(|said| said.against(known).is_ok())
-}
-
-impl World {
-    /// The store of a controller.
-    pub(crate) fn stored(&self, at: u8) -> &Arc<Stored> {
-        match &self.second {
-            Some(second) if self.controllers[usize::from(at)].is_apart => &second.store,
-            _ => &self.store,
-        }
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn stored_mut(&mut self, at: u8) -> &mut Arc<Stored> {
-        match &mut self.second {
-            Some(second) if self.controllers[usize::from(at)].is_apart => &mut second.store,
-            _ => &mut self.store,
-        }
-    }
-
-    /// Whether the store of a controller has its claim.
-    pub(crate) fn leads(&self, at: u8) -> bool {
-        self.controllers[usize::from(at)].is_apart || self.leader == at
-    }
+/// From which store a controller leads where there is that second one.
+pub(crate) fn led_from(second: Option<Second>, is_apart: bool) -> StoreId {
+    second.filter(|_| is_apart).map_or(FIRST, Second::id)
 }

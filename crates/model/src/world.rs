@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use grant::{Heartbeat, Link};
 
-use crate::check::Violation;
 use crate::control::Controller;
-use crate::node::{Node, TICK_NS};
-use crate::planning::{Answered, Stored};
+use crate::node::{Answered, Node};
 use crate::second::Apart;
+use crate::stored::Stored;
+use crate::time::{NOW, TICK_NS};
 
 /// One instance of the balancer. It starts closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -63,8 +63,19 @@ pub enum Late {
     Order(u8, Instance),
 }
 
-/// The tick it always is: later than anything lasts that is counted from the past.
-pub(crate) const NOW: u8 = 3;
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Violation {
+    /// Two nodes can answer clients.
+    TwoAnswer(u8, u8),
+    /// A node can answer that lacks a write a client was shown.
+    Lost {
+        /// The node.
+        node: u8,
+        /// The write.
+        write: u8,
+    },
+}
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -133,6 +144,27 @@ impl World {
 
     pub(crate) fn controller(&mut self, index: u8) -> &mut Controller {
         Arc::make_mut(&mut self.controllers[usize::from(index)])
+    }
+
+    /// The store of a controller.
+    pub(crate) fn stored(&self, at: u8) -> &Arc<Stored> {
+        match &self.second {
+            Some(second) if self.controllers[usize::from(at)].is_apart => &second.store,
+            _ => &self.store,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn stored_mut(&mut self, at: u8) -> &mut Arc<Stored> {
+        match &mut self.second {
+            Some(second) if self.controllers[usize::from(at)].is_apart => &mut second.store,
+            _ => &mut self.store,
+        }
+    }
+
+    /// Whether the store of a controller has its claim.
+    pub(crate) fn leads(&self, at: u8) -> bool {
+        self.controllers[usize::from(at)].is_apart || self.leader == at
     }
 
     pub(crate) fn is_cut(&self, controller: u8, node: u8) -> bool {

@@ -7,27 +7,7 @@ use replication::slots::{Mark, State};
 
 use super::Moving;
 use super::act::{self, Step};
-use super::world::{Entry, Late, SLOT, World};
-
-/// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wrong {
-    /// Both shards can answer for the slot.
-    TwoAnswer,
-    /// A shard can answer that lacks what a client was shown of a key.
-    Lost {
-        /// The shard.
-        shard: u8,
-        /// The key.
-        key: u8,
-    },
-    /// What is staged at a shard is not the giver's data at the position.
-    Torn(u8),
-    /// What is staged was never acknowledged at the giver.
-    Unacknowledged,
-    /// The giver has emptied what is not on the taker's disk.
-    Orphaned,
-}
+use super::world::{Entry, Late, SHARD_IDS, SLOT, World, Wrong};
 
 /// Whoever can answer does: what it shows is noted, and what must not be is found.
 pub(super) fn observe(world: &mut World) {
@@ -54,7 +34,7 @@ fn staged(world: &mut World) {
     let Some(one) = world.store.moves.list.first().filter(|one| one.phase == Phase::Copy) else {
         return;
     };
-    let to = usize::from(one.to == super::plan::SHARD_IDS[1]);
+    let to = usize::from(one.to == SHARD_IDS[1]);
     let (giver, taker) = (&world.shards[1 - to], &world.shards[to]);
     let table = taker.table();
     let Some(mark) = table.of(one.id).filter(|mark| mark.slots == one.slots) else { return };

@@ -15,6 +15,7 @@
 //! store of before has the same owner.
 
 mod act;
+mod begin;
 mod check;
 mod plan;
 mod possible;
@@ -23,8 +24,8 @@ mod world;
 use stateright::{Model, Property};
 
 pub use act::Step;
-pub use check::Wrong;
-pub use world::{Begin, World};
+pub use begin::Begin;
+pub use world::{World, Wrong};
 
 /// Kinds of faults, a bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl Model for Moving {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        let mut world = world::begun(self);
+        let mut world = begin::begun(self);
         for step in self.script {
             act::act(self, &mut world, *step);
             check::observe(&mut world);

@@ -8,14 +8,11 @@ use std::sync::Arc;
 use api::grant::{CommitMode, Least, Members};
 use api::moves::{Mark, Ordered};
 use planner::moves::{Answer, Observed};
-use planner::{Record, Role, Shard, ShardId, Time};
+use planner::{Record, Role, Shard, Time};
 use topology::Endpoint;
 
 use super::Moving;
-use super::world::{Controller, Epoch, SLOT, Stored, epoch_id};
-
-/// What the shards are called.
-pub(super) const SHARD_IDS: [ShardId; 2] = [ShardId(0xa), ShardId(0xb)];
+use super::world::{Controller, Epoch, SHARD_IDS, SLOT, Stored, epoch_id};
 
 fn name(shard: u8) -> String {
     char::from(b'a' + shard).to_string().repeat(40)
