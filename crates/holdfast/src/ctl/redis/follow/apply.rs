@@ -4,6 +4,10 @@
 //! the stream: commands on it that the Redis had carried out by then are passed over. So whatever
 //! was not done for certain (an error, a connection that broke) is made good by reading its keys
 //! anew.
+//!
+//! What does not fit a cluster is read anew as well, at the end of the commands that came together,
+//! and what they do to these keys meanwhile is passed over. So a copy that is far behind catches up
+//! with many commands by reading few keys.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,6 +37,8 @@ pub(super) struct Applier {
     ahead: HashMap<Vec<u8>, u64>,
     /// Commands that are to be sent.
     orders: Vec<Order>,
+    /// Keys that are to be read anew, after these.
+    stale: BTreeSet<Vec<u8>>,
     progress: Arc<Progress>,
 }
 
@@ -44,9 +50,9 @@ impl Applier {
         ours: u64,
         progress: Arc<Progress>,
     ) -> Self {
-        let (ahead, orders) = (HashMap::new(), Vec::new());
+        let (ahead, orders, stale) = (HashMap::new(), Vec::new(), BTreeSet::new());
         // A stream begins in no database: the first command selects one.
-        Self { source, target, table, ours, db: 0, ahead, orders, progress }
+        Self { source, target, table, ours, db: 0, ahead, orders, stale, progress }
     }
 
     /// Does all that comes; it ends with an error alone.
@@ -84,15 +90,14 @@ impl Applier {
                 Meaning::Nothing | Meaning::Ask => {}
                 Meaning::Select(db) => self.db = db,
                 Meaning::Send(keys) => {
-                    let is_done = |key| self.ahead.get(key).is_some_and(|ahead| *ahead >= one.end);
-                    let done = keys.iter().filter(|key| is_done(*key)).count();
-                    if done == 0 {
+                    let left = behind(&self.ahead, &keys, one.end);
+                    if left.len() < keys.len() || left.iter().any(|key| self.stale.contains(key)) {
+                        self.stale.extend(left);
+                    } else {
                         self.orders.push(Order { words: one.words.clone(), keys });
-                    } else if done < keys.len() {
-                        self.copy(keys).await?;
                     }
                 }
-                Meaning::Copy(keys) => self.copy(keys).await?,
+                Meaning::Copy(keys) => self.stale.extend(behind(&self.ahead, &keys, one.end)),
                 Meaning::Everywhere => {
                     self.flush().await?;
                     self.everywhere(&one.words).await?;
@@ -114,21 +119,15 @@ impl Applier {
         Ok(())
     }
 
-    /// Sends what waits. What was not done is copied.
+    /// Sends what waits, then reads anew what is to be, and what was not done.
     async fn flush(&mut self) -> Result<()> {
         let orders = std::mem::take(&mut self.orders);
-        if orders.is_empty() {
-            return Ok(());
+        if !orders.is_empty() {
+            let failed = self.target.order(&orders).await;
+            let orders = failed.iter().filter_map(|at| orders.get(*at));
+            self.stale.extend(orders.flat_map(|order| order.keys.iter().cloned()));
         }
-        let failed = self.target.order(&orders).await;
-        let keys = failed.iter().filter_map(|at| orders.get(*at)).flat_map(|order| &order.keys);
-        let keys: BTreeSet<Vec<u8>> = keys.cloned().collect();
-        self.read_anew(keys.into_iter().collect()).await
-    }
-
-    async fn copy(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
-        // What waits may concern these keys, and comes before.
-        self.flush().await?;
+        let keys = std::mem::take(&mut self.stale).into_iter().collect();
         self.read_anew(keys).await
     }
 
@@ -147,6 +146,12 @@ impl Applier {
     }
 }
 
+/// Those that were not read after the place `end` of the stream.
+fn behind(ahead: &HashMap<Vec<u8>, u64>, keys: &[Vec<u8>], end: u64) -> Vec<Vec<u8>> {
+    let is_behind = |key: &&Vec<u8>| ahead.get(*key).is_none_or(|ahead| *ahead < end);
+    keys.iter().filter(is_behind).cloned().collect()
+}
+
 /// It deletes keys: FLUSHALL or FLUSHDB. Libraries of functions are no keys.
 fn is_flush(words: &[Vec<u8>]) -> bool {
     let names = [&b"flushall"[..], b"flushdb"];
@@ -156,6 +161,14 @@ fn is_flush(words: &[Vec<u8>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_read_later_is_not_behind() {
+        let key = |name: &str| name.as_bytes().to_vec();
+        let ahead = HashMap::from([(key("early"), 9), (key("at"), 10), (key("late"), 11)]);
+        let keys = ["early", "at", "late", "never"].map(key);
+        assert_eq!(behind(&ahead, &keys, 10), [key("early"), key("never")]);
+    }
 
     #[test]
     fn keys_are_deleted_everywhere_by_flushes_alone() {
