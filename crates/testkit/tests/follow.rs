@@ -31,7 +31,7 @@ fn write(random: &mut StdRng) -> String {
     let (a, b) = (random.random_range(0..KEYS), random.random_range(0..KEYS));
     match random.random_range(0..30) {
         0 => format!("SET s:{a} {value}"),
-        1 => format!("SET s:{a} {value} PX 100000"),
+        1 => format!("SET s:{a} {value} PX 10000000"),
         2 => format!("INCRBY n:{a} {value}"),
         3 => format!("APPEND s:{a} {value}"),
         4 => format!("SETRANGE s:{a} {} x", value % 50),
@@ -57,7 +57,7 @@ fn write(random: &mut StdRng) -> String {
         25 => format!("XADD x:{a} MAXLEN ~ 50 * f {value}"),
         26 => format!("PFADD p:{a} {value}"),
         27 => format!("SETBIT b:{a} {value} 1"),
-        28 => format!("PEXPIRE h:{a} 200000"),
+        28 => format!("PEXPIRE h:{a} 20000000"),
         _ => format!(
             "EVAL redis.call('incr',KEYS[1]);return(redis.call('rpush',KEYS[2],'e')) 2 n:{a} l:{a}"
         ),

@@ -47,6 +47,11 @@ fn of_part(part: &Part<'_>, place: u64) -> u64 {
         Part::Consumer { group, name, seen_ms, pending, .. } => {
             (group, name, seen_ms, pending).hash(&mut hasher);
         }
+        Part::String(text) => (1, text).hash(&mut hasher),
+        Part::Element(text) => (2, text).hash(&mut hasher),
+        Part::Member(text) => (3, text).hash(&mut hasher),
+        Part::Field { name, value, end_ms } => (name, value, end_ms).hash(&mut hasher),
+        Part::Entry { id, fields } => (id.ms, id.seq, fields).hash(&mut hasher),
         Part::Scored(member, score) => (member, score.to_bits()).hash(&mut hasher),
         part => format!("{part:?}").hash(&mut hasher),
     }

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Keys that SCAN looks at.
 const PAGE: &str = "200";
 /// Values in one exchange.
-const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
 
 async fn connect(address: &str) -> Result<Client> {
     let found = tokio::net::lookup_host(address).await;
@@ -462,25 +462,47 @@ impl Target {
         Ok(masters.into_iter().collect())
     }
 
-    /// The payload of a key; `None` if it is not there.
-    pub(super) async fn dump(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// The payloads of keys, in their order; `None` for what is not there.
+    pub(super) async fn dump(&mut self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut found = vec![None; keys.len()];
+        let mut left: Vec<usize> = (0..keys.len()).collect();
         let deadline = Instant::now() + FAILOVER_PATIENCE;
-        loop {
-            let address = self.address_of(key);
-            let client = self.client(&address).await?;
-            let replies = client.pipeline(&encode_command(&[&b"DUMP"[..], key]), 1).await;
-            let reply = replies.context("DUMP")?.into_iter().next().context("no reply")?;
-            let text = match reply {
-                Value::Null => return Ok(None),
-                Value::Bulk(payload) => return Ok(Some(payload)),
-                Value::Error(text) => text,
-                other => bail!("DUMP: {other:?}"),
-            };
-            let moved = text.strip_prefix("MOVED ").and_then(|rest| rest.split(' ').nth(1));
-            let address = moved.with_context(|| format!("DUMP: {text}"))?.to_owned();
-            self.slots.insert(key_slot(key), address);
-            ensure!(Instant::now() < deadline, "DUMP is sent round in a circle: {text}");
+        while !left.is_empty() {
+            ensure!(Instant::now() < deadline, "DUMP is sent round in a circle");
+            let mut by_node: BTreeMap<String, Vec<(usize, &[u8])>> = BTreeMap::new();
+            for at in left.drain(..) {
+                let key = keys.get(at).copied().unwrap_or_default();
+                by_node.entry(self.address_of(key)).or_default().push((at, key));
+            }
+            for (address, asked) in by_node {
+                for part in asked.chunks(TOGETHER) {
+                    let bytes: Vec<u8> = part
+                        .iter()
+                        .flat_map(|(_, key)| encode_command(&[&b"DUMP"[..], key]))
+                        .collect();
+                    let replies = self.client(&address).await?.pipeline(&bytes, part.len()).await;
+                    for ((at, key), reply) in part.iter().zip(replies.context("DUMP")?) {
+                        match reply {
+                            Value::Null => {}
+                            Value::Bulk(payload) => found[*at] = Some(payload),
+                            Value::Error(text) => {
+                                self.moved(key, &text).with_context(|| format!("DUMP: {text}"))?;
+                                left.push(*at);
+                            }
+                            other => bail!("DUMP: {other:?}"),
+                        }
+                    }
+                }
+            }
         }
+        Ok(found)
+    }
+
+    /// Notes where a slot is, if that is what an error says.
+    fn moved(&mut self, key: &[u8], text: &str) -> Option<()> {
+        let address = text.strip_prefix("MOVED ")?.split(' ').nth(1)?;
+        self.slots.insert(key_slot(key), address.to_owned());
+        Some(())
     }
 }
 

@@ -22,7 +22,7 @@ use resp::Value;
 use super::secret;
 use crate::out;
 use follow::Plan;
-use link::{Access, Put, Source, Target};
+use link::{Access, Put, Source, TOGETHER, Target};
 use progress::Saved;
 
 /// See the module.
@@ -194,22 +194,29 @@ async fn copy(
 
 /// Reads all values again, on both sides.
 async fn verify(source: &mut Source, target: &mut Target) -> Result<u64> {
-    let (mut cursor, mut compared) = ("0".to_owned(), 0);
+    let (mut cursor, mut compared, mut told) = ("0".to_owned(), 0, Instant::now());
     loop {
         let (next, keys) = source.scan(&cursor).await?;
-        for value in source.dump(&keys).await?.into_iter().flatten() {
-            let name = value.key.escape_ascii();
-            let there = target.dump(&value.key).await?;
-            let there = there.with_context(|| format!("{name} is not there"))?;
-            if digest::of(&value.payload)? != digest::of(&there)? {
-                bail!("{name} has another value there");
+        let values: Vec<_> = source.dump(&keys).await?.into_iter().flatten().collect();
+        for part in values.chunks(TOGETHER) {
+            let keys: Vec<&[u8]> = part.iter().map(|value| value.key.as_slice()).collect();
+            for (value, there) in part.iter().zip(target.dump(&keys).await?) {
+                let name = value.key.escape_ascii();
+                let there = there.with_context(|| format!("{name} is not there"))?;
+                if digest::of(&value.payload)? != digest::of(&there)? {
+                    bail!("{name} has another value there");
+                }
+                compared += 1;
             }
-            compared += 1;
         }
         if next == "0" {
             return Ok(compared);
         }
         cursor = next;
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            out::say(&format!("{compared} keys compared"));
+        }
     }
 }
 
