@@ -92,8 +92,10 @@ pub struct Led {
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeObserved {
-    /// Newest reply. Written by `question`.
+    /// Newest reply. Written by `question` ([`Self::saw`]).
     pub seen: Option<Seen>,
+    /// When the first answer of its present process came, if an earlier process was heard. As `seen`.
+    pub process_at: Option<Time>,
     /// When it last answered, be it with an error. Written by [`Observed::heard`].
     pub answered_at: Option<Time>,
     /// Heartbeat intervals without an answer since the last one.
@@ -169,6 +171,15 @@ impl NodeObserved {
             Some(error) if self.unclear_since.is_some() => format!(": {error}"),
             _ => format!(" missed {} heartbeats", self.misses.max(1)),
         }
+    }
+
+    /// Takes its newest answer.
+    pub fn saw(&mut self, seen: Seen) {
+        let before = self.seen.as_ref().map(|before| &before.reply.nonce);
+        if before.is_some_and(|before| *before != seen.reply.nonce) {
+            self.process_at = Some(seen.received_at);
+        }
+        self.seen = Some(seen);
     }
 
     /// Notes how far the node has served, from its answer as the master.
@@ -373,6 +384,7 @@ impl Observed {
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
             seen: None,
+            process_at: None,
             answered_at: None,
             misses: 0,
             missing_since: None,

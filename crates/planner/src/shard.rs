@@ -270,6 +270,26 @@ fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     }
 }
 
+/// What a replica said before the master's process ended says nothing of what it got until then: whoever can answer is asked
+/// again, for as long as silence takes to count as down.
+fn asks_replicas(cx: &Context<'_>, case: Case<'_>, what: &str, plan: &mut Plan) -> Option<Verdict> {
+    let Case { shard, master, .. } = case;
+    let since = cx.observed.node(&master.id).process_at?;
+    let until = since.plus_millis(cx.policy.down_ms());
+    let is_old = |node: &&Node| {
+        let seen = cx.observed.node(&node.id).seen.as_ref();
+        cx.health(&node.id) != Health::Down && seen.is_none_or(|seen| seen.sent_at < since)
+    };
+    let asked: Vec<&Node> = shard.replicas().filter(is_old).collect();
+    if asked.is_empty() || until <= cx.now {
+        return None;
+    }
+    asked.iter().for_each(|node| cx.ask(&node.id, plan));
+    plan.wake(until);
+    let text = format!("{what}; its replicas are asked what they have");
+    Some(Verdict::waiting(ShardState::Suspect(text)))
+}
+
 /// A newer process of the master has less than the master had: its disk was lost. It must not
 /// lead its replicas into forgetting what they hold.
 fn lost_data(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
@@ -287,6 +307,9 @@ fn lost_data(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdic
         .is_some_and(|candidate| candidate.position > Position::of(reply));
     if better {
         return Some(failover(cx, case, &what, plan));
+    }
+    if let Some(verdict) = asks_replicas(cx, case, &what, plan) {
+        return Some(verdict);
     }
     plan.alarms.insert(format!("shard {index}: {what}, and no replica has more"));
     None

@@ -358,7 +358,7 @@ impl World {
         if is_master && reply.role == Does::Master {
             seen.served(&reply);
         }
-        seen.seen = Some(Seen { reply, sent_at, received_at: now });
+        seen.saw(Seen { reply, sent_at, received_at: now });
         self.observed.heard(node, now);
     }
 

@@ -211,7 +211,7 @@ pub(super) fn answered(
         node.clock_ahead_ms = clock_ahead_ms(seen.reply.wall_ms, took_ms, now_ms());
         node.clock_error_ms = took_ms.div_ceil(2);
         let copies = if is_own { seen.reply.copies.clone() } else { Vec::new() };
-        node.seen = Some(seen);
+        node.saw(seen);
         node.led = None;
         state.observed.heard(id, at);
         for said in copies {

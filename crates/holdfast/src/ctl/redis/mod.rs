@@ -12,6 +12,7 @@ mod follow;
 mod link;
 mod names;
 mod progress;
+mod values;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,8 +23,9 @@ use resp::Value;
 use super::secret;
 use crate::out;
 use follow::Plan;
-use link::{Access, Put, Source, TOGETHER, Target};
+use link::{Access, Source, TOGETHER, Target};
 use progress::Saved;
+use values::Put;
 
 /// See the module.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use rdb::file::{File, Next};
 use resp::{Limits, Parser, request::Parsed};
 use tokio::sync::mpsc::Sender;
 
-use super::super::link::{Dumped, Ends, Put};
+use super::super::values::{Dumped, Ends, Put};
 
 /// Keys, or commands, that are handed on together, unless they have more bytes than this.
 const TOGETHER: usize = 512;

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use resp::{Value, encode_command};
 use tokio::time::{Instant, sleep};
 
-use super::super::link::{Put, Source, ask, ask_for, dumped};
+use super::super::link::{Source, ask};
+use super::super::values::{Put, ask_for, dumped};
 use super::commands::Table;
 
 /// Replicas that no Redis has: with this as `min-replicas-to-write` it refuses all writes.
