@@ -183,6 +183,14 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// What the node said last it was asked for since the present process of that master was first heard: before, it may have got
+    /// more from the one that ended. True where no earlier process was heard.
+    pub(crate) fn answered_since_process_of(&self, master: &str, id: &str) -> bool {
+        let since = self.observed.node(master).process_at;
+        let seen = self.observed.node(id).seen.as_ref();
+        since.is_none_or(|since| seen.is_some_and(|seen| seen.sent_at >= since))
+    }
+
     /// A node may be asked again, if the last question is older than the pace.
     pub(crate) fn ask(&self, id: &str, plan: &mut Plan) {
         let node = self.observed.node(id);

@@ -102,10 +102,13 @@ fn without_set(
     let what = at;
     let may_hold_more = |node: &&Node| {
         let position = cx.reply(&node.id).map(Position::of);
-        cx.health(&node.id) != Health::Up || position.is_none_or(|position| position > own)
+        cx.health(&node.id) != Health::Up
+            || !cx.answered_since_process_of(&master.id, &node.id)
+            || position.is_none_or(|position| position > own)
     };
-    let waits_for: Vec<String> =
-        shard.replicas().filter(may_hold_more).map(|node| node.local.to_string()).collect();
+    let waits_for: Vec<&Node> = shard.replicas().filter(may_hold_more).collect();
+    waits_for.iter().for_each(|node| cx.ask(&node.id, plan));
+    let waits_for: Vec<String> = waits_for.iter().map(|node| node.local.to_string()).collect();
     if waits_for.is_empty() && !is_below {
         return open(cx, case, &what);
     }

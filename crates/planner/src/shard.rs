@@ -277,8 +277,8 @@ fn asks_replicas(cx: &Context<'_>, case: Case<'_>, what: &str, plan: &mut Plan) 
     let since = cx.observed.node(&master.id).process_at?;
     let until = since.plus_millis(cx.policy.down_ms());
     let is_old = |node: &&Node| {
-        let seen = cx.observed.node(&node.id).seen.as_ref();
-        cx.health(&node.id) != Health::Down && seen.is_none_or(|seen| seen.sent_at < since)
+        let is_told = cx.answered_since_process_of(&master.id, &node.id);
+        !is_told && cx.health(&node.id) != Health::Down
     };
     let asked: Vec<&Node> = shard.replicas().filter(is_old).collect();
     if asked.is_empty() || until <= cx.now {

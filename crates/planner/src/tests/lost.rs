@@ -75,6 +75,26 @@ fn an_empty_master_without_a_set_gives_way_to_who_has_more() {
     assert!(opens_for_a(&s), "{:?}", s.plan());
 }
 
+/// What a replica said while the process before still ran is older than what it may have got from that one.
+#[test]
+fn an_empty_master_without_a_set_waits_for_answers_since_its_process_began() {
+    let mut s = asynchronous(&["a", "b"]);
+    let empty = |s: &mut Script| {
+        replica(s, "b", 0, 0);
+        s.answers_with("b", |reply| reply.standing.history_id = None);
+    };
+    empty(&mut s);
+    s.after_ms(60);
+    comes_back(&mut s, 0, 0);
+    let plan = s.plan();
+    assert!(plan.shards[0].detail().contains("waiting for b:1, which may hold more"), "{plan:?}");
+    assert!(plan.actions.contains(&Action::HeartbeatNow { node: id("b") }), "{plan:?}");
+    assert!(!opens_for_a(&s));
+    s.after_ms(5);
+    empty(&mut s);
+    assert!(opens_for_a(&s), "{:?}", s.plan());
+}
+
 /// The first epoch was opened upon nothing: an empty node could be one that never heard of it.
 #[test]
 fn the_first_epoch_is_told_from_a_lost_one_by_what_the_others_have() {
