@@ -512,50 +512,6 @@ fn a_master_that_lost_its_disk_does_not_lead() {
     "#]]);
 }
 
-/// What a replica said before the master's process ended says nothing of what it has since.
-#[test]
-fn replicas_are_asked_once_more_before_an_empty_master_leads() {
-    let empty = |reply: &mut Reply| {
-        reply.nonce = "2".into();
-        reply.lease_remaining_ms = 0;
-        reply.sequence = 0;
-    };
-    let mut s = Script::serving(&["a", "b"]);
-    s.answers_with("b", |reply| reply.sequence = 0);
-    s.after_ms(60);
-    s.answers_with("a", empty);
-    s.check(expect![[r#"
-        ask b
-        leases: 
-        suspect: master a:1 came back at 0 of 100; its replicas are asked what they have
-    "#]]);
-    s.after_ms(5);
-    s.answers_with("b", |reply| reply.sequence = 100);
-    s.check(expect![[r#"
-        balancers 2: lb0=- lb1=b
-        store v8 a@lb1 b*@lb0: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at sequence 100
-        leases: 
-        fencing: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at sequence 100
-    "#]]);
-    // One that does not answer is waited for as long as a master is.
-    let mut s = Script::serving(&["a", "b"]);
-    s.answers_with("b", |reply| reply.sequence = 0);
-    s.after_ms(60);
-    s.answers_with("a", empty);
-    s.check(expect![[r#"
-        ask b
-        leases: 
-        suspect: master a:1 came back at 0 of 100; its replicas are asked what they have
-    "#]]);
-    s.after_ms(801);
-    s.answers_with("a", |_| {});
-    s.check(expect![[r#"
-        leases: a
-        settling: master a:1 takes over version 7
-        alarm: shard 0: master a:1 came back at 0 of 100, and no replica has more
-    "#]]);
-}
-
 #[test]
 fn nobody_can_take_over() {
     for change in [
