@@ -98,20 +98,21 @@ fn an_empty_master_without_a_set_waits_for_answers_since_its_process_began() {
 /// What a replica said before the master's process ended says nothing of what it has since.
 #[test]
 fn replicas_are_asked_once_more_before_an_empty_master_leads() {
-    let empty = |reply: &mut Reply| {
-        reply.nonce = "2".into();
-        reply.lease_remaining_ms = 0;
-        reply.sequence = 0;
+    let asked = || {
+        let mut s = Script::serving(&["a", "b"]);
+        s.answers_with("b", |reply| reply.sequence = 0);
+        s.after_ms(60);
+        s.answers_with("a", |reply| {
+            (reply.nonce, reply.lease_remaining_ms, reply.sequence) = ("2".into(), 0, 0);
+        });
+        s.check(expect![[r#"
+            ask b
+            leases: 
+            suspect: master a:1 came back at 0 of 100; its replicas are asked what they have
+        "#]]);
+        s
     };
-    let mut s = Script::serving(&["a", "b"]);
-    s.answers_with("b", |reply| reply.sequence = 0);
-    s.after_ms(60);
-    s.answers_with("a", empty);
-    s.check(expect![[r#"
-        ask b
-        leases: 
-        suspect: master a:1 came back at 0 of 100; its replicas are asked what they have
-    "#]]);
+    let mut s = asked();
     s.after_ms(5);
     s.answers_with("b", |reply| reply.sequence = 100);
     s.check(expect![[r#"
@@ -121,15 +122,7 @@ fn replicas_are_asked_once_more_before_an_empty_master_leads() {
         fencing: shard 0: master a:1 came back at 0 of 100; a newer process of it answers without a lease; b:1 takes over at sequence 100
     "#]]);
     // One that does not answer is waited for as long as a master is.
-    let mut s = Script::serving(&["a", "b"]);
-    s.answers_with("b", |reply| reply.sequence = 0);
-    s.after_ms(60);
-    s.answers_with("a", empty);
-    s.check(expect![[r#"
-        ask b
-        leases: 
-        suspect: master a:1 came back at 0 of 100; its replicas are asked what they have
-    "#]]);
+    let mut s = asked();
     s.after_ms(801);
     s.answers_with("a", |_| {});
     s.check(expect![[r#"
