@@ -10,7 +10,8 @@ fn main() {
     let rocksdb = std::path::Path::new(&crate_dir).join("rocksdb");
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20");
-    build.file("memtable/rep.cc").file("native/cache.cc").file("native/family.cc");
+    build.file("memtable/rep.cc");
+    build.file("native/cache.cc").file("native/family.cc").file("native/perf.cc");
     build.flag("-isystem").flag(rocksdb.join("include")).flag("-isystem").flag(&rocksdb);
     // What a class of RocksDB's is derived from must be compiled as RocksDB was.
     for flag in ["-fno-rtti", "-fno-builtin-memcmp", "-include", "cstdint"] {

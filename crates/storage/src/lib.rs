@@ -35,6 +35,7 @@ pub mod budget;
 pub mod changes;
 pub mod feed;
 pub mod key;
+pub mod perf;
 pub mod read;
 pub mod rewind;
 pub mod slots;
