@@ -38,6 +38,7 @@ pub mod moves;
 pub mod moving;
 pub mod namespaces;
 pub mod node;
+pub mod perflog;
 pub mod pubsub;
 pub mod rdb_load;
 pub mod records;

@@ -26,6 +26,7 @@ use crate::long_reads::LongReads;
 use crate::memory::held::Held;
 use crate::monitor::Monitors;
 use crate::namespaces::Namespaces;
+use crate::perflog::Perflog;
 use crate::pubsub::Pubsub;
 use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
@@ -82,6 +83,8 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// PERFLOG.
+    pub perflog: Perflog,
     /// LATENCY.
     pub latency: crate::latency::Monitor,
     /// COMPACT is under way.
@@ -208,6 +211,7 @@ impl Node {
             stats: Stats::new(workers + scripts::THREADS_MAX, commands),
             workers,
             slowlog: Slowlog::default(),
+            perflog: Perflog::default(),
             latency: crate::latency::Monitor::default(),
             is_compacting: AtomicBool::new(false),
             moves: crate::moves::state::Moves::default(),

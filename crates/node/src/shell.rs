@@ -37,6 +37,7 @@ mod lists;
 mod long_reads;
 mod model;
 mod namespaces;
+mod perflog;
 mod reading;
 mod scripts;
 mod sets;

@@ -95,6 +95,7 @@ const SHARED: &[&str] = &[
     "memory::parts",
     "namespaces",
     "node",
+    "perflog",
     "replication::aside",
     "replication::feeders",
     "replication::lineage",

@@ -10,6 +10,7 @@ mod kvrocks;
 pub mod load;
 pub mod options;
 mod output;
+pub mod sampled;
 pub mod schedule;
 pub mod value;
 

@@ -9,6 +9,7 @@ use crate::machine;
 
 use super::Tokens;
 use super::output::OutputLimits;
+use super::sampled::Sampled;
 use super::schedule::Schedule;
 use super::value::{
     AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, HashForm, HashLength,
@@ -362,6 +363,16 @@ options! {
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
     /// With which level they go to the log too: off, debug, info, warning.
     "slowlog-dump-logfile-level" slowlog_dump_logfile_level: DumpLevel = DumpLevel::Off, Live;
+    /// Of so many in a hundred of the commands below RocksDB's counters and times are taken, for
+    /// PERFLOG; 0: of none. A write that is sampled is written alone, not together with the rest of
+    /// its pipeline, so that what is counted is its own.
+    "profiling-sample-ratio" profiling_sample_ratio: u32 = 0, [0, 100], Live;
+    /// Which commands are sampled: names separated by commas, or * for all.
+    "profiling-sample-commands" profiling_sample_commands: Sampled = Sampled::default(), Live;
+    /// Samples of commands that took less than that many milliseconds are not kept.
+    "profiling-sample-record-threshold-ms" profiling_sample_record_threshold_ms: u32 = 100, [0, MAX], Live;
+    /// Samples PERFLOG keeps.
+    "profiling-sample-record-max-len" profiling_sample_record_max_len: u32 = 256, [0, MAX], Live;
     /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
     "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
     /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by

@@ -200,7 +200,7 @@ impl Value for Octal {
 }
 
 /// The words of a list, separated by any number of blanks and commas.
-fn words_of(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())
 }
 

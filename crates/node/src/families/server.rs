@@ -10,6 +10,7 @@ mod engine;
 mod latency;
 mod namespace;
 mod odd;
+mod perflog;
 mod profile;
 mod rewrite;
 mod usage;
@@ -50,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
     Command::container("memory", usage::MEMORY).loading().stale(),
     Command::container("disk", usage::DISK).usage(usage::UNKNOWN),
     Command::container("latency", latency::COMMANDS).admin().loading().stale().no_script(),
-    Command::container("perflog", odd::PERFLOG).usage(odd::PERFLOG_USAGE).admin().loading().stale(),
+    Command::container("perflog", perflog::COMMANDS).usage(perflog::USAGE).admin().loading().stale(),
     Command::session("compact",   1, engine::compact).no_script(),
     Command::session("flushmemtable", -1, engine::flush_memtable).admin().at_node().no_script().no_multi().skip_slowlog(),
     Command::session("flushblockcache", 1, engine::flush_block_cache).admin().at_node().no_script().no_multi(),

@@ -10,6 +10,7 @@ mod ended;
 mod ran;
 mod read;
 mod refused;
+mod sampled;
 mod settled;
 mod shared;
 mod unknown;
@@ -268,7 +269,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         session.note_reading(self.node, &self.config, command, words);
-        let ran = self.call_handler(session, command, words, out);
+        let ran = self.call_sampled(session, command, words, out);
         let is_to_come = matches!(ran, Err(Error::Locked) | Ok(After::Again(_)));
         // A script is told of where it begins, before what it runs.
         if !is_to_come && !matches!(command.handler, Handler::Script(_)) {

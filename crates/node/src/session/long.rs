@@ -32,6 +32,7 @@ use crate::config::Values;
 use crate::long_reads::Seat;
 use crate::memory::parts;
 use crate::node::Node;
+use crate::perflog::Sampling;
 use crate::slowlog;
 
 /// For how long a read may keep its worker, whatever its steps.
@@ -162,7 +163,7 @@ impl Gaps {
             begin = *at;
             let (mark, started) = (out.len(), Instant::now());
             let done = match share {
-                Some(share) => job.run(given_up, share, &mut out),
+                Some(share) => job.run_sampled(given_up, share, &mut out),
                 None => Err(Error::err(CHANGED)),
             };
             match done {
@@ -205,6 +206,22 @@ impl Job {
     /// now is looked at the next time: waiting for it would be waiting with the database in hand.
     fn is_current(&self) -> bool {
         self.node.gate.try_read().is_none_or(|engine| engine.generation == self.generation)
+    }
+
+    /// As [`Self::run`]; its sample for PERFLOG is this try's, which is the one that reads to its
+    /// end.
+    fn run_sampled(
+        &self,
+        given_up: &Arc<AtomicBool>,
+        share: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let sampling = Sampling::begin(&self.config, self.command.first_word());
+        let done = self.run(given_up, share, out);
+        if let Some(sampling) = sampling {
+            self.node.perflog.note(sampling, &self.config);
+        }
+        done
     }
 
     /// False if it found nothing to answer and is one that waits then.

@@ -7,6 +7,7 @@
 
 mod alone;
 mod noted;
+mod sampled;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -316,7 +317,7 @@ impl<'a> NestedCx<'a> {
         let (mark, before) = (self.mark(), write.txn.mark());
         let wanted = self.config.notify_keyspace_events;
         let found = self.look(write, command, words);
-        match self.run(write, command, words) {
+        match self.run_sampled(write, command, words) {
             Ok(closes) => {
                 let touched = write.take_touched(Some(self.session.client.id));
                 let at = (&write.txn, before, write.scope);

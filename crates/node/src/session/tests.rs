@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::shell;
 
 mod contract;
+mod sampled;
 mod together;
 mod whole;
 mod wrong_door;

@@ -352,7 +352,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("memory", "4.0.0", "Tells what memory is used for."),
     doc("disk", "", "Tells about how many bytes a key takes."),
     doc("latency", "2.8.13", "Shows what took long."),
-    doc("perflog", "", "Shows profiled commands; there are none."),
+    doc("perflog", "", "Shows what RocksDB did for commands that were sampled."),
     doc("compact", "", "Compacts the database in the background."),
     doc("stats", "", "Shows counters of the database as JSON."),
     doc("applybatch", "", "Writes the records of a batch of the log."),

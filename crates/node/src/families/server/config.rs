@@ -308,6 +308,7 @@ fn take_up(node: &Node, after: &Values) {
     // The database takes its new sizes within a second (`memory::watch`).
     node.memory.bound(size(parts.clients), node.clients.len());
     node.long_reads.resize(parts.long_reads);
+    node.perflog.bound(after.profiling_sample_record_max_len);
     // It may be a password that the link waits for.
     node.replication.look_again();
 }

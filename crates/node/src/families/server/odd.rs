@@ -1,44 +1,8 @@
-//! Commands that answer what there is to say, and little more: PERFLOG, FAILOVER, LOLWUT, MODULE.
+//! Commands that answer what there is to say, and little more: FAILOVER, LOLWUT, MODULE.
 
-use crate::command::row::Usage;
 use crate::command::{Args, Error, Reply, Result};
-use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx};
 use crate::version::VERSION;
-
-#[rustfmt::skip]
-pub(super) const PERFLOG: &[Command] = &[
-    perflog("perflog|get",   -2, perflog_get),
-    perflog("perflog|len",    2, perflog_len),
-    perflog("perflog|reset",  2, perflog_reset),
-];
-
-/// Kvrocks' text for what is none of them.
-pub(super) const PERFLOG_USAGE: Usage =
-    Usage::Text("ERR PERFLOG subcommand must be one of RESET, LEN, GET");
-
-const fn perflog(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
-    Command::session(name, arity, handler).usage(PERFLOG_USAGE).admin().loading().stale()
-}
-
-/// No command is ever profiled here, so the log is empty; SLOWLOG has the slow ones.
-fn perflog_get(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    match args.rest() {
-        [] => {}
-        [count] if *count == b"*" || crate::command::args::parse_integer(count).is_some() => {}
-        [_] => return Err(Error::NotInteger),
-        _ => return Err(Error::Syntax),
-    }
-    Ok(reply.with(|writer| writer.array(0)).into())
-}
-
-fn perflog_len(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    Ok(reply.integer(0).into())
-}
-
-fn perflog_reset(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    Ok(reply.ok().into())
-}
 
 #[rustfmt::skip]
 pub(super) const MODULE: &[Command] = &[

@@ -23,9 +23,38 @@ pub(super) fn of_kept(name: &str) -> bool {
         "log-retention-days" => old_logs_go(name),
         "bgsave-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => a_backup_is_due(name),
         "compact-cron" => a_compaction_is_due(name),
+        "profiling-sample-ratio"
+        | "profiling-sample-commands"
+        | "profiling-sample-record-threshold-ms"
+        | "profiling-sample-record-max-len" => commands_are_sampled(name),
         _ => return false,
     }
     true
+}
+
+/// With this option as the first value says none of three commands is kept, or one; then two are.
+fn commands_are_sampled(name: &str) {
+    let node = plain();
+    let options = [
+        ("profiling-sample-ratio", "0", "100"),
+        ("profiling-sample-commands", "get", "get,set"),
+        ("profiling-sample-record-threshold-ms", "1000000", "0"),
+        ("profiling-sample-record-max-len", "1", "2"),
+    ];
+    let kept = || {
+        assert_eq!(node.ask(&["PERFLOG", "RESET"]), "+OK");
+        for value in ["a", "b", "c"] {
+            assert_eq!(node.ask(&["SET", "k", value]), "+OK");
+        }
+        node.ask(&["PERFLOG", "LEN"])
+    };
+    for (option, less, more) in options {
+        set(&node, option, if option == name { less } else { more });
+    }
+    assert_eq!(kept(), if name.ends_with("max-len") { ":1" } else { ":0" });
+    let more = options.iter().find(|(option, ..)| *option == name).unwrap().2;
+    set(&node, name, more);
+    assert_eq!(kept(), ":2");
 }
 
 fn slow_commands_are_logged(name: &str) {
