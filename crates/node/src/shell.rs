@@ -38,6 +38,7 @@ mod long_reads;
 mod model;
 mod namespaces;
 mod perflog;
+mod polled;
 mod reading;
 mod scripts;
 mod sets;

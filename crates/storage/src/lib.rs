@@ -42,6 +42,7 @@ pub mod slots;
 pub mod snapshot;
 pub mod stats;
 pub mod store;
+pub mod told;
 pub mod txn;
 pub mod types;
 

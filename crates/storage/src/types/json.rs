@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use json::{DEPTH_MAX, Value, edit, from_cbor, from_text, to_cbor, to_text};
 
 use super::CommandError;
-use super::head::{Living, Prefix};
+use super::head::{Header, Living, Prefix};
 use super::kind::Type;
 use crate::read::each;
 use crate::{At, Family, Read, Scope, Txn, budget};
@@ -78,9 +78,7 @@ impl<'a> Stored<'a> {
 
     fn parts(&self) -> Result<(Format, &[u8]), CommandError> {
         let unknown = || CommandError::corrupt("a document is kept in a form that is not known");
-        let (format, bytes) = self.living.header().rest.split_first().ok_or_else(unknown)?;
-        let format = [Format::Text, Format::Cbor].into_iter().find(|known| known.byte() == *format);
-        Ok((format.ok_or_else(unknown)?, bytes))
+        split(self.living.header().rest).ok_or_else(unknown)
     }
 
     fn prefix(&self) -> Prefix {
@@ -91,12 +89,29 @@ impl<'a> Stored<'a> {
     fn document(&self) -> Result<Value, CommandError> {
         let (format, bytes) = self.parts()?;
         budget::step((bytes.len() / STEP_BYTES) as u64)?;
-        let document = match format {
-            Format::Text => from_text(bytes, DEPTH_MAX),
-            Format::Cbor => from_cbor(bytes, DEPTH_MAX),
-        };
-        document.map_err(|_| CommandError::corrupt("a document cannot be read"))
+        decoded(format, bytes).ok_or_else(|| CommandError::corrupt("a document cannot be read"))
     }
+}
+
+/// How a document is kept, and its bytes.
+fn split(stored: &[u8]) -> Option<(Format, &[u8])> {
+    let (format, bytes) = stored.split_first()?;
+    let format = [Format::Text, Format::Cbor].into_iter().find(|known| known.byte() == *format)?;
+    Some((format, bytes))
+}
+
+fn decoded(format: Format, bytes: &[u8]) -> Option<Value> {
+    match format {
+        Format::Text => from_text(bytes, DEPTH_MAX),
+        Format::Cbor => from_cbor(bytes, DEPTH_MAX),
+    }
+    .ok()
+}
+
+/// The text of a stored document; `None` if it is none.
+pub(crate) fn text_of(header: &Header<'_>) -> Option<String> {
+    let (format, bytes) = split(header.rest)?;
+    to_text(&decoded(format, bytes)?, DEPTH_MAX).ok()
 }
 
 fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Stored<'a>>, CommandError> {

@@ -388,7 +388,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("_fetch_file", "",       "Sends files of a full sync; for replicas."),
     doc("_fetch_meta", "",       "Lists the files of a full sync; for replicas."),
     doc("failover",    "6.2.0",  "Hands the role of master to a replica."),
-    doc("pollupdates", "",       "Returns write batches behind a sequence number."),
+    doc("pollupdates", "",       "Returns write batches behind a sequence number, or the commands in them."),
     doc("psync",       "2.8.0",  "Begins a replication stream; for replicas."),
     doc("replconf",    "3.0.0",  "Tells a master about its replica; for replicas."),
     doc("replicaof",   "5.0.0",  "Makes the node a replica of another, or a master."),

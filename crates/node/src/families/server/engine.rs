@@ -3,6 +3,7 @@
 
 use resp::Writer;
 use storage::batch::{self, Record};
+use storage::told::Told;
 use storage::{DEFAULT_NAMESPACE, Family, FeedBatch, FeedRead, Scope, Store, prefix_end};
 
 use crate::command::texts::LOADING;
@@ -99,22 +100,34 @@ pub(super) fn stats(
 /// Batches of a reply unless told otherwise, and at most; as in Kvrocks.
 const BATCHES: usize = 16;
 const BATCHES_MAX: i64 = 1000;
-/// Bytes of batches in one reply.
+/// Bytes of batches in one reply; of those that are told as commands, which take several times as
+/// much memory.
 const BYTES_MAX: usize = 64 << 20;
+const TOLD_BYTES_MAX: usize = 8 << 20;
 /// How many places are tried for the begin of the batch that a sequence lies in.
 const STEPS_BACK: u64 = 64;
+
+/// How batches are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// As they are in the log, in hexadecimal digits.
+    Raw,
+    /// As commands.
+    Resp,
+}
 
 struct Poll {
     /// Everything behind it is wanted.
     sequence: u64,
     max: usize,
     is_strict: bool,
+    format: Format,
 }
 
 impl Poll {
     fn parse(args: &mut Args<'_>) -> Result<Self> {
         let sequence = args.number()?;
-        let mut poll = Self { sequence, max: BATCHES, is_strict: false };
+        let mut poll = Self { sequence, max: BATCHES, is_strict: false, format: Format::Raw };
         while let Some(word) = args.word() {
             match &*word {
                 b"MAX" => {
@@ -124,9 +137,15 @@ impl Poll {
                     poll.max = max.ok_or_else(|| Error::err("out of numeric range"))?;
                 }
                 b"STRICT" => poll.is_strict = true,
-                b"FORMAT" if args.word().as_deref() == Some(b"RAW") => {}
                 b"FORMAT" => {
-                    return Err(Error::err("invalid FORMAT option, only support RAW"));
+                    poll.format = match args.word().as_deref() {
+                        Some(b"RAW") => Format::Raw,
+                        Some(b"RESP") => Format::Resp,
+                        _ => {
+                            let why = "invalid FORMAT option, should be RAW or RESP";
+                            return Err(Error::err(why));
+                        }
+                    };
                 }
                 _ => return Err(Error::Syntax),
             }
@@ -141,9 +160,10 @@ impl Poll {
             return Err(Error::err("next sequence is out of range"));
         }
         let mut feed = store.feed();
+        let bytes_max = if self.format == Format::Raw { BYTES_MAX } else { TOLD_BYTES_MAX };
         let steps = if self.is_strict { 0 } else { STEPS_BACK.min(next.saturating_sub(1)) };
         for from in (next - steps..=next).rev() {
-            match feed.read(from, BYTES_MAX)? {
+            match feed.read(from, bytes_max)? {
                 FeedRead::Batches(mut batches) => {
                     batches.truncate(self.max);
                     return Ok(batches);
@@ -155,8 +175,13 @@ impl Poll {
         Err(Error::err("no batch begins there, or it is in the log no more"))
     }
 
-    fn answer(&self, store: &Store, writer: &mut Writer<'_>) -> Result<()> {
+    /// `cluster`: whether keys carry their slots.
+    fn answer(&self, store: &Store, cluster: bool, writer: &mut Writer<'_>) -> Result<()> {
         let batches = self.read(store)?;
+        let mut told = Told::new(cluster);
+        if self.format == Format::Resp {
+            batches.iter().try_for_each(|batch| told.add(&batch.data))?;
+        }
         let next = batches.last().map_or(self.sequence, |last| {
             last.sequence.saturating_add(u64::from(last.count)).saturating_sub(1)
         });
@@ -167,11 +192,32 @@ impl Poll {
         writer.bulk(b"latest_sequence");
         writer.integer(integer(store.latest_sequence()));
         writer.bulk(b"updates");
-        writer.array(batches.len());
-        for batch in &batches {
-            writer.bulk(&hexadecimal(&batch.data));
+        match self.format {
+            Format::Raw => {
+                writer.array(batches.len());
+                for batch in &batches {
+                    writer.bulk(&hexadecimal(&batch.data));
+                }
+            }
+            Format::Resp => write_told(&told, writer),
         }
         Ok(())
+    }
+}
+
+/// The commands of each namespace behind its name; as in Kvrocks an array in RESP3 too.
+fn write_told(told: &Told, writer: &mut Writer<'_>) {
+    let namespaces = told.by_namespace();
+    writer.array(2 * namespaces.len());
+    for (namespace, commands) in namespaces {
+        writer.bulk(if namespace == DEFAULT_NAMESPACE { b"default" } else { namespace });
+        writer.array(commands.len());
+        for words in commands {
+            writer.array(words.len());
+            for word in words {
+                writer.bulk(word);
+            }
+        }
     }
 }
 
@@ -181,7 +227,7 @@ fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// The batches behind a sequence, as they are in the log.
+/// The batches behind a sequence, as they are in the log, or as commands.
 pub(super) fn poll_updates(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
@@ -189,11 +235,12 @@ pub(super) fn poll_updates(
 ) -> Result<After> {
     let poll = Poll::parse(args)?;
     let store = cx.node.engine().store.clone().ok_or_else(|| Error::text(LOADING))?;
-    let protocol = cx.session.protocol;
+    let (protocol, cluster) = (cx.session.protocol, cx.config.cluster_enabled);
     let answer = Box::pin(async move {
         let read = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::new();
-            poll.answer(&store, &mut Writer::new(&mut bytes, protocol)).map(|()| bytes)
+            let mut writer = Writer::new(&mut bytes, protocol);
+            poll.answer(&store, cluster, &mut writer).map(|()| bytes)
         });
         let answered = read.await.unwrap_or_else(|error| Err(Error::err(error)));
         answered.unwrap_or_else(|error| format!("-{error}\r\n").into_bytes())
