@@ -1,8 +1,14 @@
 //! What is done when an option says so: backups, compactions, the removal of old backups.
+//!
+//! Kvrocks' compaction checker counts keys that have ended among the deletions; those that RocksDB
+//! counts are told here, and keys that have ended go with any compaction.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use storage::Worn;
 
 use crate::backup;
 use crate::config::Values;
@@ -17,6 +23,8 @@ pub(crate) struct Due {
     pub(crate) backup: bool,
     /// COMPACT.
     pub(crate) compaction: bool,
+    /// A look for tables with many deletions.
+    pub(crate) look: bool,
     /// A backup of that many hours is removed.
     pub(crate) backup_ends_hours: Option<u64>,
 }
@@ -27,6 +35,8 @@ impl Due {
         Self {
             backup: values.bgsave_cron.is_due(at),
             compaction: values.compact_cron.is_due(at),
+            look: values.compaction_checker_cron.is_due(at)
+                || values.compaction_checker_range.has(at),
             backup_ends_hours: match (values.max_backup_to_keep, values.max_backup_keep_hours) {
                 (0, _) => Some(0),
                 (_, 0) => None,
@@ -56,6 +66,19 @@ pub(crate) fn compact(node: &Arc<Node>, (lower, upper): (Vec<u8>, Vec<u8>)) -> b
         node.is_compacting.store(false, Ordering::SeqCst);
     }
     true
+}
+
+/// Has tables with many deletions compacted. Looks at the disk.
+fn compact_worn(node: &Node) {
+    let values = node.config.now();
+    let age = u64::try_from(values.force_compact_file_age).unwrap_or(u64::MAX);
+    let per_cent = values.force_compact_file_min_deleted_percentage;
+    let Some(store) = node.engine().store.clone() else { return };
+    match store.compact_worn(Worn { age: Duration::from_secs(age), per_cent }) {
+        Ok(0) => {}
+        Ok(tables) => tracing::info!(tables, "tables with many deletions are to be compacted"),
+        Err(error) => tracing::error!(%error, "cannot look for tables with many deletions"),
+    }
 }
 
 /// Removes the backup while a full sync has files of its own on the disk, if
@@ -109,6 +132,9 @@ pub(crate) fn keep_to_schedule(node: &Arc<Node>, unix_seconds: u64) {
     }
     if due.compaction && !compact(node, (Vec::new(), Vec::new())) {
         tracing::warn!("compact-cron: a compaction is under way already");
+    }
+    if due.look {
+        compact_worn(node);
     }
     let Some(hours) = due.backup_ends_hours else { return };
     let made = std::fs::metadata(backup::folder(node)).and_then(|metadata| metadata.modified());

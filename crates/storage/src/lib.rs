@@ -57,5 +57,5 @@ pub use reserve::give_back_reserve;
 pub use scope::{At, Name, Scope};
 pub use snapshot::{Moment, Snapshot};
 pub use stats::{Counters, Stats};
-pub use store::{Cause, CloseError, CloseWatch, FailureHook, Memory, Sizes, Store, peek};
+pub use store::{Cause, CloseError, CloseWatch, FailureHook, Memory, Sizes, Store, Worn, peek};
 pub use txn::{Suspended, Txn};

@@ -31,6 +31,7 @@ pub use close::{CloseError, CloseWatch};
 pub use epochs::peek;
 pub use failure::{Cause, FailureHook};
 pub use sizes::{Memory, Sizes};
+pub use worn::Worn;
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]
@@ -458,3 +459,4 @@ mod sizes;
 mod tests;
 mod upkeep;
 mod waits;
+mod worn;

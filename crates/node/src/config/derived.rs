@@ -130,6 +130,12 @@ impl Values {
         if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
             return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
         }
+        if !self.compaction_checker_range.is_empty() && !self.compaction_checker_cron.is_empty() {
+            return Err((
+                "compaction-checker-range",
+                "compaction-checker-cron says when: one of them is to be empty",
+            ));
+        }
         if self.cluster_enabled && self.redis_databases > 0 {
             return Err(("redis-databases", "a cluster has one database"));
         }

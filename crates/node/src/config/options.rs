@@ -10,7 +10,7 @@ use crate::machine;
 use super::Tokens;
 use super::output::OutputLimits;
 use super::sampled::Sampled;
-use super::schedule::Schedule;
+use super::schedule::{Hours, Schedule};
 use super::value::{
     AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, HashForm, HashLength,
     Host, Hosts, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size,
@@ -200,6 +200,14 @@ options! {
     "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
     /// When the database is compacted by itself, as above.
     "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
+    /// When tables with many deletions are looked for, each minute that is meant, and compacted.
+    "compaction-checker-cron" compaction_checker_cron: Schedule = Schedule::default(), Live;
+    /// The same by hours of the day: `0-7` is from midnight to eight. Instead of the cron above.
+    "compaction-checker-range" compaction_checker_range: Hours = Hours::default(), Live;
+    /// Tables older than that many seconds are among them, those with most deletions first.
+    "force-compact-file-age" force_compact_file_age: i64 = 172_800, [60, i64::MAX], Live;
+    /// If so many of a hundred of their records are deletions.
+    "force-compact-file-min-deleted-percentage" force_compact_file_min_deleted_percentage: u32 = 10, [1, 100], Live;
     /// Whether a backup is kept: 1, or 0 to remove it within a minute.
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
     /// Hours after which a backup is removed; 0: never.

@@ -56,6 +56,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Whether nothing ever is.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// Whether something is due in the minute of this moment. As in Kvrocks all five fields count.
     pub fn is_due(&self, at: Moment) -> bool {
         let is_in = |line: &[Field; 5]| {
@@ -118,6 +123,42 @@ impl Value for Schedule {
     }
 }
 
+/// Hours of the day, as a cron's file has them: `0-7`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hours {
+    hours: Field,
+    text: String,
+}
+
+impl Hours {
+    /// Whether a moment lies in one of them.
+    pub fn has(&self, at: Moment) -> bool {
+        self.hours & (1 << at.hour) != 0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.hours == 0
+    }
+}
+
+impl Value for Hours {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let [_, bounds, ..] = BOUNDS;
+        let hours = field(text, bounds);
+        let hours = hours.ok_or("argument must be hours of the day, as in `0-7`")?;
+        Ok(Self { hours, text: text.to_owned() })
+    }
+
+    fn render(&self) -> String {
+        self.text.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +205,16 @@ mod tests {
         assert_eq!(Schedule::parse(" 0  3 * * * ").unwrap().render(), "0 3 * * *");
         let at = Moment::at(1_795_353_978).unwrap();
         assert!(at.month == 11 && (21..=23).contains(&at.day) && at.minute == 26);
+    }
+
+    #[test]
+    fn hours_are_those_of_a_crons_file() {
+        let has = |text: &str, hour| Hours::parse(text).unwrap().has(moment(59, hour, 1, 1, 1));
+        assert!(has("0-7", 0) && has("0-7", 7) && !has("0-7", 8) && has("22,23,0-3", 23));
+        assert!(!has("", 0) && Hours::parse(" ").unwrap().is_empty());
+        for text in ["7-0", "24", "0-24", "x", "1 2"] {
+            assert!(Hours::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Hours::parse(" 0-7 ").unwrap().render(), "0-7");
     }
 }

@@ -169,6 +169,10 @@ fn what_cannot_be_together_names_file_and_line() {
         ("bind", "option `bind`: at least one address is needed"),
         ("client-access balancer-only", "option `client-access`: balancer-only needs"),
         ("maxmemory 255mb", "option `maxmemory`: at least 256mb are needed"),
+        (
+            "compaction-checker-range 0-7\ncompaction-checker-cron * * * * *",
+            "option `compaction-checker-range`: compaction-checker-cron says when",
+        ),
         ("requirepass-also x", "option `requirepass-also`: without requirepass"),
         ("peer-auth-also x", "option `peer-auth-also`: it is a second secret"),
         ("namespace.a t", "option `namespace.a`: namespaces need requirepass"),

@@ -23,6 +23,10 @@ pub(super) fn of_kept(name: &str) -> bool {
         "log-retention-days" => old_logs_go(name),
         "bgsave-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => a_backup_is_due(name),
         "compact-cron" => a_compaction_is_due(name),
+        "compaction-checker-cron"
+        | "compaction-checker-range"
+        | "force-compact-file-age"
+        | "force-compact-file-min-deleted-percentage" => worn_tables_are_compacted(name),
         "profiling-sample-ratio"
         | "profiling-sample-commands"
         | "profiling-sample-record-threshold-ms"
@@ -161,5 +165,52 @@ fn a_compaction_is_due(name: &str) {
     wait_until(|| match (count() > before, node.node.is_compacting.load(Ordering::SeqCst)) {
         (true, false) => Ok(()),
         seen => Err(format!("{seen:?}")),
+    });
+}
+
+/// A table of deletions lies above what they delete, two hours old.
+fn worn_tables_are_compacted(name: &str) {
+    let node = plain();
+    let store = node.node.engine().store.clone().unwrap();
+    let write = |keys: std::ops::Range<u32>| {
+        for key in keys {
+            assert_eq!(node.ask(&["SET", &key.to_string(), "v"]), "+OK");
+        }
+    };
+    write(0..100);
+    store.flush().unwrap();
+    store.compact(&[], &[]).unwrap();
+    // Of 100 records 8 are deletions.
+    assert_eq!(node.ask(&["DEL", "0", "1", "2", "3", "4", "5", "6", "7"]), ":8");
+    write(100..192);
+    store.flush().unwrap();
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+    for entry in std::fs::read_dir(node.node.path("db")).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "sst") {
+            std::fs::File::open(entry.path()).unwrap().set_modified(two_hours_ago).unwrap();
+        }
+    }
+    let count = || store.counters().compactions;
+    let before = count();
+    let look = || crate::timed::keep_to_schedule(&node.node, 43_200);
+    let (is_time, is_few) = (name.starts_with("compaction"), name.ends_with("percentage"));
+    set(&node, "force-compact-file-age", if is_time || is_few { "3600" } else { "172800" });
+    let few = "force-compact-file-min-deleted-percentage";
+    set(&node, few, if is_few { "50" } else { "5" });
+    if !is_time {
+        set(&node, "compaction-checker-cron", "* * * * *");
+    }
+    look();
+    assert_eq!(count(), before, "{name}");
+    let value = match name {
+        "compaction-checker-cron" => "* * * * *",
+        "compaction-checker-range" => "0-23",
+        "force-compact-file-age" => "3600",
+        _ => "5",
+    };
+    set(&node, name, value);
+    wait_until(|| {
+        look();
+        if count() > before { Ok(()) } else { Err(format!("{} compactions", count())) }
     });
 }
