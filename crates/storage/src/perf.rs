@@ -8,14 +8,15 @@ use std::cell::Cell;
 use std::ffi::c_char;
 use std::marker::PhantomData;
 
-use rocksdb::perf::{PerfContext, PerfStatsLevel, set_perf_stats};
+use rocksdb::perf::PerfContext;
 
 /// Bytes of the text about files, at most: it has some twenty numbers with names.
 const FILES_MAX: usize = 4096;
 
 #[expect(unsafe_code, reason = "functions of `native/perf.cc`")]
 unsafe extern "C" {
-    fn holdfast_forget_files();
+    fn holdfast_begin_counting() -> u8;
+    fn holdfast_end_counting(level: u8);
     fn holdfast_tell_files(text: *mut c_char, room: usize) -> usize;
 }
 
@@ -33,26 +34,27 @@ pub struct Report {
     pub files: String,
 }
 
-/// RocksDB counts and takes times for this thread until it is dropped. Otherwise it takes none.
+/// RocksDB counts and takes times for this thread until it is dropped, be it by a panic: then it
+/// counts as it did before.
 #[derive(Debug)]
 #[must_use = "it ends with this value"]
 pub struct Sample {
+    /// What the thread counted before, as one of RocksDB's levels.
+    before: u8,
     /// It does not leave its thread.
     _thread: PhantomData<*const ()>,
 }
 
 impl Sample {
     /// Begins with nothing; `None` where this thread takes one already.
-    #[expect(unsafe_code, reason = "the binding knows nothing of what is counted of files")]
+    #[expect(unsafe_code, reason = "the binding cannot tell at which level a thread counts")]
     pub fn begin() -> Option<Self> {
         if IS_SAMPLED.replace(true) {
             return None;
         }
-        PerfContext::default().reset();
         // SAFETY: it changes numbers that are this thread's alone.
-        unsafe { holdfast_forget_files() };
-        set_perf_stats(PerfStatsLevel::EnableTimeExceptForMutex);
-        Some(Self { _thread: PhantomData })
+        let before = unsafe { holdfast_begin_counting() };
+        Some(Self { before, _thread: PhantomData })
     }
 
     /// Ends it, and returns what was counted.
@@ -67,14 +69,19 @@ impl Sample {
 }
 
 impl Drop for Sample {
+    #[expect(unsafe_code, reason = "the binding sets levels that it has names for")]
     fn drop(&mut self) {
-        set_perf_stats(PerfStatsLevel::Disable);
+        // SAFETY: it changes a number that is this thread's alone, to one that it was before: a
+        // sample does not leave its thread.
+        unsafe { holdfast_end_counting(self.before) };
         IS_SAMPLED.set(false);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rocksdb::perf::{PerfStatsLevel, set_perf_stats};
+
     use super::*;
     use crate::{Family, Options, Read as _, Store};
 
@@ -135,5 +142,24 @@ mod tests {
         let sample = Sample::begin().unwrap();
         assert_eq!(sample.end().work, "");
         assert!(Sample::begin().is_some());
+    }
+
+    #[test]
+    fn a_thread_counts_afterwards_as_it_did_before_however_the_sample_ends() {
+        let level = || Sample::begin().unwrap().before;
+        for before in [PerfStatsLevel::EnableCount, PerfStatsLevel::Disable] {
+            set_perf_stats(before);
+            assert_eq!(level(), before as u8);
+            assert_eq!(level(), before as u8, "it was dropped");
+            assert_eq!(Sample::begin().unwrap().end().work, "");
+            assert_eq!(level(), before as u8, "it was ended");
+            let ended = std::panic::catch_unwind(|| {
+                let _sample = Sample::begin().unwrap();
+                // As a panic, without its words in the log.
+                std::panic::resume_unwind(Box::new("a defect"));
+            });
+            assert!(ended.is_err());
+            assert_eq!(level(), before as u8, "a panic ended it");
+        }
     }
 }
