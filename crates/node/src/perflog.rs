@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use storage::perf::{Report, Sample};
 
 use crate::clock;
+use crate::command::Row;
 use crate::config::Values;
 use crate::config::sampled::Sampled;
 
@@ -109,21 +110,21 @@ pub struct Sampling {
 
 impl Sampling {
     /// Begins with a command if it is chosen.
-    pub fn begin(config: &Values, command: &'static str) -> Option<Self> {
+    pub fn begin(config: &Values, command: &'static Row) -> Option<Self> {
         if is_chosen(config, command) { Self::of_chosen(command) } else { None }
     }
 
     /// Begins with a command that is; `None` where it is a part of one that is sampled as a whole.
-    pub fn of_chosen(command: &'static str) -> Option<Self> {
+    pub fn of_chosen(command: &'static Row) -> Option<Self> {
         let sample = Sample::begin()?;
-        Some(Self { command, started: Instant::now(), sample })
+        Some(Self { command: command.first_word(), started: Instant::now(), sample })
     }
 }
 
 /// Throws the dice for a command.
-pub fn is_chosen(config: &Values, command: &str) -> bool {
+pub fn is_chosen(config: &Values, command: &Row) -> bool {
     let (ratio, commands) = (config.profiling_sample_ratio, &config.profiling_sample_commands);
-    ratio > 0 && falls(ratio, commands, command, rand::random_range(0..100))
+    ratio > 0 && falls(ratio, commands, command.first_word(), rand::random_range(0..100))
 }
 
 /// Whether a command is sampled: `roll` is one of the numbers from 0 to 99.
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn as_many_rolls_in_a_hundred_fall_as_the_ratio_says() {
-        crate::shell::table();
+        let (_, get) = crate::shell::table().find(b"get").unwrap();
         let (none, some) = (Sampled::default(), Sampled::parse("get,set").unwrap());
         for ratio in [0, 1, 37, 100] {
             let count = |commands: &Sampled, command| {
@@ -194,7 +195,7 @@ mod tests {
                 profiling_sample_commands: Sampled::parse("*").unwrap(),
                 ..Values::default()
             };
-            is_chosen(&config, "get")
+            is_chosen(&config, get)
         };
         assert!(chosen(100) && !chosen(0));
     }

@@ -216,7 +216,7 @@ impl Job {
         share: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool> {
-        let sampling = Sampling::begin(&self.config, self.command.first_word());
+        let sampling = Sampling::begin(&self.config, self.command);
         let done = self.run(given_up, share, out);
         if let Some(sampling) = sampling {
             self.node.perflog.note(sampling, &self.config);

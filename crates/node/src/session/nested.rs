@@ -75,6 +75,8 @@ pub struct NestedCx<'a> {
     has_written: bool,
     /// The commands are called by a script.
     pub is_in_script: bool,
+    /// The next command is the whole that runs, not one of many.
+    is_whole: bool,
     /// Why all that was written is to be dropped.
     failed: Option<Error>,
     /// Stripes that the command holds.
@@ -118,6 +120,7 @@ impl<'a> NestedCx<'a> {
             has_data: false,
             has_written: false,
             is_in_script: false,
+            is_whole: false,
             failed: None,
             held: Stripes::new(),
             guards: Held::new(),
@@ -213,7 +216,7 @@ impl<'a> NestedCx<'a> {
     /// The same for one command, whose reply is its own.
     pub fn run_one(&mut self, calls: &[Call<'_>; 1]) -> Result<After> {
         // It may be a second try, which reads anew.
-        self.moment = None;
+        (self.moment, self.is_whole) = (None, true);
         let mark = self.mark();
         self.run_from(mark, calls)
     }

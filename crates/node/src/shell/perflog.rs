@@ -110,6 +110,22 @@ fn scripts_are_sampled_on_their_threads() {
     }
 }
 
+/// A script is one of the commands that run inside of it, which have dice of their own.
+#[test]
+fn the_dice_are_thrown_once_for_a_script() {
+    let mut shell = sampling_with("eval", |values| {
+        values.profiling_sample_ratio = 50;
+        values.profiling_sample_record_max_len = 1_000;
+    });
+    shell.run("SET k v");
+    for _ in 0..400 {
+        assert_eq!(shell.run("EVAL return(redis.call('GET',KEYS[1])) 1 k"), "$1 v");
+    }
+    // Six times the standard deviation, which is 10. Thrown twice they would choose 300.
+    let count = shell.node.perflog.len();
+    assert!((140..=260).contains(&count), "{count} of 400");
+}
+
 #[test]
 fn a_long_read_is_sampled_once_where_it_is_read() {
     let mut shell = sampling_with("smembers", |values| values.long_read_steps = 50);

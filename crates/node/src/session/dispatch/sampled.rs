@@ -7,7 +7,8 @@ use crate::perflog::{self, Sampling};
 
 impl Batch<'_> {
     /// Runs a command. One that is sampled is written alone: what waits is written before it, and
-    /// what it writes within its sample, which so holds all of that and nothing of others.
+    /// what it writes within its sample, which so holds all of that, and of others only those that
+    /// it wakes.
     pub(super) fn call_sampled(
         &mut self,
         session: &mut Session,
@@ -15,12 +16,11 @@ impl Batch<'_> {
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        let name = command.first_word();
-        if !perflog::is_chosen(&self.config, name) {
+        if !perflog::is_chosen(&self.config, command) {
             return self.call_handler(session, command, words, out);
         }
         self.settle(session, out);
-        let sampling = Sampling::of_chosen(name);
+        let sampling = Sampling::of_chosen(command);
         let ran = self.call_handler(session, command, words, out);
         self.settle(session, out);
         // What is tried again, or ends on another thread, is sampled there.

@@ -14,7 +14,10 @@ impl NestedCx<'_> {
         command: &'static Command,
         words: &[&[u8]],
     ) -> Result<bool> {
-        let Some(sampling) = Sampling::begin(self.config, command.first_word()) else {
+        if std::mem::take(&mut self.is_whole) {
+            return self.run(write, command, words);
+        }
+        let Some(sampling) = Sampling::begin(self.config, command) else {
             return self.run(write, command, words);
         };
         let before = self.put_aside();
