@@ -73,7 +73,8 @@ fn compact_worn(node: &Node) {
     let values = node.config.now();
     let age = u64::try_from(values.force_compact_file_age).unwrap_or(u64::MAX);
     let per_cent = values.force_compact_file_min_deleted_percentage;
-    let Some(store) = node.engine().store.clone() else { return };
+    // What has the gate alone may be about to close the database: there is a next minute.
+    let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     match store.compact_worn(Worn { age: Duration::from_secs(age), per_cent }) {
         Ok(0) => {}
         Ok(tables) => tracing::info!(tables, "tables with many deletions are to be compacted"),
