@@ -77,9 +77,8 @@ fn options_count_at_once_and_what_they_cannot_be_is_said() {
     ] {
         let name = format!("profiling-sample-{name}");
         let said = shell.run(&format!("CONFIG SET {name} {value}"));
-        let wanted = format!(
-            "-ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
-        );
+        let wanted =
+            format!("-ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
         assert!(said.starts_with(&wanted), "{said}");
     }
 }

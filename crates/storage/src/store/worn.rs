@@ -65,9 +65,8 @@ fn chosen(tables: &[Table], count: usize, worn: Worn) -> Vec<usize> {
             !table.is_worn(worn) && table.age >= YOUNG && table.has(PER_CENT_OF_WORST)
         });
         let worst = others.max_by(|(_, a), (_, b)| {
-            let share = |one: &Table, other: &Table| {
-                u128::from(one.deletions) * u128::from(other.records)
-            };
+            let share =
+                |one: &Table, other: &Table| u128::from(one.deletions) * u128::from(other.records);
             share(a, b).cmp(&share(b, a))
         });
         chosen.extend(worst.map(|(index, _)| index));
