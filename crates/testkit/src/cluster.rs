@@ -159,11 +159,13 @@ impl Cluster {
             command.arg("--no-restart");
         }
         let mut up = Process::start_command(command, &self.folder.path().join("up.log"))?;
-        let ready = wait::until("cluster.json", UP_PATIENCE, || {
-            if let Some(status) = up.ended()? {
-                bail!("up ended with {status}");
-            }
-            self.state().map(|_| ())
+        let ready = wait::until("cluster.json", UP_PATIENCE, || match up.ended()? {
+            Some(status) => Ok(Some(status)),
+            None => self.state().map(|_| None),
+        });
+        let ready = ready.and_then(|ended| match ended {
+            Some(status) => bail!("up ended with {status}"),
+            None => Ok(()),
         });
         ready.with_context(|| format!("holdfast up said:\n{}", up.log()))?;
         self.up = Some(up);

@@ -261,12 +261,16 @@ impl Server {
     fn start_command(command: Command, dir: &Path, port: u16) -> Result<Self> {
         let mut process = Process::start_command(command, &dir.join("log"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        wait::until("a server answers PING", START_PATIENCE, || {
-            if let Some(status) = process.ended()? {
-                bail!("it ended with {status}: {}", process.log());
+        let ended = wait::until("a server answers PING", START_PATIENCE, || {
+            // One that has ended answers nobody any more: nothing is left to wait for.
+            match process.ended()? {
+                Some(status) => Ok(Some(status)),
+                None => Connection::open(address)?.call(&["PING"]).map(|_| None),
             }
-            Connection::open(address)?.call(&["PING"]).map(|_| ())
         })?;
+        if let Some(status) = ended {
+            bail!("a server that was to answer PING ended with {status}: {}", process.log());
+        }
         Ok(Self { address, dir: dir.to_owned(), process, _folder: None })
     }
 

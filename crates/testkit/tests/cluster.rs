@@ -5,9 +5,11 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use common::{PATIENCE, in_set, key_at, post, refuses_clients, write_until_ok};
 use redis::Commands as _;
 use testkit::cluster::{Cluster, Options, State};
@@ -16,6 +18,8 @@ use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 const KEYS: u32 = 500;
+/// Increments that show that a client goes on.
+const MORE: u64 = 200;
 
 /// Every established connection that leads to a node's own port, by the process at its other end.
 fn dialers(state: &State) -> Result<BTreeSet<u32>> {
@@ -130,18 +134,44 @@ fn data_and_balancer_view_survive_the_death_of_everything() -> Result<()> {
     Ok(())
 }
 
-/// How many increments were acknowledged within a time.
-fn increments(address: SocketAddr, counter: &str, time: Duration) -> u64 {
-    let until = Instant::now() + time;
-    let mut count = 0;
-    while Instant::now() < until {
-        let reply = Connection::open(address)
-            .and_then(|mut connection| connection.call(&["INCR", counter]));
-        if matches!(reply, Ok(Reply::Integer(_))) {
-            count += 1;
-        }
+/// Increments, each by a connection of its own, until it is told to stop.
+struct Increments {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Increments {
+    fn start(address: SocketAddr, counter: String) -> Self {
+        let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stops, count) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        let thread = std::thread::spawn(move || {
+            while !stops.load(Ordering::SeqCst) {
+                let reply = Connection::open(address)
+                    .and_then(|mut connection| connection.call(&["INCR", &counter]));
+                if matches!(reply, Ok(Reply::Integer(_))) {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        Self { stop, acknowledged, thread }
     }
-    count
+
+    /// Waits until so many more were acknowledged.
+    fn go_on(&self, more: u64) -> Result<()> {
+        let before = self.acknowledged.load(Ordering::SeqCst);
+        wait::until("increments are acknowledged", PATIENCE, || {
+            let now = self.acknowledged.load(Ordering::SeqCst);
+            if now >= before + more { Ok(()) } else { Err(now - before) }
+        })
+    }
+
+    /// How many were acknowledged in all.
+    fn end(self) -> Result<u64> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().map_err(|_| anyhow!("the writer panicked"))?;
+        Ok(self.acknowledged.load(Ordering::SeqCst))
+    }
 }
 
 #[test]
@@ -154,18 +184,17 @@ fn a_planned_switchover_moves_the_address_and_loses_nothing() -> Result<()> {
     in_set(&cluster, &old, &new)?;
     let url = cluster.state()?.controller.url;
     let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
-    // Writes go on meanwhile, and each acknowledged one counts.
+    // Writes go on meanwhile, before and behind it, and each acknowledged one counts.
     let counter = format!("{{{key}}}:count");
-    let writer = {
-        let counter = counter.clone();
-        std::thread::spawn(move || increments(address, &counter, Duration::from_secs(3)))
-    };
+    let writer = Increments::start(address, counter.clone());
+    writer.go_on(MORE)?;
     let (status, answer) = post(&url, serde_json::json!({}))?;
     ensure!(status == 200 && answer.contains(&new.id), "{status}: {answer}\n{}", cluster.logs());
-    let count = writer.join().expect("the writer does not panic");
     let state = cluster.await_that("roles are swapped", PATIENCE, |state| {
         state.nodes.iter().any(|node| node.id == new.id && node.role == "master")
     })?;
+    writer.go_on(MORE).with_context(|| cluster.logs())?;
+    let count = writer.end()?;
     let master = state.nodes.iter().find(|node| node.id == new.id).context("find it")?;
     ensure!(master.announced()? == address, "{master:?}");
     let stored: u64 = Connection::open(address)?.call(&["GET", &counter])?.text().parse()?;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::process;
+use testkit::process::{self, free_port};
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
@@ -33,10 +33,6 @@ impl Running {
         ensure!(sent.success(), "kill -s {name}");
         Ok(())
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn start(words: &[&str], folder: &Path) -> Result<Running> {

@@ -45,6 +45,18 @@ pub(crate) enum Kind {
     Etcd,
 }
 
+impl Kind {
+    /// What relies on others stops before them: clients see a clean end, and no node is replaced.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Node => 0,
+            Self::Etcd => 1,
+            Self::Controller => 2,
+            Self::Balancer => 3,
+        }
+    }
+}
+
 /// Name of a process: also of its log.
 pub(crate) fn name(kind: Kind, number: u16) -> String {
     match kind {
@@ -59,18 +71,19 @@ pub(crate) fn name(kind: Kind, number: u16) -> String {
 /// Writes all files; returns what to start, in order.
 pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
     let holdfast = std::env::current_exe().context("find the path of this program")?;
-    let ours = |name: &str, command: &str, config: &Path| Spec {
+    let ours = |kind: Kind, name: &str, command: &str, config: &Path| Spec {
         name: name.to_owned(),
         program: holdfast.clone(),
         arguments: vec![command.into(), "-c".into(), config.into()],
         log: folder.log(name),
+        rank: kind.rank(),
     };
     let mut specs = Vec::new();
     for node in 0..layout.nodes() {
         let port = layout.node_port(node);
         let dir = folder.of("nodes", &port.to_string())?;
         let config = write(dir.join("node.conf"), &node_conf(folder, layout, node, &dir))?;
-        specs.push(ours(&name(Kind::Node, port), "node", &config));
+        specs.push(ours(Kind::Node, &name(Kind::Node, port), "node", &config));
     }
     for member in 0..layout.members() {
         specs.push(etcd(folder, layout, member)?);
@@ -80,7 +93,7 @@ pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
         let name = name(Kind::Controller, controller.into());
         let text = controller_toml(layout, controller, &dir);
         let config = write(dir.join(format!("{name}.toml")), &text)?;
-        specs.push(ours(&name, "controller", &config));
+        specs.push(ours(Kind::Controller, &name, "controller", &config));
     }
     for balancer in 0..layout.balancers {
         let name = name(Kind::Balancer, u16::from(balancer));
@@ -89,7 +102,8 @@ pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
             BalancerKind::Haproxy => haproxy(folder, layout, balancer, &name, &dir)?,
             _ => {
                 let text = balancer_toml(folder, layout, balancer, &name);
-                ours(&name, "balancer", &write(dir.join("balancer.toml"), &text)?)
+                let config = write(dir.join("balancer.toml"), &text)?;
+                ours(Kind::Balancer, &name, "balancer", &config)
             }
         });
     }
@@ -183,6 +197,7 @@ fn etcd(folder: &Folder, layout: &Layout, member: u8) -> Result<Spec> {
             .flat_map(|(key, value)| [key.into(), value.into()])
             .collect(),
         log: folder.log(&name(member)),
+        rank: Kind::Etcd.rank(),
     })
 }
 
@@ -247,6 +262,7 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
         program,
         arguments: vec!["-W".into(), "-S".into(), master_path.into(), "-f".into(), config.into()],
         log: folder.log(name),
+        rank: Kind::Balancer.rank(),
     })
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Spec {
     pub(crate) arguments: Vec<OsString>,
     /// Takes standard output and error, appended.
     pub(crate) log: PathBuf,
+    /// Children of one rank are stopped together, those of a higher one before.
+    pub(crate) rank: u8,
 }
 
 /// How long a child may take to stop by itself after SIGTERM.

@@ -1,6 +1,7 @@
 //! Keeps children running: one task per child starts it, waits for its end, and starts it again after a while.
 //!
-//! Knows nothing of what the children are. Stopping goes in the reverse order of starting.
+//! Knows nothing of what the children are. Stopping goes by rank, the highest first: children of one
+//! rank stop together.
 
 use std::collections::BTreeMap;
 use std::process::ExitStatus;
@@ -66,7 +67,15 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
-    tasks: Vec<(watch::Sender<bool>, JoinHandle<()>)>,
+    tasks: Vec<Task>,
+}
+
+/// What keeps one child running.
+#[derive(Debug)]
+struct Task {
+    rank: u8,
+    stop: watch::Sender<bool>,
+    handle: JoinHandle<()>,
 }
 
 impl Supervisor {
@@ -87,9 +96,10 @@ impl Supervisor {
             status.pid = child.id();
             status.restart = restart;
         });
+        let rank = spec.rank;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(supervise(spec, child, Arc::clone(&self.shared), stopped));
-        self.tasks.push((stop, task));
+        let handle = tokio::spawn(supervise(spec, child, Arc::clone(&self.shared), stopped));
+        self.tasks.push(Task { rank, stop, handle });
         Ok(())
     }
 
@@ -114,12 +124,22 @@ impl Supervisor {
         self.shared.changed.subscribe()
     }
 
-    /// Stops all children, the last started first: balancers close before nodes do, so clients see a clean end.
+    /// Stops all children, those of the highest rank first: balancers close before nodes do, so
+    /// clients see a clean end.
     pub(crate) async fn stop(self) {
-        for (stop, task) in self.tasks.into_iter().rev() {
-            stop.send_replace(true);
-            // A task that panicked has dropped its child, which killed it.
-            let _ = task.await;
+        let mut left = self.tasks;
+        while let Some(rank) = left.iter().map(|task| task.rank).max() {
+            let (now, later): (Vec<Task>, Vec<Task>) =
+                left.into_iter().partition(|task| task.rank == rank);
+            left = later;
+            // Each takes its time, much of which is waiting: all of them are told first.
+            for task in &now {
+                task.stop.send_replace(true);
+            }
+            for task in now {
+                // A task that panicked has dropped its child, which killed it.
+                let _ = task.handle.await;
+            }
         }
     }
 }
@@ -212,6 +232,23 @@ mod tests {
             program: "/bin/sleep".into(),
             arguments: vec!["600".into()],
             log: dir.join("sleeper.log"),
+            rank: 0,
+        }
+    }
+
+    /// A shell that does something when it is told to end, and says by a file that it listens.
+    fn shell(dir: &std::path::Path, name: &str, rank: u8, at_its_end: &str) -> Spec {
+        let script = format!(
+            "cd '{}'; trap '{at_its_end}; touch {name}.ended; exit 0' TERM; touch {name}.up\n\
+             while :; do sleep 0.01; done",
+            dir.display()
+        );
+        Spec {
+            name: name.into(),
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            log: dir.join(format!("{name}.log")),
+            rank,
         }
     }
 
@@ -238,6 +275,36 @@ mod tests {
         process::signal(second, libc::SIGSTOP);
         supervisor.stop().await;
         assert!(!std::path::Path::new(&format!("/proc/{second}/exe")).exists());
+    }
+
+    /// Each of the two ends only if the other one was told as well, and the third sees both ends.
+    #[tokio::test]
+    async fn children_of_a_rank_stop_together_and_those_below_them_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let await_other = |other: &str, own: &str| {
+            format!("touch {own}.told; until [ -e {other}.told ]; do sleep 0.01; done")
+        };
+        let below = "ls a.ended b.ended >seen";
+        let specs = [
+            shell(dir.path(), "below", 0, below),
+            shell(dir.path(), "a", 1, &await_other("b", "a")),
+            shell(dir.path(), "b", 1, &await_other("a", "b")),
+        ];
+        let mut supervisor = Supervisor::new(false);
+        for spec in specs {
+            supervisor.start(spec, Restart::Never).unwrap();
+        }
+        let listens = |name: &&str| dir.path().join(name).with_extension("up").exists();
+        let all_listen = async {
+            while !["below", "a", "b"].iter().all(listens) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all_listen).await.unwrap();
+        supervisor.stop().await;
+        let seen = std::fs::read_to_string(dir.path().join("seen")).unwrap();
+        assert_eq!(seen, "a.ended\nb.ended\n");
+        assert!(dir.path().join("below.ended").exists());
     }
 
     #[test]
