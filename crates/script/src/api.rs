@@ -38,8 +38,17 @@ fn raise(lua: &Lua, text: &str) -> Fail {
 }
 
 /// Arguments that together are larger than Lua's memory may be: one string, many times.
-fn too_large(lua: &Lua) -> Fail {
+fn too_large(lua: &Lua, bounds: &Bounds<'_>) -> Fail {
+    bounds.lacks.set(true);
     raise(lua, "The arguments of this redis lib call are too large")
+}
+
+/// What a run may copy of Lua's.
+pub(crate) struct Bounds<'b> {
+    /// Most bytes of the arguments of a call.
+    pub(crate) bytes_max: usize,
+    /// That was not enough.
+    pub(crate) lacks: &'b Cell<bool>,
 }
 
 /// The arguments of a function of `redis`.
@@ -66,12 +75,11 @@ impl Passed {
     }
 }
 
-/// What the functions of `redis` do that need the host of the run. Rust copies no more bytes of
-/// their arguments than `bytes_max`.
+/// What the functions of `redis` do that need the host of the run.
 pub(crate) fn dispatch(
     lua: &Lua,
     host: &RefCell<&mut dyn Host>,
-    (protocol, bytes_max): (&Cell<Protocol>, usize),
+    (protocol, bounds): (&Cell<Protocol>, &Bounds<'_>),
     mut args: MultiValue,
 ) -> Answer {
     let kind = match args.pop_front() {
@@ -90,9 +98,9 @@ pub(crate) fn dispatch(
         }
     };
     match kind {
-        LOG => log(lua, host, &args, bytes_max),
-        MAY_CALL => may_call(lua, host, &args, bytes_max),
-        _ => match call(lua, host, (protocol.get(), bytes_max), &args) {
+        LOG => log(lua, host, &args, bounds),
+        MAY_CALL => may_call(lua, host, &args, bounds),
+        _ => match call(lua, host, (protocol.get(), bounds), &args) {
             Err(Fail::Raise(error)) if kind == PCALL => one(lua, error),
             other => other,
         },
@@ -100,13 +108,13 @@ pub(crate) fn dispatch(
 }
 
 /// The words of a command among Lua values.
-fn words(lua: &Lua, args: &Passed, bytes_max: usize) -> Result<Vec<Vec<u8>>, Fail> {
+fn words(lua: &Lua, args: &Passed, bounds: &Bounds<'_>) -> Result<Vec<Vec<u8>>, Fail> {
     if args.len() == 0 {
         return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
     }
-    let mut left = bytes_max;
+    let mut left = bounds.bytes_max;
     let mut copy = |text: &[u8]| -> Result<Vec<u8>, Fail> {
-        left = left.checked_sub(text.len()).ok_or_else(|| too_large(lua))?;
+        left = left.checked_sub(text.len()).ok_or_else(|| too_large(lua, bounds))?;
         Ok(text.to_vec())
     };
     let word = |value: mlua::Result<Value>| match value? {
@@ -121,10 +129,10 @@ fn words(lua: &Lua, args: &Passed, bytes_max: usize) -> Result<Vec<Vec<u8>>, Fai
 fn call(
     lua: &Lua,
     host: &RefCell<&mut dyn Host>,
-    (protocol, bytes_max): (Protocol, usize),
+    (protocol, bounds): (Protocol, &Bounds<'_>),
     args: &Passed,
 ) -> Answer {
-    let words = words(lua, args, bytes_max)?;
+    let words = words(lua, args, bounds)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let called = match host.try_borrow_mut() {
         Ok(mut host) => host.call(&words, protocol),
@@ -146,7 +154,7 @@ fn call(
     }
 }
 
-fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
+fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bounds: &Bounds<'_>) -> Answer {
     if args.len() < 2 {
         return Err(raise(lua, "redis.log() requires two arguments or more."));
     }
@@ -159,8 +167,8 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize
     let mut text = Vec::new();
     for part in values {
         let Some(part) = lua.coerce_string(part?)? else { continue };
-        if text.len() + part.as_bytes().len() > bytes_max {
-            return Err(too_large(lua));
+        if text.len() + part.as_bytes().len() > bounds.bytes_max {
+            return Err(too_large(lua, bounds));
         }
         if !text.is_empty() {
             text.push(b' ');
@@ -173,8 +181,13 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize
     Ok(MultiValue::new())
 }
 
-fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
-    let words = words(lua, args, bytes_max)?;
+fn may_call(
+    lua: &Lua,
+    host: &RefCell<&mut dyn Host>,
+    args: &Passed,
+    bounds: &Bounds<'_>,
+) -> Answer {
+    let words = words(lua, args, bounds)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let may = host.try_borrow_mut().ok().and_then(|mut host| host.may_call(&words));
     match may {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Protocol;
 
+use crate::api::Bounds;
 use crate::compiled::{Compiled, compile, not_compiled};
 use crate::control::{Control, Tick};
 use crate::convert::Reply;
@@ -83,6 +84,8 @@ pub struct Engine {
     registrar: Registrar,
     /// The script has called `collectgarbage`, which may have set anything.
     collector: Rc<Cell<bool>>,
+    /// What ran last has met the bound of memory.
+    lacks: Rc<Cell<bool>>,
     compiled: Compiled,
     libraries: Libraries,
 }
@@ -105,7 +108,7 @@ impl Engine {
         make_room(&lua)?;
         let running = looks::Shared::default();
         let collector = Rc::new(Cell::new(false));
-        let look = looks::begin(&lua, &running, &collector)?;
+        let look = looks::begin(&lua, settings.looks_every, &running, &collector)?;
         let protocol = Rc::new(Cell::new(Protocol::V2));
         let slot = lua.create_table()?;
         let registrar = Registrar::default();
@@ -121,8 +124,14 @@ impl Engine {
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
         let wrapping =
             lua.create_function(|lua, (wrap, turn)| watched::wrapping(lua, wrap, turn))?;
+        let lacks = Rc::new(Cell::new(false));
+        let lacking = Rc::clone(&lacks);
+        let lack = lua.create_function(move |_, ()| {
+            lacking.set(true);
+            Ok(())
+        })?;
         let (environment, run): (Function, Function) =
-            prelude.call((ours, names, inspector(&lua)?, look, wrapping))?;
+            prelude.call((ours, names, inspector(&lua)?, look, wrapping, lack))?;
         let redis = api::running(&lua, &settings, &slot, &protocol)?;
         let loading = api::loading(&lua, &settings, &slot, registrar.function(&lua)?)?;
         let scripts = environment.call((redis.clone(), lua.create_table()?))?;
@@ -143,9 +152,29 @@ impl Engine {
             running,
             registrar,
             collector,
+            lacks,
             compiled,
             libraries,
         })
+    }
+
+    /// Whether what ran last has met the bound of memory, be it that it went on: where there is more
+    /// it may go on otherwise.
+    pub fn has_lacked_memory(&self) -> bool {
+        self.lacks.get()
+    }
+
+    /// Begins something of which that is noted.
+    fn note_lack<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.lacks.set(false);
+        let done = run(self);
+        if done.as_ref().is_err_and(Error::is_lack) {
+            self.lacks.set(true);
+        }
+        done
     }
 
     /// Bytes that Lua uses.
@@ -158,6 +187,15 @@ impl Engine {
     /// # Errors
     /// See [`Error`].
     pub fn eval(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.note_lack(|engine| engine.eval_script(text, host, job))
+    }
+
+    fn eval_script(
         &mut self,
         text: &[u8],
         host: &mut dyn Host,
@@ -182,7 +220,7 @@ impl Engine {
     /// # Errors
     /// The text of the error.
     pub fn prepare(&mut self, text: &[u8], name: &str) -> Result<(), Error> {
-        self.compile(text, name).map(|_| ())
+        self.note_lack(|engine| engine.compile(text, name).map(|_| ()))
     }
 
     fn compile(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
@@ -210,7 +248,7 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Library, Error> {
-        let loaded = self.load_library(text, host, job);
+        let loaded = self.note_lack(|engine| engine.load_library(text, host, job));
         let name = loaded.as_ref().ok().map(|library| library.name.as_str());
         self.relieve(name)?;
         loaded
@@ -278,6 +316,7 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Option<Registered>, Error> {
+        self.lacks.set(false);
         let named = |all: &[Registered]| all.iter().find(|one| one.name == name).cloned();
         if let Some(functions) = self.libraries.get(library, text) {
             return Ok(named(functions));
@@ -285,11 +324,28 @@ impl Engine {
         Ok(named(&self.load(text, host, job)?.functions))
     }
 
+    /// Forgets a library.
+    ///
+    /// # Errors
+    /// Lack of memory.
+    pub fn forget(&mut self, library: &str) -> Result<(), Error> {
+        Ok(self.libraries.forget(library)?)
+    }
+
     /// Runs a function of a library that is loaded; its reply.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn call(
+        &mut self,
+        library: &str,
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.note_lack(|engine| engine.call_function(library, host, job))
+    }
+
+    fn call_function(
         &mut self,
         library: &str,
         host: &mut dyn Host,
@@ -361,7 +417,10 @@ impl Engine {
         }
         match written {
             Ok(()) => Ok(out),
-            Err(_) => Err(Error::err("the reply of the script is too large")),
+            Err(_) => {
+                self.lacks.set(true);
+                Err(Error::err("the reply of the script is too large"))
+            }
         }
     }
 
@@ -380,8 +439,9 @@ impl Engine {
         let host = RefCell::new(host);
         let result = self.lua.scope(|scope| {
             let dispatch = scope.create_function(|lua, args: MultiValue| {
-                let bounds = (&*self.protocol, self.settings.memory_max);
-                outcome(lua, api::dispatch(lua, &host, bounds, args))
+                let bytes_max = self.settings.memory_max;
+                let bounds = Bounds { bytes_max, lacks: &self.lacks };
+                outcome(lua, api::dispatch(lua, &host, (&*self.protocol, &bounds), args))
             })?;
             self.slot.raw_set(1, dispatch)?;
             let mut all = arguments.into_lua_multi(&self.lua)?;

@@ -4,6 +4,9 @@ use mlua::{Function, Lua, Value};
 
 use crate::control::Stop;
 
+/// What Lua says where memory has run out.
+const LACK: &str = "not enough memory";
+
 /// Why a run has no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -18,6 +21,13 @@ pub enum Error {
 impl Error {
     pub(crate) fn err(text: impl std::fmt::Display) -> Self {
         Self::Script(format!("ERR {text}"))
+    }
+}
+
+impl Error {
+    /// Whether memory had run out.
+    pub(crate) fn is_lack(&self) -> bool {
+        matches!(self, Self::Script(text) if text.contains(LACK))
     }
 }
 

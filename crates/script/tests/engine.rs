@@ -28,8 +28,16 @@ impl Host for Echo {
 }
 
 fn engine() -> Engine {
-    let settings =
-        Settings { version: "7.0.15", version_number: 0x0007_000f, memory_max: 16 << 20 };
+    engine_of(16 << 20)
+}
+
+fn engine_of(memory_max: usize) -> Engine {
+    let settings = Settings {
+        version: "7.0.15",
+        version_number: 0x0007_000f,
+        memory_max,
+        looks_every: 10_000,
+    };
     Engine::new(settings).expect("an engine")
 }
 
@@ -233,6 +241,29 @@ fn lack_of_memory_and_deep_recursion_are_errors() {
     let text = "local s = ('('):rep(100000) return string.find(s, s)";
     let answer = run_with(&mut engine, text, &[], Protocol::V2);
     assert!(answer.starts_with("-ERR user_script:1: too many captures"), "{answer}");
+}
+
+#[test]
+fn lack_of_memory_is_known_also_where_a_script_goes_on() {
+    let mut engine = engine_of(2 << 20);
+    let many = "local s, t = ('x'):rep(100000), {} for i = 1, 40 do t[i] = s end";
+    for (text, lacks) in [
+        ("return 1", false),
+        ("return {pcall(error, 'x')}", false),
+        ("return #LARGE", true),
+        ("return {pcall(function() return LARGE end)}", true),
+        ("return {xpcall(function() return LARGE end, function() return 1 end)}", true),
+        ("return {coroutine.resume(coroutine.create(function() return LARGE end))}", true),
+        ("return {pcall(coroutine.wrap(function() return LARGE end))}", true),
+        ("return {xpcall(coroutine.wrap(function() return LARGE end), function() end)}", true),
+        ("MANY return 1", false),
+        ("MANY return t", true),
+        ("MANY return {pcall(redis.call, 'ECHO', unpack(t))}", true),
+    ] {
+        let text = text.replace("LARGE", "('x'):rep(4194304)").replace("MANY", many);
+        run_with(&mut engine, &text, &[], Protocol::V2);
+        assert_eq!(engine.has_lacked_memory(), lacks, "{text}");
+    }
 }
 
 #[test]

@@ -29,7 +29,12 @@ impl Host for Echo {
 }
 
 fn engine() -> Engine {
-    let settings = Settings { version: "7.0.15", version_number: 1, memory_max: MEMORY_MAX };
+    let settings = Settings {
+        version: "7.0.15",
+        version_number: 1,
+        memory_max: MEMORY_MAX,
+        looks_every: 10_000,
+    };
     Engine::new(settings).expect("an engine")
 }
 
