@@ -83,6 +83,8 @@ impl Failed {
             let text = match error {
                 Value::Error(error) => plain(error),
                 Value::String(text) => text.to_string_lossy(),
+                // What ends a run: `calls::STOP`.
+                Value::LightUserData(_) => "the script was stopped".to_owned(),
                 _ => "unknown error".to_owned(),
             };
             return Self { text: format!("ERR {text}"), at: None };

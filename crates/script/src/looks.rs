@@ -59,7 +59,7 @@ pub(crate) fn begin(
 }
 
 /// Whether a script is to end.
-fn is_over(running: &RefCell<Option<Running>>) -> bool {
+pub(crate) fn is_over(running: &RefCell<Option<Running>>) -> bool {
     running.borrow().as_ref().is_some_and(Running::is_over)
 }
 

@@ -198,14 +198,4 @@ local function located(err)
     return err
 end
 
-local function run(called, ...)
-    local count, args = select('#', ...), { ... }
-    if count == 0 then
-        return xpcall(called, located)
-    end
-    return xpcall(function()
-        return called(unpack(args, 1, count))
-    end, located)
-end
-
-return environment, run
+return environment, located
