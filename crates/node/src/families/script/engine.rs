@@ -18,9 +18,20 @@ const LOOKS_HERE: u32 = 250;
 /// Longest line of a script in the log.
 pub(super) const LINE_MAX: usize = 4096;
 
+/// So many bytes more or less are told to the node.
+const NOTED: usize = 64 << 10;
+
+/// The Lua state of a thread.
+struct Kept {
+    engine: Box<Engine>,
+    /// It is one of a worker.
+    is_here: bool,
+    /// The bytes that it uses, as the node knows.
+    noted: usize,
+}
+
 thread_local! {
-    /// The state of this thread, and whether it is one of a worker.
-    static ENGINE: RefCell<Option<(bool, Engine)>> = const { RefCell::new(None) };
+    static ENGINE: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
 fn number(version: &str) -> u32 {
@@ -56,42 +67,53 @@ pub(super) fn with<T>(
     ENGINE.with(|slot| {
         let mut slot =
             slot.try_borrow_mut().map_err(|_| Error::err("a script may not run another one"))?;
-        let before = slot.as_ref().map_or(0, |(_, engine)| engine.used_memory());
-        let note = |after: usize| {
-            let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-            node.scripts.note_lua_bytes(bytes(after).saturating_sub(bytes(before)));
-        };
-        let mut engine = match slot.take() {
-            Some((was_here, engine)) if was_here == is_here => engine,
+        let mut kept = match slot.take() {
+            Some(kept) if kept.is_here == is_here => kept,
             other => {
-                drop(other);
-                Engine::new(settings(config, is_here)).map_err(|error| {
-                    note(0);
-                    Error::text(error.to_string())
-                })?
+                other.into_iter().for_each(|kept| kept.end(node));
+                let engine = Engine::new(settings(config, is_here));
+                let engine = engine.map_err(|error| Error::text(error.to_string()))?;
+                Kept { engine: Box::new(engine), is_here, noted: 0 }
             }
         };
-        match catch_unwind(AssertUnwindSafe(|| run(&mut engine))) {
+        match catch_unwind(AssertUnwindSafe(|| run(&mut kept.engine))) {
             Ok(result) => {
-                note(engine.used_memory());
-                *slot = Some((is_here, engine));
+                kept.note(node);
+                *slot = Some(kept);
                 Ok(result)
             }
             Err(panic) => {
-                note(0);
-                drop(engine);
+                kept.end(node);
                 resume_unwind(panic)
             }
         }
     })
 }
 
+impl Kept {
+    /// Tells the node what it uses, where that is something else by now.
+    fn note(&mut self, node: &Node) {
+        let used = self.engine.used_memory();
+        if used.abs_diff(self.noted) > NOTED {
+            node.scripts.note_lua_bytes(bytes(used).saturating_sub(bytes(self.noted)));
+            self.noted = used;
+        }
+    }
+
+    fn end(self, node: &Node) {
+        node.scripts.note_lua_bytes(bytes(self.noted).saturating_neg());
+    }
+}
+
+fn bytes(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Gives up the Lua state of this thread, which will run no scripts.
 pub(super) fn give_up(node: &Node) {
     ENGINE.with(|slot| {
-        if let Some((_, engine)) = slot.take() {
-            let bytes = i64::try_from(engine.used_memory()).unwrap_or(i64::MAX);
-            node.scripts.note_lua_bytes(bytes.saturating_neg());
+        if let Some(kept) = slot.take() {
+            kept.end(node);
         }
     });
 }
@@ -153,8 +175,9 @@ mod tests {
         assert!(node.scripts.lua_bytes() > 0);
         // One of a worker takes its place.
         assert!(with(&node, &config, true, |engine| Ok(engine.used_memory())).is_ok());
-        let small = ENGINE.with_borrow(|slot| slot.as_ref().map(|(_, engine)| engine.used_memory()));
-        assert_eq!(small.map(|bytes| bytes as u64), Some(node.scripts.lua_bytes()));
+        let small = ENGINE.with_borrow(|slot| slot.as_ref().map(|kept| (kept.is_here, kept.noted)));
+        let noted = usize::try_from(node.scripts.lua_bytes()).unwrap();
+        assert_eq!(small, Some((true, noted)));
         give_up(&node);
         assert_eq!(node.scripts.lua_bytes(), 0);
     }

@@ -4,8 +4,8 @@
 //! each other's writes; a script that fails by itself keeps what it has written, as in Redis. One
 //! that is stopped keeps nothing, and nor does one that gives way on its worker.
 
-use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,32 @@ use crate::session::nested::{CHANGED, GIVES_WAY, TIME_HERE, Why};
 use crate::session::table::{self, Handler};
 use crate::session::{Command, NestedCx, WriteCx};
 
+/// The text of a script.
+pub(super) enum Text<'a> {
+    /// It came with the command.
+    Brought(&'a [u8]),
+    /// Of those that EVAL brought.
+    Shared(Arc<[u8]>),
+    /// From the database.
+    Stored(Vec<u8>),
+}
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Brought(text) => text,
+            Self::Shared(text) => text,
+            Self::Stored(text) => text,
+        }
+    }
+}
+
 /// A script and its hash.
 pub(super) struct Script<'a> {
     pub(super) name: String,
-    pub(super) text: Cow<'a, [u8]>,
+    pub(super) text: Text<'a>,
     /// Others may call it by its hash; if not, they may once it was compiled.
     pub(super) is_kept: bool,
 }
@@ -71,7 +93,7 @@ pub(super) fn eval(
     let Header { flags, .. } = script::parse_header(&script.text, false)
         .map_err(|error: HeaderError| Error::err(error))?;
     let rules = Rules { flags, is_read_only, is_function: false };
-    let node = Arc::clone(cx.node);
+    let node = cx.node;
     run(cx, write, (words, &script.name, rules), (keys, arguments), |engine, host, job| {
         if !script.is_kept {
             engine.prepare(&script.text, job.name)?;
@@ -123,11 +145,11 @@ pub(super) fn run(
         Job<'_>,
     ) -> std::result::Result<Vec<u8>, script::Error>,
 ) -> Result<Replied> {
-    let node = Arc::clone(cx.node);
+    let node = cx.node;
     if let Some((_, command)) = table::find(&cx.config.renames, words) {
         prepare(cx, &command.row, words, rules)?;
     }
-    let Watched { control, tick, shown } = watch(cx, &node, (words, name, rules.is_function));
+    let Watched { control, tick, shown } = watch(cx, node, (words, name, rules.is_function));
     let (protocol, config, is_here) = (cx.session.protocol, cx.config, cx.is_here());
     let job = Job { name, keys, args, protocol, control: Arc::clone(&control), tick };
     let mark = cx.mark();
@@ -147,7 +169,7 @@ pub(super) fn run(
             said: Vec::new(),
         };
         outside.cx.is_in_script = true;
-        let ended = engine::with(&node, config, is_here, |engine| {
+        let ended = engine::with(node, config, is_here, |engine| {
             let ended = start(engine, &mut outside, job);
             // With the memory that there is aside it might go on.
             let lacks = is_here && engine.has_lacked_memory();
