@@ -27,15 +27,23 @@ use crate::node::Node;
 /// Words of a call that begins here, and their bytes: they become values of Lua's.
 const WORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 64 << 10;
-/// So many calls of a script that took too long here go aside at once.
-const ASIDE: u8 = 63;
+/// Most calls of a script that took too long here that go aside at once: one after the first time,
+/// as it may have been the machine's fault, and twice as many and one each time that it is so again.
+const ASIDE_MAX: u8 = 63;
 /// Scripts of which that is known; beyond that it is found out anew.
 const LONG_MAX: usize = 1_000;
 
+/// A script that took too long when it was tried last.
+struct Long {
+    /// So many calls went aside then, or are to.
+    spell: u8,
+    /// So many still are to.
+    left: u8,
+}
+
 thread_local! {
-    /// Scripts that took too long for this worker, by a hash of what they are called by, and how
-    /// many of their calls go aside at once.
-    static LONG: RefCell<HashMap<u64, u8>> = RefCell::default();
+    /// Scripts that took too long for this worker, by a hash of what they are called by.
+    static LONG: RefCell<HashMap<u64, Long>> = RefCell::default();
 }
 
 /// A script by its text, its hash or its name. Two that are taken for one only go aside together.
@@ -46,30 +54,40 @@ fn called_by(words: &[&[u8]]) -> u64 {
 }
 
 fn is_long(words: &[&[u8]]) -> bool {
-    LONG.with_borrow(|long| !long.is_empty() && long.contains_key(&called_by(words)))
+    let goes = |long: &HashMap<u64, Long>| {
+        long.get(&called_by(words)).is_some_and(|known| known.left > 0)
+    };
+    LONG.with_borrow(|long| !long.is_empty() && goes(long))
 }
 
+/// It took too long.
 fn note_long(words: &[&[u8]]) {
     LONG.with_borrow_mut(|long| {
+        let script = called_by(words);
+        let spell = long.get(&script).map_or(1, |known| (2 * known.spell + 1).min(ASIDE_MAX));
         if long.len() >= LONG_MAX {
             long.clear();
         }
-        long.insert(called_by(words), ASIDE);
+        long.insert(script, Long { spell, left: spell });
+    });
+}
+
+/// It was over in time.
+fn note_short(words: &[&[u8]]) {
+    LONG.with_borrow_mut(|long| {
+        if !long.is_empty() {
+            long.remove(&called_by(words));
+        }
     });
 }
 
 /// A call goes aside at once.
 pub(super) fn note_aside(words: &[&[u8]]) {
     LONG.with_borrow_mut(|long| {
-        if long.is_empty() {
-            return;
-        }
-        let script = called_by(words);
-        if let Some(left) = long.get_mut(&script) {
-            *left -= 1;
-            if *left == 0 {
-                long.remove(&script);
-            }
+        if !long.is_empty()
+            && let Some(known) = long.get_mut(&called_by(words))
+        {
+            known.left = known.left.saturating_sub(1);
         }
     });
 }
@@ -172,6 +190,7 @@ impl<'n> Batch<'n> {
             }
         };
         if let Ok(Ok(events)) = ended {
+            note_short(words);
             let written = ((writes, events), &session.namespace, session.client.id);
             self.pending.add(written, (held, &stripes), (self.member, mark));
             // As after any other write.
@@ -250,12 +269,18 @@ mod tests {
         let (long, other): ([&[u8]; 2], [&[u8]; 2]) = ([b"EVALSHA", b"a"], [b"EVALSHA", b"b"]);
         note_aside(&long);
         assert!(!is_long(&long));
-        note_long(&long);
-        for _ in 0..ASIDE {
-            assert!(is_long(&long) && !is_long(&other));
-            note_aside(&long);
+        for spell in [1, 3, 7, 15, 31, 63, 63] {
+            note_long(&long);
+            for _ in 0..spell {
+                assert!(is_long(&long) && !is_long(&other));
+                note_aside(&long);
+            }
+            assert!(!is_long(&long), "{spell}");
         }
-        assert!(!is_long(&long));
+        note_short(&long);
+        note_long(&long);
+        note_aside(&long);
+        assert!(!is_long(&long), "it is as the first time");
         for number in 0..=LONG_MAX {
             note_long(&[b"EVALSHA", number.to_string().as_bytes()]);
         }
