@@ -57,7 +57,7 @@ fn settings(config: &Values, is_here: bool) -> Settings {
 }
 
 /// Lends the Lua state of this thread, which is made if there is none: a small one if it `is_here`,
-/// on a worker. A panic costs the state: what it left undone there is not the next script's to find.
+/// on a worker. A panic costs the state: what it left undone is not the next script's to find.
 pub(super) fn with<T>(
     node: &Node,
     config: &Values,

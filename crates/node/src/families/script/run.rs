@@ -217,8 +217,8 @@ fn watch<'n>(
     Watched { control: Arc::clone(&running.running.control), tick, shown: Some(running) }
 }
 
-/// Ends what takes longer than it may on a worker. The clock is looked at by what is not over before
-/// the first look.
+/// Ends what takes longer than it may on a worker. The clock is looked at by what is not over
+/// before the first look.
 pub(super) fn soon() -> Tick {
     let end: Cell<Option<Instant>> = Cell::new(None);
     Box::new(move || {
@@ -349,8 +349,8 @@ impl Outside<'_, '_, '_, '_> {
             return Err(refused("ERR Write commands are not allowed from read-only scripts."));
         }
         // What it does besides could not be taken back, or takes long.
-        let is_for_aside = matches!(command.handler, Handler::Session(_)) && !flags.has(Flags::FAST);
-        if is_for_aside && self.cx.is_here() {
+        let is_session = matches!(command.handler, Handler::Session(_));
+        if is_session && !flags.has(Flags::FAST) && self.cx.is_here() {
             self.cx.give_way(Why::Long);
             return Err(self.stop());
         }
