@@ -1,8 +1,9 @@
 //! Scripts: the threads that run them, which of them run now, and the texts that EVAL brought.
 //!
-//! A script may run as long as it likes, so it runs on a thread of its own and holds up neither the
-//! connections of a worker nor a change of role. Threads are made when all others have work, up to
-//! a bound; each has its own Lua state.
+//! A script may run as long as it likes, so one that is not over at once runs on a thread of its own
+//! and holds up neither the connections of a worker nor a change of role. Threads are made when all
+//! others have work, up to a bound; each has its own Lua state. Those of scripts that are over at
+//! once, on their workers, are not known here.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -16,8 +17,8 @@ use script::{Control, Stop};
 
 /// Most threads that run scripts.
 pub const THREADS_MAX: usize = 8;
-/// Of a thread's stack: conversions of deeply nested values recurse.
-const STACK_BYTES: usize = 16 << 20;
+/// Of the stack of a thread that runs scripts: conversions of deeply nested values recurse.
+pub const STACK_BYTES: usize = 16 << 20;
 /// How long others may be held up by a script unknowingly.
 pub const SLICE: Duration = Duration::from_millis(5);
 /// Texts of EVAL that are kept, and their bytes; the oldest go first.

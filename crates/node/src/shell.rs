@@ -41,6 +41,7 @@ mod perflog;
 mod polled;
 mod reading;
 mod scripts;
+mod scripts_here;
 mod sets;
 mod sortedints;
 mod streams;
@@ -142,7 +143,7 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
             out = runtime.unwrap().block_on(answer);
             ran.finish_later(node).unwrap();
         }
-        // A script, on a thread of its own.
+        // A script, on a thread for those that take long.
         After::Aside(answer) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let back = runtime.unwrap().block_on(answer);
@@ -218,10 +219,16 @@ impl Shell {
         let (mut out, session) = (Vec::new(), &mut self.clients[0]);
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
         let after = batch.run(session, &words, &mut out);
-        batch.close(session, &mut out);
-        let After::Aside(answer) = after else { panic!("{command}: {after:?}") };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.unwrap().block_on(answer).tells
+        let ran = batch.close(session, &mut out);
+        match after {
+            After::Aside(answer) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                runtime.unwrap().block_on(answer).tells
+            }
+            After::Next(_) if ran.has_written => Tells::Write,
+            After::Next(_) => Tells::Read,
+            after => panic!("{command}: {after:?}"),
+        }
     }
 
     /// A client for another thread, at this shell's time.

@@ -21,6 +21,7 @@ use crate::clients::places::Place;
 use crate::connection::{self, Caller, Desk, Seat};
 use crate::listener::{Accepting, Listener};
 use crate::node::Node;
+use crate::scripts::STACK_BYTES;
 use crate::stats::WorkerStats;
 use crate::stream::Stream;
 use crate::threads::{vital, vital_task};
@@ -70,7 +71,8 @@ fn spawn(
         .max_blocking_threads(4)
         .build()
         .context("start a worker's runtime")?;
-    let thread = std::thread::Builder::new().name(name.clone());
+    // Scripts begin there.
+    let thread = std::thread::Builder::new().name(name.clone()).stack_size(STACK_BYTES);
     // Connections are dealt to it, and nobody looks whether it lives.
     let thread = thread.spawn(move || vital(&name, || work(&runtime)));
     thread.context("start a worker thread").map(drop)

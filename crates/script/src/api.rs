@@ -1,14 +1,15 @@
 //! The table `redis` of scripts.
 
-use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use resp::Protocol;
 
-use crate::convert::{command_error, error_table, to_lua};
-use crate::guard::{Answer, Fail, PACKED, function, one, raising};
-use crate::host::{Called, Host, Level, Settings};
-use crate::sha1_hex;
+use crate::convert::{command_error, push_error, push_reply};
+use crate::current::{Asked, Current};
+use crate::guard::{Answer, Fail, PACKED, function, one, outcome, raising};
+use crate::host::{Level, Settings};
+use crate::{calls, sha1_hex};
 
 const CALL: i64 = 1;
 const PCALL: i64 = 2;
@@ -38,7 +39,8 @@ fn raise(lua: &Lua, text: &str) -> Fail {
 }
 
 /// Arguments that together are larger than Lua's memory may be: one string, many times.
-fn too_large(lua: &Lua) -> Fail {
+fn too_large(lua: &Lua, current: &Current) -> Fail {
+    current.lacks.set(true);
     raise(lua, "The arguments of this redis lib call are too large")
 }
 
@@ -66,14 +68,13 @@ impl Passed {
     }
 }
 
-/// What the functions of `redis` do that need the host of the run. Rust copies no more bytes of
-/// their arguments than `bytes_max`.
-pub(crate) fn dispatch(
-    lua: &Lua,
-    host: &RefCell<&mut dyn Host>,
-    (protocol, bytes_max): (&Cell<Protocol>, usize),
-    mut args: MultiValue,
-) -> Answer {
+/// What the functions of `redis` call that need the host of the run, as [`raising`] expects it.
+pub(crate) fn dispatcher(lua: &Lua, current: &Rc<Current>) -> mlua::Result<Function> {
+    let current = Rc::clone(current);
+    lua.create_function(move |lua, args| outcome(lua, dispatch(lua, &current, args)))
+}
+
+fn dispatch(lua: &Lua, current: &Current, mut args: MultiValue) -> Answer {
     let kind = match args.pop_front() {
         Some(Value::Integer(kind)) => kind,
         Some(Value::Number(kind)) => kind as i64,
@@ -90,9 +91,9 @@ pub(crate) fn dispatch(
         }
     };
     match kind {
-        LOG => log(lua, host, &args, bytes_max),
-        MAY_CALL => may_call(lua, host, &args, bytes_max),
-        _ => match call(lua, host, (protocol.get(), bytes_max), &args) {
+        LOG => log(lua, current, &args),
+        MAY_CALL => may_call(lua, current, &args),
+        _ => match call(lua, current, &args) {
             Err(Fail::Raise(error)) if kind == PCALL => one(lua, error),
             other => other,
         },
@@ -100,13 +101,13 @@ pub(crate) fn dispatch(
 }
 
 /// The words of a command among Lua values.
-fn words(lua: &Lua, args: &Passed, bytes_max: usize) -> Result<Vec<Vec<u8>>, Fail> {
+fn words(lua: &Lua, args: &Passed, current: &Current) -> Result<Vec<Vec<u8>>, Fail> {
     if args.len() == 0 {
         return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
     }
-    let mut left = bytes_max;
+    let mut left = current.bytes_max;
     let mut copy = |text: &[u8]| -> Result<Vec<u8>, Fail> {
-        left = left.checked_sub(text.len()).ok_or_else(|| too_large(lua))?;
+        left = left.checked_sub(text.len()).ok_or_else(|| too_large(lua, current))?;
         Ok(text.to_vec())
     };
     let word = |value: mlua::Result<Value>| match value? {
@@ -118,35 +119,29 @@ fn words(lua: &Lua, args: &Passed, bytes_max: usize) -> Result<Vec<Vec<u8>>, Fai
     args.iter().map(word).collect()
 }
 
-fn call(
-    lua: &Lua,
-    host: &RefCell<&mut dyn Host>,
-    (protocol, bytes_max): (Protocol, usize),
-    args: &Passed,
-) -> Answer {
-    let words = words(lua, args, bytes_max)?;
+/// A command with arguments that are not the usual ones; the others go through [`calls`].
+fn call(lua: &Lua, current: &Current, args: &Passed) -> Answer {
+    let words = words(lua, args, current)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let called = match host.try_borrow_mut() {
-        Ok(mut host) => host.call(&words, protocol),
-        Err(_) => Called::Refused("ERR a command may not call another one".into()),
+    let asked = current.call(&words);
+    let mut is_error = true;
+    #[expect(unsafe_code, reason = "replies are pushed as they are read")]
+    // SAFETY: what pushes keeps to the stack that mlua protects.
+    let value = unsafe {
+        lua.exec_raw::<Value>((), |state| match asked {
+            Asked::Replied => is_error = push_reply(state, current.answer()),
+            Asked::Refused => push_error(state, current.answer()),
+            Asked::Stop => mlua::ffi::lua_pushnil(state),
+        })
     };
-    match called {
-        Called::Reply(reply) => {
-            let value = to_lua(lua, &reply)?;
-            // Only the reply as a whole is an error; one inside an array is an element.
-            match value {
-                Value::Table(table) if reply.first() == Some(&b'-') => {
-                    Err(Fail::Raise(Value::Table(table)))
-                }
-                value => one(lua, value),
-            }
-        }
-        Called::Refused(text) => Err(Fail::Raise(Value::Table(error_table(lua, &text)?))),
-        Called::Stop => Err(Fail::Lua(mlua::Error::runtime("the script was stopped"))),
+    match (asked, value?) {
+        (Asked::Stop, _) => Err(Fail::Lua(mlua::Error::runtime("the script was stopped"))),
+        (_, value) if is_error => Err(Fail::Raise(value)),
+        (_, value) => one(lua, value),
     }
 }
 
-fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
+fn log(lua: &Lua, current: &Current, args: &Passed) -> Answer {
     if args.len() < 2 {
         return Err(raise(lua, "redis.log() requires two arguments or more."));
     }
@@ -159,24 +154,22 @@ fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize
     let mut text = Vec::new();
     for part in values {
         let Some(part) = lua.coerce_string(part?)? else { continue };
-        if text.len() + part.as_bytes().len() > bytes_max {
-            return Err(too_large(lua));
+        if text.len() + part.as_bytes().len() > current.bytes_max {
+            return Err(too_large(lua, current));
         }
         if !text.is_empty() {
             text.push(b' ');
         }
         text.extend_from_slice(&part.as_bytes());
     }
-    if let Ok(mut host) = host.try_borrow_mut() {
-        host.log(*level, &text);
-    }
+    current.ask(|host| host.log(*level, &text));
     Ok(MultiValue::new())
 }
 
-fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &Passed, bytes_max: usize) -> Answer {
-    let words = words(lua, args, bytes_max)?;
+fn may_call(lua: &Lua, current: &Current, args: &Passed) -> Answer {
+    let words = words(lua, args, current)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let may = host.try_borrow_mut().ok().and_then(|mut host| host.may_call(&words));
+    let may = current.ask(|host| host.may_call(&words)).flatten();
     match may {
         Some(may) => one(lua, may),
         None => Err(raise(lua, "Invalid command passed to redis.acl_check_cmd()")),
@@ -212,11 +205,11 @@ fn number(value: Option<&Value>) -> Option<i64> {
     }
 }
 
-fn setresp(lua: &Lua, protocol: &Cell<Protocol>, args: &MultiValue) -> Answer {
+fn setresp(lua: &Lua, current: &Current, args: &MultiValue) -> Answer {
     if args.len() != 1 {
         return Err(raise(lua, "redis.setresp() requires one argument."));
     }
-    protocol.set(match number(args.front()) {
+    current.protocol.set(match number(args.front()) {
         Some(2) => Protocol::V2,
         Some(3) => Protocol::V3,
         _ => return Err(raise(lua, "RESP version must be 2 or 3.")),
@@ -253,17 +246,19 @@ pub(crate) fn loading(
     Ok(table)
 }
 
-/// What a script or function sees that runs. `slot` holds the [`dispatch`] of the run.
+/// What a script or function sees that runs. `slot` holds a [`dispatcher`].
 pub(crate) fn running(
     lua: &Lua,
     settings: &Settings,
     slot: &Table,
-    protocol: &std::rc::Rc<Cell<Protocol>>,
+    current: &Rc<Current>,
 ) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    for (name, kind) in
-        [("call", CALL), ("pcall", PCALL), ("log", LOG), ("acl_check_cmd", MAY_CALL)]
-    {
+    for (name, kind) in [("call", CALL), ("pcall", PCALL)] {
+        let other = raising(lua, slot.clone(), kind)?;
+        table.raw_set(name, calls::function(lua, Rc::as_ptr(current), kind == PCALL, other)?)?;
+    }
+    for (name, kind) in [("log", LOG), ("acl_check_cmd", MAY_CALL)] {
         table.raw_set(name, raising(lua, slot.clone(), kind)?)?;
     }
     for (level, (name, _)) in LEVELS.iter().enumerate() {
@@ -278,8 +273,8 @@ pub(crate) fn running(
     set("error_reply", function(lua, |lua, args| single(lua, "err", &args))?)?;
     set("status_reply", function(lua, |lua, args| single(lua, "ok", &args))?)?;
     set("sha1hex", function(lua, |lua, args| sha1hex(lua, &args))?)?;
-    let protocol = std::rc::Rc::clone(protocol);
-    set("setresp", function(lua, move |lua, args| setresp(lua, &protocol, &args))?)?;
+    let current = Rc::clone(current);
+    set("setresp", function(lua, move |lua, args| setresp(lua, &current, &args))?)?;
     set("set_repl", function(lua, |lua, args| set_repl(lua, &args))?)?;
     set("replicate_commands", function(lua, |lua, _| one(lua, true))?)?;
     // There is no debugger: as in Redis where none is attached.

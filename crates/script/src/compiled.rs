@@ -1,5 +1,8 @@
 //! Texts of scripts, compiled.
 
+use std::collections::HashMap;
+use std::ffi::c_int;
+
 use mlua::{ChunkMode, Function, Lua, LuaOptions, StdLib, Table};
 
 use crate::failed::{Error, plain};
@@ -11,39 +14,42 @@ const BYTES_MAX: usize = 16 << 20;
 /// Scripts that were compiled, in a table of Lua's: each one that Rust held would take a place of
 /// which there are few.
 pub(crate) struct Compiled {
-    by_hash: Table,
-    count: usize,
+    /// By their places.
+    pub(crate) scripts: Table,
+    places: HashMap<Box<str>, c_int>,
     bytes: usize,
 }
 
 impl Compiled {
     pub(crate) fn new(lua: &Lua) -> mlua::Result<Self> {
-        Ok(Self { by_hash: lua.create_table()?, count: 0, bytes: 0 })
+        Ok(Self { scripts: lua.create_table()?, places: HashMap::new(), bytes: 0 })
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.places.len()
     }
 
-    pub(crate) fn get(&self, hash: &str) -> Option<Function> {
-        self.by_hash.raw_get(hash).ok()
+    /// The place of a script.
+    pub(crate) fn get(&self, hash: &str) -> Option<c_int> {
+        self.places.get(hash).copied()
     }
 
-    /// Keeps a script whose text has so many bytes.
+    /// Keeps a script whose text has so many bytes; its place.
     pub(crate) fn put(
         &mut self,
         lua: &Lua,
         hash: &str,
         script: &Function,
         bytes: usize,
-    ) -> mlua::Result<()> {
-        if self.count >= COUNT_MAX || self.bytes + bytes > BYTES_MAX {
+    ) -> mlua::Result<c_int> {
+        if self.count() >= COUNT_MAX || self.bytes + bytes > BYTES_MAX {
             *self = Self::new(lua)?;
         }
-        self.by_hash.raw_set(hash, script)?;
-        self.count += 1;
+        let place = self.count() as c_int + 1;
+        self.scripts.raw_set(place, script)?;
+        self.places.insert(hash.into(), place);
         self.bytes += bytes;
-        Ok(())
+        Ok(place)
     }
 }
 

@@ -1,20 +1,22 @@
 //! One Lua state, and how it runs scripts. It belongs to one thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::ffi::c_int;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
+use mlua::{Function, IntoLua, Lua, LuaOptions, StdLib, Table};
 use resp::Protocol;
 
+use crate::answer::{self, TooLarge};
 use crate::compiled::{Compiled, compile, not_compiled};
-use crate::control::{Control, Tick};
-use crate::convert::Reply;
+use crate::current::Current;
 use crate::failed::{Error, Failed, inspector, plain};
-use crate::guard::outcome;
 use crate::host::{Host, Settings};
+use crate::job::Job;
 use crate::library::{Function as Registered, Libraries, Library, Registrar};
 use crate::looks::{self, Running};
+use crate::run::{self, Passing};
 use crate::{api, bits, cjson, msgpack, pack, watched};
 
 /// Values of Lua's that Rust may hold at a time. Lua's own bound, 8,000, is a panic of mlua's; room
@@ -47,39 +49,24 @@ const NAMES: [&str; 20] = [
     "xpcall",
 ];
 
-/// One run.
-pub struct Job<'j> {
-    /// What error texts call it: the hash of a script, the name of a function.
-    pub name: &'j str,
-    /// Names of keys.
-    pub keys: &'j [&'j [u8]],
-    /// Further arguments.
-    pub args: &'j [&'j [u8]],
-    /// Of the client.
-    pub protocol: Protocol,
-    /// How it is stopped.
-    pub control: Arc<Control>,
-    /// Asked while it runs.
-    pub tick: Tick,
-}
-
 /// See the module.
 pub struct Engine {
     lua: Lua,
     settings: Settings,
     /// Bytes that Lua used before the first script.
     used_at_first: usize,
-    run: Function,
+    /// Says of an error where it was raised.
+    located: Function,
     /// Globals of scripts, and the table behind them.
     scripts: (Table, Table),
     /// The same of functions.
     functions: (Table, Table),
     /// `redis` for a library that is loaded, and for functions that run.
     faces: (Table, Table),
-    /// What `redis.call` and its like call.
-    slot: Table,
-    protocol: Rc<Cell<Protocol>>,
+    current: Rc<Current>,
     running: looks::Shared,
+    /// Strings that are used by each run, and stay.
+    _names: Table,
     registrar: Registrar,
     /// The script has called `collectgarbage`, which may have set anything.
     collector: Rc<Cell<bool>>,
@@ -105,9 +92,9 @@ impl Engine {
         make_room(&lua)?;
         let running = looks::Shared::default();
         let collector = Rc::new(Cell::new(false));
-        let look = looks::begin(&lua, &running, &collector)?;
-        let protocol = Rc::new(Cell::new(Protocol::V2));
-        let slot = lua.create_table()?;
+        let look = looks::begin(&lua, settings.looks_every, &running, &collector)?;
+        let current = Current::new(settings.memory_max);
+        let slot = lua.create_sequence_from([api::dispatcher(&lua, &current)?])?;
         let registrar = Registrar::default();
         let ours = lua.create_table()?;
         ours.raw_set("bit", bits::library(&lua)?)?;
@@ -121,9 +108,14 @@ impl Engine {
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
         let wrapping =
             lua.create_function(|lua, (wrap, turn)| watched::wrapping(lua, wrap, turn))?;
-        let (environment, run): (Function, Function) =
-            prelude.call((ours, names, inspector(&lua)?, look, wrapping))?;
-        let redis = api::running(&lua, &settings, &slot, &protocol)?;
+        let lacking = Rc::clone(&current);
+        let lack = lua.create_function(move |_, ()| {
+            lacking.lacks.set(true);
+            Ok(())
+        })?;
+        let (environment, located): (Function, Function) =
+            prelude.call((ours, names, inspector(&lua)?, look, wrapping, lack))?;
+        let redis = api::running(&lua, &settings, &slot, &current)?;
         let loading = api::loading(&lua, &settings, &slot, registrar.function(&lua)?)?;
         let scripts = environment.call((redis.clone(), lua.create_table()?))?;
         let functions: (Table, Table) = environment.call((redis, lua.create_table()?))?;
@@ -131,21 +123,40 @@ impl Engine {
         let faces = (other.1.raw_get("redis")?, functions.1.raw_get("redis")?);
         let (compiled, libraries) = (Compiled::new(&lua)?, Libraries::new(&lua)?);
         Ok(Self {
+            _names: answer::names(&lua)?,
             used_at_first: lua.used_memory(),
             lua,
             settings,
-            run,
+            located,
             scripts,
             functions,
             faces,
-            slot,
-            protocol,
+            current,
             running,
             registrar,
             collector,
             compiled,
             libraries,
         })
+    }
+
+    /// Whether what ran last has met the bound of memory, be it that it went on: where there is more
+    /// it may go on otherwise.
+    pub fn has_lacked_memory(&self) -> bool {
+        self.current.lacks.get()
+    }
+
+    /// Begins something of which that is noted.
+    fn note_lack<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.current.lacks.set(false);
+        let done = run(self);
+        if done.as_ref().is_err_and(Error::is_lack) {
+            self.current.lacks.set(true);
+        }
+        done
     }
 
     /// Bytes that Lua uses.
@@ -163,15 +174,18 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let script = self.compile(text, job.name)?;
-        let globals = self.scripts.1.clone();
-        globals.raw_set("KEYS", self.strings(job.keys)?)?;
-        globals.raw_set("ARGV", self.strings(job.args)?)?;
-        let done = self.go(&script, (), host, job);
-        for name in ["KEYS", "ARGV"] {
-            globals.raw_set(name, Value::Nil)?;
-        }
-        drop((script, globals));
+        self.note_lack(|engine| engine.eval_script(text, host, job))
+    }
+
+    fn eval_script(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let place = self.compile(text, job.name)?;
+        let script = (&self.compiled.scripts, place);
+        let done = self.go(script, Passing::Globals(&self.scripts.1), host, job);
         self.relieve(None)?;
         done
     }
@@ -182,12 +196,13 @@ impl Engine {
     /// # Errors
     /// The text of the error.
     pub fn prepare(&mut self, text: &[u8], name: &str) -> Result<(), Error> {
-        self.compile(text, name).map(|_| ())
+        self.note_lack(|engine| engine.compile(text, name).map(|_| ()))
     }
 
-    fn compile(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
-        if let Some(script) = self.compiled.get(name) {
-            return Ok(script);
+    /// The place of a script among those that are compiled.
+    fn compile(&mut self, text: &[u8], name: &str) -> Result<c_int, Error> {
+        if let Some(place) = self.compiled.get(name) {
+            return Ok(place);
         }
         let length = crate::header::parse(text, false).map_err(Error::err)?.length;
         let body = text.get(length..).unwrap_or_default();
@@ -196,8 +211,7 @@ impl Engine {
             self.relieve(None)?;
         }
         let script = compiled.map_err(not_compiled)?;
-        self.compiled.put(&self.lua, name, &script, text.len())?;
-        Ok(script)
+        Ok(self.compiled.put(&self.lua, name, &script, text.len())?)
     }
 
     /// Compiles a library and lets it register its functions.
@@ -210,7 +224,7 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Library, Error> {
-        let loaded = self.load_library(text, host, job);
+        let loaded = self.note_lack(|engine| engine.load_library(text, host, job));
         let name = loaded.as_ref().ok().map(|library| library.name.as_str());
         self.relieve(name)?;
         loaded
@@ -229,11 +243,11 @@ impl Engine {
         )?;
         self.functions.1.raw_set("redis", &self.faces.0)?;
         self.registrar.begin(&self.lua)?;
-        let done = self.raw_go(&code, (), host, &mut job);
+        let done = self.raw_go((&code, 0), Passing::Nothing, host, &mut job, None);
         let registered = self.registrar.end();
         self.functions.1.raw_set("redis", &self.faces.1)?;
         match done? {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(failed) => {
                 return Err(Error::err(format_args!(
                     "Error registering functions: {}",
@@ -278,11 +292,20 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Option<Registered>, Error> {
+        self.current.lacks.set(false);
         let named = |all: &[Registered]| all.iter().find(|one| one.name == name).cloned();
         if let Some(functions) = self.libraries.get(library, text) {
             return Ok(named(functions));
         }
         Ok(named(&self.load(text, host, job)?.functions))
+    }
+
+    /// Forgets a library.
+    ///
+    /// # Errors
+    /// Lack of memory.
+    pub fn forget(&mut self, library: &str) -> Result<(), Error> {
+        Ok(self.libraries.forget(library)?)
     }
 
     /// Runs a function of a library that is loaded; its reply.
@@ -295,11 +318,19 @@ impl Engine {
         host: &mut dyn Host,
         job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
+        self.note_lack(|engine| engine.call_function(library, host, job))
+    }
+
+    fn call_function(
+        &mut self,
+        library: &str,
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
         let Some(callback) = self.libraries.callback(library, job.name) else {
             return Err(Error::err("Function not found"));
         };
-        let arguments = (self.strings(job.keys)?, self.strings(job.args)?);
-        let done = self.go(&callback, arguments, host, job);
+        let done = self.go((&callback, 0), Passing::Arguments, host, job);
         drop(callback);
         self.relieve(Some(library))?;
         done
@@ -325,70 +356,41 @@ impl Engine {
         self.lua.used_memory().saturating_sub(self.used_at_first)
     }
 
-    fn strings(&self, words: &[&[u8]]) -> Result<Table, Error> {
-        let table = self.lua.create_table_with_capacity(words.len().min(1 << 16), 0)?;
-        for (at, word) in words.iter().enumerate() {
-            table.raw_set(at + 1, self.lua.create_string(word)?)?;
-        }
-        Ok(table)
-    }
-
+    /// Runs a function, or what has this place in a table of them; its reply.
     fn go(
         &self,
-        function: &Function,
-        arguments: impl mlua::IntoLuaMulti,
+        function: (impl IntoLua, c_int),
+        passing: Passing<'_>,
         host: &mut dyn Host,
         mut job: Job<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let value = match self.raw_go(function, arguments, host, &mut job)? {
-            Ok(value) => value,
-            Err(failed) => return Err(Error::Script(failed.at(job.name))),
-        };
-        let running = Running { control: job.control, tick: job.tick };
-        let is_over = || running.is_over();
         let mut out = Vec::new();
-        let mut reply = Reply {
-            out: &mut out,
-            protocol: job.protocol,
-            is_script_v3: self.protocol.get() == Protocol::V3,
-            bytes_max: self.settings.memory_max,
-            values: 0,
-            is_over: &is_over,
-        };
-        let written = reply.value(&value, 0);
-        if let Some(why) = running.control.stopped() {
-            return Err(Error::Stopped(why));
-        }
-        match written {
+        match self.raw_go(function, passing, host, &mut job, Some(&mut out))? {
             Ok(()) => Ok(out),
-            Err(_) => Err(Error::err("the reply of the script is too large")),
+            Err(failed) => Err(Error::Script(failed.at(job.name))),
         }
     }
 
-    /// Runs a function under the eyes of `job`, which has its tick again afterwards. The outer error
-    /// is none of the script's own.
+    /// Runs a function under the eyes of `job`, which has its tick again afterwards, and writes what
+    /// it returns as a reply. The outer error is none of the script's own.
     fn raw_go(
         &self,
-        function: &Function,
-        arguments: impl mlua::IntoLuaMulti,
+        function: (impl IntoLua, c_int),
+        passing: Passing<'_>,
         host: &mut dyn Host,
         job: &mut Job<'_>,
-    ) -> Result<Result<Value, Failed>, Error> {
-        self.protocol.set(Protocol::V2);
+        out: Option<&mut Vec<u8>>,
+    ) -> Result<Result<(), Failed>, Error> {
+        self.current.protocol.set(Protocol::V2);
         let tick = std::mem::replace(&mut job.tick, Box::new(|| None));
         self.running.replace(Some(Running { control: Arc::clone(&job.control), tick }));
-        let host = RefCell::new(host);
-        let result = self.lua.scope(|scope| {
-            let dispatch = scope.create_function(|lua, args: MultiValue| {
-                let bounds = (&*self.protocol, self.settings.memory_max);
-                outcome(lua, api::dispatch(lua, &host, bounds, args))
-            })?;
-            self.slot.raw_set(1, dispatch)?;
-            let mut all = arguments.into_lua_multi(&self.lua)?;
-            all.push_front(Value::Function(function.clone()));
-            self.run.call::<(bool, Value)>(all)
+        let (lua, located, current) = (&self.lua, &self.located, &*self.current);
+        let is_over = || looks::is_over(&self.running);
+        let result = current.lend(host, || {
+            let how = run::How { located, current, passing, is_over: &is_over };
+            run::run(lua, how, function, job, out)
         });
-        self.slot.raw_set(1, Value::Nil)?;
+        current.forget_large();
         if let Some(running) = self.running.replace(None) {
             job.tick = running.tick;
         }
@@ -397,12 +399,19 @@ impl Engine {
             self.lua.gc_set_pause(GC_PERCENT);
             self.lua.gc_set_step_multiplier(GC_PERCENT);
         }
+        if let Some(panic) = current.take_panic() {
+            std::panic::resume_unwind(panic);
+        }
         if let Some(why) = job.control.stopped() {
             return Err(Error::Stopped(why));
         }
         match result {
-            Ok((true, value)) => Ok(Ok(value)),
-            Ok((false, error)) => Ok(Err(Failed::of(&error))),
+            Ok(Ok(Ok(()))) => Ok(Ok(())),
+            Ok(Ok(Err(TooLarge))) => {
+                current.lacks.set(true);
+                Err(Error::err("the reply of the script is too large"))
+            }
+            Ok(Err(error)) => Ok(Err(Failed::of(&error))),
             Err(error) => Ok(Err(Failed { text: format!("ERR {}", plain(&error)), at: None })),
         }
     }

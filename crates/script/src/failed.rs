@@ -4,6 +4,9 @@ use mlua::{Function, Lua, Value};
 
 use crate::control::Stop;
 
+/// What Lua says where memory has run out.
+const LACK: &str = "not enough memory";
+
 /// Why a run has no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -18,6 +21,13 @@ pub enum Error {
 impl Error {
     pub(crate) fn err(text: impl std::fmt::Display) -> Self {
         Self::Script(format!("ERR {text}"))
+    }
+}
+
+impl Error {
+    /// Whether memory had run out.
+    pub(crate) fn is_lack(&self) -> bool {
+        matches!(self, Self::Script(text) if text.contains(LACK))
     }
 }
 
@@ -73,6 +83,8 @@ impl Failed {
             let text = match error {
                 Value::Error(error) => plain(error),
                 Value::String(text) => text.to_string_lossy(),
+                // What ends a run: `calls::STOP`.
+                Value::LightUserData(_) => "the script was stopped".to_owned(),
                 _ => "unknown error".to_owned(),
             };
             return Self { text: format!("ERR {text}"), at: None };

@@ -11,6 +11,8 @@ pub struct Settings {
     pub version_number: u32,
     /// Most bytes that Lua may use, and a reply may have.
     pub memory_max: usize,
+    /// Instructions between two looks at whether a script is to end.
+    pub looks_every: u32,
 }
 
 /// Severity of `redis.log`.

@@ -96,7 +96,7 @@ impl Libraries {
         Ok(())
     }
 
-    fn forget(&mut self, name: &str) -> mlua::Result<()> {
+    pub(crate) fn forget(&mut self, name: &str) -> mlua::Result<()> {
         if let Some(loaded) = self.by_name.remove(name) {
             self.text_bytes -= loaded.bytes;
             self.callbacks.raw_set(name, Value::Nil)?;

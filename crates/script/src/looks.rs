@@ -10,9 +10,6 @@ use mlua::{Function, HookTriggers, Lua, VmState};
 use crate::control::{Control, Tick};
 use crate::{text, watched};
 
-/// Instructions between two looks at whether the script is to end.
-const INSTRUCTIONS: u32 = 10_000;
-
 /// What runs in a state, if something does.
 pub(crate) type Shared = Rc<RefCell<Option<Running>>>;
 
@@ -32,10 +29,11 @@ impl Running {
     }
 }
 
-/// Has a look made, from time to time, at whether what runs is to end; what looks when it is called.
-/// It notes when a script calls the collector.
+/// Has a look made, every so many instructions, at whether what runs is to end; what looks when it
+/// is called. It notes when a script calls the collector.
 pub(crate) fn begin(
     lua: &Lua,
+    every: u32,
     running: &Shared,
     collector: &Rc<Cell<bool>>,
 ) -> mlua::Result<Function> {
@@ -52,7 +50,7 @@ pub(crate) fn begin(
     text::replace(lua, &look)?;
     watched::replace(lua, &look, &collecting)?;
     let hooked = Rc::clone(running);
-    let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
+    let triggers = HookTriggers::new().every_nth_instruction(every);
     lua.set_global_hook(triggers, move |_, _| match is_over(&hooked) {
         true => Err(stopped()),
         false => Ok(VmState::Continue),
@@ -61,7 +59,7 @@ pub(crate) fn begin(
 }
 
 /// Whether a script is to end.
-fn is_over(running: &RefCell<Option<Running>>) -> bool {
+pub(crate) fn is_over(running: &RefCell<Option<Running>>) -> bool {
     running.borrow().as_ref().is_some_and(Running::is_over)
 }
 

@@ -1,6 +1,6 @@
 -- What scripts see of Lua. Plain Lua 5.1 has no read-only tables, which Redis' has: each library
 -- is shown as an empty table whose metatable looks it up and refuses writes.
-local raw, names, where, look, wrapping = ...
+local raw, names, where, look, wrapping, lack = ...
 local error, type, pairs, rawget = error, type, pairs, rawget
 local pcall, xpcall, resume, wrap = pcall, xpcall, coroutine.resume, coroutine.wrap
 local loadstring, setfenv, setmetatable, rawset = loadstring, setfenv, setmetatable, rawset
@@ -21,9 +21,17 @@ local function show(table, missing)
     return proxy
 end
 
+-- A script that goes on without memory might have gone on otherwise where there is more.
+local function note_lack(err)
+    if type(err) == 'string' and sub(err, -17) == 'not enough memory' then
+        lack()
+    end
+end
+
 -- The end of a run is an error that no script catches: an object of the host's.
 local function passed(ok, value, ...)
     if not ok then
+        note_lack(value)
         if type(value) == 'userdata' and value ~= null then
             error(value, 0)
         end
@@ -35,8 +43,11 @@ local function passed(ok, value, ...)
 end
 
 local function uncaught(ok, value, ...)
-    if not ok and type(value) == 'userdata' and value ~= null then
-        error(value, 0)
+    if not ok then
+        note_lack(value)
+        if type(value) == 'userdata' and value ~= null then
+            error(value, 0)
+        end
     end
     return ok, value, ...
 end
@@ -57,6 +68,7 @@ function safe.xpcall(called, ...)
     end
     local handler = ...
     return uncaught(xpcall(called, function(err)
+        note_lack(err)
         if type(err) == 'userdata' and err ~= null then
             return err
         end
@@ -85,6 +97,8 @@ local function compile(environment, text, name)
     local loaded, message = loadstring(text, name)
     if loaded then
         setfenv(loaded, environment())
+    else
+        note_lack(message)
     end
     return loaded, message
 end
@@ -184,14 +198,4 @@ local function located(err)
     return err
 end
 
-local function run(called, ...)
-    local count, args = select('#', ...), { ... }
-    if count == 0 then
-        return xpcall(called, located)
-    end
-    return xpcall(function()
-        return called(unpack(args, 1, count))
-    end, located)
-end
-
-return environment, run
+return environment, located

@@ -28,8 +28,16 @@ impl Host for Echo {
 }
 
 fn engine() -> Engine {
-    let settings =
-        Settings { version: "7.0.15", version_number: 0x0007_000f, memory_max: 16 << 20 };
+    engine_of(16 << 20)
+}
+
+fn engine_of(memory_max: usize) -> Engine {
+    let settings = Settings {
+        version: "7.0.15",
+        version_number: 0x0007_000f,
+        memory_max,
+        looks_every: 10_000,
+    };
     Engine::new(settings).expect("an engine")
 }
 
@@ -233,6 +241,81 @@ fn lack_of_memory_and_deep_recursion_are_errors() {
     let text = "local s = ('('):rep(100000) return string.find(s, s)";
     let answer = run_with(&mut engine, text, &[], Protocol::V2);
     assert!(answer.starts_with("-ERR user_script:1: too many captures"), "{answer}");
+}
+
+#[test]
+fn lack_of_memory_is_known_also_where_a_script_goes_on() {
+    let mut engine = engine_of(2 << 20);
+    let many = "local s, t = ('x'):rep(100000), {} for i = 1, 40 do t[i] = s end";
+    for (text, lacks) in [
+        ("return 1", false),
+        ("return {pcall(error, 'x')}", false),
+        ("return #LARGE", true),
+        ("return {pcall(function() return LARGE end)}", true),
+        ("return {xpcall(function() return LARGE end, function() return 1 end)}", true),
+        ("return {coroutine.resume(coroutine.create(function() return LARGE end))}", true),
+        ("return {pcall(coroutine.wrap(function() return LARGE end))}", true),
+        ("return {xpcall(coroutine.wrap(function() return LARGE end), function() end)}", true),
+        ("MANY return 1", false),
+        ("MANY return t", true),
+        ("MANY return {pcall(redis.call, 'ECHO', unpack(t))}", true),
+    ] {
+        let text = text.replace("LARGE", "('x'):rep(4194304)").replace("MANY", many);
+        run_with(&mut engine, &text, &[], Protocol::V2);
+        assert_eq!(engine.has_lacked_memory(), lacks, "{text}");
+    }
+}
+
+/// A host with a fault.
+struct Faulty;
+
+impl Host for Faulty {
+    fn call(&mut self, _words: &[&[u8]], _protocol: Protocol) -> Called {
+        panic!("on purpose")
+    }
+
+    fn log(&mut self, _level: Level, _text: &[u8]) {}
+
+    fn may_call(&mut self, _words: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
+#[test]
+fn a_panic_of_the_host_goes_through_and_no_script_catches_it() {
+    for text in [
+        "redis.call('X') return 1",
+        "while true do pcall(redis.pcall, 'X') end",
+        "pcall(redis.call, unpack({'X', 1, 2, 3}, 1, 4)) return 1",
+        "local t = {} for i = 1, 100 do t[i] = 'x' end redis.pcall(unpack(t)) return 1",
+    ] {
+        let mut engine = engine();
+        let run = || engine.eval(text.as_bytes(), &mut Faulty, job("n", &[], Protocol::V2));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        let said = ended.unwrap_err().downcast_ref::<&str>().copied();
+        assert_eq!(said, Some("on purpose"), "{text}");
+    }
+}
+
+#[test]
+fn keys_and_arguments_are_there_as_long_as_a_script_runs() {
+    let mut engine = engine();
+    let (keys, args): ([&[u8]; 2], [&[u8]; 1]) = ([b"k", b"l"], [b"a\0b"]);
+    let text = "return {#KEYS, KEYS[1], KEYS[2], #ARGV, ARGV[1], KEYS[3] == nil}";
+    for failing in ["error('x')", "error()", "local t = {} for i = 1, 1e9 do t[i] = i end"] {
+        let mut eval = |text: &str| {
+            let job = Job { keys: &keys, ..job(text, &args, Protocol::V2) };
+            engine.eval(text.as_bytes(), &mut Echo(Vec::new()), job)
+        };
+        let expected = b"*6\r\n:2\r\n$1\r\nk\r\n$1\r\nl\r\n:1\r\n$3\r\na\0b\r\n:1\r\n";
+        assert_eq!(eval(text), Ok(expected.to_vec()));
+        assert!(eval(failing).is_err(), "{failing}");
+        let code = "#!lua name=lib\nredis.register_function('f', function() return KEYS end)";
+        let loading = job("lib", &[], Protocol::V2);
+        engine.load(code.as_bytes(), &mut Echo(Vec::new()), loading).unwrap();
+        let after = engine.call("lib", &mut Echo(Vec::new()), job("f", &[], Protocol::V2));
+        assert!(after.is_err_and(|error| error.to_string().contains("nonexistent global variable")));
+    }
 }
 
 #[test]

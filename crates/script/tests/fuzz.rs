@@ -30,7 +30,12 @@ thread_local! {
 }
 
 fn engine() -> Engine {
-    let settings = Settings { version: "7.0.15", version_number: 1, memory_max: 64 << 20 };
+    let settings = Settings {
+        version: "7.0.15",
+        version_number: 1,
+        memory_max: 64 << 20,
+        looks_every: 10_000,
+    };
     Engine::new(settings).expect("a new state")
 }
 

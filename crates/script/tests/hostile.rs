@@ -29,7 +29,12 @@ impl Host for Echo {
 }
 
 fn engine() -> Engine {
-    let settings = Settings { version: "7.0.15", version_number: 1, memory_max: MEMORY_MAX };
+    let settings = Settings {
+        version: "7.0.15",
+        version_number: 1,
+        memory_max: MEMORY_MAX,
+        looks_every: 10_000,
+    };
     Engine::new(settings).expect("an engine")
 }
 
@@ -94,7 +99,10 @@ fn arguments_are_as_many_as_lua_takes_or_refused() {
     let with = |text: &str| format!("{filled}{text}");
     answers(&mut engine, &with("return redis.call('COUNT', unpack(t))"), ":7900");
     answers(&mut engine, &with("return redis.call('COUNT', unpack(t, 1, 300))"), ":300");
-    answers(&mut engine, &with("return redis.call('COUNT', unpack(t, 1, 150))"), ":150");
+    for count in [0, 1, 30, 31, 32, 150] {
+        let call = format!("return redis.call('COUNT', unpack(t, 1, {count}))");
+        answers(&mut engine, &with(&call), &format!(":{count}"));
+    }
     let strings = "ERR Lua redis lib command arguments must be strings or integers";
     let holed = "t[7000] = nil return redis.pcall('COUNT', unpack(t, 1, 7900))";
     answers(&mut engine, &with(holed), &format!("-{strings}"));

@@ -6,7 +6,7 @@ use api::heartbeat::ClientAccess;
 
 use super::options::Values;
 use crate::inbox::Limit;
-use crate::memory::parts::{LEAST, Parts};
+use crate::memory::parts::{self, LEAST, Parts};
 
 /// Bytes of batches for replicas, which no option changes.
 const FEED: u64 = 64 << 20;
@@ -55,6 +55,11 @@ impl Values {
         /// As the machine alone decides.
         static USUAL: LazyLock<Parts> = LazyLock::new(|| Values::default().asked());
         Parts::divide(self.maxmemory.0, &self.asked(), &USUAL)
+    }
+
+    /// Most bytes of the Lua state of a worker.
+    pub fn script_bytes_here(&self) -> u64 {
+        parts::script_here(self.maxmemory.0, self.workers.into(), self.parts().script)
     }
 
     /// What the options ask for one by one.

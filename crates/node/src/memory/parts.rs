@@ -3,6 +3,7 @@
 //! In sixteenths: block cache 4, memtables 3, connections 3, the process itself and what the
 //! allocator cannot give back 2, long reads 1, scripts 1, a batch that is being written 1, small
 //! values and batches for replicas a half each. The process has 48 MiB more, of the block cache's.
+//! The Lua states of its workers are a part of what it has.
 
 use crate::scripts::THREADS_MAX;
 
@@ -24,6 +25,8 @@ const TRACKED: u64 = 256;
 const SCRIPTS: u64 = THREADS_MAX as u64;
 /// Least of a script, bytes: Lua's own libraries take a part of it.
 const SCRIPT_LEAST: u64 = 4 << 20;
+/// Least and most bytes of a script on its worker, where it is to be over soon.
+const SCRIPT_HERE: (u64, u64) = (2 << 20, 8 << 20);
 /// Least steps of a read on its worker.
 const STEPS_LEAST: u64 = 256;
 
@@ -96,6 +99,14 @@ pub fn query(total: u64, asked: u64) -> u64 {
 /// Steps of a read on its worker, in the same way.
 pub fn steps(total: u64, asked: u64) -> u64 {
     single(total, asked, (clients(total) / 8 / STEP).max(STEPS_LEAST))
+}
+
+/// Of a script on one of so many workers, bytes: of a total all of them have an eighth of a
+/// sixteenth. `script`: what one has that runs aside.
+pub fn script_here(total: u64, workers: u64, script: u64) -> u64 {
+    let (least, most) = SCRIPT_HERE;
+    let share = if total == 0 { most } else { total / UNITS / 8 / workers.max(1) };
+    share.clamp(least, most).min(script)
 }
 
 /// Keys that are noted for clients that track them, in the same way.
@@ -235,6 +246,19 @@ mod tests {
         assert_eq!((parts.feed, parts.log), (USUAL.feed, USUAL.log));
         assert_eq!((parts.argument, parts.steps), (USUAL.argument, USUAL.steps));
         assert_eq!((parts.write_buffer, parts.connections), (64 * MIB, 10_240));
+    }
+
+    #[test]
+    fn scripts_on_workers_take_little_of_what_the_process_has() {
+        let here = |total, workers| script_here(total, workers, 8 * MIB);
+        assert_eq!((here(0, 16), here(1024 * MIB, 2)), (8 * MIB, 4 * MIB));
+        assert_eq!(here(1024 * MIB, 16), 2 * MIB);
+        // No more than one that runs aside.
+        assert_eq!(script_here(0, 2, MIB), MIB);
+        for total in [LEAST, 1024 * MIB, 64 << 30] {
+            let all = 16 * script_here(total, 16, 256 * MIB);
+            assert!(all <= (total / UNITS / 8).max(32 * MIB), "{total}: {all}");
+        }
     }
 
     #[test]

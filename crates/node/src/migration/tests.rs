@@ -53,7 +53,7 @@ impl Side {
                 out = runtime.unwrap().block_on(answer);
                 ran.finish_later(&self.node).unwrap();
             }
-            // A script, on a thread of its own.
+            // A script, on a thread for those that take long.
             After::Aside(answer) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
                 let back = runtime.unwrap().block_on(answer);

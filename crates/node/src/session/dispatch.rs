@@ -7,6 +7,7 @@
 
 mod aside;
 mod ended;
+mod here;
 mod ran;
 mod read;
 mod refused;
@@ -124,7 +125,7 @@ impl<'n> Batch<'n> {
         let started = Instant::now();
         self.last = started;
         let found = table::find(&self.config.renames, words);
-        if !found.is_some_and(|(_, command)| self.may_wait(session, command)) {
+        if !found.is_some_and(|(_, command)| self.may_wait(session, command, words)) {
             self.settle(session, out);
         }
         let mark = out.len();
@@ -217,13 +218,18 @@ impl<'n> Batch<'n> {
         if is_queueing {
             return (queue(session, command, words, out), Outcome::Done);
         }
-        if !self.is_aside && aside::runs_scripts(session, command) {
-            return (self.send_aside(session, command, words), Outcome::Aside);
+        let may_go = !self.is_aside && aside::runs_scripts(session, command);
+        if may_go && !self.begins_here(session, command, words) {
+            here::note_aside(words);
+            return (self.send_aside(session, command, words, out), Outcome::Aside);
         }
         let was_asking = std::mem::take(&mut session.is_asking);
         self.has_data |= command.is_data();
         let mark = out.len();
-        let result = self.handle(session, command, words, out);
+        let Some(result) = self.run_or_give_way(session, command, words, out) else {
+            session.is_asking = was_asking;
+            return (self.send_aside(session, command, words, out), Outcome::Aside);
+        };
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -247,9 +253,10 @@ impl<'n> Batch<'n> {
                 (self.wait_for_script(session, is_exec, out), Outcome::Rejected)
             }
             Err(error) => {
-                // A write took its own half reply back: committing what waited before it may have
-                // moved the mark.
-                if !command.is_write() || matches!(command.handler, Handler::Read(_)) {
+                // A write or script took its own half reply back: committing what waited before it
+                // may have moved the mark.
+                let is_read = !command.is_write() || matches!(command.handler, Handler::Read(_));
+                if is_read && !matches!(command.handler, Handler::Script(_)) {
                     out.truncate(mark);
                 }
                 self.settle(session, out);

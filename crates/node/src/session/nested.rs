@@ -6,7 +6,9 @@
 //! single command can still say is what depends on its data.
 
 mod alone;
+mod here;
 mod noted;
+mod reads;
 mod sampled;
 
 use std::cell::OnceCell;
@@ -17,10 +19,10 @@ use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
 use storage::types::keys;
-use storage::{Moment, Scope, Store, budget};
+use storage::{Moment, Scope, Store};
 use topology::Slot;
 
-use super::long::{self, Aside, Gaps, Job};
+use super::long::{self, Aside, Gaps};
 use super::serve::{self, Ready, Server};
 use super::table::{Call, Handler, Taken};
 use super::{After, Auth, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
@@ -32,9 +34,8 @@ use crate::gate::Engine;
 use crate::locks::{Held, Stripes};
 use crate::node::Node;
 pub use alone::{GIVES_WAY, lock};
+pub use here::{Here, More, TIME_HERE, Why};
 
-/// Steps of a read between two looks at whether the role is still the same.
-const STEPS_OF_A_LOOK: u64 = 1024;
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
     "the role of this node changed while the script ran: nothing of it was written";
@@ -77,6 +78,8 @@ pub struct NestedCx<'a> {
     pub is_in_script: bool,
     /// The next command is the whole that runs, not one of many.
     is_whole: bool,
+    /// It runs on the worker of its connection.
+    here: Option<Here<'a>>,
     /// Why all that was written is to be dropped.
     failed: Option<Error>,
     /// Stripes that the command holds.
@@ -121,6 +124,7 @@ impl<'a> NestedCx<'a> {
             has_written: false,
             is_in_script: false,
             is_whole: false,
+            here: None,
             failed: None,
             held: Stripes::new(),
             guards: Held::new(),
@@ -332,7 +336,12 @@ impl<'a> NestedCx<'a> {
                 write.txn.rollback(before);
                 write.touched.clear();
                 self.take_back(mark);
-                error.log(command.name);
+                if matches!(error, Error::Storage(storage::Error::Stopped)) && self.is_here() {
+                    // It has read as much as it may here.
+                    self.give_way(Why::Long);
+                } else {
+                    error.log(command.name);
+                }
                 self.reply().error(&error.to_string());
                 let is_refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
                 if self.is_in_script && matches!(error, Error::Storage(_)) && !is_refused {
@@ -359,7 +368,7 @@ impl<'a> NestedCx<'a> {
 
     /// Whether nothing of what was written is to stay.
     pub fn has_failed(&self) -> bool {
-        self.failed.is_some()
+        self.failed.is_some() || self.gives_way().is_some()
     }
 
     fn run(
@@ -417,65 +426,6 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
-    }
-}
-
-impl NestedCx<'_> {
-    /// Runs a read; `None` if it took too long and is put aside: it is to see then what it would
-    /// have seen now.
-    fn read<T>(
-        &mut self,
-        write: &WriteCx<'_>,
-        call: (&'static Command, &[&[u8]]),
-        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        if !self.holds_gate {
-            return self.read_watched(write, read).map(Some);
-        }
-        let Some(mut aside) = self.aside.take() else {
-            return read(&read_in(write), self.reply()).map(Some);
-        };
-        let mark = self.mark();
-        let done = aside.within(self.config, || read(&read_in(write), self.reply()));
-        if done.is_none() {
-            self.take_back(mark);
-            let when = (self.now_ms, self.generation);
-            let job = Job::new((self.node, self.config), self.session, call, when);
-            let now = || Arc::new(write.txn.moment());
-            let moment = Some(self.moment.clone().unwrap_or_else(now));
-            aside.jobs.push((mark, Job { moment, ..job }));
-        }
-        self.aside = Some(aside);
-        done.transpose()
-    }
-}
-
-impl NestedCx<'_> {
-    /// A read on a thread for scripts: it may take long, but ends after a change of role.
-    fn read_watched<T>(
-        &mut self,
-        write: &WriteCx<'_>,
-        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let (node, generation) = (Arc::clone(self.node), self.generation);
-        let goes_on =
-            move |_| node.gate.try_read().is_none_or(|engine| engine.generation == generation);
-        let done = budget::watched(STEPS_OF_A_LOOK, Box::new(goes_on), || {
-            read(&read_in(write), self.session.reply(self.out))
-        });
-        done.unwrap_or_else(|| Err(self.fail(Error::err(CHANGED))))
-    }
-}
-
-/// What a read sees in the middle of a transaction.
-fn read_in<'w>(write: &'w WriteCx<'_>) -> ReadCx<'w> {
-    ReadCx {
-        txn: &write.txn,
-        serves: None,
-        scope: write.scope,
-        node: write.node,
-        config: write.config,
-        worker: write.worker,
     }
 }
 

@@ -78,6 +78,11 @@ impl<'n> Pending<'n> {
         self.namespace.as_deref().is_none_or(|mine| mine == namespace)
     }
 
+    /// Whether a stripe is locked for what waits.
+    pub fn holds(&self, stripe: u16) -> bool {
+        self.stripes.contains(&stripe)
+    }
+
     /// Locks the stripes of one more command, as far as they are not locked for those that wait; if
     /// that is possible without waiting.
     pub fn join(&self, locks: &'n Locks, stripes: &[u16]) -> Option<Held<'n>> {

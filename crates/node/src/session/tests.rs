@@ -280,7 +280,8 @@ fn a_failed_append_is_answered_by_nobody_and_neither_is_what_was_read() {
     // The append goes into a buffer; handing it over fails.
     assert_eq!(bench.unanswered("SET a 2"), UNWRITTEN);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
-    for command in ["GET a", "SET b 1", "EXISTS a", "DEL a"] {
+    let script = "EVAL return(redis.call('GET','a')) 1 a";
+    for command in ["GET a", "SET b 1", "EXISTS a", "DEL a", script] {
         assert_eq!(bench.unanswered(command), UNWRITTEN, "{command}");
     }
     // What waited for the set does not leave any more either.

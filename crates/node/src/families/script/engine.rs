@@ -11,8 +11,27 @@ use crate::config::Values;
 use crate::node::Node;
 use crate::version::REDIS_VERSION;
 
+/// Instructions between two looks at whether a script is to end: on a thread for scripts, and on a
+/// worker, where it is to end soon, also among instructions that take long.
+const LOOKS: u32 = 10_000;
+const LOOKS_HERE: u32 = 250;
+/// Longest line of a script in the log.
+pub(super) const LINE_MAX: usize = 4096;
+
+/// So many bytes more or less are told to the node.
+const NOTED: usize = 64 << 10;
+
+/// The Lua state of a thread.
+struct Kept {
+    engine: Box<Engine>,
+    /// It is one of a worker.
+    is_here: bool,
+    /// The bytes that it uses, as the node knows.
+    noted: usize,
+}
+
 thread_local! {
-    static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
+    static ENGINE: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
 fn number(version: &str) -> u32 {
@@ -24,53 +43,77 @@ pub(super) fn memory_max(config: &Values) -> usize {
     usize::try_from(config.parts().script).unwrap_or(usize::MAX)
 }
 
-/// Lends the Lua state of this thread, which is made if there is none. A panic costs the state:
-/// what it left undone there is not the next script's to find.
+fn settings(config: &Values, is_here: bool) -> Settings {
+    let memory_max = match is_here {
+        true => usize::try_from(config.script_bytes_here()).unwrap_or(usize::MAX),
+        false => memory_max(config),
+    };
+    Settings {
+        version: REDIS_VERSION,
+        version_number: number(REDIS_VERSION),
+        memory_max,
+        looks_every: if is_here { LOOKS_HERE } else { LOOKS },
+    }
+}
+
+/// Lends the Lua state of this thread, which is made if there is none: a small one if it `is_here`,
+/// on a worker. A panic costs the state: what it left undone is not the next script's to find.
 pub(super) fn with<T>(
     node: &Node,
     config: &Values,
+    is_here: bool,
     run: impl FnOnce(&mut Engine) -> std::result::Result<T, script::Error>,
 ) -> Result<std::result::Result<T, script::Error>> {
     ENGINE.with(|slot| {
         let mut slot =
             slot.try_borrow_mut().map_err(|_| Error::err("a script may not run another one"))?;
-        let before = slot.as_ref().map_or(0, Engine::used_memory);
-        let mut engine = match slot.take() {
-            Some(engine) => engine,
-            None => {
-                let settings = Settings {
-                    version: REDIS_VERSION,
-                    version_number: number(REDIS_VERSION),
-                    memory_max: memory_max(config),
-                };
-                Engine::new(settings).map_err(|error| Error::text(error.to_string()))?
+        let mut kept = match slot.take() {
+            Some(kept) if kept.is_here == is_here => kept,
+            other => {
+                other.into_iter().for_each(|kept| kept.end(node));
+                let engine = Engine::new(settings(config, is_here));
+                let engine = engine.map_err(|error| Error::text(error.to_string()))?;
+                Kept { engine: Box::new(engine), is_here, noted: 0 }
             }
         };
-        let note = |after: usize| {
-            let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-            node.scripts.note_lua_bytes(bytes(after).saturating_sub(bytes(before)));
-        };
-        match catch_unwind(AssertUnwindSafe(|| run(&mut engine))) {
+        match catch_unwind(AssertUnwindSafe(|| run(&mut kept.engine))) {
             Ok(result) => {
-                note(engine.used_memory());
-                *slot = Some(engine);
+                kept.note(node);
+                *slot = Some(kept);
                 Ok(result)
             }
             Err(panic) => {
-                note(0);
-                drop(engine);
+                kept.end(node);
                 resume_unwind(panic)
             }
         }
     })
 }
 
+impl Kept {
+    /// Tells the node what it uses, where that is something else by now.
+    fn note(&mut self, node: &Node) {
+        let used = self.engine.used_memory();
+        if used.abs_diff(self.noted) > NOTED {
+            node.scripts.note_lua_bytes(bytes(used).saturating_sub(bytes(self.noted)));
+            self.noted = used;
+        }
+    }
+
+    fn end(self, node: &Node) {
+        node.scripts.note_lua_bytes(bytes(self.noted).saturating_neg());
+    }
+}
+
+fn bytes(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Gives up the Lua state of this thread, which will run no scripts.
 pub(super) fn give_up(node: &Node) {
     ENGINE.with(|slot| {
-        if let Some(engine) = slot.take() {
-            let bytes = i64::try_from(engine.used_memory()).unwrap_or(i64::MAX);
-            node.scripts.note_lua_bytes(bytes.saturating_neg());
+        if let Some(kept) = slot.take() {
+            kept.end(node);
         }
     });
 }
@@ -94,9 +137,7 @@ impl Host for Loading {
 
 /// `redis.log`.
 pub(super) fn log(level: Level, text: &[u8]) {
-    /// Longest line of a script in the log.
-    const TEXT_MAX: usize = 4096;
-    let text = resp::reply::printable(text.get(..TEXT_MAX).unwrap_or(text));
+    let text = resp::reply::printable(text.get(..LINE_MAX).unwrap_or(text));
     match level {
         Level::Debug => tracing::trace!(text, "a script says"),
         Level::Verbose => tracing::debug!(text, "a script says"),
@@ -121,16 +162,22 @@ mod tests {
         let node = shell.node();
         let config = node.config.now();
         let prepare = |engine: &mut Engine| engine.prepare(b"return 1", "name");
-        assert!(with(&node, &config, prepare).is_ok_and(|result| result.is_ok()));
+        assert!(with(&node, &config, false, prepare).is_ok_and(|result| result.is_ok()));
         let used = node.scripts.lua_bytes();
         assert!(used > 0);
         let broken = catch_unwind(AssertUnwindSafe(|| {
-            with(&node, &config, |_| -> std::result::Result<(), _> { panic!("on purpose") })
+            let fail = |_: &mut Engine| -> std::result::Result<(), _> { panic!("on purpose") };
+            with(&node, &config, false, fail)
         }));
         assert!(broken.is_err());
         assert_eq!(node.scripts.lua_bytes(), 0);
-        assert!(with(&node, &config, prepare).is_ok_and(|result| result.is_ok()));
+        assert!(with(&node, &config, false, prepare).is_ok_and(|result| result.is_ok()));
         assert!(node.scripts.lua_bytes() > 0);
+        // One of a worker takes its place.
+        assert!(with(&node, &config, true, |engine| Ok(engine.used_memory())).is_ok());
+        let small = ENGINE.with_borrow(|slot| slot.as_ref().map(|kept| (kept.is_here, kept.noted)));
+        let noted = usize::try_from(node.scripts.lua_bytes()).unwrap();
+        assert_eq!(small, Some((true, noted)));
         give_up(&node);
         assert_eq!(node.scripts.lua_bytes(), 0);
     }

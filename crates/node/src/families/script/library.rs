@@ -19,6 +19,7 @@ use crate::command::keys::Keys;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::Values;
 use crate::node::Node;
+use crate::session::nested::Why;
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
 pub(in crate::families) use restore::Loaded;
 
@@ -95,7 +96,7 @@ fn functions_of(
 ) -> Result<Vec<Function>> {
     let functions = match ready::take(text) {
         Some(outcome) => outcome,
-        None => engine::with(node, config, |engine| {
+        None => engine::with(node, config, false, |engine| {
             engine.functions(name, text, &mut Loading, job(name))
         })?,
     };
@@ -130,16 +131,45 @@ fn call(
     let library = kept::library_of(&write.txn, name)?.ok_or_else(none)?;
     let code = kept::library(&write.txn, &library)?.ok_or_else(none)?;
     let (name, library) = (text(name), text(&library));
-    // By the engine, which then has it: what was found beforehand may be of another text by now.
-    let found = engine::with(cx.node, cx.config, |engine| {
-        engine.function((&library, &code), &name, &mut Loading, job(&library))
-    })?;
-    let function = found.map_err(said)?.ok_or_else(none)?;
+    let function = function(cx, (&library, &code), &name)?.ok_or_else(none)?;
     let (keys, arguments) = run::split(args.rest(), "ERR Bad number of keys provided")?;
     let rules = Rules { flags: Some(function.flags), is_read_only, is_function: true };
     run::run(cx, write, (words, &name, rules), (keys, arguments), |engine, host, job| {
         engine.call(&library, host, job)
     })
+}
+
+/// A function of a library.
+fn function(
+    cx: &NestedCx<'_>,
+    (library, code): (&str, &[u8]),
+    name: &str,
+) -> Result<Option<Function>> {
+    let is_here = cx.is_here();
+    if is_here && code.len() > run::TEXT_HERE {
+        return Err(cx.give_way(Why::Long));
+    }
+    let job = match is_here {
+        true => Job { tick: run::soon(), ..job(library) },
+        false => job(library),
+    };
+    // By the engine, which then has it: what was found beforehand may be of another text by now.
+    let found = engine::with(cx.node, cx.config, is_here, |engine| {
+        let found = engine.function((library, code), name, &mut Loading, job);
+        if is_here && engine.has_lacked_memory() {
+            // With the memory that there is aside it may be another one.
+            engine.forget(library)?;
+            return Err(script::Error::Stopped(script::Stop::Aborted));
+        }
+        found
+    });
+    match found {
+        Ok(Ok(function)) => Ok(function),
+        // What is wrong with it, and how much time it has, is found out aside.
+        _ if is_here => Err(cx.give_way(Why::Long)),
+        Ok(Err(error)) => Err(said(error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The name in the first line of a library.

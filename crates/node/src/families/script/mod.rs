@@ -13,7 +13,7 @@ use crate::command::row::Access;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
 pub(super) use library::Loaded;
-use run::Script;
+use run::{Script, Text};
 
 const KEYS: Keys = Keys::Counted { also: 0, count: 2 };
 const WRITES: (Keys, Access) = (KEYS, Access::None);
@@ -65,7 +65,7 @@ const HELP: &[&str] = &[
 
 /// The text and its hash, which everybody may use once it was compiled.
 fn brought(text: &[u8]) -> Script<'_> {
-    Script { name: script::sha1_hex(text), text: text.into(), is_kept: false }
+    Script { name: script::sha1_hex(text), text: Text::Brought(text), is_kept: false }
 }
 
 /// The script with a hash: of this node's EVAL, or of SCRIPT LOAD.
@@ -76,10 +76,10 @@ fn known<'a>(cx: &NestedCx<'_>, write: &WriteCx<'_>, hash: &[u8]) -> Result<Scri
         return Err(none());
     }
     let text = match cx.node.scripts.text(&hash) {
-        Some(text) => text.to_vec(),
-        None => kept::script(&write.txn, hash.as_bytes())?.ok_or_else(none)?,
+        Some(text) => Text::Shared(text),
+        None => Text::Stored(kept::script(&write.txn, hash.as_bytes())?.ok_or_else(none)?),
     };
-    Ok(Script { name: hash, text: text.into(), is_kept: true })
+    Ok(Script { name: hash, text, is_kept: true })
 }
 
 fn eval(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {

@@ -2,15 +2,15 @@
 //!
 //! Its commands run one after the other on the transaction of the command that runs it. They see
 //! each other's writes; a script that fails by itself keeps what it has written, as in Redis. One
-//! that is stopped keeps nothing.
+//! that is stopped keeps nothing, and nor does one that gives way on its worker.
 
-use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resp::Protocol;
-use script::{Called, Header, HeaderError, Host, Job, Level, ScriptFlags, Stop, Tick};
+use script::{Called, Control, Header, HeaderError, Host, Job, Level, ScriptFlags, Stop, Tick};
 use storage::Txn;
 use topology::{Route, ScriptScope, key_slot};
 
@@ -21,14 +21,36 @@ use crate::command::{Args, Error, Flags, Replied, Result, Row};
 use crate::node::Node;
 use crate::scripts::{Guard, Running};
 use crate::session::gates;
-use crate::session::nested::{CHANGED, GIVES_WAY};
+use crate::session::nested::{CHANGED, GIVES_WAY, TIME_HERE, Why};
 use crate::session::table::{self, Handler};
 use crate::session::{Command, NestedCx, WriteCx};
+
+/// The text of a script.
+pub(super) enum Text<'a> {
+    /// It came with the command.
+    Brought(&'a [u8]),
+    /// Of those that EVAL brought.
+    Shared(Arc<[u8]>),
+    /// From the database.
+    Stored(Vec<u8>),
+}
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Brought(text) => text,
+            Self::Shared(text) => text,
+            Self::Stored(text) => text,
+        }
+    }
+}
 
 /// A script and its hash.
 pub(super) struct Script<'a> {
     pub(super) name: String,
-    pub(super) text: Cow<'a, [u8]>,
+    pub(super) text: Text<'a>,
     /// Others may call it by its hash; if not, they may once it was compiled.
     pub(super) is_kept: bool,
 }
@@ -38,6 +60,11 @@ pub(super) type Find = for<'a> fn(&NestedCx<'_>, &WriteCx<'_>, &'a [u8]) -> Resu
 
 /// Words of a command.
 type List<'a> = &'a [&'a [u8]];
+
+/// Longest text that a worker compiles, bytes: that takes a few milliseconds, once.
+pub(super) const TEXT_HERE: usize = 64 << 10;
+/// Lines of `redis.log` that are kept until a script on its worker has ended.
+const SAID_HERE: usize = 16;
 
 /// Keys and arguments behind their number.
 pub(super) fn split<'a>(words: &'a [&'a [u8]], what: &str) -> Result<(List<'a>, List<'a>)> {
@@ -60,10 +87,13 @@ pub(super) fn eval(
     let text = args.bytes()?;
     let (keys, arguments) = split(args.rest(), "ERR value is not an integer or out of range")?;
     let script = find(cx, write, text)?;
+    if cx.is_here() && script.text.len() > TEXT_HERE {
+        return Err(cx.give_way(Why::Long));
+    }
     let Header { flags, .. } = script::parse_header(&script.text, false)
         .map_err(|error: HeaderError| Error::err(error))?;
     let rules = Rules { flags, is_read_only, is_function: false };
-    let node = Arc::clone(cx.node);
+    let node = cx.node;
     run(cx, write, (words, &script.name, rules), (keys, arguments), |engine, host, job| {
         if !script.is_kept {
             engine.prepare(&script.text, job.name)?;
@@ -115,21 +145,16 @@ pub(super) fn run(
         Job<'_>,
     ) -> std::result::Result<Vec<u8>, script::Error>,
 ) -> Result<Replied> {
-    let node = Arc::clone(cx.node);
+    let node = cx.node;
     if let Some((_, command)) = table::find(&cx.config.renames, words) {
         prepare(cx, &command.row, words, rules)?;
     }
-    // For FUNCTION STATS; long words are cut.
-    let shown = crate::slowlog::shorten(words);
-    let running = node.scripts.begin(Running::new(name.to_owned(), shown, rules.is_function));
-    let control = Arc::clone(&running.running.control);
-    let limit = Duration::from_millis(u64::from(cx.config.script_time_max_ms));
-    let tick = tick(Arc::clone(&node), Arc::clone(&running.running), cx.generation(), limit);
-    let (protocol, config) = (cx.session.protocol, cx.config);
+    let Watched { control, tick, shown } = watch(cx, node, (words, name, rules.is_function));
+    let (protocol, config, is_here) = (cx.session.protocol, cx.config, cx.is_here());
     let job = Job { name, keys, args, protocol, control: Arc::clone(&control), tick };
     let mark = cx.mark();
     let flags = rules.flags.unwrap_or_default();
-    let ended = {
+    let (ended, said) = {
         let mut outside = Outside {
             cx: &mut *cx,
             write,
@@ -141,20 +166,67 @@ pub(super) fn run(
                 allow_cross_slot: flags.allow_cross_slot_keys,
             },
             control: &control,
+            said: Vec::new(),
         };
         outside.cx.is_in_script = true;
-        let ended = engine::with(&node, config, |engine| start(engine, &mut outside, job));
+        let ended = engine::with(node, config, is_here, |engine| {
+            let ended = start(engine, &mut outside, job);
+            // With the memory that there is aside it might go on.
+            let lacks = is_here && engine.has_lacked_memory();
+            if lacks { Err(script::Error::Stopped(Stop::Aborted)) } else { ended }
+        });
         outside.cx.is_in_script = false;
-        ended?
+        (ended, outside.said)
     };
-    drop(running);
+    drop(shown);
     cx.session.protocol = protocol;
     cx.take_back(mark);
-    match ended {
+    if is_here && !matches!(&ended, Ok(Ok(_) | Err(script::Error::Script(_)))) {
+        return Err(cx.give_way(Why::Long));
+    }
+    said.iter().for_each(|(level, text)| engine::log(*level, text));
+    match ended? {
         Ok(reply) => Ok(cx.reply().with(|writer| writer.raw(&reply))),
         Err(script::Error::Script(text)) => Ok(cx.reply().error(&text)),
         Err(script::Error::Stopped(why)) => Err(stopped(cx, why, rules.is_function)),
     }
+}
+
+/// A script that is about to run: how it is stopped.
+struct Watched<'n> {
+    control: Arc<Control>,
+    tick: Tick,
+    /// It is seen by others, as long as this is there.
+    shown: Option<Guard<'n>>,
+}
+
+fn watch<'n>(
+    cx: &NestedCx<'_>,
+    node: &'n Arc<Node>,
+    (words, name, is_function): (&[&[u8]], &str, bool),
+) -> Watched<'n> {
+    if cx.is_here() {
+        // Over, or aside, before anybody could ask for it.
+        return Watched { control: Arc::default(), tick: soon(), shown: None };
+    }
+    // For FUNCTION STATS; long words are cut.
+    let words = crate::slowlog::shorten(words);
+    let running = node.scripts.begin(Running::new(name.to_owned(), words, is_function));
+    let limit = Duration::from_millis(u64::from(cx.config.script_time_max_ms));
+    let tick = tick(Arc::clone(node), Arc::clone(&running.running), cx.generation(), limit);
+    Watched { control: Arc::clone(&running.running.control), tick, shown: Some(running) }
+}
+
+/// Ends what takes longer than it may on a worker. The clock is looked at by what is not over
+/// before the first look.
+pub(super) fn soon() -> Tick {
+    let end: Cell<Option<Instant>> = Cell::new(None);
+    Box::new(move || {
+        let now = Instant::now();
+        let until = end.get().unwrap_or(now + TIME_HERE);
+        end.set(Some(until));
+        (now > until).then_some(Stop::Aborted)
+    })
 }
 
 /// What is answered for a script that was stopped. Nothing of it stays.
@@ -207,7 +279,9 @@ struct Outside<'c, 'n, 'w, 'k> {
     is_read_only: bool,
     allows_oom: bool,
     slots: ScriptScope,
-    control: &'c script::Control,
+    control: &'c Control,
+    /// Lines for the log, until it is known that the script has run.
+    said: Vec<(Level, Vec<u8>)>,
 }
 
 /// Whether a command that may wait is asked to: XREAD and XREADGROUP with BLOCK.
@@ -229,7 +303,14 @@ impl Host for Outside<'_, '_, '_, '_> {
     }
 
     fn log(&mut self, level: Level, text: &[u8]) {
-        engine::log(level, text);
+        if !self.cx.is_here() {
+            engine::log(level, text);
+        } else if self.said.len() < SAID_HERE {
+            self.said.push((level, text.get(..engine::LINE_MAX).unwrap_or(text).to_vec()));
+        } else {
+            self.cx.give_way(Why::Long);
+            self.control.stop(Stop::Aborted);
+        }
     }
 
     fn may_call(&mut self, words: &[&[u8]]) -> Option<bool> {
@@ -267,6 +348,12 @@ impl Outside<'_, '_, '_, '_> {
         if command.is_write() && self.is_read_only {
             return Err(refused("ERR Write commands are not allowed from read-only scripts."));
         }
+        // What it does besides could not be taken back, or takes long.
+        let is_session = matches!(command.handler, Handler::Session(_));
+        if is_session && !flags.has(Flags::FAST) && self.cx.is_here() {
+            self.cx.give_way(Why::Long);
+            return Err(self.stop());
+        }
         self.pass(command, words)?;
         self.locate(command, words)?;
         if self.cx.lock_more(command, words).is_err() {
@@ -285,6 +372,7 @@ impl Outside<'_, '_, '_, '_> {
         });
         match passed {
             Ok(_) => Ok(()),
+            Err(_) if self.cx.has_failed() => Err(self.stop()),
             Err(error) => Err(refused(error.to_string())),
         }
     }

@@ -1,5 +1,6 @@
-//! Commands that run scripts run aside: on a thread for scripts, in a batch of their own, while the
-//! worker serves its other connections.
+//! Commands that run scripts run aside, those alone excepted that begin on their worker and are over
+//! soon (`dispatch::here`): on a thread for scripts, in a batch of their own, while the worker
+//! serves its other connections.
 //!
 //! Unlike other commands they do not hold the write gate while they run, so that a change of role
 //! need not wait for them: what they have written is appended only after the gates were passed once
@@ -181,13 +182,16 @@ async fn attempt(errand: Box<Errand>) -> Tried {
 }
 
 impl<'n> Batch<'n> {
-    /// Sends a command aside; its answer comes later.
+    /// Sends a command aside; its answer comes later. What waits is committed first: a command
+    /// aside lets go of the write gate.
     pub(super) fn send_aside(
         &mut self,
         session: &mut Session,
         command: &Command,
         words: &[&[u8]],
+        out: &mut Vec<u8>,
     ) -> After {
+        self.settle(session, out);
         let mut errand = Box::new(Errand {
             lent: Lent { session: session.lend(), node: Arc::clone(self.node) },
             config: Arc::clone(&self.config),
@@ -271,7 +275,7 @@ impl<'n> Batch<'n> {
     }
 
     /// Whether nobody but the master's batches changes what commands read here.
-    fn reads_only(&self) -> bool {
+    pub(super) fn reads_only(&self) -> bool {
         let is_replica = self.guard.as_deref().is_some_and(|engine| !engine.role.is_master());
         is_replica && self.config.slave_read_only
     }

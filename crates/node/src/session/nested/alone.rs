@@ -86,6 +86,9 @@ impl<'a> NestedCx<'a> {
             return Ok(());
         }
         let takes_all = takes_all(command);
+        if self.is_here() {
+            return self.lock_more_here(takes_all, command, words);
+        }
         let mut more = match takes_all {
             true => Locks::all_stripes(),
             false => Locks::stripes(command.keys_in(words)),
@@ -113,6 +116,9 @@ impl<'a> NestedCx<'a> {
         &self,
         pass: impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
     ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        if let Some(passed) = self.pass_here(&pass) {
+            return passed.map(|()| None);
+        }
         let Some(generation) = self.generation() else { return Ok(None) };
         loop {
             // What has the gate alone for long may wait for the database to be let go of.

@@ -66,6 +66,24 @@ fn writes_of_several_connections_are_one_batch() {
 }
 
 #[test]
+fn scripts_that_are_over_at_once_are_of_the_batch_too() {
+    let mut turn = Turn::new(3);
+    let count = "EVAL return(redis.call('INCR',KEYS[1])) 1 n";
+    let failing = "EVAL redis.call('SET','b','2')error('no') 1 b";
+    let first = turn.store.latest_sequence() + 1;
+    let replies = turn.take(&[&["SET a 1", count], &[count, failing], &[count, "INCR b"]]);
+    assert_eq!((replies[0].as_str(), replies[2].as_str()), ("+OK :1", ":3 :3"));
+    assert!(replies[1].starts_with(":2 -ERR user_script:1: no script: "), "{replies:?}");
+    assert_eq!(turn.log(first).len(), 1);
+    assert_eq!(turn.bench.pipeline(&["MGET a b n"]), "*3 $1 1 $1 3 $1 3");
+    // One that would have to wait for another one's key runs by itself.
+    let first = turn.store.latest_sequence() + 1;
+    turn.sessions[1].namespace = b"other".as_slice().into();
+    assert_eq!(turn.take(&[&[count], &[count], &[count]]), [":4", ":1", ":5"]);
+    assert_eq!(turn.log(first).len(), 3);
+}
+
+#[test]
 fn a_read_sees_what_its_own_connection_wrote_and_may_come_before_what_others_did() {
     let mut turn = Turn::new(3);
     let replies = turn.take(&[&["SET a 1"], &["GET a"], &["SET b 2", "GET b", "GET a"]]);

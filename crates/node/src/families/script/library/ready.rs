@@ -50,7 +50,7 @@ pub(super) fn prepare(node: &Node, config: &Values, calls: &[Words<'_>]) {
             let running = Running::new("library".to_owned(), shown.clone(), true);
             let running = node.scripts.begin(running);
             let job = script::Job { control: Arc::clone(&running.running.control), ..job(&name) };
-            let loaded = engine::with(node, config, |engine| {
+            let loaded = engine::with(node, config, false, |engine| {
                 Ok(engine.functions(&name, &text, &mut Loading, job))
             });
             ended = running.running.control.stopped();

@@ -1,0 +1,144 @@
+//! A script on the worker of its connection: what it has there, and when it gives way.
+//!
+//! The worker holds the write gate for it and serves nobody else meanwhile. So a script stays only
+//! as long as nobody will notice, and waits for nothing: where it would have to, or takes too much,
+//! it gives way. Nothing of it stays then, and it begins anew on a thread for scripts.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use topology::Cluster;
+
+use super::super::Command;
+use super::super::gates::{Caller, Refusal};
+use super::{Call, NestedCx};
+use crate::command::{Error, Result};
+use crate::events::Event;
+use crate::gate::Engine;
+use crate::locks::Locks;
+
+/// For how long a script may keep its worker.
+pub const TIME_HERE: Duration = Duration::from_millis(2);
+
+/// Why a script gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Something that it needs is not free just now.
+    Busy,
+    /// It takes more than a worker has for it, and will the next time.
+    Long,
+}
+
+/// Where a script gets the locks of keys that it was not called with.
+pub trait More {
+    /// Takes those of these stripes that are not held yet; false if one of them is not free.
+    fn take(&mut self, stripes: &[u16]) -> bool;
+}
+
+/// What a script has on a worker.
+pub struct Here<'a> {
+    engine: &'a Engine,
+    cluster: Option<&'a Cluster>,
+    locks: &'a mut (dyn More + 'a),
+    gives_way: Cell<Option<Why>>,
+}
+
+impl<'a> Here<'a> {
+    /// With what the write gate covers, which is held for it.
+    pub fn new(
+        engine: &'a Engine,
+        cluster: Option<&'a Cluster>,
+        locks: &'a mut (dyn More + 'a),
+    ) -> Self {
+        Self { engine, cluster, locks, gives_way: Cell::new(None) }
+    }
+}
+
+impl<'a> NestedCx<'a> {
+    /// The script that is about to run stays on its worker.
+    pub fn stay(&mut self, here: Here<'a>) {
+        self.here = Some(here);
+    }
+
+    /// Whether the script runs on its worker.
+    pub fn is_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// The script is to run aside, and nothing of it is to stay. An error, for what asked for
+    /// something; nobody is told of it. The first reason counts.
+    pub fn give_way(&self, why: Why) -> Error {
+        if let Some(here) = &self.here {
+            here.gives_way.set(here.gives_way.get().or(Some(why)));
+        }
+        Error::Locked
+    }
+
+    /// Why the script gives way, if it does.
+    pub fn gives_way(&self) -> Option<Why> {
+        self.here.as_ref().and_then(|here| here.gives_way.get())
+    }
+
+    /// Whether what `pass` asks for is so; `None` for what does not run on its worker.
+    pub(super) fn pass_here(
+        &self,
+        pass: &impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
+    ) -> Option<Result<()>> {
+        let here = self.here.as_ref()?;
+        let caller = Caller {
+            node: self.node,
+            config: self.config,
+            session: self.session,
+            engine: here.engine,
+            cluster: here.cluster,
+        };
+        Some(match pass(&caller) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Wait(_)) => Err(self.give_way(Why::Busy)),
+            Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => Err(Error::Text(text)),
+            Err(Refusal::Close(why)) => Err(Error::err(why)),
+        })
+    }
+
+    /// Takes the locks of what a command of the script names besides, if they are free.
+    ///
+    /// # Errors
+    /// The script gives way.
+    pub(super) fn lock_more_here(
+        &mut self,
+        takes_all: bool,
+        command: &Command,
+        words: &[&[u8]],
+    ) -> Result<()> {
+        let Some(here) = &mut self.here else { return Ok(()) };
+        if takes_all {
+            return Err(self.give_way(Why::Long));
+        }
+        match here.locks.take(&Locks::stripes(command.keys_in(words))) {
+            true => Ok(()),
+            false => Err(self.give_way(Why::Busy)),
+        }
+    }
+
+    /// How the script has ended: what it did to keys, or the error that it is answered with.
+    ///
+    /// # Errors
+    /// It gives way: also where it could not be done here, as what it wrote is one batch with what
+    /// waits before it.
+    pub fn end_here(
+        &mut self,
+        call: &Call<'_>,
+        has_written: bool,
+    ) -> std::result::Result<Result<Vec<Event>>, Why> {
+        if let Some(why) = self.gives_way() {
+            return Err(why);
+        }
+        if self.failed.is_some() {
+            return Err(Why::Busy);
+        }
+        if has_written && let Err(error) = self.enter_to_append(std::slice::from_ref(call)) {
+            return self.gives_way().map_or(Ok(Err(error)), Err);
+        }
+        Ok(Ok(std::mem::take(&mut self.events)))
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads among the commands inside a command: how long they may take, and what they see.
+
+use std::sync::Arc;
+
+use storage::budget;
+
+use super::super::long::Job;
+use super::super::{Command, ReadCx, WriteCx};
+use super::{CHANGED, NestedCx};
+use crate::command::{Error, Reply, Result};
+
+/// Steps of a read between two looks at whether the role is still the same.
+const STEPS_OF_A_LOOK: u64 = 1024;
+
+impl NestedCx<'_> {
+    /// Runs a read; `None` if it took too long and is put aside: it is to see then what it would
+    /// have seen now.
+    pub(super) fn read<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        call: (&'static Command, &[&[u8]]),
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if !self.holds_gate {
+            return self.read_watched(write, read).map(Some);
+        }
+        let Some(mut aside) = self.aside.take() else {
+            return read(&read_in(write), self.reply()).map(Some);
+        };
+        let mark = self.mark();
+        let done = aside.within(self.config, || read(&read_in(write), self.reply()));
+        if done.is_none() {
+            self.take_back(mark);
+            let when = (self.now_ms, self.generation);
+            let job = Job::new((self.node, self.config), self.session, call, when);
+            let now = || Arc::new(write.txn.moment());
+            let moment = Some(self.moment.clone().unwrap_or_else(now));
+            aside.jobs.push((mark, Job { moment, ..job }));
+        }
+        self.aside = Some(aside);
+        done.transpose()
+    }
+
+    /// A read on a thread for scripts: it may take long, but ends after a change of role.
+    fn read_watched<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (node, generation) = (Arc::clone(self.node), self.generation);
+        let goes_on =
+            move |_| node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+        let done = budget::watched(STEPS_OF_A_LOOK, Box::new(goes_on), || {
+            read(&read_in(write), self.session.reply(self.out))
+        });
+        done.unwrap_or_else(|| Err(self.fail(Error::err(CHANGED))))
+    }
+}
+
+/// What a read sees in the middle of a transaction.
+fn read_in<'w>(write: &'w WriteCx<'_>) -> ReadCx<'w> {
+    ReadCx {
+        txn: &write.txn,
+        serves: None,
+        scope: write.scope,
+        node: write.node,
+        config: write.config,
+        worker: write.worker,
+    }
+}
