@@ -142,7 +142,8 @@ impl<'a> Snapshot<'a> {
         (lower, upper): (&[u8], &[u8]),
         direction: Direction,
     ) -> Result<Cursor<'a>, Error> {
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
+        let overlay = self.overlay.as_ref();
+        let overlay = overlay.and_then(|overlay| overlay.slice(family, (lower, upper)));
         self.store.cursor(family, (lower, upper), direction, overlay, self.options())
     }
 }
