@@ -80,6 +80,13 @@ struct Key {
     return left < sizeof head ? head & (~uint64_t{0} << (8 * (sizeof head - left))) : head;
   }
 
+  // How its first bytes compare with those of a key that has so many.
+  int Against(const Key& other, size_t bytes) const {
+    const size_t most = std::min({bytes, length, other.length});
+    const int order = std::memcmp(user, other.user, most);
+    return order == 0 && length < bytes ? -1 : order;
+  }
+
   // How many bytes two user keys have in common.
   size_t Common(const Key& other) const {
     const size_t most = std::min(length, other.length);
@@ -92,9 +99,14 @@ struct alignas(64) Node {
   std::atomic<uint64_t> version{0};
   std::atomic<Node*> next{nullptr};  // Of a leaf.
   std::atomic<uint32_t> count{0};
-  // All keys that belong here have so many bytes in common; `heads` are from behind them.
+  // All keys that are here have so many bytes in common; `heads` are from behind them.
   std::atomic<uint32_t> skip{0};
   const bool is_leaf;
+  // So many bytes all keys have in common that may ever be here. For who inserts alone.
+  uint32_t base = 0;
+  // Where `skip` is more than `base`, an entry that begins with these bytes: a key may come, or be
+  // searched for, that does not.
+  std::atomic<const char*> sample{nullptr};
   std::atomic<uint64_t> heads[kWidth];
   // Entries; of an inner node the least one under the child behind it.
   std::atomic<const char*> keys[kWidth];
@@ -148,6 +160,9 @@ struct alignas(64) Node {
   // How many keys are less. Some number, if the node is changed meanwhile.
   uint32_t Less(const Key& key) const {
     const uint32_t all = Count();
+    if (const int order = Aside(key); order != 0) {
+      return order < 0 ? 0 : all;
+    }
     const uint64_t head = key.Head(skip.load(std::memory_order_relaxed));
     const uint32_t from = Heads(0, all, head, false);
     if (from == all || heads[from].load(std::memory_order_relaxed) != head) {
@@ -167,6 +182,15 @@ struct alignas(64) Node {
     return low;
   }
 
+  // Less than 0 for a key that is less than all of the node because it begins otherwise, more than
+  // 0 for one that is greater; 0 for one that begins as they do.
+  int Aside(const Key& key) const {
+    const char* one = sample.load(std::memory_order_acquire);
+    return one == nullptr
+               ? 0
+               : key.Against(Key::OfEntry(one), skip.load(std::memory_order_relaxed));
+  }
+
   void Set(uint32_t index, const char* entry) {
     const uint64_t head = Key::OfEntry(entry).Head(skip.load(std::memory_order_relaxed));
     heads[index].store(head, std::memory_order_relaxed);
@@ -182,19 +206,43 @@ struct alignas(64) Node {
     }
     Set(index, entry);
     count.store(all + 1, std::memory_order_relaxed);
+    if (all == 0 || Aside(Key::OfEntry(entry)) != 0) {
+      Align();
+    }
   }
 
-  // What all keys between these have in common is not looked at from now on; null is no bound.
+  // Keys that belong here lie between these; null is no bound.
   void Bound(const char* low, const char* high) {
     const bool is_open = low == nullptr || high == nullptr;
     const size_t common = is_open ? 0 : Key::OfEntry(low).Common(Key::OfEntry(high));
+    base = static_cast<uint32_t>(common);
+    Align();
+  }
+
+ private:
+  // Chooses which bytes of the keys are their heads: those behind what the bounds have in common,
+  // unless the first and the last key have the same ones. That is so where a node has no bound, or
+  // a bound that belongs to something else, as behind the last entry of a stream.
+  void Align() {
+    const uint32_t all = count.load(std::memory_order_relaxed);
+    size_t common = base;
+    const char* one = nullptr;
+    if (all > 0) {
+      const char* first = keys[0].load(std::memory_order_relaxed);
+      const Key least = Key::OfEntry(first);
+      const Key most = Key::OfEntry(keys[all - 1].load(std::memory_order_relaxed));
+      if (least.Head(base) == most.Head(base)) {
+        common = least.Common(most);
+        one = first;
+      }
+    }
     skip.store(static_cast<uint32_t>(common), std::memory_order_relaxed);
-    for (uint32_t i = 0; i < count.load(std::memory_order_relaxed); i++) {
+    sample.store(one, std::memory_order_release);
+    for (uint32_t i = 0; i < all; i++) {
       Set(i, keys[i].load(std::memory_order_relaxed));
     }
   }
 
- private:
   // The first place from `from` on whose head is not less than `head`; `or_equal`: is greater.
   uint32_t Heads(uint32_t from, uint32_t to, uint64_t head, bool or_equal) const {
     while (from < to) {
