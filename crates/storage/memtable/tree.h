@@ -191,6 +191,13 @@ struct alignas(64) Node {
                : key.Against(Key::OfEntry(one), skip.load(std::memory_order_relaxed));
   }
 
+  // Whether the key there is less than one that begins as the keys of the node do.
+  bool IsLess(uint32_t index, const Key& key) const {
+    const uint64_t head = key.Head(skip.load(std::memory_order_relaxed));
+    const uint64_t there = heads[index].load(std::memory_order_relaxed);
+    return there != head ? there < head : Key::OfEntry(At(index)) < key;
+  }
+
   void Set(uint32_t index, const char* entry) {
     const uint64_t head = Key::OfEntry(entry).Head(skip.load(std::memory_order_relaxed));
     heads[index].store(head, std::memory_order_relaxed);
@@ -293,6 +300,9 @@ class Tree {
     const Key key = Key::OfEntry(entry);
     size_.store(size() + 1, std::memory_order_relaxed);
     const char* before = std::exchange(newest_, entry);
+    if (const uint32_t index = Beside(key, before); index < kWidth) {
+      return Put(index, entry);
+    }
     Node* node = root_.load(std::memory_order_relaxed);
     if (node == nullptr) {
       node = New<Node>(true);
@@ -312,11 +322,11 @@ class Tree {
     }
     const uint32_t index = node->Less(key);
     if (node->Count() == kWidth) {
+      last_ = {};
       return Split(node, index, entry, before, low, high, &path);
     }
-    node->BeginChange();
-    node->Put(index, entry);
-    node->EndChange();
+    last_ = {node, index, low, high};
+    Put(index, entry);
   }
 
   // A place in the order; goes on from where it is whatever is inserted.
@@ -472,6 +482,45 @@ class Tree {
     uint32_t depth = 0;
   };
 
+  // Where the entry stands that was put in last, and between which keys all of its leaf lies; no
+  // leaf where that was split.
+  struct Place {
+    Node* leaf = nullptr;
+    uint32_t index = 0;
+    const char *low = nullptr, *high = nullptr;
+  };
+
+  // The place of a key in the leaf of `newest`, which was put in last, if it belongs right before
+  // or behind that and the leaf has room; `kWidth` if not. Of keys that lie elsewhere it costs one
+  // look at what was just written.
+  uint32_t Beside(const Key& key, const char* newest) const {
+    const auto [leaf, at, low, high] = last_;
+    const uint32_t all = leaf == nullptr ? kWidth : leaf->Count();
+    if (all == kWidth) {
+      return kWidth;
+    }
+    const uint32_t skip = leaf->skip.load(std::memory_order_relaxed);
+    if (key.Against(Key::OfEntry(newest), skip) != 0) {
+      return kWidth;
+    }
+    if (leaf->IsLess(at, key)) {
+      const bool is_there = at + 1 < all ? !leaf->IsLess(at + 1, key)
+                                         : high == nullptr || key < Key::OfEntry(high);
+      return is_there ? at + 1 : kWidth;
+    }
+    const bool is_there =
+        at > 0 ? leaf->IsLess(at - 1, key) : low == nullptr || !(key < Key::OfEntry(low));
+    return is_there ? at : kWidth;
+  }
+
+  // Puts an entry into the leaf of `last_`, which has room.
+  void Put(uint32_t index, const char* entry) {
+    last_.index = index;
+    last_.leaf->BeginChange();
+    last_.leaf->Put(index, entry);
+    last_.leaf->EndChange();
+  }
+
   template <typename T, typename... Arguments>
   T* New(Arguments... arguments) {
     const auto raw = reinterpret_cast<uintptr_t>(memory_.Allocate(sizeof(T) + alignof(T)));
@@ -557,8 +606,9 @@ class Tree {
   Memory memory_;
   std::atomic<Node*> root_{nullptr};
   std::atomic<uint64_t> size_{0};
-  // Put in last; for who inserts alone.
+  // Put in last, and where; for who inserts alone.
   const char* newest_ = nullptr;
+  Place last_;
 };
 
 }  // namespace holdfast
