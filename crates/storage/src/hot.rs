@@ -111,6 +111,8 @@ pub(crate) struct Writing<'h, 'b> {
 struct Touched<'b> {
     hash: u64,
     key: &'b [u8],
+    /// The new value; `None` for deletions.
+    value: Option<&'b [u8]>,
     /// What is kept once it is written; `None` for deletions and large values.
     data: Option<Arc<[u8]>>,
 }
@@ -249,8 +251,8 @@ impl Hot {
             return writing;
         }
         for record in batch::records(bytes).flatten() {
-            let (key, data) = match record {
-                Record::Put { family: Family::Metadata, key, value } => (key, joined(key, value)),
+            let (key, value) = match record {
+                Record::Put { family: Family::Metadata, key, value } => (key, Some(value)),
                 Record::Delete { family: Family::Metadata, key } => (key, None),
                 Record::DeleteRange { family: Family::Metadata, begin, end } => {
                     writing.removes.push((begin, end));
@@ -258,14 +260,22 @@ impl Hot {
                 }
                 _ => continue,
             };
+            // As commands do that follow each other and are about one key.
+            if let Some(last) = writing.touched.last_mut().filter(|last| last.key == key) {
+                last.value = value;
+                continue;
+            }
             let hash = xxh3_64(key);
             if let Some(stripe) = self.stripe(hash) {
                 let mut stripe = stripe.lock();
                 stripe.marks += 1;
                 stripe.version = stripe.version.wrapping_add(1);
                 drop(stripe);
-                writing.touched.push(Touched { hash, key, data });
+                writing.touched.push(Touched { hash, key, value, data: None });
             }
+        }
+        for Touched { key, value, data, .. } in &mut writing.touched {
+            *data = value.and_then(|value| joined(key, value));
         }
         if !writing.removes.is_empty() {
             self.removing.fetch_add(1, Ordering::SeqCst);
@@ -404,11 +414,13 @@ impl Entry {
 
 /// Key and value, if they are short enough to be kept.
 fn joined(key: &[u8], value: &[u8]) -> Option<Arc<[u8]>> {
-    let mut both = [0; ENTRY_BYTES_MAX];
-    let (start, end) = (key.len(), key.len() + value.len());
-    both.get_mut(..start)?.copy_from_slice(key);
-    both.get_mut(start..end)?.copy_from_slice(value);
-    both.get(..end).map(Arc::from)
+    if key.len() + value.len() > ENTRY_BYTES_MAX {
+        return None;
+    }
+    let mut both: SmallVec<[u8; ENTRY_BYTES_MAX]> = SmallVec::new();
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    Some(Arc::from(both.as_slice()))
 }
 
 #[cfg(test)]

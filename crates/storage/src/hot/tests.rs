@@ -49,6 +49,30 @@ fn what_was_written_is_kept() {
 }
 
 #[test]
+fn of_several_writes_of_a_batch_the_last_one_is_kept() {
+    let hot = Hot::new(MIB);
+    let mut writer = Writer::new(Vec::new());
+    for value in [b"1", b"2"] {
+        writer.put(Family::Metadata, &[b"k"], &[value]);
+        writer.put(Family::Default, &[b"k"], &[b"of another family"]);
+    }
+    writer.put(Family::Metadata, &[b"l"], &[b"1"]);
+    writer.put(Family::Metadata, &[b"l"], &[b"2"]);
+    writer.delete(Family::Metadata, b"l");
+    writer.put(Family::Metadata, &[b"m"], &[&[0; ENTRY_BYTES_MAX]]);
+    writer.put(Family::Metadata, &[b"m"], &[b"3"]);
+    writer.put(Family::Metadata, &[b"k"], &[b"4"]);
+    let bytes = writer.finish().to_vec();
+    let writing = hot.writing(&bytes);
+    assert!([b"k", b"l", b"m"].iter().all(|key| matches!(hot.get(*key), Found::Unknown)));
+    drop(writing);
+    write(&hot, &bytes);
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"4"[..]));
+    assert_eq!(value(&hot, b"l"), None);
+    assert_eq!(value(&hot, b"m").as_deref(), Some(&b"3"[..]));
+}
+
+#[test]
 fn a_value_read_before_a_write_is_not_kept_after_it() {
     let hot = Hot::new(MIB);
     let before = missing(&hot, b"k");
