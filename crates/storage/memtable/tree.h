@@ -80,6 +80,13 @@ struct Key {
     return left < sizeof head ? head & (~uint64_t{0} << (8 * (sizeof head - left))) : head;
   }
 
+  // How its first bytes compare with those of a key that has so many.
+  int Against(const Key& other, size_t bytes) const {
+    const size_t most = std::min({bytes, length, other.length});
+    const int order = std::memcmp(user, other.user, most);
+    return order == 0 && length < bytes ? -1 : order;
+  }
+
   // How many bytes two user keys have in common.
   size_t Common(const Key& other) const {
     const size_t most = std::min(length, other.length);
@@ -92,9 +99,14 @@ struct alignas(64) Node {
   std::atomic<uint64_t> version{0};
   std::atomic<Node*> next{nullptr};  // Of a leaf.
   std::atomic<uint32_t> count{0};
-  // All keys that belong here have so many bytes in common; `heads` are from behind them.
+  // All keys that are here have so many bytes in common; `heads` are from behind them.
   std::atomic<uint32_t> skip{0};
   const bool is_leaf;
+  // So many bytes all keys have in common that may ever be here. For who inserts alone.
+  uint32_t base = 0;
+  // Where `skip` is more than `base`, an entry that begins with these bytes: a key may come, or be
+  // searched for, that does not.
+  std::atomic<const char*> sample{nullptr};
   std::atomic<uint64_t> heads[kWidth];
   // Entries; of an inner node the least one under the child behind it.
   std::atomic<const char*> keys[kWidth];
@@ -148,6 +160,9 @@ struct alignas(64) Node {
   // How many keys are less. Some number, if the node is changed meanwhile.
   uint32_t Less(const Key& key) const {
     const uint32_t all = Count();
+    if (const int order = Aside(key); order != 0) {
+      return order < 0 ? 0 : all;
+    }
     const uint64_t head = key.Head(skip.load(std::memory_order_relaxed));
     const uint32_t from = Heads(0, all, head, false);
     if (from == all || heads[from].load(std::memory_order_relaxed) != head) {
@@ -167,6 +182,22 @@ struct alignas(64) Node {
     return low;
   }
 
+  // Less than 0 for a key that is less than all of the node because it begins otherwise, more than
+  // 0 for one that is greater; 0 for one that begins as they do.
+  int Aside(const Key& key) const {
+    const char* one = sample.load(std::memory_order_acquire);
+    return one == nullptr
+               ? 0
+               : key.Against(Key::OfEntry(one), skip.load(std::memory_order_relaxed));
+  }
+
+  // Whether the key there is less than one that begins as the keys of the node do.
+  bool IsLess(uint32_t index, const Key& key) const {
+    const uint64_t head = key.Head(skip.load(std::memory_order_relaxed));
+    const uint64_t there = heads[index].load(std::memory_order_relaxed);
+    return there != head ? there < head : Key::OfEntry(At(index)) < key;
+  }
+
   void Set(uint32_t index, const char* entry) {
     const uint64_t head = Key::OfEntry(entry).Head(skip.load(std::memory_order_relaxed));
     heads[index].store(head, std::memory_order_relaxed);
@@ -182,19 +213,43 @@ struct alignas(64) Node {
     }
     Set(index, entry);
     count.store(all + 1, std::memory_order_relaxed);
+    if (all == 0 || Aside(Key::OfEntry(entry)) != 0) {
+      Align();
+    }
   }
 
-  // What all keys between these have in common is not looked at from now on; null is no bound.
+  // Keys that belong here lie between these; null is no bound.
   void Bound(const char* low, const char* high) {
     const bool is_open = low == nullptr || high == nullptr;
     const size_t common = is_open ? 0 : Key::OfEntry(low).Common(Key::OfEntry(high));
+    base = static_cast<uint32_t>(common);
+    Align();
+  }
+
+ private:
+  // Chooses which bytes of the keys are their heads: those behind what the bounds have in common,
+  // unless the first and the last key have the same ones. That is so where a node has no bound, or
+  // a bound that belongs to something else, as behind the last entry of a stream.
+  void Align() {
+    const uint32_t all = count.load(std::memory_order_relaxed);
+    size_t common = base;
+    const char* one = nullptr;
+    if (all > 0) {
+      const char* first = keys[0].load(std::memory_order_relaxed);
+      const Key least = Key::OfEntry(first);
+      const Key most = Key::OfEntry(keys[all - 1].load(std::memory_order_relaxed));
+      if (least.Head(base) == most.Head(base)) {
+        common = least.Common(most);
+        one = first;
+      }
+    }
     skip.store(static_cast<uint32_t>(common), std::memory_order_relaxed);
-    for (uint32_t i = 0; i < count.load(std::memory_order_relaxed); i++) {
+    sample.store(one, std::memory_order_release);
+    for (uint32_t i = 0; i < all; i++) {
       Set(i, keys[i].load(std::memory_order_relaxed));
     }
   }
 
- private:
   // The first place from `from` on whose head is not less than `head`; `or_equal`: is greater.
   uint32_t Heads(uint32_t from, uint32_t to, uint64_t head, bool or_equal) const {
     while (from < to) {
@@ -245,6 +300,9 @@ class Tree {
     const Key key = Key::OfEntry(entry);
     size_.store(size() + 1, std::memory_order_relaxed);
     const char* before = std::exchange(newest_, entry);
+    if (const uint32_t index = Beside(key, before); index < kWidth) {
+      return Put(index, entry);
+    }
     Node* node = root_.load(std::memory_order_relaxed);
     if (node == nullptr) {
       node = New<Node>(true);
@@ -264,11 +322,11 @@ class Tree {
     }
     const uint32_t index = node->Less(key);
     if (node->Count() == kWidth) {
+      last_ = {};
       return Split(node, index, entry, before, low, high, &path);
     }
-    node->BeginChange();
-    node->Put(index, entry);
-    node->EndChange();
+    last_ = {node, index, low, high};
+    Put(index, entry);
   }
 
   // A place in the order; goes on from where it is whatever is inserted.
@@ -424,6 +482,45 @@ class Tree {
     uint32_t depth = 0;
   };
 
+  // Where the entry stands that was put in last, and between which keys all of its leaf lies; no
+  // leaf where that was split.
+  struct Place {
+    Node* leaf = nullptr;
+    uint32_t index = 0;
+    const char *low = nullptr, *high = nullptr;
+  };
+
+  // The place of a key in the leaf of `newest`, which was put in last, if it belongs right before
+  // or behind that and the leaf has room; `kWidth` if not. Of keys that lie elsewhere it costs one
+  // look at what was just written.
+  uint32_t Beside(const Key& key, const char* newest) const {
+    const auto [leaf, at, low, high] = last_;
+    const uint32_t all = leaf == nullptr ? kWidth : leaf->Count();
+    if (all == kWidth) {
+      return kWidth;
+    }
+    const uint32_t skip = leaf->skip.load(std::memory_order_relaxed);
+    if (key.Against(Key::OfEntry(newest), skip) != 0) {
+      return kWidth;
+    }
+    if (leaf->IsLess(at, key)) {
+      const bool is_there = at + 1 < all ? !leaf->IsLess(at + 1, key)
+                                         : high == nullptr || key < Key::OfEntry(high);
+      return is_there ? at + 1 : kWidth;
+    }
+    const bool is_there =
+        at > 0 ? leaf->IsLess(at - 1, key) : low == nullptr || !(key < Key::OfEntry(low));
+    return is_there ? at : kWidth;
+  }
+
+  // Puts an entry into the leaf of `last_`, which has room.
+  void Put(uint32_t index, const char* entry) {
+    last_.index = index;
+    last_.leaf->BeginChange();
+    last_.leaf->Put(index, entry);
+    last_.leaf->EndChange();
+  }
+
   template <typename T, typename... Arguments>
   T* New(Arguments... arguments) {
     const auto raw = reinterpret_cast<uintptr_t>(memory_.Allocate(sizeof(T) + alignof(T)));
@@ -509,8 +606,9 @@ class Tree {
   Memory memory_;
   std::atomic<Node*> root_{nullptr};
   std::atomic<uint64_t> size_{0};
-  // Put in last; for who inserts alone.
+  // Put in last, and where; for who inserts alone.
   const char* newest_ = nullptr;
+  Place last_;
 };
 
 }  // namespace holdfast

@@ -8,7 +8,7 @@
 //! all of them are brought up to date, in the order of the log, and only then unmarked. Whoever looks at a marked stripe
 //! reads RocksDB instead, where the batch is there as a whole or not at all; and what was read from RocksDB is kept only
 //! if no batch touched its stripe since the look-up. In the same way it is told whether several entries were there at one
-//! moment.
+//! moment. A stripe also remembers the newest record that touched it: a snapshot that is as new sees what is kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ struct Stripe {
     ranges: u64,
     /// Rises with every batch that touches the stripe.
     version: u32,
+    /// The newest record of these batches.
+    sequence: u64,
     /// Batches being written that touch the stripe.
     marks: u32,
     bytes: usize,
@@ -111,6 +113,8 @@ pub(crate) struct Writing<'h, 'b> {
 struct Touched<'b> {
     hash: u64,
     key: &'b [u8],
+    /// The new value; `None` for deletions.
+    value: Option<&'b [u8]>,
     /// What is kept once it is written; `None` for deletions and large values.
     data: Option<Arc<[u8]>>,
 }
@@ -204,6 +208,21 @@ impl Hot {
         }
     }
 
+    /// The same as a snapshot sees it that was taken at this sequence number, if that can be told:
+    /// key and value, and where the value begins.
+    pub(crate) fn get_at(&self, key: &[u8], sequence: u64) -> Option<(Arc<[u8]>, usize)> {
+        let hash = xxh3_64(key);
+        let mut stripe = self.stripe(hash)?.lock();
+        let is_being_written = stripe.marks > 0 || self.removing.load(Ordering::SeqCst) > 0;
+        if is_being_written || stripe.sequence > sequence {
+            return None;
+        }
+        stripe.forget_removed(&self.removed, self.ranges.load(Ordering::SeqCst));
+        let entry = stripe.entry(hash, key)?;
+        entry.is_used = true;
+        Some((Arc::clone(&entry.data), usize::from(entry.key_len)))
+    }
+
     /// Whether no batch has touched the key's stripe since, or is about to.
     pub(crate) fn is_current(&self, ticket: &Ticket) -> bool {
         self.stripe(ticket.hash).is_some_and(|stripe| self.is_of(&stripe.lock(), ticket))
@@ -249,8 +268,8 @@ impl Hot {
             return writing;
         }
         for record in batch::records(bytes).flatten() {
-            let (key, data) = match record {
-                Record::Put { family: Family::Metadata, key, value } => (key, joined(key, value)),
+            let (key, value) = match record {
+                Record::Put { family: Family::Metadata, key, value } => (key, Some(value)),
                 Record::Delete { family: Family::Metadata, key } => (key, None),
                 Record::DeleteRange { family: Family::Metadata, begin, end } => {
                     writing.removes.push((begin, end));
@@ -258,14 +277,22 @@ impl Hot {
                 }
                 _ => continue,
             };
+            // As commands do that follow each other and are about one key.
+            if let Some(last) = writing.touched.last_mut().filter(|last| last.key == key) {
+                last.value = value;
+                continue;
+            }
             let hash = xxh3_64(key);
             if let Some(stripe) = self.stripe(hash) {
                 let mut stripe = stripe.lock();
                 stripe.marks += 1;
                 stripe.version = stripe.version.wrapping_add(1);
                 drop(stripe);
-                writing.touched.push(Touched { hash, key, data });
+                writing.touched.push(Touched { hash, key, value, data: None });
             }
+        }
+        for Touched { key, value, data, .. } in &mut writing.touched {
+            *data = value.and_then(|value| joined(key, value));
         }
         if !writing.removes.is_empty() {
             self.removing.fetch_add(1, Ordering::SeqCst);
@@ -275,8 +302,9 @@ impl Hot {
 }
 
 impl Writing<'_, '_> {
-    /// The batch is in RocksDB. To be called in the order of the log.
-    pub(crate) fn written(&mut self) {
+    /// The batch is in RocksDB, its last record under this number. To be called in the order of the
+    /// log.
+    pub(crate) fn written(&mut self, sequence: u64) {
         self.is_written = true;
         // One key cannot be seen apart from others.
         let (unmarks, room) = (self.touched.len() == 1, self.hot.room());
@@ -284,6 +312,7 @@ impl Writing<'_, '_> {
             if let Some(stripe) = self.hot.stripe(touched.hash) {
                 let mut stripe = stripe.lock();
                 stripe.change(touched.hash, touched.key, touched.data.take(), room);
+                stripe.sequence = sequence;
                 stripe.marks -= u32::from(unmarks);
             }
         }
@@ -404,11 +433,13 @@ impl Entry {
 
 /// Key and value, if they are short enough to be kept.
 fn joined(key: &[u8], value: &[u8]) -> Option<Arc<[u8]>> {
-    let mut both = [0; ENTRY_BYTES_MAX];
-    let (start, end) = (key.len(), key.len() + value.len());
-    both.get_mut(..start)?.copy_from_slice(key);
-    both.get_mut(start..end)?.copy_from_slice(value);
-    both.get(..end).map(Arc::from)
+    if key.len() + value.len() > ENTRY_BYTES_MAX {
+        return None;
+    }
+    let mut both: SmallVec<[u8; ENTRY_BYTES_MAX]> = SmallVec::new();
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    Some(Arc::from(both.as_slice()))
 }
 
 #[cfg(test)]

@@ -4,15 +4,23 @@
 //! database's, and later puts into the range are entries again.
 //!
 //! Everything takes time in proportion to what it concerns, not to what was written before: records
-//! are taken note of when something is read; a scan shares the entries, which are copied only if
-//! some are added while it is open; a command that fails is taken back by undoing its own entries.
+//! are taken note of when something is read; a command that fails is taken back by undoing its own.
+//!
+//! A key is looked up in the batch itself ([`Points`]). Only where a scan may pass over a record,
+//! or a snapshot is taken, are records copied into maps in the order of their keys ([`Layers`]).
+//! A scan shares these, and they are copied only if records are added while it is open. Most
+//! batches are never scanned where they were written to, e.g. those of ZUNIONSTORE.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, LazyLock};
 
+use points::Points;
+
 use crate::batch::{Record, Writer};
 use crate::{Direction, Family, Value};
+
+mod points;
 
 /// Newest state of one key: a value, or deleted.
 type Entry = Option<Arc<[u8]>>;
@@ -29,24 +37,21 @@ struct Layer {
     ranges: Vec<Range>,
 }
 
-/// What is known of all families.
+/// What is known of each family, in the order of their ids; nothing of one that was not written to.
 #[derive(Debug, Default, Clone)]
-struct Layers {
-    first: [Arc<Layer>; Family::FIRST.len()],
-    /// Few transactions write there.
-    index: Option<Arc<Layer>>,
-}
+struct Layers([Option<Arc<Layer>>; Family::ALL.len()]);
 
 /// What is known of a family that was not written to.
 static NOTHING: LazyLock<Arc<Layer>> = LazyLock::new(Arc::default);
 
-/// All uncommitted writes, as far as [`Overlay::follow`] has seen them.
+/// All uncommitted writes. Each of its functions is given the batch, the same one each time.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
+    points: Points,
     layers: Layers,
-    /// Bytes of the batch that are known here.
+    /// Bytes of the batch that are known in `layers`.
     seen: usize,
-    /// Each with where its record begins in the batch.
+    /// How to take back what is in `layers`, each with where its record begins in the batch.
     undo: Vec<(usize, Undo)>,
 }
 
@@ -70,14 +75,10 @@ pub(crate) enum Lookup {
 }
 
 impl Overlay {
-    fn layer(&self, family: Family) -> &Arc<Layer> {
-        layer(&self.layers, family)
-    }
-
     fn layer_mut(&mut self, family: Family) -> &mut Layer {
-        let Layers { first, index } = &mut self.layers;
-        let [default, metadata, zset_score, pubsub, propagate, stream, search] = first;
-        Arc::make_mut(match family {
+        let Layers([default, metadata, zset_score, pubsub, propagate, stream, search, index]) =
+            &mut self.layers;
+        let layer = match family {
             Family::Default => default,
             Family::Metadata => metadata,
             Family::ZsetScore => zset_score,
@@ -85,12 +86,15 @@ impl Overlay {
             Family::Propagate => propagate,
             Family::Stream => stream,
             Family::Search => search,
-            Family::Index => index.get_or_insert_with(Arc::default),
-        })
+            Family::Index => index,
+        };
+        Arc::make_mut(layer.get_or_insert_with(Arc::default))
     }
 
-    /// Takes note of the records that were appended to the batch since the last call.
-    pub(crate) fn follow(&mut self, batch: &Writer) {
+    /// Copies the records that were appended to the batch since the last call.
+    fn copy(&mut self, batch: &Writer) {
+        self.points.follow(batch);
+        self.points.forget_spans();
         if self.seen == batch.len() {
             return;
         }
@@ -139,6 +143,7 @@ impl Overlay {
 
     /// Forgets the records from this byte of the batch on.
     pub(crate) fn rollback(&mut self, bytes: usize) {
+        self.points.rollback(bytes);
         self.seen = self.seen.min(bytes);
         while let Some((_, undo)) = self.undo.pop_if(|(at, _)| *at >= bytes) {
             match undo {
@@ -155,37 +160,42 @@ impl Overlay {
         }
     }
 
-    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Lookup {
-        self.layer(family).get(key)
+    pub(crate) fn get(&mut self, batch: &Writer, family: Family, key: &[u8]) -> Lookup {
+        self.points.follow(batch);
+        match self.points.find(batch, family, key) {
+            Some(Some(value)) => Lookup::Value(Value::owned(value)),
+            Some(None) => Lookup::Deleted,
+            None => Lookup::Unknown,
+        }
     }
 
-    /// All of it as it is now, to be read while the transaction goes on.
-    pub(crate) fn share(&self) -> Shared {
-        Shared(self.layers.clone())
+    /// All of it as it is now, to be read while the transaction goes on; `None` if nothing was
+    /// written.
+    pub(crate) fn share(&mut self, batch: &Writer) -> Option<Shared> {
+        self.copy(batch);
+        (!self.undo.is_empty()).then(|| Shared(self.layers.clone()))
     }
 
-    /// Whether nothing was written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.undo.is_empty()
-    }
-
-    /// What concerns `[lower, upper)`, as it is now; an empty `upper` means no bound.
-    pub(crate) fn slice(&self, family: Family, lower: &[u8], upper: &[u8]) -> Slice {
-        Slice::new(self.layer(family), lower, upper)
+    /// What concerns `[lower, upper)`, as it is now, if something does; an empty `upper` means no
+    /// bound.
+    pub(crate) fn slice(
+        &mut self,
+        batch: &Writer,
+        family: Family,
+        (lower, upper): (&[u8], &[u8]),
+    ) -> Option<Slice> {
+        self.points.follow(batch);
+        if self.points.may_concern(batch, self.seen, family, (lower, upper)) {
+            self.copy(batch);
+        }
+        Slice::of(&self.layers, family, (lower, upper))
     }
 }
 
-fn layer(layers: &Layers, family: Family) -> &Arc<Layer> {
-    let [default, metadata, zset_score, pubsub, propagate, stream, search] = &layers.first;
-    match family {
-        Family::Default => default,
-        Family::Metadata => metadata,
-        Family::ZsetScore => zset_score,
-        Family::Pubsub => pubsub,
-        Family::Propagate => propagate,
-        Family::Stream => stream,
-        Family::Search => search,
-        Family::Index => layers.index.as_ref().unwrap_or(&NOTHING),
+impl Layers {
+    fn of(&self, family: Family) -> &Arc<Layer> {
+        let layer = self.0.get(usize::from(family.id()));
+        layer.and_then(Option::as_ref).unwrap_or(&NOTHING)
     }
 }
 
@@ -210,12 +220,12 @@ pub(crate) struct Shared(Layers);
 
 impl Shared {
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Lookup {
-        layer(&self.0, family).get(key)
+        self.0.of(family).get(key)
     }
 
     /// See [`Overlay::slice`].
-    pub(crate) fn slice(&self, family: Family, lower: &[u8], upper: &[u8]) -> Slice {
-        Slice::new(layer(&self.0, family), lower, upper)
+    pub(crate) fn slice(&self, family: Family, bounds: (&[u8], &[u8])) -> Option<Slice> {
+        Slice::of(&self.0, family, bounds)
     }
 }
 
@@ -231,14 +241,22 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    fn new(layer: &Arc<Layer>, lower: &[u8], upper: &[u8]) -> Self {
+    /// The part between these bounds; `None` where nothing is.
+    fn of(layers: &Layers, family: Family, (lower, upper): (&[u8], &[u8])) -> Option<Self> {
+        let layer = layers.of(family);
+        if layer.entries.is_empty() && layer.ranges.is_empty() {
+            return None;
+        }
         let back = if upper.is_empty() {
             Bound::Unbounded
         } else {
             // An empty range; the map would take bounds in the wrong order for a mistake.
             Bound::Excluded(upper.max(lower).into())
         };
-        Self { layer: Arc::clone(layer), front: Bound::Included(lower.into()), back, last: None }
+        let (layer, front) = (Arc::clone(layer), Bound::Included(lower.into()));
+        let slice = Self { layer, front, back, last: None };
+        let concerns = !slice.layer.ranges.is_empty() || slice.head(Direction::Forward).is_some();
+        concerns.then_some(slice)
     }
 
     /// Key of the next entry in this direction, deleted ones included.

@@ -188,10 +188,14 @@ impl<'a> Cursor<'a> {
     /// I/O errors and corruption; the scan is over then.
     #[expect(clippy::should_implement_trait, reason = "lends from itself, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
-        let entry = match self.step()? {
-            None => None,
-            Some(Source::Engine) => self.engine.item(),
-            Some(Source::Overlay) => self.overlay.as_ref().and_then(OverlaySlice::passed),
+        let entry = if self.overlay.is_none() {
+            self.next_of_engine()?
+        } else {
+            match self.step()? {
+                None => None,
+                Some(Source::Engine) => self.engine.item(),
+                Some(Source::Overlay) => self.overlay.as_ref().and_then(OverlaySlice::passed),
+            }
         };
         if let Some((_, value)) = entry {
             budget::found(value.len());
@@ -199,13 +203,34 @@ impl<'a> Cursor<'a> {
         Ok(entry)
     }
 
+    /// The next entry of a scan that passes over nothing but the engine's: as few calls of it as
+    /// there can be.
+    fn next_of_engine(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        budget::step(1)?;
+        match (self.position, self.direction) {
+            (Position::Unopened, Direction::Forward) => self.engine.seek_to_first(),
+            (Position::Unopened, Direction::Reverse) => self.engine.seek_to_last(),
+            // Behind the end they do nothing.
+            (_, Direction::Forward) => self.engine.next(),
+            (_, Direction::Reverse) => self.engine.prev(),
+        }
+        self.position = Position::Used;
+        if let Some(entry) = self.engine.item() {
+            return Ok(Some(entry));
+        }
+        self.status()?;
+        Ok(None)
+    }
+
+    fn status(&self) -> Result<(), Error> {
+        self.engine.status().map_err(|error| Error::engine("scan a family", error))
+    }
+
     fn step(&mut self) -> Result<Option<Source>, Error> {
         loop {
             budget::step(1)?;
             self.advance_engine()?;
-            let Some(overlay) = &mut self.overlay else {
-                return Ok(self.lend_engine());
-            };
+            let Some(overlay) = &mut self.overlay else { return Ok(self.lend_engine()) };
             let head = overlay.head(self.direction);
             let order = match (self.engine.key(), head) {
                 (None, None) => return Ok(None),
@@ -253,7 +278,7 @@ impl<'a> Cursor<'a> {
         if self.engine.valid() {
             return Ok(());
         }
-        self.engine.status().map_err(|error| Error::engine("scan a family", error))
+        self.status()
     }
 }
 

@@ -81,6 +81,13 @@ impl<'a> Snapshot<'a> {
             Lookup::Deleted => return Ok(None),
             Lookup::Unknown => {}
         }
+        // With this nearly every read of an object begins.
+        if family == Family::Metadata
+            && !self.is_aside
+            && let Some((data, start)) = self.store.inner().hot.get_at(key, self.sequence())
+        {
+            return Ok(Some(Value::shared(data, start)));
+        }
         let (store, options) = (self.store, self.options());
         let Some(cf) = store.cf_to_read(family)? else { return Ok(None) };
         let found = store.db().get_pinned_cf_opt(&cf, key, &options);
@@ -142,7 +149,8 @@ impl<'a> Snapshot<'a> {
         (lower, upper): (&[u8], &[u8]),
         direction: Direction,
     ) -> Result<Cursor<'a>, Error> {
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
+        let overlay = self.overlay.as_ref();
+        let overlay = overlay.and_then(|overlay| overlay.slice(family, (lower, upper)));
         self.store.cursor(family, (lower, upper), direction, overlay, self.options())
     }
 }
@@ -252,6 +260,38 @@ impl std::fmt::Debug for Moment {
 mod tests {
     use super::*;
     use crate::Options;
+
+    #[test]
+    fn metadata_is_that_of_the_snapshot_whether_it_lies_in_memory_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Options::default()).unwrap();
+        let key = |number: u32| format!("key {}", number % 50).into_bytes();
+        let mut snapshots = Vec::new();
+        for number in 0..400_u32 {
+            let mut txn = store.txn();
+            match number % 7 {
+                3 => txn.delete(Family::Metadata, &key(number)),
+                5 => txn.delete_range(Family::Metadata, b"key 1", b"key 2"),
+                _ => txn.put(Family::Metadata, &key(number), &number.to_be_bytes()),
+            }
+            txn.commit().unwrap();
+            // What is read is kept.
+            let now = |number| store.get(Family::Metadata, &key(number)).unwrap();
+            let then: Vec<_> = (0..50).map(|n| now(n).map(|value| value.to_vec())).collect();
+            let snapshot = store.snapshot();
+            for (number, value) in (0..50).zip(&then) {
+                let found = snapshot.get(Family::Metadata, &key(number)).unwrap();
+                assert_eq!(found.as_deref(), value.as_deref());
+            }
+            snapshots.push((snapshot, then));
+        }
+        for (snapshot, then) in &snapshots {
+            for (number, value) in (0..50).zip(then) {
+                let found = snapshot.get(Family::Metadata, &key(number)).unwrap();
+                assert_eq!(found.as_deref(), value.as_deref());
+            }
+        }
+    }
 
     #[test]
     fn a_moment_is_what_the_transaction_saw_whatever_is_written_since() {

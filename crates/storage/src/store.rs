@@ -404,16 +404,17 @@ impl Store {
             if is_refused { error } else { inner.failure.failed(error) }
         })?;
         drop(waiting);
-        hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
+        let last = (first + u64::from(count)).saturating_sub(1);
+        hot.written(last);
         // Written under the lock of `writing` only.
         let bytes = inner.appended_bytes.load(Ordering::Relaxed) + batch.data().len() as u64;
         inner.appended_bytes.store(bytes, Ordering::SeqCst);
         if let Some(feeding) = feeding {
             feeding.push(first, count, batch.data());
         }
-        Ok((first + u64::from(count)).saturating_sub(1))
+        Ok(last)
     }
 
     /// Reads `[lower, upper)` with these options; an empty `upper` means no bound.

@@ -101,14 +101,12 @@ impl<'a> Txn<'a> {
         if let Some(moment) = self.moment {
             return moment.snapshot();
         }
-        let overlay = self.known(|overlay| (!overlay.is_empty()).then(|| overlay.share()));
-        Snapshot::take(self.store, overlay.flatten())
+        Snapshot::take(self.store, self.known(Overlay::share).flatten())
     }
 
     /// What it sees now, for another thread.
     pub fn moment(&self) -> Moment {
-        let overlay = self.known(|overlay| (!overlay.is_empty()).then(|| overlay.share()));
-        Moment::take(self.store, overlay.flatten())
+        Moment::take(self.store, self.known(Overlay::share).flatten())
     }
 
     /// Appends log data: tells consumers of the WAL which type or command the following records
@@ -204,7 +202,7 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// I/O errors and corruption.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
-        match self.known(|overlay| overlay.get(family, key)) {
+        match self.known(|overlay, batch| overlay.get(batch, family, key)) {
             Some(Lookup::Value(value)) => Ok(Some(value)),
             Some(Lookup::Deleted) => Ok(None),
             Some(Lookup::Unknown) | None => match self.moment {
@@ -229,22 +227,22 @@ impl<'a> Txn<'a> {
         if let Some(moment) = self.moment {
             return moment.snapshot().walk(family, (lower, upper), direction);
         }
-        let overlay = self.known(|overlay| overlay.slice(family, lower, upper));
-        let options = rocksdb::ReadOptions::default();
-        self.store.cursor(family, (lower, upper), direction, overlay, options)
+        let bounds = (lower, upper);
+        let overlay = self.known(|overlay, batch| overlay.slice(batch, family, bounds)).flatten();
+        self.store.cursor(family, bounds, direction, overlay, rocksdb::ReadOptions::default())
     }
 
-    /// What the overlay says, brought up to date; `None` if nothing was written.
-    fn known<T>(&self, ask: impl FnOnce(&Overlay) -> T) -> Option<T> {
+    /// What the overlay says of the batch; `None` if nothing was written.
+    fn known<T>(&self, ask: impl FnOnce(&mut Overlay, &Writer) -> T) -> Option<T> {
         let batch = self.batch.as_ref().filter(|batch| !batch.is_empty())?;
-        let mut overlay = self.overlay.borrow_mut();
-        overlay.follow(batch);
-        Some(ask(&overlay))
+        Some(ask(&mut self.overlay.borrow_mut(), batch))
     }
 
     /// What the overlay says of several keys; `None` if nothing was written.
     fn looked_up<K: AsRef<[u8]>>(&self, family: Family, keys: &[K]) -> Option<Vec<Lookup>> {
-        self.known(|overlay| keys.iter().map(|key| overlay.get(family, key.as_ref())).collect())
+        self.known(|overlay, batch| {
+            keys.iter().map(|key| overlay.get(batch, family, key.as_ref())).collect()
+        })
     }
 
     fn writer(&mut self) -> &mut Writer {

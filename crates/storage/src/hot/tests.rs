@@ -25,7 +25,34 @@ fn value(hot: &Hot, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn write(hot: &Hot, bytes: &[u8]) {
-    hot.writing(bytes).written();
+    write_as(hot, bytes, 1);
+}
+
+fn write_as(hot: &Hot, bytes: &[u8], sequence: u64) {
+    hot.writing(bytes).written(sequence);
+}
+
+fn value_at(hot: &Hot, key: &[u8], sequence: u64) -> Option<Vec<u8>> {
+    hot.get_at(key, sequence).map(|(data, start)| data[start..].to_vec())
+}
+
+#[test]
+fn a_snapshot_sees_what_no_later_batch_has_touched() {
+    let hot = Hot::new(STRIPE_BYTES);
+    assert_eq!(value_at(&hot, b"k", 9), None);
+    write_as(&hot, &put(b"k", b"1"), 5);
+    assert_eq!(value_at(&hot, b"k", 4), None);
+    assert_eq!(value_at(&hot, b"k", 5).as_deref(), Some(&b"1"[..]));
+    let bytes = put(b"other", b"1");
+    let mut writing = hot.writing(&bytes);
+    assert_eq!(value_at(&hot, b"k", 5), None, "its stripe is being written");
+    writing.written(6);
+    drop(writing);
+    assert_eq!(value_at(&hot, b"k", 5), None, "another key of the stripe may be this one");
+    assert_eq!(value_at(&hot, b"k", 6).as_deref(), Some(&b"1"[..]));
+    write_as(&hot, &without(b"k", b"l"), 7);
+    assert_eq!(value_at(&hot, b"k", 6), None);
+    assert_eq!(value_at(&hot, b"other", 6).as_deref(), Some(&b"1"[..]));
 }
 
 #[test]
@@ -49,6 +76,30 @@ fn what_was_written_is_kept() {
 }
 
 #[test]
+fn of_several_writes_of_a_batch_the_last_one_is_kept() {
+    let hot = Hot::new(MIB);
+    let mut writer = Writer::new(Vec::new());
+    for value in [b"1", b"2"] {
+        writer.put(Family::Metadata, &[b"k"], &[value]);
+        writer.put(Family::Default, &[b"k"], &[b"of another family"]);
+    }
+    writer.put(Family::Metadata, &[b"l"], &[b"1"]);
+    writer.put(Family::Metadata, &[b"l"], &[b"2"]);
+    writer.delete(Family::Metadata, b"l");
+    writer.put(Family::Metadata, &[b"m"], &[&[0; ENTRY_BYTES_MAX]]);
+    writer.put(Family::Metadata, &[b"m"], &[b"3"]);
+    writer.put(Family::Metadata, &[b"k"], &[b"4"]);
+    let bytes = writer.finish().to_vec();
+    let writing = hot.writing(&bytes);
+    assert!([b"k", b"l", b"m"].iter().all(|key| matches!(hot.get(*key), Found::Unknown)));
+    drop(writing);
+    write(&hot, &bytes);
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"4"[..]));
+    assert_eq!(value(&hot, b"l"), None);
+    assert_eq!(value(&hot, b"m").as_deref(), Some(&b"3"[..]));
+}
+
+#[test]
 fn a_value_read_before_a_write_is_not_kept_after_it() {
     let hot = Hot::new(MIB);
     let before = missing(&hot, b"k");
@@ -67,7 +118,7 @@ fn a_value_read_during_a_write_is_not_kept() {
     let mut writing = hot.writing(&bytes);
     hot.keep(&before, b"k", b"old");
     assert!(matches!(hot.get(b"k"), Found::Unknown));
-    writing.written();
+    writing.written(1);
     assert!(matches!(hot.get(b"k"), Found::Unknown), "other stripes may not be up to date yet");
     drop(writing);
     assert_eq!(value(&hot, b"k").as_deref(), Some(&b"new"[..]));
@@ -101,7 +152,7 @@ fn removing_a_range_forgets_what_lies_in_it() {
         let mut writing = hot.writing(&bytes);
         assert!(matches!(hot.get(b"k"), Found::Unknown));
         assert!(matches!(hot.get(b"a"), Found::Unknown), "what is being written is all of it");
-        writing.written();
+        writing.written(1);
         drop(writing);
         let found = kept.map(|key| value(&hot, key).is_some());
         assert_eq!(found, [true, false, true, true]);
@@ -204,7 +255,7 @@ fn readers_never_see_half_a_batch_or_go_back() {
                 let bytes = writer.finish().to_vec();
                 let mut writing = hot.writing(&bytes);
                 *database.write() = value;
-                writing.written();
+                writing.written(1);
             }
             is_finished.store(true, Ordering::SeqCst);
         });

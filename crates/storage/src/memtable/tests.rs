@@ -9,6 +9,8 @@ use crate::{Direction, Family, Options, Read, Store};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// A key, and its new value or none.
+type Change = (Vec<u8>, Option<Vec<u8>>);
 
 fn open(dir: &tempfile::TempDir) -> Store {
     Store::open(&dir.path().join("db"), Options::default()).unwrap()
@@ -46,43 +48,74 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![tail, numbered.prop_map(String::into_bytes)]
 }
 
+/// Keys of few beginnings, as those of sub-keys are, and seldom others before, among and behind
+/// them.
+fn sub_key() -> impl Strategy<Value = Vec<u8>> {
+    let of_object = |name: &'static str| {
+        (0u64..3, 0u32..300).prop_map(move |(version, number)| {
+            [name.as_bytes(), &version.to_be_bytes(), &number.to_be_bytes()].concat()
+        })
+    };
+    let others = ["", "\0", "an obj", "an object", "an object of it", "an objects", "z"];
+    prop_oneof![
+        30 => of_object("an object"),
+        30 => of_object("an object of its own"),
+        1 => (0..others.len()).prop_map(move |at| others[at].as_bytes().to_vec()),
+    ]
+}
+
+/// Writes the one half, then the other one, and looks for all of them between these bounds: in the
+/// newest state, in that of the middle, and in a table.
+fn play(before: &[Change], after: &[Change], bounds: &[Vec<u8>]) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let write = |changes: &[Change], model: &mut Model| {
+        for part in changes.chunks(50) {
+            let mut txn = store.txn();
+            for (key, value) in part {
+                if let Some(value) = value {
+                    txn.put(Family::Default, key, value);
+                    model.insert(key.clone(), value.clone());
+                } else {
+                    txn.delete(Family::Default, key);
+                    model.remove(key);
+                }
+            }
+            txn.commit().unwrap();
+        }
+    };
+    let bounds = [bounds, &[Vec::new()]].concat();
+    let mut model = Model::new();
+    write(before, &mut model);
+    let (snapshot, then) = (store.snapshot(), model.clone());
+    write(after, &mut model);
+    check(&store, &model, &bounds);
+    check(&snapshot, &then, &bounds);
+    drop(snapshot);
+    // From a table, which has what the memtable gave.
+    store.flush().unwrap();
+    check(&store, &model, &bounds);
+}
+
+fn changes(key: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<Change>> {
+    vec((key, proptest::option::of(vec(any::<u8>(), 0..9))), 0..700)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_written_is_found_in_its_order_then_and_later(
-        before in vec((key(), proptest::option::of(vec(any::<u8>(), 0..9))), 0..700),
-        after in vec((key(), proptest::option::of(vec(any::<u8>(), 0..9))), 0..700),
-        mut bounds in vec(key(), 1..5),
+        before in changes(key()), after in changes(key()), bounds in vec(key(), 1..5),
     ) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(&dir);
-        let write = |changes: &[(Vec<u8>, Option<Vec<u8>>)], model: &mut Model| {
-            for part in changes.chunks(50) {
-                let mut txn = store.txn();
-                for (key, value) in part {
-                    if let Some(value) = value {
-                        txn.put(Family::Default, key, value);
-                        model.insert(key.clone(), value.clone());
-                    } else {
-                        txn.delete(Family::Default, key);
-                        model.remove(key);
-                    }
-                }
-                txn.commit().unwrap();
-            }
-        };
-        bounds.push(Vec::new());
-        let mut model = Model::new();
-        write(&before, &mut model);
-        let (snapshot, then) = (store.snapshot(), model.clone());
-        write(&after, &mut model);
-        check(&store, &model, &bounds);
-        check(&snapshot, &then, &bounds);
-        drop(snapshot);
-        // From a table, which has what the memtable gave.
-        store.flush().unwrap();
-        check(&store, &model, &bounds);
+        play(&before, &after, &bounds);
+    }
+
+    #[test]
+    fn what_was_written_of_few_beginnings_is_found_in_its_order_then_and_later(
+        before in changes(sub_key()), after in changes(sub_key()), bounds in vec(sub_key(), 1..5),
+    ) {
+        play(&before, &after, &bounds);
     }
 }
 
@@ -142,6 +175,39 @@ fn readers_find_all_that_was_there_when_they_began() {
         }
         has_ended.store(true, Ordering::Release);
     });
+}
+
+/// As of streams, and of sorted sets that are stored again and again: each node at the end has keys
+/// of one beginning, until one comes that has another.
+#[test]
+fn keys_that_come_behind_all_others_are_found_as_are_those_before_and_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut model = Model::new();
+    let put = |key: &str, model: &mut Model| {
+        let mut txn = store.txn();
+        txn.put(Family::Default, key.as_bytes(), b"value");
+        model.insert(key.as_bytes().to_vec(), b"value".to_vec());
+        txn.commit().unwrap();
+    };
+    for round in 0..40 {
+        for number in 0..200 {
+            put(&format!("a stream of entries {round:04} of {number:06}"), &mut model);
+        }
+        for key in ["", "a", "a stream of entries 00", "a stream of entries 0039 of 00019", "b"] {
+            put(&format!("{key}{round}"), &mut model);
+        }
+    }
+    let keys: Vec<Vec<u8>> = model.keys().cloned().collect();
+    for key in keys.iter().map(Vec::as_slice) {
+        let shorter = &key[..key.len() - 1];
+        for key in [key, shorter, &[key, b"\0"].concat()] {
+            let found = store.get(Family::Default, key).unwrap();
+            assert_eq!(found.as_deref(), model.get(key).map(Vec::as_slice));
+        }
+    }
+    let bounds = ["", "a stream of entries 0011 of", "a stream of e", "a stream of f", "c"];
+    check(&store, &model, &bounds.map(|bound| bound.as_bytes().to_vec()));
 }
 
 /// As of a list that is pushed to at its head, behind keys that fill a node.

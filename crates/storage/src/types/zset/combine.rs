@@ -3,6 +3,7 @@
 //! A set is taken for a sorted set in which every score is 1. Sums of scores are made in the order
 //! of the sets' sizes, as Redis makes them: floating-point sums depend on it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::super::CommandError;
@@ -14,6 +15,10 @@ use crate::{At, Direction, Error, Read, budget};
 
 /// Members that are looked up in other sets at once.
 const CHUNK: usize = 256;
+/// Sets that are put together one after the other, each with all of those before it.
+const MERGED_MAX: usize = 16;
+/// There is room for so many members before any is found.
+const ROOM: u64 = 1024;
 
 /// How the scores of one member in several sets become one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -159,8 +164,57 @@ impl<'r, R: Read> Sources<'r, R> {
         weights: &[f64],
         aggregate: Aggregate,
     ) -> Result<Vec<Member>, CommandError> {
+        let weighted = self.weighted(weights);
+        if weighted.len() > MERGED_MAX {
+            return Ok(self.gathered(&weighted, aggregate)?);
+        }
+        let mut all = Vec::new();
+        for source in weighted {
+            all = self.merged(all, source, aggregate)?;
+        }
+        Ok(all)
+    }
+
+    /// Members in the order of their bytes, and those of one more set.
+    fn merged(
+        &self,
+        known: Vec<Member>,
+        (source, weight): (&Source, f64),
+        aggregate: Aggregate,
+    ) -> Result<Vec<Member>, Error> {
+        let room = usize::try_from(source.size().min(ROOM)).unwrap_or_default();
+        let mut all = Vec::with_capacity(known.len().max(room));
+        let mut known = known.into_iter();
+        let mut next = known.next();
+        source.walk(self.read, |member, score| {
+            let score = number(score * weight);
+            while let Some((name, one)) = &mut next {
+                match name.as_slice().cmp(member) {
+                    Ordering::Less => all.extend(std::mem::replace(&mut next, known.next())),
+                    Ordering::Equal => {
+                        *one = aggregate.of(*one, score);
+                        return Ok(true);
+                    }
+                    Ordering::Greater => break,
+                }
+            }
+            budget::gather(member.len())?;
+            all.push((member.to_vec(), score));
+            Ok(true)
+        })?;
+        all.extend(next);
+        all.extend(known);
+        Ok(all)
+    }
+
+    /// The union of more sets than are put together one by one.
+    fn gathered(
+        &self,
+        sources: &[(&Source, f64)],
+        aggregate: Aggregate,
+    ) -> Result<Vec<Member>, Error> {
         let mut all = BTreeMap::<Vec<u8>, f64>::new();
-        for (source, weight) in self.weighted(weights) {
+        for (source, weight) in sources {
             source.walk(self.read, |member, score| {
                 let score = number(score * weight);
                 match all.get_mut(member) {

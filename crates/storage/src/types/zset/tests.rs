@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::super::bounds::{Lex, Score};
 use super::*;
@@ -113,6 +113,35 @@ fn members_of_several_sets_are_looked_up_in_chunks_and_all_found() {
     let union = sources(&["c", "nokey", "b"]).union(&[], Aggregate::Max).unwrap();
     assert_eq!(union.len(), 1000 + 667 - 334);
     assert_eq!(texts(&in_order(union)[..2]), "0002=2 0004=2");
+}
+
+#[test]
+fn a_union_is_the_same_however_many_sets_it_is_of() {
+    let (_dir, store) = store();
+    // The sets are of different sizes, and each has some members of others.
+    let names: Vec<String> = (0..20).map(|set| format!("set {set}")).collect();
+    let members: Vec<String> = (0..200).map(|number| format!("{number:03}")).collect();
+    let of = |set: usize| members.iter().skip(set % 7).step_by(40 - set);
+    for (set, name) in names.iter().enumerate() {
+        let pairs: Vec<(f64, &str)> = of(set).map(|member| (0.1, member.as_str())).collect();
+        fill(&store, name.as_bytes(), &pairs);
+    }
+    let snapshot = store.snapshot();
+    for count in [1, 2, 3, 16, 17, 20] {
+        let keys = names.iter().take(count).map(|name| SCOPE.at(name.as_bytes()));
+        let weights: Vec<f64> = (0..count).map(|set| set as f64).collect();
+        let union = Sources::find(&snapshot, keys).unwrap().union(&weights, Aggregate::Sum);
+        let mut expected = BTreeMap::<&str, f64>::new();
+        let mut sets: Vec<usize> = (0..count).collect();
+        sets.sort_by_key(|set| of(*set).count());
+        for set in sets {
+            for member in of(set) {
+                *expected.entry(member).or_default() += set as f64 * 0.1;
+            }
+        }
+        let expected = expected.into_iter().map(|(name, score)| (name.as_bytes().to_vec(), score));
+        assert_eq!(union.unwrap(), expected.collect::<Vec<Member>>(), "{count}");
+    }
 }
 
 #[test]

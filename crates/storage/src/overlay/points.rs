@@ -1,0 +1,256 @@
+//! Where in a batch the newest record of each key begins.
+//!
+//! Nothing of the batch is copied, and nothing allocated but two tables that grow: most records are
+//! never looked for. Each bucket is a chain that begins with its newest record, so what is taken
+//! back, always the newest, is taken off the heads of the chains.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Family;
+use crate::batch::{Record, Writer};
+
+/// Behind the last record of a chain: a batch counts its records in 32 bits.
+const END: u32 = u32::MAX;
+/// Buckets of a batch of few records.
+const BUCKETS_MIN: usize = 64;
+/// More spans than these are not kept apart: those of 64 commands that write to four families.
+const SPANS_MAX: usize = 256;
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub(super) struct Points {
+    /// The newest record of each; a power of two of them, or none.
+    buckets: Vec<u32>,
+    /// In their order.
+    records: Vec<Point>,
+    /// Removed ranges, in their order: of which family, and where the record begins.
+    ranges: Vec<(Family, usize)>,
+    /// Between which keys the records lie, a family and a part of the batch each.
+    spans: Vec<Span>,
+    /// Bytes of the batch that are known here.
+    seen: usize,
+}
+
+/// A record that sets a key, or deletes it.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    hash: u32,
+    /// The one before it in its bucket.
+    before: u32,
+    /// Where it begins.
+    at: usize,
+}
+
+/// A part of the batch as far as it is of one family.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    family: Family,
+    /// Where the first record of the part begins.
+    begin: usize,
+    /// Where the record of the least key begins, and that of the greatest. `None` once records of
+    /// the part were taken back.
+    outermost: Option<(usize, usize)>,
+}
+
+/// The least key of a span that is being found, and the greatest, and where their records begin.
+#[derive(Clone, Copy)]
+struct Found<'b> {
+    least: (&'b [u8], usize),
+    most: (&'b [u8], usize),
+}
+
+impl Points {
+    /// Takes note of the records that were appended to the batch since the last call.
+    pub(super) fn follow(&mut self, batch: &Writer) {
+        if self.seen == batch.len() {
+            return;
+        }
+        let mut spans: [Option<Found<'_>>; Family::ALL.len()] = [None; Family::ALL.len()];
+        let mut records = batch.records_from(self.seen);
+        let begin = records.position();
+        loop {
+            let at = records.position();
+            // Our own bytes: every record decodes.
+            match records.next() {
+                Some(Ok(Record::Put { family, key, .. } | Record::Delete { family, key })) => {
+                    self.add(family, key, at);
+                    if let Some(span) = spans.get_mut(usize::from(family.id())) {
+                        widen(span, key, at);
+                    }
+                }
+                Some(Ok(Record::DeleteRange { family, begin, end })) if begin < end => {
+                    self.ranges.push((family, at));
+                }
+                Some(Ok(Record::DeleteRange { .. } | Record::LogData(_))) => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+        for (family, found) in Family::ALL.into_iter().zip(spans) {
+            let Some(Found { least, most }) = found else { continue };
+            self.spans.push(Span { family, begin, outermost: Some((least.1, most.1)) });
+        }
+        self.seen = batch.len();
+    }
+
+    fn add(&mut self, family: Family, key: &[u8], at: usize) {
+        if self.records.len() >= self.buckets.len() {
+            self.grow();
+        }
+        let (hash, index) = (hash(family, key), self.records.len() as u32);
+        if let Some(bucket) = self.bucket_mut(hash) {
+            let before = std::mem::replace(bucket, index);
+            self.records.push(Point { hash, before, at });
+        }
+    }
+
+    /// Twice as many buckets, to which all records are given anew in their order.
+    fn grow(&mut self) {
+        let count = (2 * self.buckets.len()).max(BUCKETS_MIN);
+        self.buckets.clear();
+        self.buckets.resize(count, END);
+        self.records.reserve(count - self.records.len());
+        for (index, point) in (0..).zip(&mut self.records) {
+            if let Some(bucket) = self.buckets.get_mut(place(point.hash, count)) {
+                point.before = std::mem::replace(bucket, index);
+            }
+        }
+    }
+
+    fn bucket_mut(&mut self, hash: u32) -> Option<&mut u32> {
+        let count = self.buckets.len();
+        self.buckets.get_mut(place(hash, count))
+    }
+
+    /// Forgets the records from this byte of the batch on.
+    pub(super) fn rollback(&mut self, bytes: usize) {
+        self.seen = self.seen.min(bytes);
+        while let Some(point) = self.records.pop_if(|point| point.at >= bytes) {
+            if let Some(bucket) = self.bucket_mut(point.hash) {
+                *bucket = point.before;
+            }
+        }
+        while self.ranges.pop_if(|(_, at)| *at >= bytes).is_some() {}
+        while self.spans.pop_if(|span| span.begin >= bytes).is_some() {}
+        let is_cut = |span: &&mut Span| {
+            span.outermost.is_some_and(|(least, most)| least >= bytes || most >= bytes)
+        };
+        // Those of one part, at most one of each family, are the last ones.
+        let last = self.spans.iter_mut().rev().take(Family::ALL.len());
+        last.filter(is_cut).for_each(|span| span.outermost = None);
+    }
+
+    /// What the batch says of a key, `None` if nothing: its value, or that it is deleted.
+    pub(super) fn find<'b>(
+        &self,
+        batch: &'b Writer,
+        family: Family,
+        key: &[u8],
+    ) -> Option<Option<&'b [u8]>> {
+        let newest = self.newest(batch, family, key);
+        let since = newest.map_or(0, |(at, _)| at);
+        let later = self.ranges.iter().rev().take_while(|(_, at)| *at > since);
+        let mut later = later.filter(|(of, _)| *of == family);
+        if later.any(|(_, at)| is_removed_by(batch, *at, key)) {
+            return Some(None);
+        }
+        newest.map(|(_, value)| value)
+    }
+
+    /// Where the newest record of a key begins, and what it says.
+    fn newest<'b>(
+        &self,
+        batch: &'b Writer,
+        family: Family,
+        key: &[u8],
+    ) -> Option<(usize, Option<&'b [u8]>)> {
+        let hash = hash(family, key);
+        let mut next = *self.buckets.get(place(hash, self.buckets.len()))?;
+        while let Some(point) = self.records.get(next as usize) {
+            if point.hash == hash
+                && let Some(value) = said_of(batch, point.at, family, key)
+            {
+                return Some((point.at, value));
+            }
+            next = point.before;
+        }
+        None
+    }
+
+    /// Whether `[lower, upper)` may have records that begin behind so many bytes of the batch; an
+    /// empty `upper` means no bound.
+    pub(super) fn may_concern(
+        &self,
+        batch: &Writer,
+        from: usize,
+        family: Family,
+        (lower, upper): (&[u8], &[u8]),
+    ) -> bool {
+        if self.spans.len() > SPANS_MAX {
+            return true;
+        }
+        let is_within = |span: &Span| {
+            let Some((least, most)) = span.outermost else { return true };
+            let is_below = |at| key_at(batch, at).is_none_or(|key| upper.is_empty() || key < upper);
+            let is_behind = |at| key_at(batch, at).is_none_or(|key| lower <= key);
+            is_below(least) && is_behind(most)
+        };
+        let mut later = self.ranges.iter().rev().take_while(|(_, at)| *at >= from);
+        later.any(|(of, _)| *of == family)
+            || self.spans.iter().any(|span| span.family == family && is_within(span))
+    }
+
+    /// What was seen so far need not be told apart by [`Self::may_concern`] any more.
+    pub(super) fn forget_spans(&mut self) {
+        self.spans.clear();
+    }
+}
+
+fn hash(family: Family, key: &[u8]) -> u32 {
+    (xxh3_64(key) as u32).wrapping_add(u32::from(family.id()).wrapping_mul(0x9e37_79b9))
+}
+
+/// Of so many buckets the one of a hash; none where there are no buckets.
+fn place(hash: u32, count: usize) -> usize {
+    hash as usize & count.wrapping_sub(1)
+}
+
+fn widen<'b>(span: &mut Option<Found<'b>>, key: &'b [u8], at: usize) {
+    match span {
+        None => *span = Some(Found { least: (key, at), most: (key, at) }),
+        Some(span) if key > span.most.0 => span.most = (key, at),
+        Some(span) if key < span.least.0 => span.least = (key, at),
+        Some(_) => {}
+    }
+}
+
+/// What the record that begins there says of a key, if it is one of that key.
+fn said_of<'b>(
+    batch: &'b Writer,
+    at: usize,
+    family: Family,
+    key: &[u8],
+) -> Option<Option<&'b [u8]>> {
+    match batch.records_from(at).next()?.ok()? {
+        Record::Put { family: of, key: found, value } if of == family && found == key => {
+            Some(Some(value))
+        }
+        Record::Delete { family: of, key: found } if of == family && found == key => Some(None),
+        _ => None,
+    }
+}
+
+/// The key of the record that begins there.
+fn key_at(batch: &Writer, at: usize) -> Option<&[u8]> {
+    match batch.records_from(at).next()?.ok()? {
+        Record::Put { key, .. } | Record::Delete { key, .. } => Some(key),
+        Record::DeleteRange { .. } | Record::LogData(_) => None,
+    }
+}
+
+/// Whether the removed range that begins there holds a key.
+fn is_removed_by(batch: &Writer, at: usize, key: &[u8]) -> bool {
+    matches!(
+        batch.records_from(at).next(),
+        Some(Ok(Record::DeleteRange { begin, end, .. })) if begin <= key && key < end
+    )
+}
