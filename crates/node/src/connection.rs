@@ -12,6 +12,7 @@ mod greeting;
 mod held;
 mod known;
 mod late;
+mod lending;
 mod moving;
 mod peers;
 mod room;
@@ -41,6 +42,7 @@ use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates}
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
 use crate::stream::Stream;
+use crate::waiters::Lent;
 use attend::attend;
 use event::Event;
 use greeting::Greeting;
@@ -166,6 +168,8 @@ struct Connection {
     at_end: bool,
     /// Pushes stay where they are: what is waited for was read before they came.
     keeps_pushes: bool,
+    /// What is waited for may be sent by who answers it.
+    lent: Option<Lent>,
     /// It is not known yet whether the client speaks TLS, and what that tells of it.
     is_new: bool,
     /// What it holds, as the node counts.
@@ -193,6 +197,7 @@ impl Connection {
             is_over: false,
             at_end: false,
             keeps_pushes: false,
+            lent: None,
             is_new: true,
         }
     }

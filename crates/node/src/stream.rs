@@ -309,6 +309,14 @@ impl Stream {
         }
     }
 
+    /// The descriptor of one that is known to speak in clear.
+    pub fn clear_descriptor(&self) -> Option<RawFd> {
+        match &self.inner {
+            Inner::Plain(socket) => Some(socket.as_raw_fd()),
+            _ => None,
+        }
+    }
+
     /// Leaves this runtime.
     ///
     /// # Errors

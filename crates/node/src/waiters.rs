@@ -5,33 +5,30 @@
 //! arrival, before it lets go of the key (`session::serve`): nobody who comes later is first.
 //!
 //! Invariant: a waiting command is answered once. Whoever takes its [`Slot`] answers it, be it a
-//! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then.
+//! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then. What a
+//! batch answers may leave without the connection ([`line`]).
 //!
 //! What waits for something else (WAIT) is known here for CLIENT UNBLOCK alone ([`Apart`]).
 
+mod line;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, Range};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use resp::Protocol;
 use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::acl::Account;
-
-/// What a waiting command is told.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Its reply, as RESP.
-    Answer(Vec<u8>),
-    /// It begins anew: its keys are another node's now, and the gates say which one's; or a script
-    /// holds one of them, which is waited for where every command waits for it.
-    Again,
-}
+use line::Line;
+pub use line::{Told, Wire};
 
 /// The right to answer.
 pub type Slot = Option<oneshot::Sender<Told>>;
@@ -42,6 +39,7 @@ pub struct Waiter {
     wish: Wish,
     standing: Standing,
     slot: Mutex<Slot>,
+    line: Line,
 }
 
 impl Deref for Waiter {
@@ -59,8 +57,33 @@ impl Waiter {
     }
 
     /// The right to answer, for as long as the guard is held: its time does not end meanwhile.
-    pub fn slot(&self) -> parking_lot::MutexGuard<'_, Slot> {
+    pub fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock()
+    }
+}
+
+/// An answer that was made, and has not left. Who drops it leaves it to the connection.
+#[derive(Debug)]
+pub struct Answer {
+    waiter: Arc<Waiter>,
+    made: Option<(oneshot::Sender<Told>, Vec<u8>)>,
+}
+
+impl Answer {
+    /// Sends it, where the connection has lent its line; else the connection does.
+    pub fn send(mut self) {
+        if let Some((bell, bytes)) = self.made.take() {
+            self.waiter.line.send(bell, bytes);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some((bell, bytes)) = self.made.take() {
+            // The connection may have ended meanwhile, like one that ends before its reply arrives.
+            let _ = bell.send(Told::Answer(bytes));
+        }
     }
 }
 
@@ -159,7 +182,8 @@ impl Waiters {
             None => Standing { place: queues.next, until: until() },
         };
         queues.next = queues.next.max(standing.place.saturating_add(1));
-        let waiter = Arc::new(Waiter { wish, standing, slot: Mutex::new(Some(sender)) });
+        let (slot, line) = (Mutex::new(Some(sender)), Line::default());
+        let waiter = Arc::new(Waiter { wish, standing, slot, line });
         for id in waiter.ids() {
             let queue = queues.by_key.entry(id).or_default();
             // A key may be named twice.
@@ -225,6 +249,19 @@ impl Waiters {
             }
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Answers one of them, whose slot the caller holds; `None` if it was told something before.
+    pub fn answer(
+        &self,
+        waiter: &Arc<Waiter>,
+        mut slot: MutexGuard<'_, Slot>,
+        bytes: Vec<u8>,
+    ) -> Option<Answer> {
+        let bell = slot.take();
+        drop(slot);
+        self.remove(waiter);
+        Some(Answer { waiter: Arc::clone(waiter), made: Some((bell?, bytes)) })
     }
 
     /// Tells one of them; false if it was told something before.
@@ -315,15 +352,21 @@ impl Waiting {
         };
         tokio::select! {
             biased;
-            told = &mut self.told => return self.or_nil(told.ok()),
+            told = heard(&self.waiter, &mut self.told) => return self.or_nil(told),
             () = end => {}
         }
         if self.withdraw() {
             return self.or_nil(None);
         }
         // It is being answered at this very moment.
-        let told = (&mut self.told).await;
-        self.or_nil(told.ok())
+        let told = heard(&self.waiter, &mut self.told).await;
+        self.or_nil(told)
+    }
+
+    /// Lets who answers send the answer as well.
+    pub fn lend(&self, wire: Wire) -> Lent {
+        self.waiter.line.lend(wire);
+        Lent(Arc::clone(&self.waiter))
     }
 
     fn or_nil(&self, told: Option<Told>) -> Told {
@@ -335,9 +378,11 @@ impl Waiting {
         (&self.waiter.words, self.waiter.is_other)
     }
 
-    /// Ends the wait without an answer; false if there is one already.
+    /// Ends the wait without an answer; false if there is one already, of which the connection
+    /// hears then.
     pub fn withdraw(&self) -> bool {
         let is_ours = self.waiter.slot().take().is_some();
+        self.waiter.line.take_back();
         self.all.remove(&self.waiter);
         is_ours
     }
@@ -353,6 +398,27 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.withdraw();
     }
+}
+
+/// The line of a connection, while it is lent.
+#[derive(Debug)]
+pub struct Lent(Arc<Waiter>);
+
+impl Lent {
+    /// Whether the connection may send: the line is its own again. False if an answer has left, or
+    /// a part of one, of which it hears at once.
+    pub fn take_back(&self) -> bool {
+        self.0.line.take_back()
+    }
+}
+
+/// What a waiting command is told; `None` if nobody will tell it anything.
+async fn heard(waiter: &Waiter, told: &mut oneshot::Receiver<Told>) -> Option<Told> {
+    let told = std::future::poll_fn(|cx| match waiter.line.left() {
+        Some(left) => Poll::Ready(Some(left)),
+        None => Pin::new(&mut *told).poll(cx).map(Result::ok),
+    });
+    told.await
 }
 
 /// A command that waits for something else than a key.
@@ -495,6 +561,51 @@ mod tests {
         let waiter = of(&waiters, "a").remove(0);
         assert!(waiters.tell(&waiter, Told::Again));
         assert_eq!(late.told().await, Told::Again);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_by_a_line_that_was_taken_back() {
+        let waiters = Arc::new(Waiters::default());
+        let left = Arc::<Mutex<Vec<u8>>>::default();
+        let lend = |waiting: &Waiting| {
+            let to = Arc::clone(&left);
+            waiting.lend(Box::new(move |bytes| {
+                to.lock().extend_from_slice(bytes);
+                bytes.len()
+            }))
+        };
+        let answer = |bytes: &[u8]| {
+            let waiter = of(&waiters, "a").remove(0);
+            waiters.answer(&waiter, waiter.slot(), bytes.to_vec()).unwrap()
+        };
+        let ended = waiters.add(wish(1, &["a"], None));
+        lend(&ended);
+        let made = answer(b"1");
+        drop(ended);
+        made.send();
+        // Its time is over while it is answered.
+        let mut late = waiters.add(wish(2, &["a"], Some(Duration::from_millis(1))));
+        lend(&late);
+        let made = answer(b"2");
+        let answering = async {
+            while Arc::strong_count(&left) > 1 {
+                tokio::task::yield_now().await;
+            }
+            made.send();
+        };
+        let (told, ()) = tokio::join!(late.told(), answering);
+        assert_eq!(told, Told::Answer(b"2".to_vec()));
+        let mut busy = waiters.add(wish(3, &["a"], None));
+        assert!(lend(&busy).take_back());
+        drop(answer(b"3"));
+        assert_eq!(busy.told().await, Told::Answer(b"3".to_vec()));
+        assert!(left.lock().is_empty());
+        let mut idle = waiters.add(wish(4, &["a"], Some(Duration::from_millis(1))));
+        let lent = lend(&idle);
+        answer(b"4").send();
+        assert!(!lent.take_back() && !idle.withdraw());
+        assert_eq!(idle.told().await, Told::Left { sent: 1, rest: Vec::new() });
+        assert_eq!(*left.lock(), b"4");
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ impl Connection {
                 done = &mut done => return Ok(Event::Done(done)),
                 read = self.stream.read_buf(&mut self.buffer), if reads => {
                     let read = read?;
+                    self.take_back();
                     self.at_end = read == 0;
                     self.look_for_mark();
                     // One that sends without pause is never asked below.
@@ -62,6 +63,10 @@ impl Connection {
             }
             if client.is_killed() {
                 return Err(End::Killed);
+            }
+            if !self.take_back() {
+                // What is waited for has left, or begun to: it is done, and comes first.
+                continue;
             }
             self.take_pushes(session);
             self.send(session).await?;

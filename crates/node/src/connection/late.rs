@@ -17,7 +17,9 @@ use crate::clock;
 use crate::command::Flags;
 use crate::long_reads::Hold;
 use crate::node::Node;
+use crate::session::dispatch::Ran;
 use crate::session::{After, LongRead, ReplyMode, Session};
+use crate::stats::latency::Begun;
 use crate::waiters::{Told, Waiting};
 
 /// What a command that has waited is when it runs again, here or elsewhere; `None`: what it was.
@@ -28,7 +30,7 @@ fn words_again(
     left: Option<Duration>,
 ) -> Option<Vec<u8>> {
     match (told, waiting.again(), left) {
-        (Some(Told::Answer(_)), ..) => None,
+        (Some(told), ..) if told.is_answer() => None,
         // Elsewhere nobody knows how long it has waited.
         (None, (words, _), Some(left)) => {
             Some(time_left::with_rest(last_name(session), words, left))
@@ -89,24 +91,43 @@ impl Connection {
                     return Err(End::Quit);
                 }
             }
-            After::Blocked(mut waiting) => {
-                let standing = waiting.standing();
-                let told = self.blocked(session, &mut waiting).await?;
-                let begins_anew = told == Some(Told::Again);
-                let again = words_again(session, told.as_ref(), &waiting, standing.left());
-                drop(waiting);
-                let length = self.reword(told.as_ref(), length, again);
-                self.conclude(session, told, (length, replies)).await?;
+            After::Blocked(waiting) => {
                 *parser = Parser::new();
-                session.standing = begins_anew.then_some(standing);
-                if !begins_anew {
-                    self.send_later(session, ran, begun).await?;
-                }
+                self.wait_for_key(session, waiting, (length, replies), (ran, begun)).await?;
             }
             After::Close | After::Drop(_) => return Err(End::Quit),
             After::Leave(take) => return Ok(Some(Leave::Detach(take))),
         }
         Ok(None)
+    }
+
+    /// Waits for a key, and answers; or the command is to begin anew.
+    async fn wait_for_key(
+        &mut self,
+        session: &mut Session,
+        mut waiting: Waiting,
+        (length, replies): (usize, ReplyMode),
+        (ran, begun): (Ran, Begun),
+    ) -> Result<(), End> {
+        let standing = waiting.standing();
+        self.lend(session, &waiting, (ran, replies));
+        let told = self.blocked(session, &mut waiting).await?;
+        self.lent = None;
+        let begins_anew = told == Some(Told::Again);
+        let has_left = matches!(told, Some(Told::Left { .. }));
+        let again = words_again(session, told.as_ref(), &waiting, standing.left());
+        drop(waiting);
+        let length = self.reword(told.as_ref(), length, again);
+        self.conclude(session, told, (length, replies)).await?;
+        session.standing = begins_anew.then_some(standing);
+        if has_left {
+            // Whether it may was looked at before.
+            self.send(session).await
+        } else if begins_anew {
+            Ok(())
+        } else {
+            self.send_later(session, ran, begun).await
+        }
     }
 
     /// Waits until the last command may be tried again.
@@ -176,6 +197,11 @@ impl Connection {
             }
             return Ok(());
         }
+        if let Some(Told::Left { sent, rest }) = told {
+            self.count_sent(session, sent);
+            self.out = rest;
+            return Ok(());
+        }
         // It has had no effect.
         self.start -= length;
         session.reply_mode = replies;
@@ -193,7 +219,7 @@ impl Connection {
         length: usize,
         again: Option<Vec<u8>>,
     ) -> usize {
-        let is_answered = matches!(told, Some(Told::Answer(_)));
+        let is_answered = told.is_some_and(Told::is_answer);
         let Some(again) = again.filter(|_| !is_answered) else { return length };
         let begin = self.start - length;
         self.buffer.splice(begin..self.start, again.iter().copied());

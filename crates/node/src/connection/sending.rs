@@ -39,12 +39,11 @@ impl Connection {
                 sent = self.stream.write_all(part) => sent?,
                 () = session.client.killed() => return Err(End::Killed),
             }
-            WorkerStats::add(&session.client.taken, part.len() as u64);
+            self.count_sent(session, part.len());
             if parts.peek().is_some() {
                 tokio::task::yield_now().await;
             }
         }
-        self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
         self.note_latency(session);
         if self.out.capacity() > self.keeps().1 {
@@ -52,6 +51,12 @@ impl Connection {
         }
         self.show_buffers(session);
         Ok(())
+    }
+
+    /// Counts bytes that have left.
+    pub(super) fn count_sent(&self, session: &Session, bytes: usize) {
+        WorkerStats::add(&session.client.taken, bytes as u64);
+        self.count(|stats| &stats.bytes_out, bytes);
     }
 
     /// Counts how long the replies that have just left were waited for. Nodes and controllers are

@@ -8,6 +8,8 @@
 //!
 //! What the user of a waiting command may do is asked again before it gets anything, as in Redis:
 //! one that may no more is told so, and what it would have got is the next one's.
+//!
+//! Answers leave once no locks are held: some from here, the others from their connections.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -29,14 +31,20 @@ use crate::locks::Locks;
 use crate::node::Node;
 use crate::scripts::SLICE;
 use crate::tracking::Sending;
-use crate::waiters::{Slot, Told, Waiter};
+use crate::waiters::{Answer, Slot, Told, Waiter};
+
+/// Answers of one batch that are sent by who made them. The connections of the others send theirs:
+/// their workers share what is much work for one.
+const SENT_HERE: usize = 8;
 
 /// Keys that others wait for, and that got something: the ids of their names, each once. A client
-/// may wait for any number of keys, and a batch give something to all of them.
+/// may wait for any number of keys, and a batch give something to all of them. And what those are
+/// answered who were served.
 #[derive(Debug, Default)]
 pub struct Ready {
     queue: VecDeque<Arc<[u8]>>,
     known: HashSet<Arc<[u8]>>,
+    answers: Vec<Answer>,
 }
 
 impl Ready {
@@ -45,9 +53,9 @@ impl Ready {
         Self::default()
     }
 
-    /// Whether there is none.
+    /// Whether there is nothing to be done.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.answers.is_empty()
     }
 
     fn add(&mut self, id: &[u8]) {
@@ -70,6 +78,14 @@ impl Ready {
         while let Some(id) = others.take() {
             self.add(&id);
         }
+        self.answers.append(&mut others.answers);
+    }
+
+    /// Lets the answers leave.
+    fn answer(&mut self) {
+        // First those that others send meanwhile.
+        self.answers.truncate(SENT_HERE);
+        self.answers.drain(..).for_each(Answer::send);
     }
 }
 
@@ -170,14 +186,16 @@ impl Server<'_> {
                 later.add(&key);
             }
         }
-        *ready = later;
+        ready.append(later);
         has_written
     }
 
-    /// The same for a caller that holds no locks.
+    /// The same for a caller that holds no locks; then those are answered who were served.
     pub fn serve(&self, mut ready: Ready) -> bool {
         // For all of them together, however many wait.
         let (mut has_written, mut patience) = (false, SLICE);
+        // Those who were served under the caller's locks do not wait for others'.
+        ready.answer();
         while let Some(key) = ready.take() {
             self.serve_key(&key, &mut ready, &mut has_written, |server, stripes| {
                 let held = server.node.locks.lock_within(stripes, patience);
@@ -190,6 +208,7 @@ impl Server<'_> {
                 )
             });
         }
+        ready.answer();
         has_written
     }
 
@@ -201,7 +220,8 @@ impl Server<'_> {
             let mut places = self.node.waiters.places();
             while let Some((waiter, behind)) = self.node.waiters.next(id, places, false) {
                 places = behind;
-                self.serve_read(&waiter, name.key);
+                // Its connection sends: the thread of the stream has better to do.
+                self.serve_read(&waiter, name.key, &mut Vec::new());
             }
         }
     }
@@ -221,7 +241,7 @@ impl Server<'_> {
             // One that was killed may not have noticed yet: it gets nothing.
             let is_passed_over = is_gone && !waiter.minds_end
                 || self.node.clients.is_gone(waiter.client)
-                || self.serve_read(&waiter, key);
+                || self.serve_read(&waiter, key, &mut ready.answers);
             if is_passed_over {
                 continue;
             }
@@ -246,7 +266,7 @@ impl Server<'_> {
     }
 
     /// Runs a waiting read; false if it is none. It takes no locks.
-    fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8]) -> bool {
+    fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8], answers: &mut Vec<Answer>) -> bool {
         let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
         let Some((_, command)) = table::find(&self.config.renames, &words) else { return false };
         let Handler::BlockingRead(handler, _) = command.handler else { return false };
@@ -255,7 +275,7 @@ impl Server<'_> {
             return true;
         }
         if let Some(refused) = self.refused(waiter, command, &words) {
-            self.answer(waiter, slot, refused);
+            self.answer(waiter, slot, refused, answers);
             return true;
         }
         let (txn, mut out) = (self.store.txn(), Vec::new());
@@ -273,7 +293,7 @@ impl Server<'_> {
             Ok(Taken::Replied(_)) => {}
             Err(error) => Self::fail(waiter, command, &error, &mut out),
         }
-        self.answer(waiter, slot, out);
+        self.answer(waiter, slot, out, answers);
         true
     }
 
@@ -291,7 +311,7 @@ impl Server<'_> {
             return false;
         }
         if let Some(refused) = self.refused(waiter, command, words) {
-            self.answer(waiter, slot, refused);
+            self.answer(waiter, slot, refused, &mut ready.answers);
             return false;
         }
         let (mut out, scope) = (Vec::new(), scope_in(&waiter.namespace, self.config, self.now_ms));
@@ -330,7 +350,7 @@ impl Server<'_> {
                 false
             }
         };
-        self.answer(waiter, slot, out);
+        self.answer(waiter, slot, out, &mut ready.answers);
         has_written
     }
 
@@ -351,13 +371,14 @@ impl Server<'_> {
         Some(format!("-{}\r\n", refused.text).into_bytes())
     }
 
-    fn answer(&self, waiter: &Arc<Waiter>, mut slot: MutexGuard<'_, Slot>, out: Vec<u8>) {
-        if let Some(sender) = slot.take() {
-            // The connection may have ended meanwhile, like one that ends before its reply arrives.
-            let _ = sender.send(Told::Answer(out));
-        }
-        drop(slot);
-        self.node.waiters.remove(waiter);
+    fn answer(
+        &self,
+        waiter: &Arc<Waiter>,
+        slot: MutexGuard<'_, Slot>,
+        out: Vec<u8>,
+        answers: &mut Vec<Answer>,
+    ) {
+        answers.extend(self.node.waiters.answer(waiter, slot, out));
     }
 
     fn fail(waiter: &Waiter, command: &Command, error: &Error, out: &mut Vec<u8>) {

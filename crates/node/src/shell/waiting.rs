@@ -15,6 +15,7 @@ pub(super) fn told(waiting: &mut Waiting) -> Option<String> {
             let text = String::from_utf8(bytes).unwrap();
             Some(text.replace("\r\n", " ").trim_end().to_owned())
         }
+        Told::Left { .. } => panic!("it was lent no line"),
         Told::Again => Some("again".to_owned()),
     }
 }

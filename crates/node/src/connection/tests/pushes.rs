@@ -4,14 +4,14 @@ use super::*;
 use crate::inbox::Limit;
 use crate::pubsub::Message;
 
-const NO_LIMIT: Limit = Limit { hard: 0, soft: 0, lasting: Duration::ZERO };
+pub(super) const NO_LIMIT: Limit = Limit { hard: 0, soft: 0, lasting: Duration::ZERO };
 
 fn publish(node: &Node, channel: &str, text: &str) {
     let message = Message { is_shard: false, channel: channel.as_bytes(), text: text.as_bytes() };
     node.pubsub.publish(message, NO_LIMIT, clock::unix_ms());
 }
 
-async fn expect(stream: &mut TcpStream, text: &str) {
+pub(super) async fn expect(stream: &mut TcpStream, text: &str) {
     let mut bytes = vec![0; text.len()];
     stream.read_exact(&mut bytes).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&bytes), text);

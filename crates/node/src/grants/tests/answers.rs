@@ -56,6 +56,39 @@ fn a_reply_that_waited_does_not_leave_once_the_lease_is_over() {
     });
 }
 
+/// What one gets that waits for a key tells of what was written, whoever sends it, and whoever was
+/// waited for when it came.
+#[test]
+fn what_is_handed_over_waits_for_a_set_that_began_meanwhile() {
+    let node = master(|_| {});
+    let mut controller = Controller::of(&[member_of(&node)]);
+    assert_eq!(controller.grant(&node).standing.granted_epoch, 1);
+    let mut waiting = node.connect();
+    let begin = |stream: &mut TcpStream| {
+        send(stream, &["BLMOVE", "{q}1", "{q}2", "LEFT", "LEFT", "0"]);
+        wait_until(|| if node.node.waiters.any() { Ok(()) } else { Err("nobody waits".into()) });
+    };
+    begin(&mut waiting);
+    // Nobody is waited for.
+    assert_eq!(node.ask(&["RPUSH", "{q}1", "a"]), ":1");
+    assert_eq!(answer(&mut waiting), "a");
+    begin(&mut waiting);
+    let mut puppet = Puppet::follow(&node);
+    puppet.ack(node.sequence(), 1, None);
+    wait_until(|| {
+        controller.adopt(&node);
+        let members = controller.members.to_string();
+        if members.contains(&puppet.member.to_string()) { Ok(()) } else { Err(members) }
+    });
+    let mut pushing = node.connect();
+    send(&mut pushing, &["RPUSH", "{q}1", "b"]);
+    await_waiting(&node, 2, 0);
+    assert_silent(&mut waiting);
+    assert_silent(&mut pushing);
+    puppet.ack(node.sequence(), 1, None);
+    assert_eq!((answer(&mut waiting), answer(&mut pushing)), ("b".into(), ":1".into()));
+}
+
 /// Without leases the grant alone says who may answer.
 #[test]
 fn a_reply_that_waited_does_not_leave_once_the_grant_is_given_up() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
-use storage::Suspended;
+use storage::{Name, Suspended};
 
 use super::super::expire::AT_ONCE;
 use super::super::nested::lock;
@@ -161,7 +161,7 @@ impl<'n> Batch<'n> {
         let written = (written, &session.namespace, session.client.id);
         self.pending.add(written, (held, &stripes), (self.member, mark));
         // Those that wait for one of its keys are served before the next command runs, as in Redis.
-        if takes_all || node.waiters.any() {
+        if takes_all || is_awaited(node, session, command.keys_in(words)) {
             self.settle(session, out);
         }
         result
@@ -208,4 +208,14 @@ impl<'n> Batch<'n> {
         }
         Ok(Handled { result, written: (cx.txn.suspend(), events), ended: found.ended })
     }
+}
+
+/// Whether a command waits for one of these keys. None begins to while they are locked.
+fn is_awaited<'k>(
+    node: &Node,
+    session: &Session,
+    mut keys: impl Iterator<Item = &'k [u8]>,
+) -> bool {
+    let namespace = &*session.namespace;
+    node.waiters.any() && keys.any(|key| node.waiters.is_awaited(&Name { namespace, key }))
 }

@@ -4,6 +4,7 @@ use storage::FeedBatch;
 
 use super::*;
 use crate::session::dispatch::Ran;
+use crate::waiters::Told;
 
 /// Connections that share batches.
 struct Turn {
@@ -126,4 +127,26 @@ fn other_namespaces_are_other_batches() {
     assert_eq!(turn.take(&[&["SET a 1"], &["SET a 2"]]), ["+OK", "+OK"]);
     assert_eq!(turn.log(first).len(), 2);
     assert_eq!(turn.take(&[&["GET a"], &["GET a"]]), ["$1 1", "$1 2"]);
+}
+
+/// It is served before the next command runs. Who waits for another key divides nothing.
+#[test]
+fn a_client_that_waits_divides_a_batch_where_its_key_is_written() {
+    let mut turn = Turn::new(2);
+    let node = Arc::clone(&turn.bench.node);
+    let mut session = Bench::session(&node);
+    let mut batch = begin(&node);
+    let after = batch.run(&mut session, &[b"BLPOP", b"q", b"0"], &mut Vec::new());
+    batch.close(&session, &mut Vec::new());
+    let After::Blocked(mut waiting) = after else { panic!("{after:?}") };
+    let first = turn.store.latest_sequence() + 1;
+    assert_eq!(turn.take(&[&["SET a 1", "SET b 2"], &["INCR n"]]), ["+OK +OK", ":1"]);
+    assert_eq!((turn.log(first).len(), waiting.now()), (1, None));
+    let first = turn.store.latest_sequence() + 1;
+    let replies = turn.take(&[&["SET a 2", "RPUSH q x", "SET b 3", "RPUSH q y"], &["RPUSH q z"]]);
+    assert_eq!(replies, ["+OK :1 +OK :1", ":2"]);
+    // What is pushed, what is popped, and the rest.
+    assert_eq!(turn.log(first).len(), 3);
+    let answer = b"*2\r\n$1\r\nq\r\n$1\r\nx\r\n".to_vec();
+    assert_eq!(waiting.now(), Some(Told::Answer(answer)));
 }
