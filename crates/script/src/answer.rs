@@ -114,7 +114,11 @@ impl Answer<'_> {
                     false => self.writer().null(),
                 },
                 ffi::LUA_TTABLE => {
-                    ffi::luaL_checkstack_(state, PLACES, c"the reply is nested too deeply".as_ptr());
+                    ffi::luaL_checkstack_(
+                        state,
+                        PLACES,
+                        c"the reply is nested too deeply".as_ptr(),
+                    );
                     let top = ffi::lua_gettop(state);
                     let written = self.table(state, index, depth);
                     ffi::lua_settop(state, top);

@@ -314,7 +314,9 @@ fn keys_and_arguments_are_there_as_long_as_a_script_runs() {
         let loading = job("lib", &[], Protocol::V2);
         engine.load(code.as_bytes(), &mut Echo(Vec::new()), loading).unwrap();
         let after = engine.call("lib", &mut Echo(Vec::new()), job("f", &[], Protocol::V2));
-        assert!(after.is_err_and(|error| error.to_string().contains("nonexistent global variable")));
+        assert!(
+            after.is_err_and(|error| error.to_string().contains("nonexistent global variable"))
+        );
     }
 }
 

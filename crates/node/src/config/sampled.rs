@@ -27,9 +27,8 @@ impl Value for Sampled {
         for word in words_of(text) {
             let name = word.to_ascii_lowercase();
             // A file of Kvrocks' may name what this build does not serve: it never runs.
-            let is_command = || {
-                Renames::default().find(name.as_bytes()).is_some() || kvrocks::is_command(&name)
-            };
+            let is_command =
+                || Renames::default().find(name.as_bytes()).is_some() || kvrocks::is_command(&name);
             if name == ALL {
                 sampled.is_all = true;
             } else if is_command() {

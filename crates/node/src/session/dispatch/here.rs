@@ -54,9 +54,8 @@ fn called_by(words: &[&[u8]]) -> u64 {
 }
 
 fn is_long(words: &[&[u8]]) -> bool {
-    let goes = |long: &HashMap<u64, Long>| {
-        long.get(&called_by(words)).is_some_and(|known| known.left > 0)
-    };
+    let goes =
+        |long: &HashMap<u64, Long>| long.get(&called_by(words)).is_some_and(|known| known.left > 0);
     LONG.with_borrow(|long| !long.is_empty() && goes(long))
 }
 
@@ -103,8 +102,7 @@ struct Taken<'n, 'p> {
 
 impl More for Taken<'_, '_> {
     fn take(&mut self, stripes: &[u16]) -> bool {
-        let is_held =
-            |stripe: &u16| self.stripes.contains(stripe) || self.pending.holds(*stripe);
+        let is_held = |stripe: &u16| self.stripes.contains(stripe) || self.pending.holds(*stripe);
         let more: Stripes = stripes.iter().copied().filter(|stripe| !is_held(stripe)).collect();
         let Some(held) = self.locks.try_lock(&more) else { return false };
         self.held.extend(held);

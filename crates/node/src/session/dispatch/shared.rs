@@ -58,12 +58,7 @@ impl Batch<'_> {
     /// Whether a command may run while writes wait: one that may join them, or a short read of a
     /// connection that has written nothing of it. What others wrote is answered after this read,
     /// which may so come before it; a long read would keep others from their keys.
-    pub(super) fn may_wait(
-        &self,
-        session: &Session,
-        command: &Command,
-        words: &[&[u8]],
-    ) -> bool {
+    pub(super) fn may_wait(&self, session: &Session, command: &Command, words: &[&[u8]]) -> bool {
         match command.handler {
             Handler::Read(_) => {
                 command.flags.has(Flags::FAST)
