@@ -117,9 +117,9 @@ mod tests {
     use super::*;
 
     /// A line, what left by it, and what rings.
-    fn lent(
-        takes: usize,
-    ) -> (Line, Arc<Mutex<Vec<u8>>>, oneshot::Sender<Told>, oneshot::Receiver<Told>) {
+    type Lent = (Line, Arc<Mutex<Vec<u8>>>, oneshot::Sender<Told>, oneshot::Receiver<Told>);
+
+    fn lent(takes: usize) -> Lent {
         let (line, left) = (Line::default(), Arc::<Mutex<Vec<u8>>>::default());
         let to = Arc::clone(&left);
         line.lend(Box::new(move |bytes| {
