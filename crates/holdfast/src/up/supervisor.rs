@@ -1,7 +1,7 @@
 //! Keeps children running: one task per child starts it, waits for its end, and starts it again after a while.
 //!
-//! Knows nothing of what the children are. Stopping goes by rank, the highest first: children of one
-//! rank stop together.
+//! Knows nothing of what the children are. Stopping goes by rank, the highest first: children of
+//! one rank stop together.
 
 use std::collections::BTreeMap;
 use std::process::ExitStatus;
