@@ -42,6 +42,7 @@ impl Told {
     /// # Errors
     /// It is no batch.
     pub fn add(&mut self, batch: &[u8]) -> Result<(), Error> {
+        batch::header(batch)?;
         let mut said = Said::default();
         for record in batch::records(batch) {
             // What cannot be read is nobody's command.

@@ -148,6 +148,8 @@ fn bits_are_those_of_segments() {
 #[test]
 fn what_is_no_batch_is_an_error() {
     assert!(Told::new(false).add(b"short").is_err());
+    let no_record = [[0; 12].as_slice(), &[0xff]].concat();
+    assert!(Told::new(false).add(&no_record).is_err());
 }
 
 proptest! {

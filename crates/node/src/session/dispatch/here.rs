@@ -279,7 +279,8 @@ mod tests {
         note_long(&long);
         note_aside(&long);
         assert!(!is_long(&long), "it is as the first time");
-        for number in 0..=LONG_MAX {
+        // With the one above it is one too many: all others are forgotten for the last.
+        for number in 0..LONG_MAX {
             note_long(&[b"EVALSHA", number.to_string().as_bytes()]);
         }
         assert!(!is_long(&[b"EVALSHA", b"0"]));
