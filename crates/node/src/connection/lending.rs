@@ -54,8 +54,9 @@ impl Connection {
         let is_pushed_to = client.kind() != Kind::Normal
             || client.is_monitor.load(Ordering::Relaxed)
             || session.tracks.is_some();
-        // Where replies wait for the in-sync set, this one does.
-        let is_held = self.node.grants.commit.is_waiting();
+        // Where replies wait for the in-sync set, this one does. Where they wait for the disk, a
+        // sync is for all replies of a turn, and not for each answer that its batches serve.
+        let is_held = self.node.grants.commit.is_waiting() || self.node.config.now().syncs_writes();
         !sends && !runs && !is_pushed_to && !is_held && !client.is_visitor()
     }
 

@@ -127,6 +127,29 @@ fn a_push_comes_before_an_answer_or_behind_it() {
     }
 }
 
+/// One sync is for all replies of a turn: each answer of its own would cost one.
+#[test]
+fn an_answer_that_waits_for_the_disk_is_sent_by_its_connection() {
+    let durable = |values: &mut Values| values.durable_ack = true;
+    served_by(durable, |node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        let client = node.clients.list().remove(0);
+        let store = node.engine().store.clone().unwrap();
+        let (mut session, mut out) = (crate::shell::session(&node), Vec::new());
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        batch.run(&mut session, &[b"RPUSH", b"q", b"v"], &mut out);
+        let ran = batch.close(&session, &mut out);
+        assert!(store.published() < store.latest_sequence(), "nothing was synced for it alone");
+        assert!(client.shown.is_blocked.load(Ordering::Relaxed), "nothing has left");
+        ran.finish(&node).unwrap();
+        node.clients.remove(session.client.id);
+        expect(&mut stream, std::str::from_utf8(POPPED).unwrap()).await;
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+    });
+}
+
 /// Who pushes has other clients, too.
 #[test]
 fn a_long_answer_is_sent_by_its_connection() {
