@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Connection, READ_BYTES};
 use crate::clients::Kind;
+use crate::clock;
 use crate::session::dispatch::Ran;
 use crate::session::{ReplyMode, Session};
 use crate::waiters::{Lent, Waiting};
@@ -37,8 +38,9 @@ impl Connection {
             }
             let sent = send_now(descriptor, answer);
             if sent == length {
-                // Nobody wakes the connection to say so itself.
+                // Nobody wakes the connection to say so itself. It is idle from here on.
                 client.shown.is_blocked.store(false, Ordering::Relaxed);
+                client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
             }
             sent
         };
