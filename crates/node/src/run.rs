@@ -431,7 +431,7 @@ pub fn storage_options(values: &Values) -> Options {
     let parts = values.parts();
     Options {
         cluster: values.cluster_enabled,
-        sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
+        sync_writes: values.syncs_writes(),
         batch_bytes_max: size(parts.batch),
         times_hashes: values.hash_encoding_mode == HashForm::FieldExpiration,
         removes_ended: values.notify_keyspace_events.minds_ends(),

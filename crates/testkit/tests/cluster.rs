@@ -138,7 +138,14 @@ fn data_and_balancer_view_survive_the_death_of_everything() -> Result<()> {
 struct Increments {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Increments {
+    /// Also where a test fails: it is not to run beside those that follow.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Increments {
@@ -154,7 +161,7 @@ impl Increments {
                 }
             }
         });
-        Self { stop, acknowledged, thread }
+        Self { stop, acknowledged, thread: Some(thread) }
     }
 
     /// Waits until so many more were acknowledged.
@@ -167,9 +174,11 @@ impl Increments {
     }
 
     /// How many were acknowledged in all.
-    fn end(self) -> Result<u64> {
+    fn end(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().map_err(|_| anyhow!("the writer panicked"))?;
+        if let Some(thread) = self.thread.take() {
+            thread.join().map_err(|_| anyhow!("the writer panicked"))?;
+        }
         Ok(self.acknowledged.load(Ordering::SeqCst))
     }
 }

@@ -95,6 +95,8 @@ macro_rules! each_flag {
             ASKING = 23, asking, "asking";
             /// Runs scripts: on a thread for them, where it may take long.
             SCRIPT = 24, script, "";
+            /// What it writes may be of another namespace than its client's.
+            ELSEWHERE = 25, elsewhere, "";
         }
     };
 }

@@ -26,6 +26,11 @@ impl Values {
             .filter(|secret| !secret.is_empty())
     }
 
+    /// Whether no reply leaves before the disk has what it tells of.
+    pub fn syncs_writes(&self) -> bool {
+        self.rocksdb_write_options_sync || self.durable_ack
+    }
+
     /// The namespace of a database by its number; `None` if there is none.
     pub fn database(&self, index: i64) -> Option<Vec<u8>> {
         match index {

@@ -112,7 +112,10 @@ impl Connection {
             }
             match self.event(session, reads_on, &mut done).await? {
                 Event::Done(done) => return Ok(Some(done)),
-                Event::Read(_) => self.show_buffers(session),
+                Event::Read(read) => {
+                    self.count(|stats| &stats.bytes_in, read);
+                    self.show_buffers(session);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Connection, READ_BYTES};
 use crate::clients::Kind;
+use crate::clock;
 use crate::session::dispatch::Ran;
 use crate::session::{ReplyMode, Session};
 use crate::waiters::{Lent, Waiting};
@@ -37,8 +38,9 @@ impl Connection {
             }
             let sent = send_now(descriptor, answer);
             if sent == length {
-                // Nobody wakes the connection to say so itself.
+                // Nobody wakes the connection to say so itself. It is idle from here on.
                 client.shown.is_blocked.store(false, Ordering::Relaxed);
+                client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
             }
             sent
         };
@@ -54,8 +56,9 @@ impl Connection {
         let is_pushed_to = client.kind() != Kind::Normal
             || client.is_monitor.load(Ordering::Relaxed)
             || session.tracks.is_some();
-        // Where replies wait for the in-sync set, this one does.
-        let is_held = self.node.grants.commit.is_waiting();
+        // Where replies wait for the in-sync set, this one does. Where they wait for the disk, a
+        // sync is for all replies of a turn, and not for each answer that its batches serve.
+        let is_held = self.node.grants.commit.is_waiting() || self.node.config.now().syncs_writes();
         !sends && !runs && !is_pushed_to && !is_held && !client.is_visitor()
     }
 

@@ -33,8 +33,9 @@ use crate::scripts::SLICE;
 use crate::tracking::Sending;
 use crate::waiters::{Answer, Slot, Told, Waiter};
 
-/// Answers of one batch that are sent by who made them. The connections of the others send theirs:
-/// their workers share what is much work for one.
+/// Answers of one batch that are sent by who made them. The connections of the others send theirs,
+/// and hear of them at once: their workers share what is much work for one, and nobody has all of
+/// these answers in memory.
 const SENT_HERE: usize = 8;
 
 /// Keys that others wait for, and that got something: the ids of their names, each once. A client
@@ -45,6 +46,8 @@ pub struct Ready {
     queue: VecDeque<Arc<[u8]>>,
     known: HashSet<Arc<[u8]>>,
     answers: Vec<Answer>,
+    /// How many there were of these.
+    kept: usize,
 }
 
 impl Ready {
@@ -78,13 +81,21 @@ impl Ready {
         while let Some(id) = others.take() {
             self.add(&id);
         }
-        self.answers.append(&mut others.answers);
+        for answer in others.answers {
+            self.keep(answer);
+        }
+    }
+
+    /// Keeps an answer until no locks are held, or leaves it to its connection.
+    fn keep(&mut self, answer: Answer) {
+        if self.kept < SENT_HERE {
+            self.kept += 1;
+            self.answers.push(answer);
+        }
     }
 
     /// Lets the answers leave.
     fn answer(&mut self) {
-        // First those that others send meanwhile.
-        self.answers.truncate(SENT_HERE);
         self.answers.drain(..).for_each(Answer::send);
     }
 }
@@ -207,8 +218,9 @@ impl Server<'_> {
                     Locking::Held,
                 )
             });
+            // Nor do those who were served now.
+            ready.answer();
         }
-        ready.answer();
         has_written
     }
 
@@ -221,7 +233,7 @@ impl Server<'_> {
             while let Some((waiter, behind)) = self.node.waiters.next(id, places, false) {
                 places = behind;
                 // Its connection sends: the thread of the stream has better to do.
-                self.serve_read(&waiter, name.key, &mut Vec::new());
+                self.serve_read(&waiter, name.key, &mut Ready::new());
             }
         }
     }
@@ -241,7 +253,7 @@ impl Server<'_> {
             // One that was killed may not have noticed yet: it gets nothing.
             let is_passed_over = is_gone && !waiter.minds_end
                 || self.node.clients.is_gone(waiter.client)
-                || self.serve_read(&waiter, key, &mut ready.answers);
+                || self.serve_read(&waiter, key, ready);
             if is_passed_over {
                 continue;
             }
@@ -266,7 +278,7 @@ impl Server<'_> {
     }
 
     /// Runs a waiting read; false if it is none. It takes no locks.
-    fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8], answers: &mut Vec<Answer>) -> bool {
+    fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8], ready: &mut Ready) -> bool {
         let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
         let Some((_, command)) = table::find(&self.config.renames, &words) else { return false };
         let Handler::BlockingRead(handler, _) = command.handler else { return false };
@@ -275,7 +287,7 @@ impl Server<'_> {
             return true;
         }
         if let Some(refused) = self.refused(waiter, command, &words) {
-            self.answer(waiter, slot, refused, answers);
+            self.answer(waiter, slot, refused, ready);
             return true;
         }
         let (txn, mut out) = (self.store.txn(), Vec::new());
@@ -293,7 +305,7 @@ impl Server<'_> {
             Ok(Taken::Replied(_)) => {}
             Err(error) => Self::fail(waiter, command, &error, &mut out),
         }
-        self.answer(waiter, slot, out, answers);
+        self.answer(waiter, slot, out, ready);
         true
     }
 
@@ -311,7 +323,7 @@ impl Server<'_> {
             return false;
         }
         if let Some(refused) = self.refused(waiter, command, words) {
-            self.answer(waiter, slot, refused, &mut ready.answers);
+            self.answer(waiter, slot, refused, ready);
             return false;
         }
         let (mut out, scope) = (Vec::new(), scope_in(&waiter.namespace, self.config, self.now_ms));
@@ -350,7 +362,7 @@ impl Server<'_> {
                 false
             }
         };
-        self.answer(waiter, slot, out, &mut ready.answers);
+        self.answer(waiter, slot, out, ready);
         has_written
     }
 
@@ -376,9 +388,11 @@ impl Server<'_> {
         waiter: &Arc<Waiter>,
         slot: MutexGuard<'_, Slot>,
         out: Vec<u8>,
-        answers: &mut Vec<Answer>,
+        ready: &mut Ready,
     ) {
-        answers.extend(self.node.waiters.answer(waiter, slot, out));
+        if let Some(answer) = self.node.waiters.answer(waiter, slot, out) {
+            ready.keep(answer);
+        }
     }
 
     fn fail(waiter: &Waiter, command: &Command, error: &Error, out: &mut Vec<u8>) {
@@ -391,6 +405,7 @@ impl Server<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waiters::{Waiters, Waiting, Wish};
 
     #[test]
     fn a_key_is_ready_once_and_again_once_it_was_taken() {
@@ -403,5 +418,40 @@ mod tests {
         let rest: Vec<_> = std::iter::from_fn(|| ready.take()).collect();
         assert_eq!(rest.iter().map(|id| &**id).collect::<Vec<_>>(), [b"a", b"c", b"b"]);
         assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn of_many_answers_those_that_are_not_sent_here_are_told_at_once() {
+        let (waiters, name) = (Arc::new(Waiters::default()), Name { namespace: b"n", key: b"q" });
+        let wish = |client: u64| Wish {
+            client,
+            words: Vec::new(),
+            is_other: false,
+            keys: vec![b"q".to_vec()],
+            minds_end: false,
+            user: None,
+            protocol: resp::Protocol::V2,
+            namespace: Arc::from(&b"n"[..]),
+            nil: Vec::new(),
+            patience: None,
+            standing: None,
+        };
+        let mut waiting: Vec<Waiting> = (0..10).map(|client| waiters.add(wish(client))).collect();
+        let (mut first, mut ready) = (Ready::new(), Ready::new());
+        for number in 0..10 {
+            let (waiter, _) = waiters.next(&name.id(), waiters.places(), false).unwrap();
+            let answer = waiters.answer(&waiter, waiter.slot(), b"+OK\r\n".to_vec()).unwrap();
+            let to = if number < 3 { &mut first } else { &mut ready };
+            to.keep(answer);
+        }
+        // The bound is for all answers of a batch.
+        ready.append(first);
+        let told = |waiting: &mut [Waiting]| -> Vec<usize> {
+            let told = waiting.iter_mut().enumerate();
+            told.filter_map(|(place, one)| one.now().map(|_| place)).collect()
+        };
+        assert_eq!(told(&mut waiting), [1, 2]);
+        ready.answer();
+        assert_eq!(told(&mut waiting), [0, 3, 4, 5, 6, 7, 8, 9]);
     }
 }

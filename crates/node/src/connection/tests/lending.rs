@@ -27,8 +27,14 @@ fn an_answer_leaves_before_its_connection_knows() {
         let client = node.clients.list().remove(0);
         let is_blocked = || client.shown.is_blocked.load(Ordering::Relaxed);
         assert!(is_blocked());
+        let received = || node.stats.sum(|worker| &worker.bytes_in);
+        let before = received();
+        client.last_ms.store(1, Ordering::Relaxed);
         assert_eq!(ask(&node, "RPUSH q v"), ":1\r\n");
         assert!(!is_blocked() && !node.waiters.any());
+        let last_ms = client.last_ms.load(Ordering::Relaxed);
+        let idle_ms = clock::unix_ms().saturating_sub(last_ms);
+        assert!(idle_ms < 60_000, "`timeout` counts from its answer on");
         let mut stream = read_at_once(stream);
         assert_eq!(client.taken.load(Ordering::Relaxed), 0);
         stream.write_all(b"PING\r\nBLPOP q 0\r\n").await.unwrap();
@@ -36,6 +42,7 @@ fn an_answer_leaves_before_its_connection_knows() {
         until(|| node.waiters.any()).await;
         let sent = POPPED.len() as u64 + 7;
         assert_eq!(client.taken.load(Ordering::Relaxed), sent, "each byte counts once");
+        assert_eq!(received() - before, 17, "here as well");
         // Again, and to the end of the session: what has left is in no trailer.
         assert_eq!(ask(&node, "RPUSH q v"), ":1\r\n");
         let mut stream = read_at_once(stream);
@@ -125,6 +132,29 @@ fn a_push_comes_before_an_answer_or_behind_it() {
             assert_eq!(rest(&mut stream).await, "");
         });
     }
+}
+
+/// One sync is for all replies of a turn: each answer of its own would cost one.
+#[test]
+fn an_answer_that_waits_for_the_disk_is_sent_by_its_connection() {
+    let durable = |values: &mut Values| values.durable_ack = true;
+    served_by(durable, |node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        let client = node.clients.list().remove(0);
+        let store = node.engine().store.clone().unwrap();
+        let (mut session, mut out) = (crate::shell::session(&node), Vec::new());
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        batch.run(&mut session, &[b"RPUSH", b"q", b"v"], &mut out);
+        let ran = batch.close(&session, &mut out);
+        assert!(store.published() < store.latest_sequence(), "nothing was synced for it alone");
+        assert!(client.shown.is_blocked.load(Ordering::Relaxed), "nothing has left");
+        ran.finish(&node).unwrap();
+        node.clients.remove(session.client.id);
+        expect(&mut stream, std::str::from_utf8(POPPED).unwrap()).await;
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+    });
 }
 
 /// Who pushes has other clients, too.

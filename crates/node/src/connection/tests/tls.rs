@@ -119,6 +119,36 @@ fn a_certificate_names_the_user_where_that_is_asked_for() {
     assert!(info.contains(" user=ann ") && info.contains(" tls=TLSv1.3"), "{info}");
 }
 
+/// What another thread sends by the socket would be in clear.
+#[test]
+fn what_one_waits_for_over_tls_is_encrypted_by_its_connection() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| {
+        files.of_node(values);
+        values.balancer_sources = Networks(Vec::new());
+    });
+    let connector = TlsConnector::from(Arc::new(files.client()));
+    let waiting = async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let seat = Seat { node: Arc::clone(&node), worker: 0, peers: None };
+        let serving = serve(seat, accepted, peer, node.clients.places.enter(1_000, 8));
+        let asking = async {
+            let mut tls = connector.connect(here(), stream).await.unwrap();
+            tls.write_all(b"BLPOP q 0\r\n").await.unwrap();
+            tls.flush().await.unwrap();
+            until(|| node.waiters.any()).await;
+            assert_eq!(ask(&node, "RPUSH q v"), ":1\r\n");
+            let mut answer = [0; 18];
+            tls.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"*2\r\n$1\r\nq\r\n$1\r\nv\r\n");
+        };
+        tokio::join!(serving, asking);
+    };
+    runtime().block_on(async { tokio::time::timeout(PATIENCE, waiting).await }).expect("an end");
+}
+
 #[test]
 fn a_client_whose_tls_ended_at_a_balancer_is_the_user_of_its_certificate() {
     let secure = |is_known| Secure {

@@ -161,7 +161,7 @@ impl<'n> Batch<'n> {
         let written = (written, &session.namespace, session.client.id);
         self.pending.add(written, (held, &stripes), (self.member, mark));
         // Those that wait for one of its keys are served before the next command runs, as in Redis.
-        if takes_all || is_awaited(node, session, command.keys_in(words)) {
+        if takes_all || is_awaited(node, session, command, words) {
             self.settle(session, out);
         }
         result
@@ -210,12 +210,10 @@ impl<'n> Batch<'n> {
     }
 }
 
-/// Whether a command waits for one of these keys. None begins to while they are locked.
-fn is_awaited<'k>(
-    node: &Node,
-    session: &Session,
-    mut keys: impl Iterator<Item = &'k [u8]>,
-) -> bool {
+/// Whether a command waits for one of the keys that these words name, or may. None begins to while
+/// they are locked.
+fn is_awaited(node: &Node, session: &Session, command: &Command, words: &[&[u8]]) -> bool {
     let namespace = &*session.namespace;
-    node.waiters.any() && keys.any(|key| node.waiters.is_awaited(&Name { namespace, key }))
+    let waits = |key: &[u8]| node.waiters.is_awaited(&Name { namespace, key });
+    node.waiters.any() && (command.flags.has(Flags::ELSEWHERE) || command.keys_in(words).any(waits))
 }

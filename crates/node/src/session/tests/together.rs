@@ -15,7 +15,10 @@ struct Turn {
 
 impl Turn {
     fn new(connections: usize) -> Self {
-        let bench = Bench::new();
+        Self::of(Bench::new(), connections)
+    }
+
+    fn of(bench: Bench, connections: usize) -> Self {
         let store = bench.node.engine().store.clone().unwrap();
         let sessions = (0..connections).map(|_| Bench::session(&bench.node)).collect();
         Self { bench, store, sessions }
@@ -148,5 +151,24 @@ fn a_client_that_waits_divides_a_batch_where_its_key_is_written() {
     // What is pushed, what is popped, and the rest.
     assert_eq!(turn.log(first).len(), 3);
     let answer = b"*2\r\n$1\r\nq\r\n$1\r\nx\r\n".to_vec();
+    assert_eq!(waiting.now(), Some(Told::Answer(answer)));
+}
+
+/// Its key is named by nobody: only the database that it is moved to is.
+#[test]
+fn a_client_that_waits_in_another_database_is_served_before_the_next_command() {
+    let bench = Bench::start(|values| values.redis_databases = 2, Cluster::default(), Role::Master);
+    let mut turn = Turn::of(bench, 1);
+    let node = Arc::clone(&turn.bench.node);
+    let mut session = Bench::session(&node);
+    session.namespace = b"1".as_slice().into();
+    let mut batch = begin(&node);
+    let after = batch.run(&mut session, &[b"BLPOP", b"q", b"0"], &mut Vec::new());
+    batch.close(&session, &mut Vec::new());
+    let After::Blocked(mut waiting) = after else { panic!("{after:?}") };
+    // The second one finds what the first one moved only if nobody has taken it.
+    let replies = turn.take(&[&["RPUSH q a", "MOVE q 1", "RPUSH q b", "MOVE q 1"]]);
+    assert_eq!(replies, [":1 :1 :1 :1"]);
+    let answer = b"*2\r\n$1\r\nq\r\n$1\r\na\r\n".to_vec();
     assert_eq!(waiting.now(), Some(Told::Answer(answer)));
 }
