@@ -91,7 +91,7 @@ pub trait Read {
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error>;
 
-    /// The same, if they are few bytes together ([`FEW_BYTES`]; what lies in memory already does
+    /// The same, if they are few bytes together ([`FEW_BYTES`]; what is shared with a cache does
     /// not count); `None` if they are more, for then they are not to be held all at once.
     ///
     /// # Errors
@@ -341,5 +341,20 @@ mod tests {
         assert_eq!(found, vec![Some((LARGE, Some(1))); 40]);
         let found = seen(&store, &keys, || fill(&store, &keys, 3, LARGE));
         assert_eq!(found, vec![Some((10, Some(2))); 40]);
+    }
+
+    /// As EXISTS in a MULTI that has set the key, which may name it as often as it likes.
+    #[test]
+    fn a_large_value_of_the_batch_is_not_held_once_for_each_time_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Options::default()).unwrap();
+        let mut txn = store.txn();
+        txn.put(Family::Default, b"k", &vec![1; LARGE]);
+        let keys = vec![b"k".to_vec(); 40];
+        assert_eq!((few(&txn, &keys[..20]), few(&txn, &keys[..21])), (Some(20), None));
+        assert_eq!(seen(&txn, &keys, || {}), vec![Some((LARGE, Some(1))); 40]);
+        // One that was taken out again is no bytes.
+        txn.delete(Family::Default, b"k");
+        assert_eq!(few(&txn, &keys), Some(40));
     }
 }

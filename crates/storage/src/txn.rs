@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use crate::batch::{Mark, Record, Writer};
 use crate::changes::{self, Outcome};
 use crate::overlay::{Lookup, Overlay};
+use crate::read::FEW_BYTES;
 use crate::snapshot::Moment;
 use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
 
@@ -245,6 +246,26 @@ impl<'a> Txn<'a> {
         })
     }
 
+    /// The same, if what was written is few bytes together: each value is a copy out of the batch,
+    /// and a large one may be named by many of the keys.
+    fn few_looked_up<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Option<Option<Vec<Lookup>>> {
+        self.known(|overlay, batch| {
+            let mut bytes = 0;
+            let look_up = |key: &K| {
+                let found = overlay.get(batch, family, key.as_ref());
+                if let Lookup::Value(value) = &found {
+                    bytes += value.len();
+                }
+                (bytes <= FEW_BYTES).then_some(found)
+            };
+            keys.iter().map(look_up).collect()
+        })
+    }
+
     fn writer(&mut self) -> &mut Writer {
         // Only `suspend` and `drop` take the writer out.
         self.batch.get_or_insert_with(|| Writer::new(Vec::new()))
@@ -307,8 +328,10 @@ impl Read for Txn<'_> {
         if let Some(moment) = self.moment {
             return moment.snapshot().find_few(family, keys);
         }
-        let Some(found) = self.looked_up(family, keys) else {
-            return self.store.few(family, keys);
+        let found = match self.few_looked_up(family, keys) {
+            None => return self.store.few(family, keys),
+            Some(None) => return Ok(None),
+            Some(Some(found)) => found,
         };
         let stored = self.store.few(family, &unknown(keys, &found))?;
         Ok(stored.map(|stored| merged(found, stored)))

@@ -137,13 +137,11 @@ fn keys_that_come_in_order_are_found_in_order() {
     check(&store, &model, &[Vec::new(), b"down 010".to_vec(), b"up 0199".to_vec(), b"x".to_vec()]);
 }
 
-#[test]
-fn readers_find_all_that_was_there_when_they_began() {
-    const KEYS: usize = 30_000;
+/// Readers beside the writer of these keys, all different, find each that was there when they
+/// began, once and in its order.
+fn read_beside_a_writer(keys: &[Vec<u8>]) {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    // A walk through all numbers, far from the last one at each step.
-    let key = |step: usize| format!("key:{:08}", step * 7919 % KEYS).into_bytes();
     let (written, has_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
     let read = |seed: usize| {
         let mut rounds = 0;
@@ -156,7 +154,7 @@ fn readers_find_all_that_was_there_when_they_began() {
             backwards.reverse();
             assert_eq!(found, backwards);
             for step in (seed..known).step_by(97) {
-                let value = store.get(Family::Default, &key(step)).unwrap();
+                let value = store.get(Family::Default, &keys[step]).unwrap();
                 assert_eq!(value.as_deref(), Some(&step.to_be_bytes()[..]));
             }
             rounds += 1;
@@ -167,14 +165,37 @@ fn readers_find_all_that_was_there_when_they_began() {
             let read = &read;
             threads.spawn(move || read(seed));
         }
-        for step in 0..KEYS {
+        for (step, key) in keys.iter().enumerate() {
             let mut txn = store.txn();
-            txn.put(Family::Default, &key(step), &step.to_be_bytes());
+            txn.put(Family::Default, key, &step.to_be_bytes());
             txn.commit().unwrap();
             written.store(step + 1, Ordering::Release);
         }
         has_ended.store(true, Ordering::Release);
     });
+}
+
+#[test]
+fn readers_find_all_that_was_there_when_they_began() {
+    const KEYS: usize = 30_000;
+    // A walk through all numbers, far from the last one at each step.
+    let key = |step: usize| format!("key:{:08}", step * 7919 % KEYS).into_bytes();
+    read_beside_a_writer(&(0..KEYS).map(key).collect::<Vec<_>>());
+}
+
+/// Keys that are put beside the last one, from below and from above, and those of other beginnings,
+/// for which the nodes at the ends choose anew by which bytes they tell keys apart.
+#[test]
+fn readers_find_all_of_keys_that_come_in_order_and_of_those_that_come_between() {
+    const KEYS: usize = 16_000;
+    const OTHERS: [&str; 5] = ["", "a", "a stream 0000", "a stream of", "b"];
+    let key = |step: usize| match step % 16 {
+        0..8 => format!("a stream {step:08}"),
+        8..15 => format!("a list {:08}", KEYS - step),
+        _ => format!("{} {step}", OTHERS[step / 16 % OTHERS.len()]),
+    };
+    let keys: Vec<Vec<u8>> = (0..KEYS).map(|step| key(step).into_bytes()).collect();
+    read_beside_a_writer(&keys);
 }
 
 /// As of streams, and of sorted sets that are stored again and again: each node at the end has keys

@@ -4,7 +4,10 @@
 //! never looked for. Each bucket is a chain that begins with its newest record, so what is taken
 //! back, always the newest, is taken off the heads of the chains.
 
-use xxhash_rust::xxh3::xxh3_64;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::Family;
 use crate::batch::{Record, Writer};
@@ -15,6 +18,10 @@ const END: u32 = u32::MAX;
 const BUCKETS_MIN: usize = 64;
 /// More spans than these are not kept apart: those of 64 commands that write to four families.
 const SPANS_MAX: usize = 256;
+
+/// Another one in each process: a client that knew it could send keys that all share a bucket, and
+/// each look-up of one would pass all others.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u64));
 
 /// See the module documentation.
 #[derive(Debug, Default)]
@@ -206,7 +213,8 @@ impl Points {
 }
 
 fn hash(family: Family, key: &[u8]) -> u32 {
-    (xxh3_64(key) as u32).wrapping_add(u32::from(family.id()).wrapping_mul(0x9e37_79b9))
+    let of_key = xxh3_64_with_seed(key, *SEED) as u32;
+    of_key.wrapping_add(u32::from(family.id()).wrapping_mul(0x9e37_79b9))
 }
 
 /// Of so many buckets the one of a hash; none where there are no buckets.
@@ -253,4 +261,34 @@ fn is_removed_by(batch: &Writer, at: usize, key: &[u8]) -> bool {
         batch.records_from(at).next(),
         Some(Ok(Record::DeleteRange { begin, end, .. })) if begin <= key && key < end
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use xxhash_rust::xxh3::xxh3_64;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_were_chosen_for_one_bucket_are_in_many() {
+        let mut batch = Writer::new(Vec::new());
+        // Of so many, eight bits of the hash choose the bucket.
+        let chosen = (0_u32..).map(u32::to_be_bytes).filter(|key| xxh3_64(key) & 0xff == 0);
+        for key in chosen.take(200) {
+            batch.put(Family::Default, &[&key], &[b"value"]);
+        }
+        let mut points = Points::default();
+        points.follow(&batch);
+        assert_eq!((points.records.len(), points.buckets.len()), (200, 256));
+        let length = |bucket: &u32| {
+            let (mut count, mut next) = (0, *bucket);
+            while let Some(point) = points.records.get(next as usize) {
+                (count, next) = (count + 1, point.before);
+            }
+            count
+        };
+        let lengths: Vec<usize> = points.buckets.iter().map(length).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), 200);
+        assert!(lengths.iter().all(|length| *length < 30), "{lengths:?}");
+    }
 }
