@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 
 use super::systems::Running;
 use super::{histogram, middle_ms, record, spread};
-use crate::wait::pause;
+use crate::wait::{self, pause};
 use crate::wire::{Connection, Reply, encode};
 
 /// A client that has sent its BLPOP so long ago waits.
 const SETTLED: Duration = Duration::from_millis(1);
+/// Until then all of the others wait.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is done.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,7 @@ pub fn run(system: &Running, load: &Load) -> Result<Found> {
         })
         .collect::<Result<_>>()?;
     let (mut waiting, mut pushing) = (system.connect()?, system.connect()?);
+    settle(&mut pushing, load.others)?;
     let push = encode(&["RPUSH", "handed", "element"]);
     let expected = ["handed", "element"];
     let mut latency_us = histogram()?;
@@ -64,6 +67,18 @@ pub fn run(system: &Running, load: &Load) -> Result<Found> {
     let cpu = system.cpu_seconds()? - before;
     drop(others);
     Ok(Found { latency_us, cpu_us: cpu * 1e6 / f64::from(load.rounds.max(1)) })
+}
+
+/// Waits until so many clients do: that they come is no part of what is measured.
+fn settle(connection: &mut Connection, others: usize) -> Result<()> {
+    wait::until("the others wait", PATIENCE, || {
+        let info = connection.call(&["INFO", "clients"])?.text();
+        let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        let blocked = blocked.context("INFO says nothing of blocked clients")?.trim();
+        let blocked: usize = blocked.parse().context("read blocked_clients")?;
+        ensure!(blocked >= others, "{blocked} of {others} wait");
+        Ok::<_, anyhow::Error>(())
+    })
 }
 
 /// The figures as Markdown.
