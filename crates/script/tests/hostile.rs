@@ -224,6 +224,44 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
     }
 }
 
+/// Counts what it is asked for.
+struct Counting(usize);
+
+impl Host for Counting {
+    fn call(&mut self, _words: &[&[u8]], _protocol: Protocol) -> Called {
+        self.0 += 1;
+        Called::Reply(b"+OK\r\n".to_vec())
+    }
+
+    fn log(&mut self, _level: Level, _text: &[u8]) {}
+
+    fn may_call(&mut self, _words: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
+/// Lua calls a handler of errors deeper than what has failed. Where that is too deep, the error is
+/// another one, and no look is made while a handler sees it.
+#[test]
+fn the_end_of_a_run_is_the_end_also_where_the_stack_of_c_ends() {
+    let mut engine = engine();
+    let text = "local function deep(n) \
+                  if n > 0 then return pcall(deep, n - 1) end \
+                  xpcall(function() while true do end end, function() redis.call('X') end) \
+                  redis.call('X') \
+                end \
+                return deep(tonumber(ARGV[1]))";
+    // Lua's own bound is 200, and some calls are ours.
+    for depth in 150..220 {
+        let (depth, mut host) = (depth.to_string(), Counting(0));
+        let args: [&[u8]; 1] = [depth.as_bytes()];
+        let tick = Box::new(|| Some(Stop::Killed));
+        let done = engine.eval(text.as_bytes(), &mut host, Job { tick, ..job("name", &args) });
+        assert_eq!((done, host.0), (Err(Error::Stopped(Stop::Killed)), 0), "{depth}");
+    }
+    assert_eq!(eval(&mut engine, "return 1", &[]), Ok(b":1\r\n".to_vec()));
+}
+
 #[test]
 fn work_on_long_texts_and_on_any_table_is_looked_at_first() {
     let mut engine = engine();
