@@ -110,6 +110,16 @@ fn one_that_needs_what_a_worker_does_not_give_begins_anew_aside() {
 }
 
 #[test]
+fn one_that_is_too_large_only_with_what_waits_begins_anew_behind_it() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    assert_eq!(shell.run(&format!("RPUSH l{}", " x".repeat(200))), ":200");
+    let set = format!("SET a {}", "y".repeat(18_500));
+    let pop = eval("return #redis.call('LPOP',KEYS[1],100)", "1 l");
+    assert_eq!(run(&mut shell, &[&set, &pop]), ("+OK".into(), Some(":100".into())));
+    assert_eq!(run(&mut shell, &[&pop, "EXISTS a"]), (":100 :1".into(), None));
+}
+
+#[test]
 fn one_that_would_wait_for_a_key_begins_anew_aside() {
     let mut shell = Shell::new();
     let node = shell.node();
