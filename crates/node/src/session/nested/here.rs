@@ -57,7 +57,7 @@ impl<'a> Here<'a> {
 impl<'a> NestedCx<'a> {
     /// The script that is about to run stays on its worker.
     pub fn stay(&mut self, here: Here<'a>) {
-        self.here = Some(here);
+        (self.here, self.is_whole) = (Some(here), true);
     }
 
     /// Whether the script runs on its worker.
