@@ -384,6 +384,26 @@ fn libraries_that_hold_much_go_when_others_need_it() {
 }
 
 #[test]
+fn what_stays_is_not_collected_after_each_run() {
+    let mut engine = engine();
+    // Five megabytes of sixteen.
+    let text = b"#!lua name=l\nlocal kept = {} for i = 1, 5000 do kept[i] = ('x'):rep(1000) .. i end \
+                 redis.register_function('f', function() return #kept end)";
+    engine.load(text, &mut Echo, job("l", &[])).unwrap();
+    let garbage = "local t = {} for i = 1, 1000 do t[i] = {} end return 1";
+    answers(&mut engine, garbage, ":1");
+    let first = engine.used_memory();
+    answers(&mut engine, garbage, ":1");
+    answers(&mut engine, garbage, ":1");
+    assert!(engine.used_memory() > first + 50_000, "{first} {}", engine.used_memory());
+    for _ in 0..500 {
+        answers(&mut engine, garbage, ":1");
+        assert!(engine.used_memory() < 9 << 20, "{}", engine.used_memory());
+    }
+    assert_eq!(engine.call("l", &mut Echo, job("f", &[])), Ok(b":5000\r\n".to_vec()));
+}
+
+#[test]
 fn a_text_is_compiled_within_bounds() {
     let text = "f() ".repeat(16 << 20);
     let refused = "ERR Error compiling script (new function): not enough memory";
