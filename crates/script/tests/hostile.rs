@@ -209,6 +209,11 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
         "local s = ('x'):rep(1000000) while true do string.reverse(s) end",
         "local t = {} for i = 1, 200000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
         "while true do collectgarbage() end",
+        "local t, u = {}, {} for i = 1, 2000 do t[i] = i u[i] = t end cjson.encode(u)",
+        "local t, u = {}, {} for i = 1, 2000 do t[i] = i u[i] = t end cmsgpack.pack(u)",
+        "local t = {} for i = 1, 5000 do t[i] = t end cjson.encode(t)",
+        "local s = '\"' .. ('x'):rep(20000) .. '\"' for i = 1, 20 do cjson.decode(s) end",
+        "local s = ('x'):rep(20000) for i = 1, 20 do redis.sha1hex(s) end",
         "local function make(n) return coroutine.create(function() \
            if n == 0 then for i = 1, 2000 do end return end \
            for k = 1, 1000 do coroutine.resume(make(n - 1)) end end) end \
