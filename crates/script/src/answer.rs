@@ -77,6 +77,19 @@ impl Answer<'_> {
         Writer::new(self.out, self.protocol)
     }
 
+    /// So many values more were written or counted: a table that holds itself is counted at each
+    /// depth, before any of its values is written.
+    fn pass_by(&mut self, values: usize) -> Result<(), TooLarge> {
+        self.values += values;
+        if self.values >= VALUES {
+            self.values = 0;
+            if (self.is_over)() {
+                return Err(TooLarge);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a value. `index` counts from the bottom of the stack.
     pub(crate) unsafe fn value(
         &mut self,
@@ -87,13 +100,7 @@ impl Answer<'_> {
         if self.out.len() > self.bytes_max {
             return Err(TooLarge);
         }
-        self.values += 1;
-        if self.values >= VALUES {
-            self.values = 0;
-            if (self.is_over)() {
-                return Err(TooLarge);
-            }
-        }
+        self.pass_by(1)?;
         if depth > DEPTH_MAX {
             self.writer().error("ERR reached lua stack limit");
             return Ok(());
@@ -193,7 +200,9 @@ impl Answer<'_> {
                 }
                 count += 1;
             }
-            self.writer().array(usize::try_from(count).unwrap_or(0));
+            let length = usize::try_from(count).unwrap_or(0);
+            self.pass_by(length)?;
+            self.writer().array(length);
             for at in 1..=count {
                 ffi::lua_rawgeti_(state, index, at);
                 self.value(state, top + 1, depth + 1)?;
@@ -208,6 +217,7 @@ impl Answer<'_> {
         unsafe {
             let index = ffi::lua_gettop(state);
             let count = pairs(state, index);
+            self.pass_by(count)?;
             self.writer().map(count);
             ffi::lua_pushnil(state);
             while ffi::lua_next(state, index) != 0 {
@@ -224,6 +234,7 @@ impl Answer<'_> {
         unsafe {
             let index = ffi::lua_gettop(state);
             let count = pairs(state, index);
+            self.pass_by(count)?;
             self.writer().set(count);
             ffi::lua_pushnil(state);
             while ffi::lua_next(state, index) != 0 {
@@ -247,4 +258,48 @@ unsafe fn pairs(state: State, index: c_int) -> usize {
         }
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_looked_at_too() {
+        let lua = Lua::new();
+        for text in [
+            "local t = {} for i = 1, 2000 do t[i] = t end return t",
+            "local m = {} local t = {map = m} for i = 1, 2000 do m[i] = t end return t",
+            "local s = {} for i = 1, 2000 do s[{set = s}] = true end return {set = s}",
+        ] {
+            let table: Table = lua.load(text).eval().unwrap();
+            let (mut out, mut written, looks) = (Vec::new(), Ok(()), Cell::new(0));
+            let is_over = || {
+                looks.set(looks.get() + 1);
+                true
+            };
+            let call = |state: State| {
+                let mut answer = Answer {
+                    out: &mut out,
+                    protocol: Protocol::V3,
+                    is_script_v3: false,
+                    bytes_max: 1 << 20,
+                    is_over: &is_over,
+                    values: 0,
+                };
+                // SAFETY: the stack holds the table alone, and mlua protects the call.
+                unsafe {
+                    written = answer.value(state, 1, 0);
+                    ffi::lua_settop(state, 0);
+                }
+            };
+            // SAFETY: nothing that `call` holds needs to be dropped.
+            unsafe { lua.exec_raw::<()>(table, call) }.unwrap();
+            // As each of them holds itself, hundreds of them would be counted before a look.
+            assert_eq!((written, looks.get()), (Err(TooLarge), 1), "{text}");
+            assert!(out.is_empty(), "{text}: {}", out.escape_ascii());
+        }
+    }
 }

@@ -9,7 +9,8 @@ use crate::convert::{command_error, push_error, push_reply};
 use crate::current::{Asked, Current};
 use crate::guard::{Answer, Fail, PACKED, function, one, outcome, raising};
 use crate::host::{Level, Settings};
-use crate::{calls, sha1_hex};
+use crate::watched::LARGE;
+use crate::{calls, looks, sha1_hex};
 
 const CALL: i64 = 1;
 const PCALL: i64 = 2;
@@ -194,7 +195,11 @@ fn sha1hex(lua: &Lua, args: &MultiValue) -> Answer {
         (Some(value), 1) => lua.coerce_string(value.clone())?,
         _ => return Err(raise(lua, "wrong number of arguments")),
     };
-    one(lua, sha1_hex(&text.map(|text| text.as_bytes().to_vec()).unwrap_or_default()))
+    let text = text.map(|text| text.as_bytes().to_vec()).unwrap_or_default();
+    if text.len() > LARGE {
+        looks::go_on(lua)?;
+    }
+    one(lua, sha1_hex(&text))
 }
 
 fn number(value: Option<&Value>) -> Option<i64> {

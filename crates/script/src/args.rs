@@ -3,6 +3,8 @@
 use mlua::{Lua, MultiValue, Value};
 
 use crate::guard::Fail;
+use crate::looks;
+use crate::watched::LARGE;
 
 /// The arguments of one call.
 pub(crate) struct Args<'l> {
@@ -51,7 +53,14 @@ impl<'l> Args<'l> {
     /// A string, or a number as one.
     pub(crate) fn bytes(&self, at: usize) -> Result<Vec<u8>, Fail> {
         match self.get(at) {
-            Some(Value::String(text)) => Ok(text.as_bytes().to_vec()),
+            Some(Value::String(text)) => {
+                let text = text.as_bytes();
+                // The work on it is one instruction of Lua's.
+                if text.len() > LARGE {
+                    looks::go_on(self.lua)?;
+                }
+                Ok(text.to_vec())
+            }
             Some(value @ (Value::Integer(_) | Value::Number(_))) => {
                 let text = self.lua.coerce_string(value.clone())?;
                 Ok(text.map(|text| text.as_bytes().to_vec()).unwrap_or_default())

@@ -1,5 +1,5 @@
 //! When a running script is looked at: each so many instructions, and in what Lua does as one of
-//! them.
+//! them, be it a function of ours.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,6 +9,11 @@ use mlua::{Function, HookTriggers, Lua, VmState};
 
 use crate::control::{Control, Tick};
 use crate::{text, watched};
+
+/// Steps of a function of ours between two looks.
+const STEPS: usize = 10_000;
+/// Bytes that take about as long as a step.
+const STEP_BYTES: usize = 64;
 
 /// What runs in a state, if something does.
 pub(crate) type Shared = Rc<RefCell<Option<Running>>>;
@@ -29,6 +34,32 @@ impl Running {
     }
 }
 
+/// What a function of ours does that may do much of it: values, and their bytes.
+#[derive(Default)]
+pub(crate) struct Steps(usize);
+
+impl Steps {
+    /// One step more, with so many bytes.
+    ///
+    /// # Errors
+    /// The script is to end.
+    pub(crate) fn take(&mut self, lua: &Lua, bytes: usize) -> mlua::Result<()> {
+        self.0 += 1 + bytes / STEP_BYTES;
+        if self.0 < STEPS {
+            return Ok(());
+        }
+        self.0 = 0;
+        go_on(lua)
+    }
+}
+
+/// An error where the script is to end.
+pub(crate) fn go_on(lua: &Lua) -> mlua::Result<()> {
+    let running = lua.app_data_ref::<Shared>();
+    let is_to_end = running.is_some_and(|running| is_over(&running));
+    if is_to_end { Err(stopped()) } else { Ok(()) }
+}
+
 /// Has a look made, every so many instructions, at whether what runs is to end; what looks when it
 /// is called. It notes when a script calls the collector.
 pub(crate) fn begin(
@@ -37,6 +68,7 @@ pub(crate) fn begin(
     running: &Shared,
     collector: &Rc<Cell<bool>>,
 ) -> mlua::Result<Function> {
+    lua.set_app_data(Rc::clone(running));
     let asked = Rc::clone(running);
     let look = lua.create_function(move |_, ends: bool| match (is_over(&asked), ends) {
         (true, true) => Err(stopped()),

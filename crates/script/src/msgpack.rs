@@ -5,6 +5,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::args::Args;
 use crate::guard::{Answer, Fail, function, one};
+use crate::looks::Steps;
 
 /// Deepest nesting of tables that are packed.
 const PACK_DEPTH: usize = 16;
@@ -43,11 +44,17 @@ fn pack(args: &Args<'_>) -> Answer {
         let what = "bad argument #0 to 'pack' (MessagePack pack needs input.)";
         return Err(Fail::At(what.into()));
     }
-    let mut out = Vec::new();
+    let mut packer = Packer { lua: args.lua, out: Vec::new(), steps: Steps::default() };
     for at in 0..args.len() {
-        put(&mut out, args.any(at)?, 0)?;
+        packer.put(args.any(at)?, 0)?;
     }
-    one(args.lua, args.lua.create_string(out)?)
+    one(args.lua, args.lua.create_string(packer.out)?)
+}
+
+struct Packer<'p> {
+    lua: &'p Lua,
+    out: Vec<u8>,
+    steps: Steps,
 }
 
 /// A head byte and a length of 8 (if there is such a form), 16 or 32 bits.
@@ -65,27 +72,81 @@ fn head(out: &mut Vec<u8>, (byte, short, long): (Option<u8>, u8, u8), length: us
     }
 }
 
-fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<(), Fail> {
-    let more = if let Value::String(text) = value { text.as_bytes().len() } else { 0 };
-    if out.len().saturating_add(more) > BYTES_MAX {
-        return Err(Fail::At("the packed text is too long".into()));
-    }
-    match value {
-        Value::Boolean(value) => out.push(if *value { 0xc3 } else { 0xc2 }),
-        Value::Integer(value) => put_integer(out, *value),
-        Value::Number(value) => put_number(out, *value),
-        Value::String(text) => {
-            let bytes = text.as_bytes();
-            match u8::try_from(bytes.len()) {
-                Ok(length) if length < 32 => out.push(0xa0 | length),
-                _ => head(out, (Some(0xd9), 0xda, 0xdb), bytes.len()),
-            }
-            out.extend_from_slice(&bytes);
+impl Packer<'_> {
+    fn put(&mut self, value: &Value, depth: usize) -> Result<(), Fail> {
+        let more = if let Value::String(text) = value { text.as_bytes().len() } else { 0 };
+        if self.out.len().saturating_add(more) > BYTES_MAX {
+            return Err(Fail::At("the packed text is too long".into()));
         }
-        Value::Table(table) if depth < PACK_DEPTH => put_table(out, table, depth)?,
-        _ => out.push(0xc0),
+        self.steps.take(self.lua, more)?;
+        let out = &mut self.out;
+        match value {
+            Value::Boolean(value) => out.push(if *value { 0xc3 } else { 0xc2 }),
+            Value::Integer(value) => put_integer(out, *value),
+            Value::Number(value) => put_number(out, *value),
+            Value::String(text) => {
+                let bytes = text.as_bytes();
+                match u8::try_from(bytes.len()) {
+                    Ok(length) if length < 32 => out.push(0xa0 | length),
+                    _ => head(out, (Some(0xd9), 0xda, 0xdb), bytes.len()),
+                }
+                out.extend_from_slice(&bytes);
+            }
+            Value::Table(table) if depth < PACK_DEPTH => self.put_table(table, depth)?,
+            _ => out.push(0xc0),
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// How many elements a table has whose keys are 1, 2, 3…
+    fn length_of_array(&mut self, table: &Table) -> Result<Option<usize>, Fail> {
+        let (mut max, mut count) = (0, 0);
+        for pair in table.pairs::<Value, Value>() {
+            self.steps.take(self.lua, 0)?;
+            let index = match pair?.0 {
+                Value::Integer(index) => index,
+                Value::Number(index) if index.fract() == 0.0 => index as i64,
+                _ => return Ok(None),
+            };
+            let Ok(index) = usize::try_from(index) else { return Ok(None) };
+            if index == 0 {
+                return Ok(None);
+            }
+            max = max.max(index);
+            count += 1;
+        }
+        Ok((max == count).then_some(count))
+    }
+
+    fn put_table(&mut self, table: &Table, depth: usize) -> Result<(), Fail> {
+        if let Some(length) = self.length_of_array(table)? {
+            match u8::try_from(length) {
+                Ok(length) if length < 16 => self.out.push(0x90 | length),
+                _ => head(&mut self.out, (None, 0xdc, 0xdd), length),
+            }
+            for at in 1..=length {
+                self.put(&table.raw_get(at)?, depth + 1)?;
+            }
+            return Ok(());
+        }
+        // Twice: Rust cannot hold all of them at a time.
+        let mut count = 0_usize;
+        for pair in table.pairs::<Value, Value>() {
+            self.steps.take(self.lua, 0)?;
+            pair?;
+            count += 1;
+        }
+        match u8::try_from(count) {
+            Ok(length) if length < 16 => self.out.push(0x80 | length),
+            _ => head(&mut self.out, (None, 0xde, 0xdf), count),
+        }
+        for pair in table.pairs::<Value, Value>() {
+            let (key, value) = pair?;
+            self.put(&key, depth + 1)?;
+            self.put(&value, depth + 1)?;
+        }
+        Ok(())
+    }
 }
 
 fn put_integer(out: &mut Vec<u8>, value: i64) {
@@ -134,50 +195,6 @@ fn put_number(out: &mut Vec<u8>, value: f64) {
         out.push(0xcb);
         out.extend_from_slice(&value.to_be_bytes());
     }
-}
-
-/// How many elements a table has whose keys are 1, 2, 3…
-fn length_of_array(table: &Table) -> Result<Option<usize>, Fail> {
-    let (mut max, mut count) = (0, 0);
-    for pair in table.pairs::<Value, Value>() {
-        let index = match pair?.0 {
-            Value::Integer(index) => index,
-            Value::Number(index) if index.fract() == 0.0 => index as i64,
-            _ => return Ok(None),
-        };
-        let Ok(index) = usize::try_from(index) else { return Ok(None) };
-        if index == 0 {
-            return Ok(None);
-        }
-        max = max.max(index);
-        count += 1;
-    }
-    Ok((max == count).then_some(count))
-}
-
-fn put_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Result<(), Fail> {
-    if let Some(length) = length_of_array(table)? {
-        match u8::try_from(length) {
-            Ok(length) if length < 16 => out.push(0x90 | length),
-            _ => head(out, (None, 0xdc, 0xdd), length),
-        }
-        for at in 1..=length {
-            put(out, &table.raw_get(at)?, depth + 1)?;
-        }
-        return Ok(());
-    }
-    // Twice: Rust cannot hold all of them at a time.
-    let count = table.pairs::<Value, Value>().count();
-    match u8::try_from(count) {
-        Ok(length) if length < 16 => out.push(0x80 | length),
-        _ => head(out, (None, 0xde, 0xdf), count),
-    }
-    for pair in table.pairs::<Value, Value>() {
-        let (key, value) = pair?;
-        put(out, &key, depth + 1)?;
-        put(out, &value, depth + 1)?;
-    }
-    Ok(())
 }
 
 /// Unpacks `limit` values from `offset` on, or all; with a limit the offset of the next one comes

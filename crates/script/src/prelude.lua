@@ -28,13 +28,16 @@ local function note_lack(err)
     end
 end
 
--- The end of a run is an error that no script catches: an object of the host's.
+-- The end of a run is an error that no script catches: an object of the host's. Lua may have put
+-- another error in its place, e.g. where the stack of C ends before that of a handler, so what was
+-- caught counts only if the run goes on.
 local function passed(ok, value, ...)
     if not ok then
         note_lack(value)
         if type(value) == 'userdata' and value ~= null then
             error(value, 0)
         end
+        look(true)
         if type(value) == 'table' and type(rawget(value, 'err')) == 'string' then
             return false, value.err
         end
@@ -48,6 +51,7 @@ local function uncaught(ok, value, ...)
         if type(value) == 'userdata' and value ~= null then
             error(value, 0)
         end
+        look(true)
     end
     return ok, value, ...
 end
@@ -61,7 +65,8 @@ function safe.pcall(...)
     return passed(pcall(...))
 end
 
--- A handler is not asked about the end of a run: it could answer another error, or never.
+-- A handler is not asked about the end of a run, nor about what Lua made of it: it could answer
+-- another error, or never. Where a look has raised the end, nobody looks while it runs.
 function safe.xpcall(called, ...)
     if select('#', ...) == 0 then
         error("bad argument #2 to 'xpcall' (value expected)", 2)
@@ -71,6 +76,9 @@ function safe.xpcall(called, ...)
         note_lack(err)
         if type(err) == 'userdata' and err ~= null then
             return err
+        end
+        if look(false) then
+            return nil
         end
         return handler(err)
     end))

@@ -209,6 +209,11 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
         "local s = ('x'):rep(1000000) while true do string.reverse(s) end",
         "local t = {} for i = 1, 200000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
         "while true do collectgarbage() end",
+        "local t, u = {}, {} for i = 1, 2000 do t[i] = i u[i] = t end cjson.encode(u)",
+        "local t, u = {}, {} for i = 1, 2000 do t[i] = i u[i] = t end cmsgpack.pack(u)",
+        "local t = {} for i = 1, 5000 do t[i] = t end cjson.encode(t)",
+        "local s = '\"' .. ('x'):rep(20000) .. '\"' for i = 1, 20 do cjson.decode(s) end",
+        "local s = ('x'):rep(20000) for i = 1, 20 do redis.sha1hex(s) end",
         "local function make(n) return coroutine.create(function() \
            if n == 0 then for i = 1, 2000 do end return end \
            for k = 1, 1000 do coroutine.resume(make(n - 1)) end end) end \
@@ -222,6 +227,44 @@ fn what_lua_does_in_one_call_and_in_many_coroutines_is_stopped_too() {
         let looks = looks_at(text);
         assert!(looks < 10 * LAST_LOOK, "{text}: {looks}");
     }
+}
+
+/// Counts what it is asked for.
+struct Counting(usize);
+
+impl Host for Counting {
+    fn call(&mut self, _words: &[&[u8]], _protocol: Protocol) -> Called {
+        self.0 += 1;
+        Called::Reply(b"+OK\r\n".to_vec())
+    }
+
+    fn log(&mut self, _level: Level, _text: &[u8]) {}
+
+    fn may_call(&mut self, _words: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
+/// Lua calls a handler of errors deeper than what has failed. Where that is too deep, the error is
+/// another one, and no look is made while a handler sees it.
+#[test]
+fn the_end_of_a_run_is_the_end_also_where_the_stack_of_c_ends() {
+    let mut engine = engine();
+    let text = "local function deep(n) \
+                  if n > 0 then return pcall(deep, n - 1) end \
+                  xpcall(function() while true do end end, function() redis.call('X') end) \
+                  redis.call('X') \
+                end \
+                return deep(tonumber(ARGV[1]))";
+    // Lua's own bound is 200, and some calls are ours.
+    for depth in 150..220 {
+        let (depth, mut host) = (depth.to_string(), Counting(0));
+        let args: [&[u8]; 1] = [depth.as_bytes()];
+        let tick = Box::new(|| Some(Stop::Killed));
+        let done = engine.eval(text.as_bytes(), &mut host, Job { tick, ..job("name", &args) });
+        assert_eq!((done, host.0), (Err(Error::Stopped(Stop::Killed)), 0), "{depth}");
+    }
+    assert_eq!(eval(&mut engine, "return 1", &[]), Ok(b":1\r\n".to_vec()));
 }
 
 #[test]
@@ -343,6 +386,26 @@ fn libraries_that_hold_much_go_when_others_need_it() {
         let answer = engine.call(&name, &mut Echo, job(&function, &[]));
         assert_eq!(answer, Ok(b":3000\r\n".to_vec()), "{at}");
     }
+}
+
+#[test]
+fn what_stays_is_not_collected_after_each_run() {
+    let mut engine = engine();
+    // Five megabytes of sixteen.
+    let text = b"#!lua name=l\nlocal kept = {} for i = 1, 5000 do kept[i] = ('x'):rep(1000) .. i end \
+                 redis.register_function('f', function() return #kept end)";
+    engine.load(text, &mut Echo, job("l", &[])).unwrap();
+    let garbage = "local t = {} for i = 1, 1000 do t[i] = {} end return 1";
+    answers(&mut engine, garbage, ":1");
+    let first = engine.used_memory();
+    answers(&mut engine, garbage, ":1");
+    answers(&mut engine, garbage, ":1");
+    assert!(engine.used_memory() > first + 50_000, "{first} {}", engine.used_memory());
+    for _ in 0..500 {
+        answers(&mut engine, garbage, ":1");
+        assert!(engine.used_memory() < 9 << 20, "{}", engine.used_memory());
+    }
+    assert_eq!(engine.call("l", &mut Echo, job("f", &[])), Ok(b":5000\r\n".to_vec()));
 }
 
 #[test]

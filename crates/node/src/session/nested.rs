@@ -336,11 +336,16 @@ impl<'a> NestedCx<'a> {
                 write.txn.rollback(before);
                 write.touched.clear();
                 self.take_back(mark);
-                if matches!(error, Error::Storage(storage::Error::Stopped)) && self.is_here() {
+                match &error {
                     // It has read as much as it may here.
-                    self.give_way(Why::Long);
-                } else {
-                    error.log(command.name);
+                    Error::Storage(storage::Error::Stopped) if self.is_here() => {
+                        self.give_way(Why::Long);
+                    }
+                    // Perhaps only with what waits before it, which is committed first then.
+                    Error::Storage(storage::Error::TooLarge { .. }) if self.is_here() => {
+                        self.give_way(Why::Busy);
+                    }
+                    _ => error.log(command.name),
                 }
                 self.reply().error(&error.to_string());
                 let is_refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));

@@ -1,6 +1,7 @@
 //! Scripts on the worker of their connection: those that are over there, and those that give way.
 
 use crate::command::Words;
+use crate::gate::Role;
 use crate::locks::Locks;
 use crate::session::After;
 use crate::session::dispatch::Batch;
@@ -109,6 +110,16 @@ fn one_that_needs_what_a_worker_does_not_give_begins_anew_aside() {
 }
 
 #[test]
+fn one_that_is_too_large_only_with_what_waits_begins_anew_behind_it() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    assert_eq!(shell.run(&format!("RPUSH l{}", " x".repeat(200))), ":200");
+    let set = format!("SET a {}", "y".repeat(18_500));
+    let pop = eval("return #redis.call('LPOP',KEYS[1],100)", "1 l");
+    assert_eq!(run(&mut shell, &[&set, &pop]), ("+OK".into(), Some(":100".into())));
+    assert_eq!(run(&mut shell, &[&pop, "EXISTS a"]), (":100 :1".into(), None));
+}
+
+#[test]
 fn one_that_would_wait_for_a_key_begins_anew_aside() {
     let mut shell = Shell::new();
     let node = shell.node();
@@ -129,6 +140,26 @@ fn one_that_would_wait_for_a_key_begins_anew_aside() {
     let replies = run(&mut shell, &["SET other 5", &text, "INCR other"]);
     assert_eq!(replies, ("+OK :6 :7".into(), None));
     assert_eq!(shell.run("GET k"), "$1 2");
+}
+
+#[test]
+fn a_message_of_a_replica_is_sent_once_by_one_that_begins_anew() {
+    let mut shell = Shell::new();
+    let listener = shell.client();
+    shell.run_as(listener, "SUBSCRIBE c");
+    let heard = |shell: &mut Shell, text: &str| {
+        assert_eq!(aside(shell, &eval(text, "0")), ":1");
+        let mut out = Vec::new();
+        shell.clients[listener].client.inbox.take(&mut out);
+        String::from_utf8(out).unwrap().matches("message").count()
+    };
+    // A master's message is in the batch, and nobody has seen it.
+    let text = "local n=redis.call('PUBLISH','c','x') for i=1,1e7 do end return n";
+    assert_eq!(heard(&mut shell, text), 1);
+    let from = topology::Endpoint { host: "10.0.0.2".into(), port: 1 };
+    shell.node().gate.write().role = Role::Replica { from };
+    // Another text, of which it is not known that it takes long.
+    assert_eq!(heard(&mut shell, &format!("{text} ")), 1);
 }
 
 #[test]

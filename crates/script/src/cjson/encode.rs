@@ -5,6 +5,7 @@ use mlua::{Lua, Table, Value};
 use super::{DEPTH_MAX, Invalid, Options};
 use crate::args::type_name;
 use crate::guard::Fail;
+use crate::looks::Steps;
 
 /// Longest text: a small table that holds another one many times, a few levels deep, has one
 /// without end.
@@ -12,7 +13,7 @@ const BYTES_MAX: usize = 256 << 20;
 
 /// JSON of a value.
 pub(super) fn encode(lua: &Lua, value: &Value, options: &Options) -> Result<Vec<u8>, Fail> {
-    let mut encoder = Encoder { lua, options, out: Vec::new() };
+    let mut encoder = Encoder { lua, options, out: Vec::new(), steps: Steps::default() };
     encoder.value(value, 0)?;
     Ok(encoder.out)
 }
@@ -21,6 +22,7 @@ struct Encoder<'e> {
     lua: &'e Lua,
     options: &'e Options,
     out: Vec<u8>,
+    steps: Steps,
 }
 
 fn fail(what: &str, why: &str) -> Fail {
@@ -52,6 +54,7 @@ impl Encoder<'_> {
         if self.out.len().saturating_add(more) > BYTES_MAX {
             return Err(Fail::At("Cannot serialise: the text is too long".into()));
         }
+        self.steps.take(self.lua, more)?;
         match value {
             Value::Nil => self.out.extend_from_slice(b"null"),
             Value::Boolean(true) => self.out.extend_from_slice(b"true"),
@@ -120,9 +123,10 @@ impl Encoder<'_> {
     }
 
     /// The length of a table that is an array; `None` for an object.
-    fn length(&self, table: &Table) -> Result<Option<i64>, Fail> {
+    fn length(&mut self, table: &Table) -> Result<Option<i64>, Fail> {
         let (mut max, mut items) = (0, 0_i64);
         for pair in table.pairs::<Value, Value>() {
+            self.steps.take(self.lua, 0)?;
             let index = match pair?.0 {
                 Value::Integer(index) if index >= 1 => index,
                 Value::Number(index) if index >= 1.0 && index.fract() == 0.0 => index as i64,

@@ -350,7 +350,8 @@ impl Outside<'_, '_, '_, '_> {
         }
         // What it does besides could not be taken back, or takes long.
         let is_session = matches!(command.handler, Handler::Session(_));
-        if is_session && !flags.has(Flags::FAST) && self.cx.is_here() {
+        let acts = is_session && !flags.has(Flags::FAST) || self.cx.tells_at_once(command);
+        if acts && self.cx.is_here() {
             self.cx.give_way(Why::Long);
             return Err(self.stop());
         }

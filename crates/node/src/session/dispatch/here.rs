@@ -148,13 +148,15 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Option<Result<After, Error>> {
         match command.handler {
-            Handler::Script(_) if !self.is_aside => self.run_here(session, (command, words), out),
+            Handler::Script(_) if !self.is_aside => {
+                self.run_here_sampled(session, (command, words), out)
+            }
             _ => Some(self.handle(session, command, words, out)),
         }
     }
 
     /// Runs a script on top of what waits to be committed, with which it becomes one batch.
-    fn run_here(
+    pub(super) fn run_here(
         &mut self,
         session: &mut Session,
         (command, words): (&'static Command, &[&[u8]]),

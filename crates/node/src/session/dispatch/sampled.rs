@@ -5,6 +5,14 @@ use super::Batch;
 use crate::command::Error;
 use crate::perflog::{self, Sampling};
 
+/// How a command has ended so far.
+type Ran = Result<After, Error>;
+
+/// Whether it is tried again, or ends on another thread: it is sampled there.
+fn is_to_come(ran: &Ran) -> bool {
+    matches!(ran, Err(Error::Locked) | Ok(After::Again(_) | After::Long(_)))
+}
+
 impl Batch<'_> {
     /// Runs a command. One that is sampled is written alone: what waits is written before it, and
     /// what it writes within its sample, which so holds all of that, and of others only those that
@@ -15,19 +23,47 @@ impl Batch<'_> {
         command: &'static Command,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> Result<After, Error> {
-        if !perflog::is_chosen(&self.config, command) {
+    ) -> Ran {
+        let Some(sampling) = self.begin_sample(session, command, out) else {
             return self.call_handler(session, command, words, out);
-        }
-        self.settle(session, out);
-        let sampling = Sampling::of_chosen(command);
+        };
         let ran = self.call_handler(session, command, words, out);
         self.settle(session, out);
-        // What is tried again, or ends on another thread, is sampled there.
-        let is_to_come = matches!(ran, Err(Error::Locked) | Ok(After::Again(_) | After::Long(_)));
-        if let Some(sampling) = sampling.filter(|_| !is_to_come) {
+        if !is_to_come(&ran) {
             self.node.perflog.note(sampling, &self.config);
         }
         ran
+    }
+
+    /// The same for a script that begins here; `None` if it is to run aside.
+    pub(super) fn run_here_sampled(
+        &mut self,
+        session: &mut Session,
+        call: (&'static Command, &[&[u8]]),
+        out: &mut Vec<u8>,
+    ) -> Option<Ran> {
+        let Some(sampling) = self.begin_sample(session, call.0, out) else {
+            return self.run_here(session, call, out);
+        };
+        let ran = self.run_here(session, call, out);
+        self.settle(session, out);
+        if ran.as_ref().is_some_and(|ran| !is_to_come(ran)) {
+            self.node.perflog.note(sampling, &self.config);
+        }
+        ran
+    }
+
+    /// Begins the sample of a command that is sampled.
+    fn begin_sample(
+        &mut self,
+        session: &Session,
+        command: &'static Command,
+        out: &mut Vec<u8>,
+    ) -> Option<Sampling> {
+        if !perflog::is_chosen(&self.config, command) {
+            return None;
+        }
+        self.settle(session, out);
+        Sampling::of_chosen(command)
     }
 }

@@ -12,7 +12,7 @@ use topology::Cluster;
 use super::super::Command;
 use super::super::gates::{Caller, Refusal};
 use super::{Call, NestedCx};
-use crate::command::{Error, Result};
+use crate::command::{Error, Flags, Result};
 use crate::events::Event;
 use crate::gate::Engine;
 use crate::locks::Locks;
@@ -57,12 +57,20 @@ impl<'a> Here<'a> {
 impl<'a> NestedCx<'a> {
     /// The script that is about to run stays on its worker.
     pub fn stay(&mut self, here: Here<'a>) {
-        self.here = Some(here);
+        (self.here, self.is_whole) = (Some(here), true);
     }
 
     /// Whether the script runs on its worker.
     pub fn is_here(&self) -> bool {
         self.here.is_some()
+    }
+
+    /// Whether a command would tell others at once what cannot be taken back: a replica's messages
+    /// are in no batch.
+    pub fn tells_at_once(&self, command: &Command) -> bool {
+        let is_at_replica = |here: &Here<'_>| !here.engine.role.is_master();
+        let is_message = command.is_write() && command.flags.has(Flags::MAY_REPLICATE);
+        is_message && self.here.as_ref().is_some_and(is_at_replica)
     }
 
     /// The script is to run aside, and nothing of it is to stay. An error, for what asked for

@@ -6,10 +6,14 @@ use crate::config::value::Value as _;
 
 /// All SETs are sampled, and all samples kept.
 fn sampling() -> Bench {
+    sampling_of("set")
+}
+
+fn sampling_of(command: &str) -> Bench {
     shell::table();
     let change = |values: &mut Values| {
         values.profiling_sample_ratio = 100;
-        values.profiling_sample_commands = Sampled::parse("set").unwrap();
+        values.profiling_sample_commands = Sampled::parse(command).unwrap();
         values.profiling_sample_record_threshold_ms = 0;
     };
     Bench::start(change, Cluster::default(), Role::Master)
@@ -32,6 +36,22 @@ fn a_write_that_is_sampled_is_written_alone_and_the_others_together() {
     bench.pipeline(&["SET a 1", "SET b 2"]);
     assert_eq!(bench.batches_since(before), [2]);
     assert_eq!(bench.node.perflog.len(), 2);
+}
+
+/// Scripts begin on their worker, where they would join what waits.
+#[test]
+fn a_script_that_is_sampled_is_written_alone() {
+    let mut bench = sampling_of("eval");
+    let count = "EVAL return(redis.call('INCR',KEYS[1])) 1 n";
+    let pipeline = ["INCR n", "INCR n", count, count, "INCR n", "INCR n"];
+    assert_eq!(bench.pipeline(&pipeline), ":1 :2 :3 :4 :5 :6");
+    assert_eq!(bench.batches_since(0), [2, 1, 1, 2]);
+    let entries = bench.node.perflog.newest(10);
+    assert_eq!(entries.len(), 2);
+    for entry in &entries {
+        let is_whole = entry.work.contains("write_wal_time = ");
+        assert!(entry.command == "eval" && is_whole, "{entry:?}");
+    }
 }
 
 #[test]
