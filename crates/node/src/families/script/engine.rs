@@ -14,7 +14,7 @@ use crate::version::REDIS_VERSION;
 /// Instructions between two looks at whether a script is to end: on a thread for scripts, and on a
 /// worker, where it is to end soon, also among instructions that take long.
 const LOOKS: u32 = 10_000;
-const LOOKS_HERE: u32 = 250;
+const LOOKS_HERE: u32 = 32;
 /// Longest line of a script in the log.
 pub(super) const LINE_MAX: usize = 4096;
 
