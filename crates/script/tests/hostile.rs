@@ -392,7 +392,8 @@ fn libraries_that_hold_much_go_when_others_need_it() {
 fn what_stays_is_not_collected_after_each_run() {
     let mut engine = engine();
     // Five megabytes of sixteen.
-    let text = b"#!lua name=l\nlocal kept = {} for i = 1, 5000 do kept[i] = ('x'):rep(1000) .. i end \
+    let text =
+        b"#!lua name=l\nlocal kept = {} for i = 1, 5000 do kept[i] = ('x'):rep(1000) .. i end \
                  redis.register_function('f', function() return #kept end)";
     engine.load(text, &mut Echo, job("l", &[])).unwrap();
     let garbage = "local t = {} for i = 1, 1000 do t[i] = {} end return 1";
