@@ -28,6 +28,7 @@ mod options;
 mod overlay;
 mod reserve;
 mod scope;
+mod versions;
 mod view;
 
 pub mod batch;
