@@ -29,11 +29,14 @@ use rocksdb::wal_filter::{WalFilter, WalRecordAction};
 use crate::filters::Filters;
 use crate::{Error, Options, batch, engine};
 
+pub mod commands;
 pub mod export;
 mod lines;
+pub mod records;
 pub mod review;
 mod scan;
 pub mod since;
+pub mod state;
 
 /// In the database folder.
 const INTENT: &str = "holdfast.rewind";
