@@ -27,7 +27,15 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// `peer-auth`: how controller and nodes know each other.
     pub(crate) secret: String,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    /// Closing the file would not do: a child that is just being forked has it too, and keeps the
+    /// lock until it runs its program.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -55,7 +63,7 @@ impl Folder {
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }
         let secret = secret(&path.join("secret"))?;
-        Ok(Self { path, secret, _lock: lock })
+        Ok(Self { path, secret, lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -120,7 +128,10 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(Folder::open(dir.path()).is_err());
         let secret = folder.secret.clone();
+        // As in a child that is being forked.
+        let inherited = folder.lock.try_clone().unwrap();
         drop(folder);
         assert_eq!(Folder::open(dir.path()).unwrap().secret, secret);
+        drop(inherited);
     }
 }
