@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testkit::bench::compaction::Compacting;
+use testkit::bench::compaction::{Compacting, compact};
 use testkit::bench::systems::System;
 use testkit::bench::{handover, in_turn, minutes, publish, weight};
 use testkit::wait;
@@ -39,7 +39,7 @@ fn a_server_compacts_on_until_it_is_no_longer_asked_to() -> Result<()> {
             Ok(())
         })?;
         drop(compacting);
-        running.compact()?;
+        compact(&running)?;
     }
     Ok(())
 }

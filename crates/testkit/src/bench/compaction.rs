@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::systems::Running;
-use crate::wait::pause;
+use crate::wait::{self, pause};
 use crate::wire::Connection;
 
 /// Between two looks whether it is done.
 const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One that is at it until this is dropped.
 #[derive(Debug)]
@@ -63,8 +64,24 @@ impl Drop for Compacting {
     }
 }
 
+/// Has a server write its data anew, by COMPACT or BGREWRITEAOF, and waits until that is done.
+///
+/// # Errors
+/// It does not end within a few minutes.
+pub fn compact(running: &Running) -> Result<()> {
+    let (mut connection, is_redis) = (running.connect()?, running.is_redis());
+    wait::until("it begins to write its data anew", PATIENCE, || {
+        let has_begun = step(&mut connection, is_redis)?;
+        if has_begun { Ok(()) } else { bail!("it is busy") }
+    })?;
+    wait::until("the data is written anew", PATIENCE, || {
+        let is_busy = is_busy(&mut connection, is_redis)?;
+        if is_busy { bail!("it is at it") } else { Ok(()) }
+    })
+}
+
 /// Asks a server to write its data anew, unless it is at it: whether it has begun.
-pub(super) fn step(connection: &mut Connection, is_redis: bool) -> Result<bool> {
+fn step(connection: &mut Connection, is_redis: bool) -> Result<bool> {
     if is_busy(connection, is_redis)? {
         return Ok(false);
     }
@@ -73,7 +90,7 @@ pub(super) fn step(connection: &mut Connection, is_redis: bool) -> Result<bool> 
 }
 
 /// Whether it is at it.
-pub(super) fn is_busy(connection: &mut Connection, is_redis: bool) -> Result<bool> {
+fn is_busy(connection: &mut Connection, is_redis: bool) -> Result<bool> {
     let section = if is_redis { "persistence" } else { "rocksdb" };
     Ok(is_at_it(&connection.call(&["INFO", section])?.text()))
 }

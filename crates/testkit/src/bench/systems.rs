@@ -4,17 +4,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{compaction, usage};
+use super::usage;
 use crate::cluster::{Cluster, Options};
 use crate::process::{Process, START_PATIENCE, free_port, holdfast};
 use crate::wait;
 use crate::wire::Connection;
-
-const COMPACTION_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A kind of server, and how it is started.
 #[derive(Debug, Clone)]
@@ -250,22 +247,6 @@ impl Running {
     /// Whether it is redis-server, which the others are compared with.
     pub fn is_redis(&self) -> bool {
         matches!(self.system.kind, Kind::Redis)
-    }
-
-    /// Has it write its data anew, by COMPACT or BGREWRITEAOF, and waits until that is done.
-    ///
-    /// # Errors
-    /// It does not end within a few minutes.
-    pub fn compact(&self) -> Result<()> {
-        let (mut connection, is_redis) = (self.connect()?, self.is_redis());
-        wait::until("it begins to write its data anew", COMPACTION_PATIENCE, || {
-            let has_begun = compaction::step(&mut connection, is_redis)?;
-            if has_begun { Ok(()) } else { bail!("it is busy") }
-        })?;
-        wait::until("the data is written anew", COMPACTION_PATIENCE, || {
-            let is_busy = compaction::is_busy(&mut connection, is_redis)?;
-            if is_busy { bail!("it is at it") } else { Ok(()) }
-        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::compaction::compact;
 use super::systems::{Running, System};
 use crate::wait;
 use crate::wire::{Reply, encode};
@@ -92,7 +93,7 @@ pub fn weigh(system: System, shape: Shape, load: Load) -> Result<(Running, Weigh
     let each = |bytes: u64| bytes as f64 / load.keys.max(1) as f64;
     let memory = || Ok::<_, anyhow::Error>(running.resident_bytes()?.saturating_sub(empty));
     let (filled, disk) = (memory()?, running.disk_bytes()?);
-    running.compact()?;
+    compact(&running)?;
     running.connect()?.call(&["MEMORY", "PURGE"])?;
     wait::pause(load.rest);
     let weight = Weight {
