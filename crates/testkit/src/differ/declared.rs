@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::run::Difference;
+use super::difference::Difference;
 
 /// The list.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@
 //! keys expire, RANDOMKEY, INFO, TIME).
 
 pub mod declared;
+pub mod difference;
 pub mod form;
 pub mod generate;
 pub mod grammar;
@@ -14,5 +15,6 @@ pub mod kind;
 pub mod run;
 pub mod shrink;
 
+pub use difference::Difference;
 pub use generate::{Step, sequence};
-pub use run::{Difference, Pair};
+pub use run::Pair;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::declared::Declared;
+use super::difference::Difference;
 use super::generate::{Grammar, Step, sequence};
 use super::shrink::shrink;
 use crate::process::Server;
@@ -18,35 +19,6 @@ use crate::wire::{Connection, Reply};
 
 /// A key that has a millisecond to live is gone long before.
 const EXPIRY_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What two servers said to the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Of which step, from 0.
-    pub at: usize,
-    /// The step, as it is shown without its connection.
-    pub command: String,
-    /// Reply of the node.
-    pub ours: String,
-    /// Reply of redis-server.
-    pub redis: String,
-}
-
-impl Difference {
-    /// The command's name, in capitals.
-    pub fn name(&self) -> String {
-        self.command.split(' ').next().unwrap_or_default().to_ascii_uppercase()
-    }
-
-    /// The command's name and how each reply begins: one mistake shows in many sequences.
-    pub fn kind(&self) -> String {
-        let begin = |reply: &str| {
-            let end = reply.find([' ', '"', '[', '(']).unwrap_or(reply.len());
-            reply.get(..=end).unwrap_or(reply).to_owned()
-        };
-        format!("{}: ours {}, redis {}", self.name(), begin(&self.ours), begin(&self.redis))
-    }
-}
 
 /// What came of the sequence of a seed.
 #[derive(Debug)]
