@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::keys::Key;
-use super::timeline::seconds;
 use crate::linear::queue::End;
 
 /// What was asked of a key.
@@ -159,20 +157,6 @@ impl Record {
     /// False where it is certain that nothing was done.
     pub fn may_have_effect(&self) -> bool {
         !matches!(self.outcome, Outcome::Refused(_))
-    }
-
-    /// A line for reports.
-    pub fn line(&self, keys: &[Key]) -> String {
-        let name = keys.get(self.key).map_or("?", |key| key.name.as_str());
-        let by = self.by.as_deref().map_or("?", |id| id.get(..6).unwrap_or(id));
-        format!(
-            "{} – {}  client {:>2}  {name:<16} {:<18} {}  by {by}",
-            seconds(self.invoked),
-            seconds(self.ended),
-            self.client,
-            self.call.to_string(),
-            self.outcome,
-        )
     }
 }
 

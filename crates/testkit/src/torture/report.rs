@@ -14,6 +14,7 @@ use super::history::Record;
 use super::keys::{self, Key};
 use super::leaders::{self, Seen};
 use super::schedule::Plan;
+use super::timeline::seconds;
 use super::verdict::Finding;
 
 const HEADER: &str = "when\tcommit\tseed\tmode\tbalancer\tshape\tstyle\toperations\tunknown\tseconds\tanomalies\toutcome\n";
@@ -184,17 +185,31 @@ pub fn write(dir: &Path, run: &Run<'_>) -> Result<()> {
         text += &format!("\n{}: {}\n", finding.kind, finding.text);
         for index in &finding.operations {
             if let Some(record) = run.records.get(*index) {
-                text += &format!("  {}\n", record.line(run.keys));
+                text += &format!("  {}\n", line(record, run.keys));
             }
         }
     }
-    let history: String = run.records.iter().map(|record| record.line(run.keys) + "\n").collect();
+    let history: String = run.records.iter().map(|record| line(record, run.keys) + "\n").collect();
     for (name, text) in
         [("report.txt", text.as_str()), ("timeline.txt", run.timeline), ("history.txt", &history)]
     {
         std::fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;
     }
     Ok(())
+}
+
+/// An operation as a line.
+fn line(record: &Record, keys: &[Key]) -> String {
+    let name = keys.get(record.key).map_or("?", |key| key.name.as_str());
+    let by = record.by.as_deref().map_or("?", |id| id.get(..6).unwrap_or(id));
+    format!(
+        "{} – {}  client {:>2}  {name:<16} {:<18} {}  by {by}",
+        seconds(record.invoked),
+        seconds(record.ended),
+        record.client,
+        record.call.to_string(),
+        record.outcome,
+    )
 }
 
 /// Leaves logs and configurations of a run's hosts, and removes their data.
