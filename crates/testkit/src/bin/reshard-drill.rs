@@ -19,7 +19,7 @@ use testkit::process;
 use testkit::reshard::found::{self, Found};
 use testkit::reshard::one::{self, One};
 use testkit::reshard::story::Story;
-use testkit::torture::args::Balancer;
+use testkit::torture::setup::Balancer;
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse(std::env::args().skip(1))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::control;
-use crate::torture::args::Balancer;
+use crate::torture::setup::Balancer;
 
 /// What happens to the master's host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,12 @@ use super::args::{Args, Row};
 use super::clients::{self, Clients};
 use super::outcome::Outcome;
 use super::report;
-use crate::torture::args::{Mode, Options, Shape};
+use crate::torture::args::Options;
+use crate::torture::faults::Style;
 use crate::torture::host::Role;
 use crate::torture::network;
-use crate::torture::schedule::{Plan, Style};
+use crate::torture::schedule::Plan;
+use crate::torture::setup::{Mode, Shape};
 use crate::torture::site::{self, Site};
 use crate::wait;
 

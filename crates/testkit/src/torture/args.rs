@@ -4,87 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::faults::Kind;
+use super::faults::{Kind, Style};
 use super::keys;
-use super::schedule::Style;
+use super::setup::{Balancer, Mode, Shape, Store};
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
                     FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] KEYS=<kind,…>|all[,-kind…] \
                     CLIENTS=busy|quiet LEASE=ms MOVES=on|off CONTROLLERS=1..5 STORE=embedded|etcd SECONDS=n \
                     KEEP=yes DIR=folder";
-
-/// How the cluster acknowledges writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// After the in-sync set has them.
-    InSync,
-    /// At once.
-    Async,
-}
-
-impl Mode {
-    /// As the REST interface calls it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InSync => "in-sync",
-            Self::Async => "async",
-        }
-    }
-}
-
-/// What stands in front.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balancer {
-    /// `holdfast balancer`
-    Builtin,
-    /// HAProxy in master-worker mode.
-    Haproxy,
-}
-
-impl Balancer {
-    /// As the REST interface calls it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Builtin => "builtin",
-            Self::Haproxy => "haproxy",
-        }
-    }
-}
-
-/// What controllers keep their records in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Store {
-    /// A file of the only one.
-    Embedded,
-    /// Three members of an etcd, each on a host of its own.
-    Etcd,
-}
-
-impl Store {
-    /// Its name in arguments.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Etcd => "etcd",
-        }
-    }
-}
-
-/// Shards, and nodes in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// 1..=8
-    pub shards: usize,
-    /// 2..=5
-    pub nodes: usize,
-}
-
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}", self.shards, self.nodes)
-    }
-}
 
 /// Everything that can be said. What is `None` is chosen by the seed of each run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,10 @@
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::args::{Options, Shape};
+use super::actions::{Action, Fault, QUIET_MS, Target};
+use super::args::Options;
 use super::keys::Ranges;
-use super::schedule::{Action, Fault, QUIET_MS, Target};
+use super::setup::Shape;
 
 /// Told apart from the seeds of faults.
 const SEED: u64 = 0x6d6f_7665_0000_0000;

@@ -1,6 +1,6 @@
-//! The kinds of faults, by name, and which of them a site can have.
+//! The kinds of faults, by name, which of them a site can have, and how they follow each other.
 
-use super::args::Store;
+use super::setup::Store;
 
 /// A kind of fault, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +216,25 @@ impl Kind {
     pub fn parse(name: &str) -> Option<Self> {
         let mut all = Self::ALL.into_iter().chain(Self::OF_ETCD).chain(Self::OF_SEVERAL);
         all.find(|kind| kind.as_str() == name)
+    }
+}
+
+/// How faults follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// The next begins when the last is over, and a little later.
+    Alone,
+    /// They overlap as it happens.
+    Mixed,
+}
+
+impl Style {
+    /// Its name in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Mixed => "mixed",
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! are read once more, and [`verdict`] says what cannot have happened. A run with findings leaves a
 //! folder ([`report`]).
 
+pub mod actions;
 pub mod args;
 pub mod client;
 pub mod commands;
@@ -36,6 +37,7 @@ pub mod rest;
 pub mod run;
 pub mod schedule;
 pub mod scripts;
+pub mod setup;
 pub mod site;
 pub mod streams;
 pub mod subscribers;

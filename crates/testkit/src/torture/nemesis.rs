@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use self::shared::Quota;
-use super::args::Balancer;
+use super::actions::{Action, Fault, Target};
 use super::host::Role;
 use super::leaders::Leads;
 use super::limits::{self, Crowd};
 use super::movers;
 use super::observer::Reigns;
 use super::rest;
-use super::schedule::{Action, Fault, Target};
+use super::setup::Balancer;
 use super::site::Site;
 use super::timeline::Timeline;
 use crate::disk::{self, Frozen};

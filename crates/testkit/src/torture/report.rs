@@ -8,12 +8,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::args::{Mode, Options, Store};
+use super::args::Options;
 use super::faults::Kind;
 use super::history::Record;
 use super::keys::{self, Key};
 use super::leaders::{self, Seen};
 use super::schedule::Plan;
+use super::setup::{Mode, Store};
 use super::timeline::seconds;
 use super::verdict::Finding;
 

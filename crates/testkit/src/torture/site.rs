@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
-use super::args::{Balancer, Mode, Store};
+use super::actions::Target;
 use super::etcd::{self, Etcd};
 use super::health::obstacle;
 use super::host::{Host, Role};
@@ -18,7 +18,8 @@ use super::keys::Ranges;
 use super::movers;
 use super::network::{ANNOUNCED, Network, Wish};
 use super::rest::{self, Control};
-use super::schedule::{BALANCERS, MEMBERS, Plan, Target};
+use super::schedule::{BALANCERS, MEMBERS, Plan};
+use super::setup::{Balancer, Mode, Store};
 use crate::disk;
 use crate::process::{START_PATIENCE, holdfast};
 use crate::wait;

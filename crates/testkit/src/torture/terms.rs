@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::schedule::{Action, Plan};
+use super::actions::Action;
+use super::schedule::Plan;
 use super::site::{SECRET, Site};
 use super::timeline::{Clock, seconds};
 use super::verdict::Finding;

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use super::{Nemesis, Undo};
 use crate::disk::{self, Frozen};
+use crate::torture::actions::Target;
 use crate::torture::rest;
-use crate::torture::schedule::Target;
 
 /// A process stands still meanwhile.
 const PATIENCE: Duration = Duration::from_millis(1_500);

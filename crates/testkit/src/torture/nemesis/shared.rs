@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Nemesis, TICK, Undo};
+use crate::torture::actions::Target;
 use crate::torture::etcd::Etcd;
 use crate::torture::host::{Host, Role};
 use crate::torture::http::Caller;
 use crate::torture::rest;
-use crate::torture::schedule::Target;
 use crate::torture::timeline::Timeline;
 use crate::wait;
 

@@ -4,7 +4,8 @@
 
 use rand::Rng as _;
 
-use super::{Action, BALANCERS, Draw, Fault, MEMBERS, Target};
+use super::{BALANCERS, Draw, MEMBERS};
+use crate::torture::actions::{Action, Fault, Target};
 use crate::torture::faults::Kind;
 
 impl Draw {
