@@ -1,11 +1,10 @@
 //! Numbers about the engine for INFO and metrics.
 
-mod counters;
+pub(crate) mod counters;
 
 use crate::{Error, Family, Options, Store};
 
 pub use counters::Counters;
-pub(crate) use counters::Meters;
 
 /// State of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +135,11 @@ impl Stats {
 }
 
 impl Store {
+    /// What RocksDB has done since the database was opened. Cheap.
+    pub fn counters(&self) -> Counters {
+        self.inner().meters.read()
+    }
+
     /// Collects all numbers. Some milliseconds with many files: not for every command.
     ///
     /// # Errors

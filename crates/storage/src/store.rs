@@ -16,7 +16,7 @@ use crate::feed::{FeedReader, Ring};
 use crate::filters::{Filters, Keeping};
 use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
-use crate::stats::Meters;
+use crate::stats::counters::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{

@@ -7,8 +7,6 @@ use parking_lot::Mutex;
 use rocksdb::event_listener::{CompactionJobInfo, EventListener, FlushJobInfo};
 use rocksdb::statistics::{StatsLevel, Ticker};
 
-use crate::Store;
-
 /// Names of INFO, and the counters of RocksDB behind them.
 const BLOCK_CACHE: [(&str, Ticker); 8] = [
     ("block_cache_hit", Ticker::BlockCacheHit),
@@ -86,7 +84,7 @@ impl Meters {
         Self { options: Mutex::new(options.clone()), jobs }
     }
 
-    fn read(&self) -> Counters {
+    pub(super) fn read(&self) -> Counters {
         let options = self.options.lock();
         let count = |ticker| options.get_ticker_count(ticker);
         Counters {
@@ -99,13 +97,6 @@ impl Meters {
             compactions: self.jobs.compactions.load(Ordering::Relaxed),
             cache: BLOCK_CACHE.map(|(_, ticker)| count(ticker)),
         }
-    }
-}
-
-impl Store {
-    /// What RocksDB has done since the database was opened. Cheap.
-    pub fn counters(&self) -> Counters {
-        self.inner().meters.read()
     }
 }
 
