@@ -12,7 +12,7 @@ use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions};
 
-use crate::feed::{FeedReader, Ring};
+use crate::feed::ring::Ring;
 use crate::filters::{Filters, Keeping};
 use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
@@ -322,11 +322,6 @@ impl Store {
         let last = self.append_locked(&batch, &mut hot)?;
         self.note(effect)?;
         Ok(last)
-    }
-
-    /// Registers a consumer of the feed. While there is one, published batches are kept in memory too.
-    pub fn feed(&self) -> FeedReader {
-        FeedReader::new(self.clone())
     }
 
     /// Makes a checkpoint in `dir`, which must not exist while its parent must. Memtables are not flushed: the tail of
