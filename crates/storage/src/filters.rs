@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rocksdb::{CompactionDecision, DB};
 
 use crate::key::metadata_key_of;
-use crate::slots::Barriers;
+use crate::slots::barriers::Barriers;
 use crate::types::fields::{self, Form};
 use crate::types::head::Header;
 use crate::types::kind::Type;

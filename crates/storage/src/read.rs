@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rocksdb::{DBPinnableSlice, DBRawIterator};
 
 use crate::overlay::Slice as OverlaySlice;
-use crate::slots::Marks;
+use crate::slots::marks::Marks;
 use crate::{Error, Family, Snapshot, budget};
 
 /// A value read from the database; not copied: pinned in the block cache or memtable, or shared

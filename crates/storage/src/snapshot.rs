@@ -203,7 +203,7 @@ impl Read for Snapshot<'_> {
         self.walk(family, (lower, upper), direction)
     }
 
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
         self.store.marks()
     }
 }

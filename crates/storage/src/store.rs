@@ -16,11 +16,13 @@ use crate::feed::ring::Ring;
 use crate::filters::{Filters, Keeping};
 use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
+use crate::slots::guests::Guests;
+use crate::slots::marks::{self, Kept};
 use crate::stats::counters::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
-    Cursor, Direction, Error, Family, Options, Txn, batch, engine, format, rewind, slots, view,
+    Cursor, Direction, Error, Family, Options, Txn, batch, engine, format, rewind, view,
 };
 use close::ClosedFlag;
 use failure::Failure;
@@ -80,9 +82,9 @@ pub(crate) struct Inner {
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
     /// The marks of slot moves, as the records of the propagate family have them. Changed under `writing`.
-    pub(crate) marks: slots::Kept,
+    pub(crate) marks: Kept,
     /// The end of the log that no client sees. Changed under `writing`.
-    pub(crate) guests: slots::Guests,
+    pub(crate) guests: Guests,
     /// Shared with the compaction filters, which hold it weakly.
     views: Arc<Views>,
     /// Opened with `hold_tail` and not settled yet.
@@ -135,7 +137,7 @@ impl Store {
         let views = Arc::<Views>::default();
         let published = AtomicU64::new(db.latest_sequence_number());
         let history = epochs::load(&db)?;
-        let marks = slots::Kept::new(slots::load(&db)?);
+        let marks = Kept::new(marks::load(&db)?);
         filters.attach(&db, &views);
         filters.set_epochs(!history.is_empty());
         let history = RwLock::new(Arc::new(history));
@@ -167,7 +169,7 @@ impl Store {
             writing: Mutex::default(),
             history,
             marks,
-            guests: slots::Guests::default(),
+            guests: Guests::default(),
             views,
             filters,
             is_holding,

@@ -351,7 +351,7 @@ impl Read for Txn<'_> {
         Txn::scan(self, family, lower, upper, direction)
     }
 
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
         self.store.marks()
     }
 }

@@ -4,9 +4,12 @@
 //! into another cluster, whose record knows nothing of those moves, and at nodes that are taken out
 //! of one cluster and into another.
 
+use replication::slots::{Mark, State, Table};
 use rocksdb::WriteBatch;
 
-use super::{Mark, Marks, State, Table, bounds, empty, joined, slot_of};
+use super::empty;
+use super::layout::{bounds, joined, slot_of};
+use super::marks::Marks;
 use crate::batch::Writer;
 use crate::{Direction, Error, Family, Read as _, Store};
 
@@ -91,7 +94,7 @@ fn left_over(table: &Table) -> Vec<(u16, u16)> {
 mod tests {
     use replication::slots::{Cursor, MoveId};
 
-    use super::super::STAGES;
+    use super::super::layout::STAGES;
     use super::*;
     use crate::{DEFAULT_NAMESPACE, Options, Scope};
 

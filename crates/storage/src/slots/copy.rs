@@ -6,7 +6,7 @@
 use replication::slots::marks::CURSOR_BYTES_MAX;
 use replication::slots::{Cursor, Slots};
 
-use super::{STAGES, bounds, slot_of};
+use super::layout::{STAGES, bounds, slot_of};
 use crate::batch::{self, Record, Writer};
 use crate::key::split_internal;
 use crate::types::head::Header;

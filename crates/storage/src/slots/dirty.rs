@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use topology::SlotRange;
 
-use super::SCOPE;
+use super::layout::SCOPE;
 use super::raw::{Refusal, concerns, moves};
 use crate::batch::{self, Record};
 use crate::key::split_internal;

@@ -3,8 +3,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Store;
-
 /// The run of such parts that the log ends with. Changed under the lock of `writing`.
 #[derive(Debug, Default)]
 pub(crate) struct Guests {
@@ -25,7 +23,7 @@ impl Guests {
     }
 
     /// The newest sequence that clients can see, while `latest` is the newest of all.
-    fn seen(&self, latest: u64) -> u64 {
+    pub(super) fn seen(&self, latest: u64) -> u64 {
         let last = self.last.load(Ordering::SeqCst);
         if last != latest {
             return latest;
@@ -33,14 +31,6 @@ impl Guests {
         let before = self.before.load(Ordering::SeqCst);
         // Of another run `before` may be another run's.
         if self.last.load(Ordering::SeqCst) == last { before } else { latest }
-    }
-}
-
-impl Store {
-    /// Sequence number of the newest record that clients can see: staged parts of copies behind it
-    /// are aside, since nobody is shown them. No less than what was written by clients.
-    pub fn seen_sequence(&self) -> u64 {
-        self.inner().guests.seen(self.latest_sequence())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use topology::SlotRange;
 
-use super::{SCOPE, bounds};
+use super::layout::{SCOPE, bounds};
 use crate::types::head::Header;
 use crate::types::kind::Type;
 use crate::types::score;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{STAGES, bounds, slot_of};
+use super::layout::{STAGES, bounds, slot_of};
 use crate::Error;
 use crate::batch::{self, Record};
 

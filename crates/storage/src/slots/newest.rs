@@ -6,7 +6,7 @@ use std::sync::Arc;
 use replication::slots::{MoveId, Slots, State, Table};
 use topology::SLOT_COUNT;
 
-use super::joined;
+use super::layout::joined;
 
 /// By slot; without any mark nothing is kept. Shared, since marks are put with every part of a
 /// copy, and few of them say something new of a slot.

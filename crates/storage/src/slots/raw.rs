@@ -7,7 +7,7 @@
 use topology::SlotRange;
 
 use super::keys::{Stored, by_score, is_scored};
-use super::{SCOPE, slot_of};
+use super::layout::{SCOPE, STAGES, bounds, slot_of};
 use crate::batch::{self, Record, Writer};
 use crate::types::fields::Form;
 use crate::types::kind::Type;
@@ -187,7 +187,7 @@ fn log_data(key: &Stored) -> &'static [u8] {
 /// Whether a record belongs to these slots.
 pub(super) fn moves(family: Family, key: &[u8], slots: SlotRange) -> bool {
     let slot = slot_of(key).and_then(topology::Slot::new);
-    super::STAGES.contains(&family) && slot.is_some_and(|slot| slots.contains(slot))
+    STAGES.contains(&family) && slot.is_some_and(|slot| slots.contains(slot))
 }
 
 /// Whether a batch of the log changes anything of these slots.
@@ -195,8 +195,8 @@ pub(super) fn moves(family: Family, key: &[u8], slots: SlotRange) -> bool {
 /// # Errors
 /// [`Refusal::Flushed`]; bytes that are no batch.
 pub(super) fn concerns(bytes: &[u8], slots: SlotRange) -> Result<bool, Refusal> {
-    let (lower, _) = super::bounds(slots.first().number());
-    let (_, upper) = super::bounds(slots.last().number());
+    let (lower, _) = bounds(slots.first().number());
+    let (_, upper) = bounds(slots.last().number());
     let mut is_concerned = false;
     for record in batch::records(bytes) {
         match record.map_err(Error::from)? {
@@ -204,7 +204,7 @@ pub(super) fn concerns(bytes: &[u8], slots: SlotRange) -> Result<bool, Refusal> 
                 is_concerned |= moves(family, key, slots);
             }
             Record::DeleteRange { family, begin, end } => {
-                let is_data = super::STAGES.contains(&family);
+                let is_data = STAGES.contains(&family);
                 if is_data && begin < &*upper && &*lower < end {
                     return Err(Refusal::Flushed);
                 }

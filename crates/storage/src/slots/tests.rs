@@ -7,7 +7,7 @@ use super::*;
 use crate::types::head::Metadata;
 use crate::types::keyspace::{self, Selection};
 use crate::types::kind::Type;
-use crate::{Direction, Options, Read};
+use crate::{DEFAULT_NAMESPACE, Direction, Options, Read, Scope};
 
 struct Db {
     store: Store,

@@ -2,7 +2,7 @@
 
 use rocksdb::{Range, SizeApproximationFlags};
 
-use super::{STAGES, bounds};
+use super::layout::{STAGES, bounds};
 use crate::{Error, Store};
 
 impl Store {

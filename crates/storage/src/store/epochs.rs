@@ -11,7 +11,8 @@ use replication::slots::Mark;
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
 use crate::batch::{Record, Writer};
-use crate::{Error, Family, Store, batch, slots};
+use crate::slots::marks;
+use crate::{Error, Family, Store, batch};
 
 /// What a batch of the master does to the history, and to the marks of slot moves.
 #[derive(Default)]
@@ -69,7 +70,7 @@ pub(super) fn effect(bytes: &[u8], first: u64, history: &History) -> Result<Effe
                     }
                     grown.push(entry)?;
                     effect.opens.push(entry);
-                } else if let Some(mark) = slots::read(key, value) {
+                } else if let Some(mark) = marks::read(key, value) {
                     effect.marks.push((mark?, sequence));
                 }
             }
@@ -145,7 +146,7 @@ impl Store {
         let Effect { opens, marks, is_unknown, names_late: _ } = effect;
         if is_unknown {
             self.set_history(load(&self.inner.db)?);
-            self.inner.marks.set(slots::load(&self.inner.db)?);
+            self.inner.marks.set(marks::load(&self.inner.db)?);
             return Ok(());
         }
         if !opens.is_empty() {

@@ -175,7 +175,7 @@ impl Read for Store {
         self.cursor(family, (lower, upper), direction, None, ReadOptions::default())
     }
 
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
         Store::marks(self)
     }
 }
