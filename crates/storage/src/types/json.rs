@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use json::{DEPTH_MAX, Value, edit, from_cbor, from_text, to_cbor, to_text};
 
 use super::CommandError;
-use super::head::{Header, Living, Prefix};
+use super::head::{Header, Prefix};
 use super::kind::Type;
+use super::living::Living;
 use crate::read::each;
 use crate::{At, Family, Read, Scope, Txn, budget};
 

@@ -3,8 +3,9 @@
 //! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction
 //! removes.
 
-use super::head::{Header, Living, Prefix};
+use super::head::{Header, Prefix};
 use super::kind::Type;
+use super::living::Living;
 use super::{CommandError, log};
 use crate::read::each;
 use crate::{At, Family, Read, Scope, Txn};

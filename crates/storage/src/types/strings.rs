@@ -10,8 +10,9 @@ pub mod compared;
 use std::ops::{Deref, Range};
 
 use super::expiry::Expiry;
-use super::head::{Living, Prefix};
+use super::head::Prefix;
 use super::kind::Type;
+use super::living::Living;
 use super::numbers::{add_floats, parse_integer};
 use super::{CommandError, bitmap, bounds};
 use crate::{At, Family, Read, Scope, Txn, Value};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Bitmap, SEGMENT_BYTES, SEGMENTS, part, stored, sub_key};
-use crate::types::head::{Living, Prefix};
+use crate::types::head::Prefix;
 use crate::types::kind::Type;
+use crate::types::living::Living;
 use crate::types::object::{IfEmpty, Object};
 use crate::types::strings::{self, Found, MAX_BYTES, Payload};
 use crate::types::{CommandError, log};

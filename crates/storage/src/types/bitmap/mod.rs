@@ -18,8 +18,9 @@ use std::ops::Range;
 
 use super::CommandError;
 use super::bounds::SubRange;
-use super::head::{Header, Living};
+use super::head::Header;
 use super::kind::Type;
+use super::living::Living;
 use super::object::{Kind, Object};
 use super::strings::{Found, MAX_BYTES, Payload};
 use crate::{At, Direction, Error, Family, Read, Value};

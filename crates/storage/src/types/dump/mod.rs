@@ -9,8 +9,8 @@
 
 use rdb::write::{self, Elements};
 
-use super::head::Living;
 use super::kind::Type;
+use super::living::Living;
 use super::strings::{self, MAX_BYTES};
 use super::{CommandError, hash, hyperloglog, list, set, zset};
 use crate::{At, Direction, Snapshot};
