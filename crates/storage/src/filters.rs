@@ -21,7 +21,7 @@ use crate::slots::barriers::Barriers;
 use crate::types::fields::{self, Form};
 use crate::types::head::Header;
 use crate::types::kind::Type;
-use crate::types::timeseries::labels;
+use crate::types::timeseries::way::{Way, sub_key};
 use crate::view::{View, Views};
 use crate::{Family, Scope};
 
@@ -252,13 +252,13 @@ impl Filter {
         if has_epochs || !matches!(self.look, Look::Now) {
             return false;
         }
-        let Some(way) = labels::Way::read(key) else { return false };
+        let Some(way) = Way::read(key) else { return false };
         let scope = Scope { namespace: way.namespace, cluster: self.shared.cluster, now_ms: 0 };
         match self.look_up(&scope.ns_key(way.key)) {
             Owner::Unknown => false,
             Owner::Dead => true,
             Owner::Alive { version, .. } => {
-                let sub_key = scope.sub_key(way.key, version, &labels::sub_key(way.label));
+                let sub_key = scope.sub_key(way.key, version, &sub_key(way.label));
                 self.value_now(Family::Default, &sub_key, |value| value != Some(way.value))
             }
         }

@@ -9,7 +9,8 @@ use super::bucket::{Aggregator, Bucket};
 use super::chunk::Sample;
 use super::filter::Filter;
 use super::find;
-use super::labels::{self, Label, OwnLabel};
+use super::labels::{self, OwnLabel};
+use super::way::{Label, ways};
 use crate::key::prefix_end;
 use crate::types::CommandError;
 use crate::{Direction, Family, Scope, Snapshot, budget};
@@ -96,7 +97,7 @@ fn follow(
     label: Label<'_>,
     mut f: impl FnMut(&[u8]) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
-    let begin = labels::ways(scope, label);
+    let begin = ways(scope, label);
     let mut ways = read.walk(Family::Index, (&begin, &prefix_end(&begin)), Direction::Forward)?;
     while let Some((way, _)) = ways.next()? {
         f(way.strip_prefix(begin.as_slice()).unwrap_or_default())?;

@@ -22,18 +22,21 @@ mod many;
 mod range;
 mod read;
 mod rules;
+pub(crate) mod way;
 
 pub use bucket::{Aggregator, Grid};
 pub use chunk::{Added, Duplicates, Sample};
 use chunk::{New, Split};
 pub use delete::delete;
 pub use filter::{Filter, NoFilter};
-pub use labels::{Label, OwnLabel, relabel};
+pub use labels::{OwnLabel, relabel};
 pub use many::{Joined, Named, named};
 pub use range::{Buckets, Query, Stamp, range};
 pub use read::{About, Rule, about, for_each, last};
 use rules::{Fed, Lead};
 pub use rules::{Holds, NoRule, Says, create_rule, delete_rule};
+use way::LABELS;
+pub use way::Label;
 
 /// Chunks that one write deletes because their time is over.
 const TRIMMED_MAX: usize = 1024;
@@ -142,8 +145,6 @@ impl Changes {
 const FAMILY: Family = Family::Default;
 /// What sub-keys of chunks begin with.
 const CHUNKS: &[u8] = &[0];
-/// What sub-keys of labels begin with.
-const LABELS: &[u8] = &[1];
 /// What sub-keys of rules begin with.
 const RULES: &[u8] = &[2];
 

@@ -8,7 +8,7 @@ use replication::history::EpochId;
 
 use super::*;
 use crate::types::bench::{SCOPE, store};
-use crate::types::timeseries::labels::Way;
+use crate::types::timeseries::way::Way;
 use crate::types::timeseries::{Changes, create_with, relabel};
 use crate::types::{copy, keys, keyspace, strings};
 use crate::{Error, Read, Store, Txn};
