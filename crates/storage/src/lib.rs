@@ -17,6 +17,7 @@
 //! key), roles, leases.
 
 mod cache;
+mod cursor;
 mod engine;
 mod error;
 mod family;
@@ -28,6 +29,7 @@ mod options;
 mod overlay;
 mod reserve;
 mod scope;
+mod value;
 mod view;
 
 pub mod batch;
@@ -46,16 +48,18 @@ pub mod told;
 pub mod txn;
 pub mod types;
 
+pub use cursor::Cursor;
 pub use error::Error;
 pub use family::Family;
 pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use format::check_number as check_format;
 pub use key::{DEFAULT_NAMESPACE, KeyBuf, prefix_end};
 pub use options::{Compression, LEFT_TO_ROCKSDB, Options};
-pub use read::{Cursor, Direction, Read, Value};
+pub use read::Read;
 pub use reserve::give_back_reserve;
 pub use scope::{At, Name, Scope};
 pub use snapshot::{Moment, Snapshot};
 pub use stats::{Counters, Stats};
 pub use store::{Cause, CloseError, CloseWatch, FailureHook, Memory, Sizes, Store, Worn, peek};
 pub use txn::{Suspended, Txn};
+pub use value::{Direction, Value};

@@ -6,17 +6,17 @@
 //! were never gone. Functions of types that read several records therefore take a `&Snapshot`.
 //!
 //! A point read needs none: the metadata of a key, and then sub-keys of the version it names by one
-//! [`Read::get`] or one [`Read::multi_get`], which is a moment of its own. The sub-keys of a
-//! version do not change once the version is gone, so what is found was there at some moment of the
-//! read. Nor does a write need one: the caller has locked its keys, and only a master runs writes.
+//! [`crate::Read::get`] or one [`crate::Read::multi_get`], which is a moment of its own. The
+//! sub-keys of a version do not change once the version is gone, so what is found was there at some
+//! moment of the read. Nor does a write need one: the caller has locked its keys, and only a master
+//! runs writes.
 
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
 use crate::filters::Keeping;
 use crate::overlay::{Lookup, Shared};
-use crate::read::FEW_BYTES;
-use crate::store::reads::{few, taken};
-use crate::{Cursor, Direction, Error, Family, Read, Store, Txn, Value, budget};
+use crate::value::{FEW_BYTES, few, taken};
+use crate::{Cursor, Direction, Error, Family, Store, Value, budget};
 
 const ACTION: &str = "read keys at a snapshot";
 
@@ -41,6 +41,10 @@ type Engine<'a> = SnapshotWithThreadMode<'a, DB>;
 impl<'a> Snapshot<'a> {
     pub(crate) fn take(store: &'a Store, overlay: Option<Shared>) -> Self {
         Self { store, at: Taken::Own(store.db().snapshot()), overlay, is_aside: false }
+    }
+
+    pub(crate) fn store(&self) -> &'a Store {
+        self.store
     }
 
     /// Number of the newest record of the database that it sees.
@@ -73,7 +77,7 @@ impl<'a> Snapshot<'a> {
         options
     }
 
-    /// As [`Read::get`], for as long as the database is open.
+    /// As [`crate::Read::get`], for as long as the database is open.
     pub(crate) fn find(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
         budget::step(1)?;
         match self.look_up(family, key) {
@@ -96,7 +100,7 @@ impl<'a> Snapshot<'a> {
         Ok(found.map(Value::pinned))
     }
 
-    /// As [`Read::multi_get`], for as long as the database is open.
+    /// As [`crate::Read::multi_get`], for as long as the database is open.
     pub(crate) fn find_all<K: AsRef<[u8]>>(
         &self,
         family: Family,
@@ -114,7 +118,7 @@ impl<'a> Snapshot<'a> {
         found.ok_or_else(|| Error::corrupt(ACTION, "they were given up"))
     }
 
-    /// As [`Read::few`], for as long as the database is open.
+    /// As [`crate::Read::few`], for as long as the database is open.
     pub(crate) fn find_few<K: AsRef<[u8]>>(
         &self,
         family: Family,
@@ -142,7 +146,7 @@ impl<'a> Snapshot<'a> {
         taken(ACTION, store.db().batched_multi_get_cf_slice_opt(&cf, keys, false, &options))
     }
 
-    /// As [`Read::scan`], for as long as the database is open.
+    /// As [`crate::Read::scan`], for as long as the database is open.
     pub(crate) fn walk(
         &self,
         family: Family,
@@ -165,46 +169,6 @@ impl Store {
 impl std::fmt::Debug for Snapshot<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Snapshot({})", self.sequence())
-    }
-}
-
-impl Read for Snapshot<'_> {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
-        self.find(family, key)
-    }
-
-    fn multi_get<K: AsRef<[u8]>>(
-        &self,
-        family: Family,
-        keys: &[K],
-    ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        self.find_all(family, keys)
-    }
-
-    fn few<K: AsRef<[u8]>>(
-        &self,
-        family: Family,
-        keys: &[K],
-    ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
-        self.find_few(family, keys)
-    }
-
-    fn at_one_moment<T>(&self, run: impl FnOnce(&Snapshot<'_>) -> T) -> T {
-        run(self)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        lower: &[u8],
-        upper: &[u8],
-        direction: Direction,
-    ) -> Result<Cursor<'_>, Error> {
-        self.walk(family, (lower, upper), direction)
-    }
-
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
-        self.store.marks()
     }
 }
 
@@ -239,11 +203,6 @@ impl Moment {
         &self.store
     }
 
-    /// A transaction that reads what it would have read then.
-    pub fn txn(&self) -> Txn<'_> {
-        Txn::at(self)
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         let overlay = self.overlay.clone();
         Snapshot { store: &self.store, at: Taken::Lent(&self.at), overlay, is_aside: false }
@@ -259,7 +218,7 @@ impl std::fmt::Debug for Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
+    use crate::{Options, Read};
 
     #[test]
     fn metadata_is_that_of_the_snapshot_whether_it_lies_in_memory_or_not() {

@@ -19,11 +19,8 @@ use crate::overlay::Slice as OverlaySlice;
 use crate::slots::guests::Guests;
 use crate::slots::marks::{self, Kept};
 use crate::stats::counters::Meters;
-use crate::txn::Suspended;
 use crate::view::Views;
-use crate::{
-    Cursor, Direction, Error, Family, Options, Txn, batch, engine, format, rewind, view,
-};
+use crate::{Cursor, Direction, Error, Family, Options, batch, engine, format, rewind, view};
 use close::ClosedFlag;
 use failure::Failure;
 use late::Late;
@@ -216,16 +213,6 @@ impl Store {
     /// Bytes of all batches written since the database was opened: how fast the history grows.
     pub fn appended_bytes(&self) -> u64 {
         self.inner.appended_bytes.load(Ordering::SeqCst)
-    }
-
-    /// A transaction: of one command, of a pipeline, of a MULTI.
-    pub fn txn(&self) -> Txn<'_> {
-        Txn::new(self)
-    }
-
-    /// A transaction that goes on with writes that were put aside ([`Txn::suspend`]).
-    pub fn txn_resumed(&self, suspended: Suspended) -> Txn<'_> {
-        Txn::resume(self, suspended)
     }
 
     /// Hands everything written so far to the operating system (with `sync_writes` to the disk), makes it visible to
@@ -451,7 +438,6 @@ mod close;
 mod epochs;
 mod failure;
 mod late;
-pub(crate) mod reads;
 mod sizes;
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,14 @@
 //! is read behind them. Nothing is locked: the caller serialises commands on the same keys.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use crate::batch::{Mark, Record, Writer};
 use crate::changes::{self, Outcome};
 use crate::overlay::{Lookup, Overlay};
-use crate::read::FEW_BYTES;
+use crate::slots::marks::Marks;
 use crate::snapshot::Moment;
+use crate::value::FEW_BYTES;
 use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
 
 thread_local! {
@@ -35,18 +37,37 @@ pub struct Txn<'a> {
 #[derive(Debug)]
 pub struct Suspended(Writer, Overlay);
 
+impl Store {
+    /// A transaction: of one command, of a pipeline, of a MULTI.
+    pub fn txn(&self) -> Txn<'_> {
+        Txn::new(self)
+    }
+
+    /// A transaction that goes on with writes that were put aside ([`Txn::suspend`]).
+    pub fn txn_resumed(&self, suspended: Suspended) -> Txn<'_> {
+        Txn::resume(self, suspended)
+    }
+}
+
+impl Moment {
+    /// A transaction that reads what it would have read then.
+    pub fn txn(&self) -> Txn<'_> {
+        Txn::at(self)
+    }
+}
+
 impl<'a> Txn<'a> {
-    pub(crate) fn new(store: &'a Store) -> Self {
+    fn new(store: &'a Store) -> Self {
         Self::resume(store, Suspended(Writer::new(BUFFER.take()), Overlay::default()))
     }
 
     /// Goes on with writes that were put aside. Log data of the next command follows what is there,
     /// as in a MULTI.
-    pub(crate) fn resume(store: &'a Store, Suspended(batch, overlay): Suspended) -> Self {
+    fn resume(store: &'a Store, Suspended(batch, overlay): Suspended) -> Self {
         Self { store, batch: Some(batch), overlay: RefCell::new(overlay), moment: None }
     }
 
-    pub(crate) fn at(moment: &'a Moment) -> Self {
+    fn at(moment: &'a Moment) -> Self {
         let mut txn = Self::new(moment.store());
         txn.moment = Some(moment);
         txn
@@ -351,7 +372,7 @@ impl Read for Txn<'_> {
         Txn::scan(self, family, lower, upper, direction)
     }
 
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
+    fn marks(&self) -> Option<Arc<Marks>> {
         self.store.marks()
     }
 }

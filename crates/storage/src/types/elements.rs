@@ -1,6 +1,6 @@
 //! A walk over the sub-keys of one version of a key.
 
-use crate::read::Entry;
+use crate::cursor::Entry;
 use crate::{Cursor, Error};
 
 /// A scan under an object. Lends its entries, so that nothing is copied. What was deleted or is of

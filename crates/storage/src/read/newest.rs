@@ -1,48 +1,26 @@
 //! Reads of the newest state: metadata from memory where it is there.
 
-use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions};
+use std::sync::Arc;
 
-use super::Store;
+use rocksdb::ReadOptions;
+
+use super::Read;
 use crate::hot::Found;
-use crate::read::FEW_BYTES;
-use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Value, budget};
+use crate::slots::marks::Marks;
+use crate::value::{few, taken};
+use crate::{Cursor, Direction, Error, Family, Snapshot, Store, Value, budget};
 
 /// How much is read at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtOnce {
     All,
-    /// [`FEW_BYTES`], or nothing.
+    /// [`super::FEW_BYTES`], or nothing.
     Few,
 }
 
 thread_local! {
     static ALL: ReadOptions = ReadOptions::default();
     static FEW: ReadOptions = few(ReadOptions::default());
-}
-
-/// The same options for reads that RocksDB gives up above [`FEW_BYTES`].
-pub(crate) fn few(mut options: ReadOptions) -> ReadOptions {
-    options.set_value_size_soft_limit(FEW_BYTES as u64);
-    options
-}
-
-/// What RocksDB has found for several keys; `None` if it gave up.
-pub(crate) fn taken<'a>(
-    action: &'static str,
-    found: Vec<Result<Option<DBPinnableSlice<'a>>, rocksdb::Error>>,
-) -> Result<Option<Vec<Option<Value<'a>>>>, Error> {
-    let mut values = Vec::with_capacity(found.len());
-    for found in found {
-        match found {
-            Ok(found) => {
-                budget::found(found.as_ref().map_or(0, |value| value.len()));
-                values.push(found.map(Value::pinned));
-            }
-            Err(error) if error.kind() == ErrorKind::Aborted => return Ok(None),
-            Err(error) => return Err(Error::engine(action, error)),
-        }
-    }
-    Ok(Some(values))
 }
 
 impl Store {
@@ -57,7 +35,7 @@ impl Store {
         };
         let options = if at_once == AtOnce::Few { &FEW } else { &ALL };
         let found = options.with(|options| {
-            self.inner.db.batched_multi_get_cf_slice_opt(&cf, keys, false, options)
+            self.db().batched_multi_get_cf_slice_opt(&cf, keys, false, options)
         });
         taken("read keys", found)
     }
@@ -85,7 +63,7 @@ impl Store {
         keys: &[K],
         at_once: AtOnce,
     ) -> Result<Option<Vec<Option<Value<'_>>>>, Error> {
-        let hot = &self.inner.hot;
+        let hot = &self.inner().hot;
         let looked: Vec<Found> = keys.iter().map(|key| hot.get(key.as_ref())).collect();
         let is_entry = |found: &Found| matches!(found, Found::Entry(..));
         if !looked.iter().any(is_entry) {
@@ -124,7 +102,7 @@ impl Read for Store {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
         budget::step(1)?;
         let missed = match family {
-            Family::Metadata => match self.inner.hot.get(key) {
+            Family::Metadata => match self.inner().hot.get(key) {
                 Found::Entry(data, start, _) => return Ok(Some(Value::shared(data, start))),
                 Found::Missing(ticket) => Some(ticket),
                 Found::Unknown => None,
@@ -132,14 +110,11 @@ impl Read for Store {
             _ => None,
         };
         let Some(cf) = self.cf_to_read(family)? else { return Ok(None) };
-        let found = self
-            .inner
-            .db
-            .get_pinned_cf(&cf, key)
-            .map_err(|error| Error::engine("read a key", error))?;
+        let found = self.db().get_pinned_cf(&cf, key);
+        let found = found.map_err(|error| Error::engine("read a key", error))?;
         budget::found(found.as_ref().map_or(0, |value| value.len()));
         if let (Some(ticket), Some(value)) = (&missed, &found) {
-            self.inner.hot.keep(ticket, key, value);
+            self.inner().hot.keep(ticket, key, value);
         }
         Ok(found.map(Value::pinned))
     }
@@ -175,7 +150,7 @@ impl Read for Store {
         self.cursor(family, (lower, upper), direction, None, ReadOptions::default())
     }
 
-    fn marks(&self) -> Option<std::sync::Arc<crate::slots::marks::Marks>> {
+    fn marks(&self) -> Option<Arc<Marks>> {
         Store::marks(self)
     }
 }
