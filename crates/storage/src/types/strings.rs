@@ -6,8 +6,9 @@
 //! where there is no such type.
 
 pub mod compared;
+pub(super) mod payload;
 
-use std::ops::{Deref, Range};
+use std::ops::Range;
 
 use super::expiry::Expiry;
 use super::head::Prefix;
@@ -15,68 +16,11 @@ use super::kind::Type;
 use super::living::Living;
 use super::numbers::{add_floats, parse_integer};
 use super::{CommandError, bitmap, bounds};
-use crate::{At, Family, Read, Scope, Txn, Value};
+use crate::{At, Family, Read, Scope, Txn};
 use compared::Comparison;
 pub use compared::{Compared, cad, cas};
-
-/// Longest string, bytes.
-pub const MAX_BYTES: usize = 512 << 20;
-
-/// The bytes of a string value, or a part of them; pinned in the database where possible.
-pub struct Payload<'a> {
-    value: Value<'a>,
-    range: Range<usize>,
-}
-
-impl<'a> Payload<'a> {
-    /// The part of `value` from `start` on.
-    pub(crate) fn new(value: Value<'a>, start: usize) -> Self {
-        let range = start.min(value.len())..value.len();
-        Self { value, range }
-    }
-
-    fn owned(bytes: Vec<u8>) -> Self {
-        Self::new(Value::owned(bytes), 0)
-    }
-
-    /// Restricts to bytes `start..=end`, as GETRANGE counts.
-    fn slice(mut self, start: i64, end: i64) -> Self {
-        let (first, part) = (self.range.start, bounds::bytes(start, end, self.len()));
-        self.range = first + part.start..first + part.end;
-        self
-    }
-}
-
-impl Deref for Payload<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.value.get(self.range.clone()).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for Payload<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "\"{}\"", self.escape_ascii())
-    }
-}
-
-/// A living string as it was found.
-pub(super) struct Found<'a> {
-    pub(super) payload: Payload<'a>,
-    expire_ms: u64,
-    /// Flags and expiry, to be written back unchanged.
-    pub(super) prefix: Prefix,
-}
-
-impl<'a> Found<'a> {
-    pub(super) fn of(living: Living<'a>) -> Result<Self, CommandError> {
-        let header = living.header().of(Type::String)?;
-        let (expire_ms, prefix) = (header.expire_ms, Prefix::rewritten(&header, header.expire_ms));
-        let (value, start) = living.into_value();
-        Ok(Self { payload: Payload::new(value, start), expire_ms, prefix })
-    }
-}
+use payload::{Found, put};
+pub use payload::{MAX_BYTES, Payload};
 
 /// A bitmap is taken for the string it stands for, and is one once it is written.
 fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandError> {
@@ -97,19 +41,6 @@ fn load_within<'a>(
     let expire_ms = living.header().expire_ms;
     let payload = Payload::owned(bitmap::to_string(txn, at, living.header(), |len| 0..len)?);
     Ok(Some(Found { payload, expire_ms, prefix: Prefix::new(Type::String, expire_ms) }))
-}
-
-/// Writes a string: flags and expiry, and a value in parts.
-pub(super) fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8]]) {
-    let ns_key = &*at.ns_key;
-    txn.log(Type::String.log_data());
-    match value {
-        [one] => txn.put_parts(Family::Metadata, &[ns_key], &[prefix.as_bytes(), one]),
-        [one, two] => txn.put_parts(Family::Metadata, &[ns_key], &[prefix.as_bytes(), one, two]),
-        parts => {
-            txn.put_parts(Family::Metadata, &[ns_key], &[prefix.as_bytes(), &parts.concat()]);
-        }
-    }
 }
 
 /// GET. A bitmap is converted to the string Redis would hold.

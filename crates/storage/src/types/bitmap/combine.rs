@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Bitmap, Bits, Body, SEGMENT_BYTES, SEGMENTS, part, stored, sub_key, turned, walk};
 use crate::types::kind::Type;
 use crate::types::object::{IfEmpty, Object};
-use crate::types::strings::MAX_BYTES;
+use crate::types::strings::payload::MAX_BYTES;
 use crate::types::{CommandError, log};
 use crate::{At, Family, Txn};
 

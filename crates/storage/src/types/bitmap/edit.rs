@@ -7,7 +7,7 @@ use crate::types::head::Prefix;
 use crate::types::kind::Type;
 use crate::types::living::Living;
 use crate::types::object::{IfEmpty, Object};
-use crate::types::strings::{self, Found, MAX_BYTES, Payload};
+use crate::types::strings::payload::{Found, MAX_BYTES, Payload, put};
 use crate::types::{CommandError, log};
 use crate::{At, Read, Txn};
 
@@ -139,7 +139,7 @@ impl<'v> Editor<'v> {
         let Segments { mut object, size, kept } = match self {
             Self::Text(Text { prefix, edited, .. }) => {
                 if let Some(bytes) = edited {
-                    strings::put(txn, at, &prefix, &[&bytes]);
+                    put(txn, at, &prefix, &[&bytes]);
                 }
                 return;
             }

@@ -22,7 +22,7 @@ use super::head::Header;
 use super::kind::Type;
 use super::living::Living;
 use super::object::{Kind, Object};
-use super::strings::{Found, MAX_BYTES, Payload};
+use super::strings::payload::{Found, MAX_BYTES, Payload};
 use crate::{At, Direction, Error, Family, Read, Value};
 
 mod combine;
