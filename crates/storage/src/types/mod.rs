@@ -42,7 +42,6 @@ pub mod pick;
 pub mod score;
 pub mod scripts;
 pub mod set;
-mod set_store;
 pub mod sort;
 pub mod sortedint;
 pub mod stream;

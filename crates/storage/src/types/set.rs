@@ -2,7 +2,7 @@
 //!
 //! Batches are those of Kvrocks: log data `4`, the members in the order of the command, and the
 //! metadata last. What SREM and SMOVE empty is deleted; what SPOP empties stays, with size 0, and so
-//! does the result of SINTERSTORE and its kin ([`combine`] and [`store`]). One deliberate difference:
+//! does the result of SINTERSTORE and its kin ([`combine()`] and [`store`]). One deliberate difference:
 //! SMOVE is one batch, so that no crash and no replica shows the member in neither set, or in both.
 
 use std::cell::Cell;
@@ -16,7 +16,9 @@ use super::page::{self, Page, Request};
 use super::pick::{self, Picked, Wanted};
 use crate::{At, Direction, Error, Family, Read, Snapshot, Txn};
 
-pub use super::set_store::{Combination, combine, store};
+mod combine;
+
+pub use combine::{Combination, combine, store};
 
 /// The type.
 #[derive(Debug)]
@@ -127,11 +129,7 @@ fn once<'m>(members: &[&'m [u8]]) -> Vec<&'m [u8]> {
 }
 
 /// Which of some names are members; a set that is new has none, and is not asked.
-pub(super) fn held(
-    read: &impl Read,
-    set: &Object<Set>,
-    names: &[&[u8]],
-) -> Result<Vec<bool>, Error> {
+fn held(read: &impl Read, set: &Object<Set>, names: &[&[u8]]) -> Result<Vec<bool>, Error> {
     if set.size == 0 {
         return Ok(vec![false; names.len()]);
     }

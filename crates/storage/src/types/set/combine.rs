@@ -9,12 +9,12 @@ use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ops::ControlFlow;
 
-use super::CommandError;
-use super::bounds::SubRange;
-use super::elements::Elements;
-use super::kind::Type;
-use super::object::{IfEmpty, Object};
-use super::set::{MEMBERS, Set, find, held};
+use super::{MEMBERS, Set, find, held};
+use crate::types::CommandError;
+use crate::types::bounds::SubRange;
+use crate::types::elements::Elements;
+use crate::types::kind::Type;
+use crate::types::object::{IfEmpty, Object};
 use crate::{At, Direction, Error, Scope, Snapshot, Txn, budget};
 
 /// Walks open at once: each keeps blocks of the database in memory.
