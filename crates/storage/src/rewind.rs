@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use replication::history::{EpochId, History};
+use replication::history::History;
 use rocksdb::DB;
 use rocksdb::wal::WalFileType;
 use rocksdb::wal_filter::{WalFilter, WalRecordAction};
@@ -30,47 +30,21 @@ use crate::filters::Filters;
 use crate::{Error, Options, batch, engine};
 
 pub mod export;
+pub(crate) mod intent;
 mod lines;
 pub mod review;
 mod scan;
 pub mod since;
 
-/// In the database folder.
-const INTENT: &str = "holdfast.rewind";
-const ARCHIVE: &str = "archive";
+use intent::INTENT;
+pub use intent::{Intent, pending};
 
-/// What is to be done, as the intent file says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intent {
-    /// Newest sequence that stays.
-    pub fork: u64,
-    /// Unix ms when it was decided; part of the name of the export.
-    pub at_ms: u64,
-    /// Number and id of the epoch that holds the fork, for the export.
-    pub epoch: Option<(u64, EpochId)>,
-}
+const ARCHIVE: &str = "archive";
 
 impl Intent {
     /// For a database with this history, to be cut off behind `fork`.
     pub fn new(history: &History, fork: u64, at_ms: u64) -> Self {
         Self { fork, at_ms, epoch: export::epoch_at(history, fork) }
-    }
-
-    /// As the file says it. A process of before the epoch line passes over that.
-    fn text(&self) -> String {
-        let Self { fork, at_ms, epoch } = self;
-        let epoch = epoch.map(|(epoch, id)| format!("epoch {epoch} {id}\n")).unwrap_or_default();
-        format!("rewind 1\nfork {fork}\nat {at_ms}\n{epoch}")
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        let words =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let epoch = words("epoch").and_then(|words| {
-            let (epoch, id) = words.split_once(' ')?;
-            Some((epoch.parse().ok()?, EpochId::parse(id.as_bytes())?))
-        });
-        Some(Self { fork: words("fork")?.parse().ok()?, at_ms: words("at")?.parse().ok()?, epoch })
     }
 }
 
@@ -146,23 +120,6 @@ pub fn resume(db: &Path, discarded: &Path, options: &Options) -> Result<Option<R
     match pending(db)? {
         Some(intent) => carry_out(db, discarded, options, intent).map(Some),
         None => Ok(None),
-    }
-}
-
-/// The rewind that is under way in this database folder.
-///
-/// # Errors
-/// The intent cannot be read.
-pub fn pending(db: &Path) -> Result<Option<Intent>, Error> {
-    const ACTION: &str = "read the intent of a rewind";
-    let text = match std::fs::read_to_string(db.join(INTENT)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(ACTION, &error)),
-    };
-    match Intent::read(&text) {
-        Some(intent) => Ok(Some(intent)),
-        None => Err(Error::corrupt(ACTION, text)),
     }
 }
 

@@ -16,11 +16,12 @@ use crate::feed::ring::Ring;
 use crate::filters::{Filters, Keeping};
 use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
+use crate::rewind::intent;
 use crate::slots::guests::Guests;
 use crate::slots::marks::{self, Kept};
 use crate::stats::counters::Meters;
 use crate::view::Views;
-use crate::{Cursor, Direction, Error, Family, Options, batch, engine, format, rewind, view};
+use crate::{Cursor, Direction, Error, Family, Options, batch, engine, format, view};
 use close::ClosedFlag;
 use failure::Failure;
 use late::Late;
@@ -179,7 +180,7 @@ impl Store {
     fn prepare(dir: &Path) -> Result<(), Error> {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
         format::check_number(dir)?;
-        match rewind::pending(dir)? {
+        match intent::pending(dir)? {
             Some(_) => Err(Error::RewindPending { dir: dir.to_owned() }),
             None => Ok(()),
         }

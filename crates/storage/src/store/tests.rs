@@ -7,7 +7,7 @@ use crate::key::DEFAULT_NAMESPACE;
 use crate::types::fields::{Form, Times};
 use crate::types::head::{Metadata, Prefix};
 use crate::types::kind::Type;
-use crate::{FeedRead, Scope, starts_batch};
+use crate::{FeedRead, Scope, rewind, starts_batch};
 
 fn options() -> Options {
     Options { block_cache_size: 8 << 20, write_buffer_size: 1 << 20, ..Options::default() }
