@@ -1,5 +1,5 @@
-//! Published batches in memory, for readers of the feed that are close behind: the newest ones, as far as their bytes are
-//! allowed. Nothing is copied while nobody reads.
+//! Batches in memory, for readers of the feed that are close behind: the newest ones, as many bytes
+//! as are allowed. Nothing is copied while nobody reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
