@@ -74,7 +74,8 @@ pub(crate) fn node(
     cluster: Cluster,
     role: Role,
 ) -> Arc<Node> {
-    let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
+    let options = crate::config::engine::storage_options(&values);
+    let store = Store::open(&dir.join("db"), options).unwrap();
     let node = Node::new(
         Config::new(values, None),
         dir.to_owned(),
@@ -350,7 +351,7 @@ impl Shell {
     /// From here on a replica follows; the database must be new.
     pub(crate) fn follow(&mut self) {
         let dir = tempfile::tempdir().unwrap();
-        let options = crate::run::storage_options(&self.values);
+        let options = crate::config::engine::storage_options(&self.values);
         let store = Store::open(dir.path(), options).unwrap();
         let feed = self.store().feed();
         self.follower = Some(Follower { store, feed, next: 1, _dir: dir });

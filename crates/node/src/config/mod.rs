@@ -5,6 +5,7 @@
 //! what would be accepted; names that only Kvrocks knows (`kvrocks`) warn.
 
 mod derived;
+pub mod engine;
 pub mod file;
 mod kvrocks;
 pub mod load;

@@ -12,11 +12,11 @@ use topology::Cluster;
 
 use super::*;
 use crate::clock;
+use crate::config::engine::storage_options;
 use crate::config::file::{Kept, rewrite};
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::listener::Listener;
-use crate::run::storage_options;
 
 mod by_hand;
 mod discarded;

@@ -387,7 +387,7 @@ mod tests {
     fn options_that_cannot_be_kept_were_never_in_force() {
         let dir = tempfile::tempdir().unwrap();
         let values = Values { cluster_enabled: true, ..crate::shell::small() };
-        let options = crate::run::storage_options(&values);
+        let options = crate::config::engine::storage_options(&values);
         let store = storage::Store::open(&dir.path().join("db"), options).unwrap();
         let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let ear = Arc::clone(&told);

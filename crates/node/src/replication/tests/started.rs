@@ -6,7 +6,7 @@ impl Running {
     /// As a process starts: the log is held until its history is known to be the right one.
     fn start_held() -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::start_in(dir, 0, |_| {}, crate::run::starting_options)
+        Self::start_in(dir, 0, |_| {}, crate::config::engine::starting_options)
     }
 
     fn await_settled(&self) {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use storage::Store;
+
 use super::*;
 
 /// What RocksDB runs with, as its own file and log in the database folder say.
