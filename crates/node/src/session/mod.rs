@@ -1,5 +1,6 @@
 //! One connection's state, and what handlers are given.
 
+mod cx;
 pub mod dispatch;
 pub mod expire;
 pub mod gates;
@@ -17,20 +18,20 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
-use storage::{At, DEFAULT_NAMESPACE, Name, Scope, Txn};
+use storage::{DEFAULT_NAMESPACE, Name, Scope};
 use topology::{Asker, Reach};
 
 use crate::acl::log::{Context, Reason};
 use crate::acl::{self, Account};
 use crate::clients::{Client, Via};
-use crate::command::{Error, Flags, Reply};
+use crate::command::{Flags, Reply};
 use crate::config::Values;
 use crate::memory::parts;
 use crate::migration::import::Link;
 use crate::node::Node;
-use crate::stats::WorkerStats;
 use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
+pub use cx::{Beyond, ReadCx, SessionCx, WriteCx};
 pub use nested::NestedCx;
 pub use outcome::{After, Answer, Back, Detached, LongRead, Takeover, Tells};
 pub use table::Command;
@@ -120,163 +121,6 @@ pub enum ReplyMode {
     /// The reply of SKIP itself and of the next command are not sent: value = commands still to
     /// skip.
     Skip(u8),
-}
-
-/// What a read handler sees.
-pub struct ReadCx<'a> {
-    /// Reads go here: outside MULTI straight to the database.
-    pub txn: &'a Txn<'a>,
-    /// The key for which a waiting command is tried again; `None` when it came just now.
-    pub serves: Option<&'a [u8]>,
-    /// Namespace, mode and time.
-    pub scope: Scope<'a>,
-    /// The node.
-    pub node: &'a Node,
-    /// The options of now.
-    pub config: &'a Values,
-    /// Which worker runs this, for counters.
-    pub worker: usize,
-}
-
-/// Keys that a write has the locks of although it does not name them.
-#[derive(Debug, Clone, Copy)]
-pub enum Beyond<'a> {
-    /// These.
-    These(&'a [Vec<u8>]),
-    /// All there are.
-    All,
-}
-
-impl Beyond<'_> {
-    /// Whether a key is one of them.
-    pub fn holds(self, key: &[u8]) -> bool {
-        match self {
-            Self::These(keys) => keys.iter().any(|held| held == key),
-            Self::All => true,
-        }
-    }
-}
-
-/// What a write handler sees.
-pub struct WriteCx<'a> {
-    /// Reads and writes go here; committed when the handler returns `Ok`.
-    pub txn: Txn<'a>,
-    /// The key for which a waiting command is tried again; `None` when it came just now.
-    pub serves: Option<&'a [u8]>,
-    /// What it has locks of beside the keys that it names.
-    pub beyond: Beyond<'a>,
-    /// Namespace, mode and time.
-    pub scope: Scope<'a>,
-    /// The node.
-    pub node: &'a Node,
-    /// The options of now.
-    pub config: &'a Values,
-    /// Which worker runs this, for counters.
-    pub worker: usize,
-    /// Ids of the names of keys that [`WriteCx::touch_unless_written`] has touched.
-    pub touched: Vec<Vec<u8>>,
-}
-
-/// What a session handler sees.
-pub struct SessionCx<'a> {
-    /// The node.
-    pub node: &'a Arc<Node>,
-    /// The connection.
-    pub session: &'a mut Session,
-    /// The options of now.
-    pub config: &'a Values,
-    /// Inside EXEC what the transaction has written so far. A command there may not wait.
-    pub exec: Option<&'a Txn<'a>>,
-    /// Unix ms.
-    pub now_ms: u64,
-}
-
-impl SessionCx<'_> {
-    /// Waits until every write that is under way is done. A command inside EXEC is part of one, and
-    /// holds the gate itself.
-    pub fn wait_for_writes(&self) {
-        if self.exec.is_none() {
-            drop(self.node.gate.write());
-        }
-    }
-
-    /// The keys of this connection, by the clock of this command.
-    pub fn scope(&self) -> Scope<'_> {
-        self.session.scope(self.config, self.now_ms)
-    }
-}
-
-impl WriteCx<'_> {
-    /// A command has done to a key what it was to do. Where that wrote nothing, because the key was
-    /// like that, those who watch or track it and events are told of a change all the same, as in
-    /// Redis. E.g. HSET of what a field has already. `before`: records of the transaction when the
-    /// command began.
-    pub fn touch_unless_written(&mut self, at: &At<'_>, before: u32) {
-        if self.txn.count() == before {
-            self.touched.push(at.scope.name(at.key).id().to_vec());
-        }
-    }
-
-    /// Tells those who watch or track the keys that a command has touched; to be called while their
-    /// locks are held. Returns the keys, for events. `writer`: the connection, if it is one's.
-    fn take_touched(&mut self, writer: Option<u64>) -> Vec<Vec<u8>> {
-        let touched = std::mem::take(&mut self.touched);
-        if !touched.is_empty() {
-            self.node.watches.touch(touched.iter().filter_map(|id| Name::of(id)));
-            let (limit, now_ms) = (self.config.subscriber_limit(), self.scope.now_ms);
-            self.node.tracking.tell_of(&touched, writer, Sending { limit, now_ms });
-        }
-        touched
-    }
-
-    /// What a waiting command finds at a key it waits for; `None` if nothing. When it came, a key
-    /// of another type is an error; later it is none of its business, as in Redis.
-    ///
-    /// # Errors
-    /// Those of `find`.
-    pub fn find_or_wait<T>(
-        &mut self,
-        key: &[u8],
-        find: impl FnOnce(&mut Self) -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Error> {
-        let serves = self.serves;
-        find_or_wait(serves, key, || find(self))
-    }
-}
-
-fn find_or_wait<T>(
-    serves: Option<&[u8]>,
-    key: &[u8],
-    find: impl FnOnce() -> Result<Option<T>, Error>,
-) -> Result<Option<T>, Error> {
-    if serves.is_some_and(|served| served != key) {
-        return Ok(None);
-    }
-    match find() {
-        Err(Error::WrongType) if serves.is_some() => Ok(None),
-        found => found,
-    }
-}
-
-impl ReadCx<'_> {
-    /// See [`WriteCx::find_or_wait`].
-    ///
-    /// # Errors
-    /// Those of `find`.
-    pub fn find_or_wait<T>(
-        &self,
-        key: &[u8],
-        find: impl FnOnce() -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Error> {
-        find_or_wait(self.serves, key, find)
-    }
-
-    /// Counts a look-up of a key for INFO.
-    pub fn count(&self, is_hit: bool) {
-        if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            WorkerStats::add(if is_hit { &stats.hits } else { &stats.misses }, 1);
-        }
-    }
 }
 
 impl Session {
