@@ -11,7 +11,8 @@ use planner::Policy;
 use resp::{Limits, Parser, Protocol, Writer};
 
 use super::*;
-use crate::store::{Embedded, Records, Work};
+use crate::events::Event;
+use crate::store::{Change, Embedded, Outcome, Records, StoreError, Work};
 
 /// A node on a thread of its own, which answers heartbeats as a master that serves.
 struct Master {
