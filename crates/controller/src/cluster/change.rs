@@ -24,7 +24,7 @@ pub(crate) enum UpdateError {
     /// The topology cannot be expressed.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// Whoever asked changed its mind when it saw the current record.
+    /// The caller changed its mind when it saw the current record.
     #[error("{0}")]
     Refused(String),
     /// The store failed, and has not told yet what became of the change.

@@ -17,6 +17,7 @@
 mod act;
 mod begin;
 mod check;
+mod copying;
 mod plan;
 mod possible;
 mod world;

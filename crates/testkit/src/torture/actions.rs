@@ -7,7 +7,7 @@ use std::fmt;
 /// Faults begin this long after the clients.
 pub(super) const QUIET_MS: u64 = 800;
 
-/// Who is hit.
+/// What is hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// The controller; of several, whichever leads by then.
@@ -43,9 +43,9 @@ pub enum Action {
     LinkDown(Target),
     /// Packets of the first set do not reach the second.
     Cut {
-        /// Who is not heard.
+        /// Those that are not heard.
         from: Vec<Target>,
-        /// Who does not hear.
+        /// Those that do not hear.
         to: Vec<Target>,
         /// The other way round too.
         both: bool,
