@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::Store;
 use crate::types::bench::{SCOPE, store};
+use crate::types::object::Tail;
 
 const ALWAYS: Inserting = Inserting {
     making: Some(Shape { capacity: 4, bucket_size: 1, iterations: 1, expansion: 2 }),
