@@ -25,6 +25,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+mod counted;
 mod cuckoos;
 pub(crate) mod ear;
 mod events;

@@ -63,6 +63,43 @@ pub enum Outcome {
     Rejected,
     /// It runs on another thread, which counts it.
     Aside,
+    /// It was queued, and counts once EXEC runs it.
+    Queued,
+}
+
+/// Calls of one command that are gathered to be counted together.
+#[derive(Debug, Clone, Default)]
+pub struct Calls {
+    calls: u64,
+    micros: u64,
+    failed: u64,
+    rejected: u64,
+    times: [u64; TIMES],
+}
+
+impl Calls {
+    /// One more call.
+    pub fn add(&mut self, micros: u64, outcome: Outcome) {
+        if outcome == Outcome::Rejected {
+            self.rejected += 1;
+            return;
+        }
+        self.calls += 1;
+        self.micros = self.micros.wrapping_add(micros);
+        if let Some(time) = self.times.get_mut(power_of(micros)) {
+            *time += 1;
+        }
+        if outcome == Outcome::Failed {
+            self.failed += 1;
+        }
+    }
+}
+
+/// Which of the powers of two that are told apart holds so many microseconds.
+fn power_of(micros: u64) -> usize {
+    // The next power of two of more than half of all numbers is no number.
+    let micros = micros.clamp(1, 1 << (TIMES - 1));
+    micros.next_power_of_two().trailing_zeros() as usize
 }
 
 impl WorkerStats {
@@ -79,12 +116,28 @@ impl WorkerStats {
         }
         Self::add(&stats.calls, 1);
         Self::add(&stats.micros, micros);
-        let power = micros.max(1).next_power_of_two().trailing_zeros() as usize;
-        if let Some(time) = stats.times.get(power.min(TIMES - 1)) {
+        if let Some(time) = stats.times.get(power_of(micros)) {
             Self::add(time, 1);
         }
         if outcome == Outcome::Failed {
             Self::add(&stats.failed, 1);
+        }
+    }
+
+    /// Calls of the command at that index of the table.
+    pub fn calls(&self, index: usize, calls: &Calls) {
+        let Some(stats) = self.commands.get(index) else { return };
+        let sums = [
+            (&stats.calls, calls.calls),
+            (&stats.micros, calls.micros),
+            (&stats.failed, calls.failed),
+            (&stats.rejected, calls.rejected),
+        ];
+        let times = stats.times.iter().zip(calls.times.iter().copied());
+        for (counter, amount) in sums.into_iter().chain(times) {
+            if amount > 0 {
+                Self::add(counter, amount);
+            }
         }
     }
 }
@@ -225,5 +278,36 @@ impl Stats {
         for counter in own.into_iter().chain(of_workers).chain(of_commands).chain(of_latency) {
             counter.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_were_gathered_count_as_if_each_came_alone() {
+        let stats = Stats::new(1, 3);
+        let (mut gathered, worker) = (Calls::default(), &stats.workers[0]);
+        let calls = [
+            (0, Outcome::Done),
+            (1, Outcome::Done),
+            (1000, Outcome::Failed),
+            (7, Outcome::Rejected),
+            (u64::MAX >> 2, Outcome::Done),
+        ];
+        for (micros, outcome) in calls {
+            worker.command(0, micros, outcome);
+            gathered.add(micros, outcome);
+        }
+        worker.calls(1, &gathered);
+        worker.calls(3, &gathered);
+        let micros = 1001 + (u64::MAX >> 2);
+        let total = CommandTotal { calls: 4, micros, failed: 1, rejected: 1 };
+        assert_eq!((stats.command(0), stats.command(1)), (total, total));
+        assert_eq!(stats.times(0), stats.times(1));
+        assert_eq!(stats.times(1).within.first(), Some(&(1, 2)));
+        assert_eq!(stats.times(1).within.last(), Some(&(1 << (TIMES - 1), 4)));
+        assert_eq!(stats.command(2), CommandTotal::default());
     }
 }

@@ -122,8 +122,7 @@ impl<'n> Batch<'n> {
         if words.is_empty() {
             return After::Next(Replied::to_nothing());
         }
-        let started = Instant::now();
-        self.last = started;
+        self.last = Instant::now();
         let found = table::find(&self.config.renames, words);
         if !found.is_some_and(|(_, command)| self.may_wait(session, command, words)) {
             self.settle(session, out);
@@ -163,13 +162,8 @@ impl<'n> Batch<'n> {
             // Counted where it runs.
             return Self::silence(session, out, mark, after);
         }
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            stats.command(index, micros, outcome);
-        }
-        if !matches!(after, After::Long(_)) {
-            self.note_if_slow(session, command, words, micros);
-        }
+        let is_long = matches!(after, After::Long(_));
+        self.count(session, (index, command, words), (outcome, is_long), out.get(mark));
         if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
             self.settle(session, out);
             let after = Self::silence(session, out, mark, after);
@@ -216,7 +210,7 @@ impl<'n> Batch<'n> {
             }
         }
         if is_queueing {
-            return (queue(session, command, words, out), Outcome::Done);
+            return queue(session, command, words, out);
         }
         let may_go = !self.is_aside && aside::runs_scripts(session, command);
         if may_go && !self.begins_here(session, command, words) {
@@ -387,6 +381,30 @@ impl<'n> Batch<'n> {
         store.ok_or_else(|| Error::text(LOADING))
     }
 
+    /// Counts the command that was begun last, and notes it if it was slow, unless it is to end on
+    /// another thread. The reply begins with that byte.
+    fn count(
+        &self,
+        session: &Session,
+        (index, command, words): (usize, &Command, &[&[u8]]),
+        (outcome, is_long): (Outcome, bool),
+        first: Option<&u8>,
+    ) {
+        // As in Redis: it counts once it runs.
+        if outcome == Outcome::Queued {
+            return;
+        }
+        let micros = u64::try_from(self.last.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // What answers an error has failed, e.g. a script by what it calls.
+        let is_error = outcome == Outcome::Done && first == Some(&b'-');
+        if let Some(stats) = self.node.stats.workers.get(self.worker) {
+            stats.command(index, micros, if is_error { Outcome::Failed } else { outcome });
+        }
+        if !is_long {
+            self.note_if_slow(session, command, words, micros);
+        }
+    }
+
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
         let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
         self.node.latency.note_command(command.flags.has(Flags::FAST), micros, threshold_ms, at);
@@ -433,10 +451,10 @@ fn queue(
     command: &'static Command,
     words: &[&[u8]],
     out: &mut Vec<u8>,
-) -> After {
+) -> (After, Outcome) {
     if session.transaction.push(command, words) {
-        return session.reply(out).simple("QUEUED").into();
+        return (session.reply(out).simple("QUEUED").into(), Outcome::Queued);
     }
     session.transaction.is_aborted = true;
-    session.reply(out).error("ERR transaction is too large").into()
+    (session.reply(out).error("ERR transaction is too large").into(), Outcome::Rejected)
 }

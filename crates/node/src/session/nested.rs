@@ -6,6 +6,7 @@
 //! single command can still say is what depends on its data.
 
 mod alone;
+mod counted;
 mod here;
 mod noted;
 mod reads;
@@ -33,8 +34,9 @@ use crate::events::{self, Event};
 use crate::gate::Engine;
 use crate::locks::{Held, Stripes};
 use crate::node::Node;
+use crate::stats::Outcome;
 pub use alone::{GIVES_WAY, lock};
-pub use here::{Here, More, TIME_HERE, Why};
+pub use here::{Here, More, TIME_HERE, Why, is_awaited};
 
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
@@ -93,6 +95,8 @@ pub struct NestedCx<'a> {
     events: Vec<Event>,
     /// What they found of keys that are not there.
     noted: noted::Noted,
+    /// What they count for.
+    counted: counted::Counted,
 }
 
 impl<'a> NestedCx<'a> {
@@ -132,6 +136,7 @@ impl<'a> NestedCx<'a> {
             ready: Ready::new(),
             events: Vec::new(),
             noted: noted::Noted::default(),
+            counted: counted::Counted::default(),
         }
     }
 
@@ -142,6 +147,7 @@ impl<'a> NestedCx<'a> {
         let ready = std::mem::take(&mut self.ready);
         self.server().serve(ready);
         self.remove_ended();
+        self.tell_counted();
         (self.has_data, self.has_written)
     }
 
@@ -317,6 +323,26 @@ impl<'a> NestedCx<'a> {
         command: &'static Command,
         words: &[&[u8]],
     ) -> bool {
+        // The whole is counted where it began.
+        if self.is_whole {
+            return self.call_uncounted(write, command, words).0;
+        }
+        // INFO and CONFIG RESETSTAT know of what ran before them.
+        if matches!(command.handler, Handler::Session(_)) && !self.is_in_script {
+            self.tell_counted();
+        }
+        let (began, aside) = (self.begin_count(), self.put_aside());
+        let (closes, outcome) = self.call_uncounted(write, command, words);
+        self.count((command, words), began, (outcome, self.put_aside() > aside));
+        closes
+    }
+
+    fn call_uncounted(
+        &mut self,
+        write: &mut WriteCx<'_>,
+        command: &'static Command,
+        words: &[&[u8]],
+    ) -> (bool, Outcome) {
         self.has_data |= command.is_data();
         self.touched_all |= command.flags.has(Flags::ALL_KEYS);
         tell_monitors(self.node, self.config, self.session, command, words);
@@ -330,7 +356,9 @@ impl<'a> NestedCx<'a> {
                 let at = (&write.txn, before, write.scope);
                 self.note_missed(command, &found);
                 self.events.extend(events::of(wanted, command, words, at, (touched, &found)));
-                closes
+                self.note_awaited(command, words);
+                let is_error = self.out.get(mark) == Some(&b'-');
+                (closes, if is_error { Outcome::Failed } else { Outcome::Done })
             }
             Err(error) => {
                 write.txn.rollback(before);
@@ -352,7 +380,7 @@ impl<'a> NestedCx<'a> {
                 if self.is_in_script && matches!(error, Error::Storage(_)) && !is_refused {
                     self.fail(error);
                 }
-                false
+                (false, Outcome::Failed)
             }
         }
     }

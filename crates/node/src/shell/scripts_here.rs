@@ -5,6 +5,7 @@ use crate::gate::Role;
 use crate::locks::Locks;
 use crate::session::After;
 use crate::session::dispatch::Batch;
+use crate::shell::waiting::told;
 use crate::shell::{Shell, session};
 
 fn eval(text: &str, rest: &str) -> String {
@@ -160,6 +161,33 @@ fn a_message_of_a_replica_is_sent_once_by_one_that_begins_anew() {
     shell.node().gate.write().role = Role::Replica { from };
     // Another text, of which it is not known that it takes long.
     assert_eq!(heard(&mut shell, &format!("{text} ")), 1);
+}
+
+#[test]
+fn what_is_waited_for_is_written_before_the_next_command_and_nothing_else() {
+    let mut shell = Shell::with(|values| values.redis_databases = 2);
+    let (one, other) = (shell.client(), shell.client());
+    let mut waiting = shell.wait_as(one, "BLPOP q 0");
+    let before = shell.sequence();
+    let count = eval("return redis.call('INCR',KEYS[1])", "1 a");
+    let looks = eval("return redis.call('LLEN','q')", "1 a");
+    let replies = run(&mut shell, &[&count, "SET b 1", &looks, &count]);
+    assert_eq!(replies, (":1 +OK :0 :2".into(), None));
+    assert_eq!(shell.batches_since(before).len(), 1);
+    assert_eq!(told(&mut waiting), None);
+    // Whatever it was called with.
+    let push = eval("return redis.call('RPUSH','q','x')", "1 a");
+    assert_eq!(run(&mut shell, &[&push, &looks]), (":1 :0".into(), None));
+    assert_eq!(told(&mut waiting).as_deref(), Some("*2 $1 q $1 x"));
+    // In another database: all that may be waited for counts.
+    assert_eq!(shell.run_as(other, "SELECT 1"), "+OK");
+    let mut waiting = shell.wait_as(other, "BLPOP q 0");
+    assert_eq!(shell.run("RPUSH q y"), ":1");
+    let before = shell.sequence();
+    let moves = eval("return redis.call('MOVE',KEYS[1],'1')", "1 q");
+    assert_eq!(run(&mut shell, &[&moves, &count]), (":1 :3".into(), None));
+    assert_eq!(shell.batches_since(before).len(), 3);
+    assert_eq!(told(&mut waiting).as_deref(), Some("*2 $1 q $1 y"));
 }
 
 #[test]

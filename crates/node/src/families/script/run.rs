@@ -296,9 +296,20 @@ fn refused(text: impl Into<String>) -> Called {
 
 impl Host for Outside<'_, '_, '_, '_> {
     fn call(&mut self, words: &[&[u8]], protocol: Protocol) -> Called {
-        match self.admit(words) {
-            Ok(command) => self.carry_out(command, words, protocol),
-            Err(called) => called,
+        let found = table::find(&self.cx.config.renames, words).map(|(_, command)| command);
+        // Of a container none of its commands is meant.
+        let found = found.filter(|command| !command.is_container || words.len() == 1);
+        let Some(command) = found else {
+            return refused("ERR Unknown Redis command called from script");
+        };
+        match self.admit(command, words) {
+            Ok(()) => self.carry_out(command, words, protocol),
+            Err(called) => {
+                if matches!(called, Called::Refused(_)) {
+                    self.cx.count_rejected(command);
+                }
+                called
+            }
         }
     }
 
@@ -321,16 +332,10 @@ impl Host for Outside<'_, '_, '_, '_> {
 }
 
 impl Outside<'_, '_, '_, '_> {
-    /// The command that these words call, if the script may call it now.
-    fn admit(&mut self, words: &[&[u8]]) -> std::result::Result<&'static Command, Called> {
-        let Some((_, command)) = table::find(&self.cx.config.renames, words) else {
-            return Err(refused("ERR Unknown Redis command called from script"));
-        };
+    /// Whether the script may call a command now.
+    fn admit(&mut self, command: &Command, words: &[&[u8]]) -> std::result::Result<(), Called> {
         if command.is_container || !command.accepts(words.len()) {
-            return Err(match command.is_container && words.len() > 1 {
-                true => refused("ERR Unknown Redis command called from script"),
-                false => refused("ERR Wrong number of args calling Redis command from script"),
-            });
+            return Err(refused("ERR Wrong number of args calling Redis command from script"));
         }
         let flags = command.flags;
         let is_barred = [Flags::NO_SCRIPT, Flags::PEER, Flags::CONTROL, Flags::AT_NODE]
@@ -360,7 +365,7 @@ impl Outside<'_, '_, '_, '_> {
         if self.cx.lock_more(command, words).is_err() {
             return Err(self.stop());
         }
-        Ok(command)
+        Ok(())
     }
 
     /// The gates that the script itself has not passed for this command.

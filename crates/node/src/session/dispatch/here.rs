@@ -116,6 +116,8 @@ struct Tried {
     /// What waits, and what the script wrote if it has ended well.
     writes: Suspended,
     ended: Result<Result<Vec<Event>, Error>, Why>,
+    /// Somebody waits for a key that it has written, or may.
+    is_awaited: bool,
 }
 
 impl<'n> Batch<'n> {
@@ -182,7 +184,7 @@ impl<'n> Batch<'n> {
         let mut taken = Taken { locks: &node.locks, pending: &self.pending, held, stripes };
         let tried = self.try_here(session, (command, words), (&mut waiting, &mut taken), out);
         let Taken { held, stripes, .. } = taken;
-        let Tried { writes, ended } = match tried {
+        let Tried { writes, ended, is_awaited } = match tried {
             Ok(tried) => tried,
             Err(error) => {
                 waiting.into_iter().for_each(|writes| self.pending.put_back(writes));
@@ -194,7 +196,7 @@ impl<'n> Batch<'n> {
             let written = ((writes, events), &session.namespace, session.client.id);
             self.pending.add(written, (held, &stripes), (self.member, mark));
             // As after any other write.
-            if node.waiters.any() {
+            if is_awaited {
                 self.settle(session, out);
             }
             // Its reply is there already; this only says so.
@@ -252,11 +254,15 @@ impl<'n> Batch<'n> {
         }
         let call: Call<'_> = (command, words.iter().copied().collect::<Words<'_>>());
         let ended = cx.end_here(&call, write.txn.count() > count);
+        if ended.is_ok() {
+            cx.tell_counted();
+        }
+        let is_awaited = cx.is_awaited();
         drop(cx);
         if !matches!(ended, Ok(Ok(_))) {
             write.txn.rollback(before);
         }
-        Ok(Tried { writes: write.txn.suspend(), ended })
+        Ok(Tried { writes: write.txn.suspend(), ended, is_awaited })
     }
 }
 

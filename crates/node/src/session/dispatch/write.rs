@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use resp::{Protocol, Writer};
 use smallvec::SmallVec;
-use storage::{Name, Suspended};
+use storage::Suspended;
 
 use super::super::expire::AT_ONCE;
-use super::super::nested::lock;
+use super::super::nested::{is_awaited, lock};
 use super::super::pipeline::{Committed, Group};
 use super::super::serve::Server;
 use super::super::table::WriteHandler;
@@ -161,7 +161,7 @@ impl<'n> Batch<'n> {
         let written = (written, &session.namespace, session.client.id);
         self.pending.add(written, (held, &stripes), (self.member, mark));
         // Those that wait for one of its keys are served before the next command runs, as in Redis.
-        if takes_all || is_awaited(node, session, command, words) {
+        if takes_all || is_awaited(node, &session.namespace, command, words) {
             self.settle(session, out);
         }
         result
@@ -208,12 +208,4 @@ impl<'n> Batch<'n> {
         }
         Ok(Handled { result, written: (cx.txn.suspend(), events), ended: found.ended })
     }
-}
-
-/// Whether a command waits for one of the keys that these words name, or may. None begins to while
-/// they are locked.
-fn is_awaited(node: &Node, session: &Session, command: &Command, words: &[&[u8]]) -> bool {
-    let namespace = &*session.namespace;
-    let waits = |key: &[u8]| node.waiters.is_awaited(&Name { namespace, key });
-    node.waiters.any() && (command.flags.has(Flags::ELSEWHERE) || command.keys_in(words).any(waits))
 }

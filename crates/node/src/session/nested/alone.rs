@@ -57,6 +57,7 @@ impl<'a> NestedCx<'a> {
     /// whether it has and the commit: two transactions of which each watches what the other writes
     /// would both go through.
     pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        self.forget_counted();
         let takes_all = self.wants_all || calls.iter().any(|(command, _)| takes_all(command));
         self.held = match takes_all {
             true => Locks::all_stripes(),

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use storage::Name;
 use topology::Cluster;
 
 use super::super::Command;
@@ -16,6 +17,7 @@ use crate::command::{Error, Flags, Result};
 use crate::events::Event;
 use crate::gate::Engine;
 use crate::locks::Locks;
+use crate::node::Node;
 
 /// For how long a script may keep its worker.
 pub const TIME_HERE: Duration = Duration::from_millis(2);
@@ -41,6 +43,8 @@ pub struct Here<'a> {
     cluster: Option<&'a Cluster>,
     locks: &'a mut (dyn More + 'a),
     gives_way: Cell<Option<Why>>,
+    /// Somebody waits for a key that it has written, or may.
+    is_awaited: bool,
 }
 
 impl<'a> Here<'a> {
@@ -50,8 +54,15 @@ impl<'a> Here<'a> {
         cluster: Option<&'a Cluster>,
         locks: &'a mut (dyn More + 'a),
     ) -> Self {
-        Self { engine, cluster, locks, gives_way: Cell::new(None) }
+        Self { engine, cluster, locks, gives_way: Cell::new(None), is_awaited: false }
     }
+}
+
+/// Whether a command waits for one of the keys that these words name, or may. None begins to while
+/// they are locked.
+pub fn is_awaited(node: &Node, namespace: &[u8], command: &Command, words: &[&[u8]]) -> bool {
+    let waits = |key: &[u8]| node.waiters.is_awaited(&Name { namespace, key });
+    node.waiters.any() && (command.flags.has(Flags::ELSEWHERE) || command.keys_in(words).any(waits))
 }
 
 impl<'a> NestedCx<'a> {
@@ -85,6 +96,19 @@ impl<'a> NestedCx<'a> {
     /// Why the script gives way, if it does.
     pub fn gives_way(&self) -> Option<Why> {
         self.here.as_ref().and_then(|here| here.gives_way.get())
+    }
+
+    /// Whether somebody waits for a key that the script has written on its worker, or may.
+    pub fn is_awaited(&self) -> bool {
+        self.here.as_ref().is_some_and(|here| here.is_awaited)
+    }
+
+    /// A command has run, whose keys are locked from here on.
+    pub(super) fn note_awaited(&mut self, command: &Command, words: &[&[u8]]) {
+        let Some(here) = &mut self.here else { return };
+        if command.is_write() && !here.is_awaited {
+            here.is_awaited = is_awaited(self.node, &self.session.namespace, command, words);
+        }
     }
 
     /// Whether what `pass` asks for is so; `None` for what does not run on its worker.

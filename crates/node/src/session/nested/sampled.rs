@@ -30,7 +30,7 @@ impl NestedCx<'_> {
     }
 
     /// How many reads were put aside.
-    fn put_aside(&self) -> usize {
+    pub(super) fn put_aside(&self) -> usize {
         self.aside.as_ref().map_or(0, |aside| aside.jobs.len())
     }
 }

@@ -1,0 +1,139 @@
+//! What commands inside a command count for: commandstats, SLOWLOG and LATENCY have each of them as
+//! if it had come alone, as in Redis.
+//!
+//! It is told once the whole is over, and only of the try that was the last. E.g. a script that
+//! takes too long on its worker runs aside from its beginning: what it calls counts there.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::super::Command;
+use super::NestedCx;
+use crate::command::{Flags, Table};
+use crate::slowlog::{self, Entry};
+use crate::stats::{Calls, Outcome};
+
+/// Slow ones that are kept in mind until the whole is over, the newest: a script may call any
+/// number.
+const SLOW_MAX: usize = 1024;
+
+/// What is kept in mind until then.
+#[derive(Default)]
+pub(super) struct Counted {
+    /// By command: few, however many calls there are.
+    calls: Vec<(&'static Command, Calls)>,
+    /// Microseconds of the longest one that is fast by its row, and of any other.
+    longest: (u64, u64),
+    slow: VecDeque<Entry>,
+    /// When the last one ended, where the next one begins then.
+    ended: Option<Instant>,
+}
+
+impl Counted {
+    fn add(&mut self, command: &'static Command, micros: u64, outcome: Outcome) {
+        let known = self.calls.iter_mut().find(|(known, _)| std::ptr::eq(*known, command));
+        match known {
+            Some((_, calls)) => calls.add(micros, outcome),
+            None => {
+                let mut calls = Calls::default();
+                calls.add(micros, outcome);
+                self.calls.push((command, calls));
+            }
+        }
+    }
+
+    fn note_slow(&mut self, entry: Entry) {
+        if self.slow.len() >= SLOW_MAX {
+            self.slow.pop_front();
+        }
+        self.slow.push_back(entry);
+    }
+}
+
+impl NestedCx<'_> {
+    /// When a command begins.
+    pub(super) fn begin_count(&mut self) -> Instant {
+        self.counted.ended.take().unwrap_or_else(Instant::now)
+    }
+
+    /// A command has ended. Whether a read that was put aside is slow is told where it is run.
+    pub(super) fn count(
+        &mut self,
+        (command, words): (&'static Command, &[&[u8]]),
+        began: Instant,
+        (outcome, is_put_aside): (Outcome, bool),
+    ) {
+        let now = Instant::now();
+        // Between two that a script calls there is the script.
+        self.counted.ended = (!self.is_in_script).then_some(now);
+        let micros = u64::try_from(now.duration_since(began).as_micros()).unwrap_or(u64::MAX);
+        self.counted.add(command, micros, outcome);
+        if is_put_aside {
+            return;
+        }
+        let (fast, other) = &mut self.counted.longest;
+        let longest = if command.flags.has(Flags::FAST) { fast } else { other };
+        *longest = micros.max(*longest);
+        if slowlog::is_slow(self.config, command.flags, micros) {
+            let entry = Entry {
+                id: 0,
+                at: self.now_ms / 1000,
+                micros,
+                words: slowlog::shorten(words),
+                client: self.session.client.address.to_string(),
+                name: slowlog::shorten_name(&self.session.client.names.lock().name),
+            };
+            self.counted.note_slow(entry);
+        }
+    }
+
+    /// The commands begin, perhaps once more.
+    pub(super) fn forget_counted(&mut self) {
+        self.counted = Counted::default();
+    }
+
+    /// A script may not call a command that it has called.
+    pub fn count_rejected(&mut self, command: &'static Command) {
+        self.counted.add(command, 0, Outcome::Rejected);
+    }
+
+    /// Tells what the commands have counted for: the whole is over.
+    pub fn tell_counted(&mut self) {
+        let counted = std::mem::take(&mut self.counted);
+        if counted.calls.is_empty() {
+            return;
+        }
+        if let Some(stats) = self.node.stats.workers.get(self.worker) {
+            let table = Table::get();
+            for (command, calls) in &counted.calls {
+                if let Some((index, _)) = table.find(command.first_word().as_bytes()) {
+                    stats.calls(index, calls);
+                }
+            }
+        }
+        let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
+        let (fast, other) = counted.longest;
+        for (is_fast, micros) in [(true, fast), (false, other)] {
+            self.node.latency.note_command(is_fast, micros, threshold_ms, at);
+        }
+        for entry in counted.slow {
+            self.node.slowlog.add(entry, self.config);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_slow_ones_the_newest_are_kept_in_mind() {
+        let mut counted = Counted::default();
+        for id in 0..=SLOW_MAX as u64 {
+            let (client, name) = (String::new(), String::new());
+            counted.note_slow(Entry { id, at: 0, micros: 0, words: Vec::new(), client, name });
+        }
+        assert_eq!(counted.slow.len(), SLOW_MAX);
+        assert_eq!(counted.slow.front().map(|entry| entry.id), Some(1));
+    }
+}

@@ -1,0 +1,119 @@
+//! What commands count for that EXEC and scripts run: commandstats, and SLOWLOG.
+
+use crate::command::Table;
+use crate::shell::Shell;
+
+fn eval(text: &str, rest: &str) -> String {
+    // Commands are split at blanks.
+    format!("EVAL {} {rest}", text.replace(' ', "\t"))
+}
+
+/// Calls of a command, those of them that failed, and how often it was rejected.
+fn counted(shell: &Shell, name: &str) -> (u64, u64, u64) {
+    let (index, _) = Table::get().find(name.as_bytes()).unwrap();
+    let total = shell.node.stats.command(index);
+    (total.calls, total.failed, total.rejected)
+}
+
+/// Names of the commands in SLOWLOG, the first one first.
+fn slow(shell: &Shell) -> Vec<String> {
+    let entries = shell.node.slowlog.newest(100);
+    let names = entries.iter().rev().map(|entry| {
+        assert_eq!(entry.client, "127.0.0.1:1", "{entry:?}");
+        String::from_utf8(entry.words[0].clone()).unwrap()
+    });
+    names.collect()
+}
+
+#[test]
+fn what_is_queued_counts_when_exec_runs_it() {
+    let mut shell = Shell::new();
+    for command in ["MULTI", "SET a x", "INCR a", "INCR b"] {
+        shell.run(command);
+    }
+    assert_eq!((counted(&shell, "set"), counted(&shell, "incr")), ((0, 0, 0), (0, 0, 0)));
+    let replies = shell.run("EXEC");
+    assert!(replies.starts_with("*3 +OK -ERR ") && replies.ends_with(" :1"), "{replies}");
+    assert_eq!((counted(&shell, "set"), counted(&shell, "incr")), ((1, 0, 0), (2, 1, 0)));
+    assert_eq!((counted(&shell, "multi"), counted(&shell, "exec")), ((1, 0, 0), (1, 0, 0)));
+    // One that is given up runs nothing.
+    for command in ["MULTI", "SET a 1", "GET", "EXEC"] {
+        shell.run(command);
+    }
+    assert_eq!((counted(&shell, "set"), counted(&shell, "get")), ((1, 0, 0), (0, 0, 1)));
+    assert_eq!(counted(&shell, "exec"), (2, 1, 0));
+    // One of them that shows what is counted knows of those before it, and is not shown itself.
+    for command in ["MULTI", "INCR b", "INFO commandstats"] {
+        shell.run(command);
+    }
+    let replies = shell.run("EXEC");
+    assert!(replies.contains("cmdstat_incr:calls=3,"), "{replies}");
+    assert!(!replies.contains("cmdstat_info:"), "{replies}");
+    for command in ["MULTI", "INCR b", "CONFIG RESETSTAT", "DEL b", "EXEC"] {
+        shell.run(command);
+    }
+    assert_eq!((counted(&shell, "incr"), counted(&shell, "del")), ((0, 0, 0), (1, 0, 0)));
+}
+
+#[test]
+fn what_a_script_calls_counts_once_wherever_it_ends() {
+    let mut shell = Shell::new();
+    let text = "redis.call('INCR',KEYS[1]) redis.pcall('HGET',KEYS[1],'f') \
+                redis.pcall('EXEC') redis.pcall('GET') redis.pcall('NOSUCH') \
+                return redis.call('INCR',KEYS[1])";
+    assert_eq!(shell.run(&eval(text, "1 a")), ":2");
+    assert_eq!((counted(&shell, "incr"), counted(&shell, "hget")), ((2, 0, 0), (1, 1, 0)));
+    assert_eq!((counted(&shell, "exec"), counted(&shell, "get")), ((0, 0, 1), (0, 0, 1)));
+    assert_eq!(counted(&shell, "eval"), (1, 0, 0));
+    // One that takes too long here begins anew aside.
+    let long = "redis.call('INCR',KEYS[1]) redis.pcall('GET') for i=1,1e7 do end \
+                return redis.call('INCR',KEYS[1])";
+    assert_eq!(shell.run(&eval(long, "1 a")), ":4");
+    assert_eq!((counted(&shell, "incr"), counted(&shell, "get")), ((4, 0, 0), (0, 0, 2)));
+    assert_eq!(counted(&shell, "eval"), (2, 0, 0));
+    // It fails by what it calls.
+    let failing = eval("return redis.call('HGET',KEYS[1],'f')", "1 a");
+    assert!(shell.run(&failing).starts_with("-WRONGTYPE "));
+    assert_eq!((counted(&shell, "eval"), counted(&shell, "hget")), ((3, 1, 0), (2, 2, 0)));
+    assert!(shell.run("EVALSHA none 0").starts_with("-NOSCRIPT "));
+    assert_eq!(counted(&shell, "evalsha"), (1, 1, 0));
+}
+
+#[test]
+fn scripts_that_exec_runs_and_what_these_call_count_too() {
+    let mut shell = Shell::new();
+    let count = eval("return redis.call('INCR',KEYS[1])", "1 a");
+    for command in ["MULTI", "SET a 1", &count, "INCR a", &count] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*4 +OK :2 :3 :4");
+    assert_eq!((counted(&shell, "set"), counted(&shell, "incr")), ((1, 0, 0), (3, 0, 0)));
+    assert_eq!((counted(&shell, "eval"), counted(&shell, "exec")), ((2, 0, 0), (1, 0, 0)));
+}
+
+#[test]
+fn each_slow_one_is_in_the_slowlog_by_itself_and_exec_is_not() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_steps = 50;
+        values.slowlog_log_slower_than = 0;
+    });
+    for command in ["MULTI", "SET a 1", "INCR a", "EXEC"] {
+        shell.run(command);
+    }
+    assert_eq!(slow(&shell), ["MULTI", "SET", "INCR"]);
+    // Tried on its worker, and run aside.
+    shell.node.slowlog.clear();
+    let text = "redis.call('INCR',KEYS[1]) for i=1,1e7 do end return redis.call('GET',KEYS[1])";
+    assert_eq!(shell.run(&eval(text, "1 a")), "$1 3");
+    assert_eq!(slow(&shell), ["INCR", "GET", "EVAL"]);
+    // A read that is put aside is there once it was read.
+    let members: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    shell.run(&format!("SADD s {}", members.join(" ")));
+    shell.node.slowlog.clear();
+    for command in ["MULTI", "SMEMBERS s"] {
+        shell.run(command);
+    }
+    assert!(shell.run("EXEC").starts_with("*1 *400 "));
+    assert_eq!(slow(&shell), ["MULTI", "SMEMBERS"]);
+    assert_eq!(counted(&shell, "smembers"), (1, 0, 0));
+}
