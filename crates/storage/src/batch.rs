@@ -235,6 +235,8 @@ pub struct Writer {
     count: u32,
     /// A record was of a family that is made late; it may have been taken back since.
     has_named_late: bool,
+    /// The same of the propagate family.
+    has_named_propagate: bool,
 }
 
 impl Writer {
@@ -242,13 +244,19 @@ impl Writer {
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { bytes: buffer, count: 0, has_named_late: false }
+        Self { bytes: buffer, count: 0, has_named_late: false, has_named_propagate: false }
     }
 
     /// Whether a record is of a family that is made late ([`Family::is_late`]).
     pub fn names_late(&self) -> bool {
         let is_late = |record: Record<'_>| record.family().is_some_and(Family::is_late);
         self.has_named_late && self.records_from(0).map_while(Result::ok).any(is_late)
+    }
+
+    /// Whether a record is of the propagate family.
+    pub(crate) fn names_propagate(&self) -> bool {
+        let is_such = |record: Record<'_>| record.family() == Some(Family::Propagate);
+        self.has_named_propagate && self.records_from(0).map_while(Result::ok).any(is_such)
     }
 
     /// Records so far, log data not counted.
@@ -333,6 +341,7 @@ impl Writer {
             // Ids are below 128, so the varint is one byte.
             _ => {
                 self.has_named_late |= family.is_late();
+                self.has_named_propagate |= family == Family::Propagate;
                 self.bytes.extend_from_slice(&[with_family, family.id()]);
             }
         }

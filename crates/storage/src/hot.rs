@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Family;
 use crate::batch::{self, Record};
+use crate::versions::Versions;
 
 /// Bytes of a stripe, at most: some twenty entries of a hundred bytes, found by running over their
 /// hashes.
@@ -41,6 +42,8 @@ pub(crate) struct Hot {
     ranges: AtomicU64,
     /// Locked behind a stripe.
     removed: Mutex<Removed>,
+    /// Of the propagate family, of which nothing is kept here.
+    pub(crate) scripts: Versions,
 }
 
 /// Which ranges were removed of late. Slots that move are removed when they come and when they have
@@ -108,6 +111,8 @@ pub(crate) struct Writing<'h, 'b> {
     /// Begin and end of each range that it removes.
     removes: SmallVec<[(&'b [u8], &'b [u8]); 1]>,
     is_written: bool,
+    /// It changes the propagate family.
+    propagates: bool,
 }
 
 struct Touched<'b> {
@@ -133,6 +138,7 @@ impl Hot {
             removing: AtomicUsize::new(0),
             ranges: AtomicU64::new(0),
             removed: Mutex::default(),
+            scripts: Versions::default(),
         }
     }
 
@@ -263,8 +269,13 @@ impl Hot {
             touched: SmallVec::new(),
             removes: SmallVec::new(),
             is_written: false,
+            propagates: false,
         };
+        let is_propagated = |record: &Record<'_>| record.family() == Some(Family::Propagate);
         if self.stripes.is_empty() {
+            if batch::records(bytes).flatten().any(|record| is_propagated(&record)) {
+                writing.propagate();
+            }
             return writing;
         }
         for record in batch::records(bytes).flatten() {
@@ -275,7 +286,12 @@ impl Hot {
                     writing.removes.push((begin, end));
                     continue;
                 }
-                _ => continue,
+                other => {
+                    if is_propagated(&other) {
+                        writing.propagate();
+                    }
+                    continue;
+                }
             };
             // As commands do that follow each other and are about one key.
             if let Some(last) = writing.touched.last_mut().filter(|last| last.key == key) {
@@ -302,6 +318,13 @@ impl Hot {
 }
 
 impl Writing<'_, '_> {
+    /// It changes the propagate family.
+    fn propagate(&mut self) {
+        if !std::mem::replace(&mut self.propagates, true) {
+            self.hot.scripts.begin();
+        }
+    }
+
     /// The batch is in RocksDB, its last record under this number. To be called in the order of the
     /// log.
     pub(crate) fn written(&mut self, sequence: u64) {
@@ -321,6 +344,9 @@ impl Writing<'_, '_> {
         }
         if !self.removes.is_empty() {
             self.hot.remove(&self.removes);
+        }
+        if self.propagates {
+            self.hot.scripts.written(sequence);
         }
     }
 }
@@ -342,6 +368,9 @@ impl Drop for Writing<'_, '_> {
                 self.hot.remove_all();
             }
             self.hot.removing.fetch_sub(1, Ordering::SeqCst);
+        }
+        if self.propagates {
+            self.hot.scripts.end();
         }
     }
 }

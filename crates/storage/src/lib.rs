@@ -30,6 +30,7 @@ mod overlay;
 mod reserve;
 mod scope;
 mod value;
+mod versions;
 mod view;
 
 pub mod batch;

@@ -203,6 +203,11 @@ impl Moment {
         &self.store
     }
 
+    /// The newest record that it sees; `None` if it sees writes besides.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        if self.overlay.is_some() { None } else { self.at.sequence_number() }
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         let overlay = self.overlay.clone();
         Snapshot { store: &self.store, at: Taken::Lent(&self.at), overlay, is_aside: false }

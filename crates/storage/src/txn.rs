@@ -126,6 +126,20 @@ impl<'a> Txn<'a> {
         Snapshot::take(self.store, self.known(Overlay::share).flatten())
     }
 
+    /// Which scripts and libraries of functions it reads: those that each transaction reads that is
+    /// told the same number, of whichever database of this process. `None` if that cannot be told,
+    /// as it has changed them itself, or they are being changed.
+    pub fn scripts_version(&self) -> Option<u64> {
+        if self.batch.as_ref().is_some_and(Writer::names_propagate) {
+            return None;
+        }
+        let versions = &self.store.inner().hot.scripts;
+        match self.moment {
+            Some(moment) => versions.at(moment.sequence()?),
+            None => versions.now(),
+        }
+    }
+
     /// What it sees now, for another thread.
     pub fn moment(&self) -> Moment {
         Moment::take(self.store, self.known(Overlay::share).flatten())

@@ -83,7 +83,7 @@ fn what_a_script_calls_counts_once_wherever_it_ends() {
 fn scripts_that_exec_runs_and_what_these_call_count_too() {
     let mut shell = Shell::new();
     let count = eval("return redis.call('INCR',KEYS[1])", "1 a");
-    for command in ["MULTI", "SET a 1", &count, "INCR a", &count] {
+    for command in ["MULTI", "SET a 1", count.as_str(), "INCR a", count.as_str()] {
         shell.run(command);
     }
     assert_eq!(shell.run("EXEC"), "*4 +OK :2 :3 :4");

@@ -164,6 +164,24 @@ fn a_message_of_a_replica_is_sent_once_by_one_that_begins_anew() {
 }
 
 #[test]
+fn texts_that_were_called_before_are_those_that_the_transaction_sees() {
+    let mut shell = Shell::new();
+    let by_hash = format!("EVALSHA {} 0", script::sha1_hex(b"return\t1"));
+    shell.run("SCRIPT LOAD return\t1");
+    assert_eq!(run(&mut shell, &[&by_hash, &by_hash, "SET k v"]), (":1 :1 +OK".into(), None));
+    // Also where what changes them is not committed yet.
+    let (replies, later) = run(&mut shell, &["SCRIPT FLUSH", &by_hash]);
+    assert!(replies.starts_with("+OK -NOSCRIPT ") && later.is_none(), "{replies}");
+    assert!(shell.run(&by_hash).starts_with("-NOSCRIPT "));
+    shell.run("SCRIPT LOAD return\t1");
+    for command in ["MULTI", by_hash.as_str(), "SCRIPT FLUSH", by_hash.as_str()] {
+        shell.run(command);
+    }
+    let replies = shell.run("EXEC");
+    assert!(replies.starts_with("*3 :1 +OK -NOSCRIPT "), "{replies}");
+}
+
+#[test]
 fn what_is_waited_for_is_written_before_the_next_command_and_nothing_else() {
     let mut shell = Shell::with(|values| values.redis_databases = 2);
     let (one, other) = (shell.client(), shell.client());

@@ -14,6 +14,7 @@ use storage::types::scripts as kept;
 
 use super::engine::{self, Loading};
 use super::run::{self, Rules};
+use super::texts::{self, Kind};
 use super::{end_scripts, flush_mode};
 use crate::command::keys::Keys;
 use crate::command::{Args, Error, Replied, Reply, Result};
@@ -128,8 +129,8 @@ fn call(
     let words = args.all();
     let name = args.bytes()?;
     let none = || Error::err("Function not found");
-    let library = kept::library_of(&write.txn, name)?.ok_or_else(none)?;
-    let code = kept::library(&write.txn, &library)?.ok_or_else(none)?;
+    let library = texts::find(&write.txn, Kind::Function, name)?.ok_or_else(none)?;
+    let code = texts::find(&write.txn, Kind::Library, &library)?.ok_or_else(none)?;
     let (name, library) = (text(name), text(&library));
     let function = function(cx, (&library, &code), &name)?.ok_or_else(none)?;
     let (keys, arguments) = run::split(args.rest(), "ERR Bad number of keys provided")?;

@@ -3,6 +3,7 @@
 mod engine;
 mod library;
 mod run;
+mod texts;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
 pub(super) use library::Loaded;
 use run::{Script, Text};
+use texts::Kind;
 
 const KEYS: Keys = Keys::Counted { also: 0, count: 2 };
 const WRITES: (Keys, Access) = (KEYS, Access::None);
@@ -75,11 +77,12 @@ fn known<'a>(cx: &NestedCx<'_>, write: &WriteCx<'_>, hash: &[u8]) -> Result<Scri
     if hash.len() != 40 {
         return Err(none());
     }
-    let text = match cx.node.scripts.text(&hash) {
-        Some(text) => Text::Shared(text),
-        None => Text::Stored(kept::script(&write.txn, hash.as_bytes())?.ok_or_else(none)?),
+    let known = texts::at_hand(&write.txn, Kind::Script, hash.as_bytes());
+    let text = match known.or_else(|| cx.node.scripts.text(&hash)) {
+        Some(text) => text,
+        None => texts::find(&write.txn, Kind::Script, hash.as_bytes())?.ok_or_else(none)?,
     };
-    Ok(Script { name: hash, text, is_kept: true })
+    Ok(Script { name: hash, text: Text::Shared(text), is_kept: true })
 }
 
 fn eval(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> Result<Replied> {

@@ -29,10 +29,8 @@ use crate::session::{Command, NestedCx, WriteCx};
 pub(super) enum Text<'a> {
     /// It came with the command.
     Brought(&'a [u8]),
-    /// Of those that EVAL brought.
+    /// It was known before.
     Shared(Arc<[u8]>),
-    /// From the database.
-    Stored(Vec<u8>),
 }
 
 impl Deref for Text<'_> {
@@ -42,7 +40,6 @@ impl Deref for Text<'_> {
         match self {
             Self::Brought(text) => text,
             Self::Shared(text) => text,
-            Self::Stored(text) => text,
         }
     }
 }
