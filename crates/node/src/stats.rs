@@ -74,7 +74,7 @@ pub struct Calls {
     micros: u64,
     failed: u64,
     rejected: u64,
-    times: [u64; TIMES],
+    times: [u32; TIMES],
 }
 
 impl Calls {
@@ -87,7 +87,7 @@ impl Calls {
         self.calls += 1;
         self.micros = self.micros.wrapping_add(micros);
         if let Some(time) = self.times.get_mut(power_of(micros)) {
-            *time += 1;
+            *time = time.saturating_add(1);
         }
         if outcome == Outcome::Failed {
             self.failed += 1;
@@ -133,7 +133,7 @@ impl WorkerStats {
             (&stats.failed, calls.failed),
             (&stats.rejected, calls.rejected),
         ];
-        let times = stats.times.iter().zip(calls.times.iter().copied());
+        let times = stats.times.iter().zip(calls.times.map(u64::from));
         for (counter, amount) in sums.into_iter().chain(times) {
             if amount > 0 {
                 Self::add(counter, amount);

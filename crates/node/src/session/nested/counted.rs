@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::super::Command;
 use super::NestedCx;
 use crate::command::{Flags, Table};
@@ -21,7 +23,7 @@ const SLOW_MAX: usize = 1024;
 #[derive(Default)]
 pub(super) struct Counted {
     /// By command: few, however many calls there are.
-    calls: Vec<(&'static Command, Calls)>,
+    calls: SmallVec<[(&'static Command, Calls); 2]>,
     /// Microseconds of the longest one that is fast by its row, and of any other.
     longest: (u64, u64),
     slow: VecDeque<Entry>,
