@@ -29,12 +29,15 @@ use rocksdb::wal_filter::{WalFilter, WalRecordAction};
 use crate::filters::Filters;
 use crate::{Error, Options, batch, engine};
 
+pub mod commands;
 pub mod export;
 pub(crate) mod intent;
 mod lines;
+pub mod records;
 pub mod review;
 mod scan;
 pub mod since;
+pub mod state;
 
 use intent::INTENT;
 pub use intent::{Intent, pending};

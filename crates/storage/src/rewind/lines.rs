@@ -3,7 +3,7 @@
 use std::io::{BufRead, Error, ErrorKind, Read as _, Result};
 
 /// What stands between the key and the value of a put. No text has it inside: its quotes are escaped there.
-const VALUE: &[u8] = b"\",\"value\":\"";
+pub(super) const VALUE: &[u8] = b"\",\"value\":\"";
 
 /// A line that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ const ACTION: &str = "read discarded writes";
 /// Largest key with its value that is told as such: a page of them fits a reply that controllers read (16 MiB).
 pub const CHANGE_BYTES_MAX: usize = 8 << 20;
 /// Longest line that is held: a change of [`CHANGE_BYTES_MAX`] fits, six characters a byte.
-const LINE_MAX: usize = 64 << 20;
+pub(super) const LINE_MAX: usize = 64 << 20;
 /// Bytes from the end within which the last line begins.
 const LAST_LINE: u64 = 256;
 
@@ -179,13 +179,13 @@ fn part(change: &Change) -> Option<&[u8]> {
 
 /// Whether what follows may be of the same value: a page does not end there, but for a key that is
 /// large itself.
-fn goes_on(change: &Change) -> bool {
+pub(super) fn goes_on(change: &Change) -> bool {
     part(change).is_some_and(|key| key.len() < 1 << 16)
 }
 
 /// Adds a change. Parts of one value follow one another, and its metadata follows them: it is named
 /// once.
-fn tell(changes: &mut Vec<Change>, told: Change) {
+pub(super) fn tell(changes: &mut Vec<Change>, told: Change) {
     let (Change::Other { key, .. } | Change::Delete { key } | Change::Set { key, .. }) = &told;
     match changes.last_mut() {
         Some(last) if part(last) == Some(key) => *last = told,
@@ -193,7 +193,7 @@ fn tell(changes: &mut Vec<Change>, told: Change) {
     }
 }
 
-fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>, Error> {
+pub(super) fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>, Error> {
     let family = |name: &str| line.get(name).and_then(Json::as_str);
     if let Some(family) = family("put") {
         return put(family, &bytes(line, "key")?, &bytes(line, "value")?, scope);
@@ -215,7 +215,7 @@ fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>,
 }
 
 /// A change that is too large to be told, by its name.
-fn bounded(change: Change) -> Change {
+pub(super) fn bounded(change: Change) -> Change {
     let (key, value_bytes) = match &change {
         Change::Set { key, value, .. } => (key, value.len()),
         Change::Delete { key } | Change::Other { key, .. } => (key, 0),
@@ -233,7 +233,7 @@ fn bounded(change: Change) -> Change {
 }
 
 /// The same of a line that was not held, by how it begins. The bytes are those on disk: type and expiry are among them.
-fn large(
+pub(super) fn large(
     line: &Map<String, Json>,
     value_bytes: u64,
     scope: &Scope<'_>,
@@ -288,7 +288,7 @@ fn other(family: &str, ns_key: &[u8], scope: &Scope<'_>) -> Option<Change> {
     scope.owns(prefix).then(|| Change::Other { key: key.to_vec(), what: PART.to_owned() })
 }
 
-fn parse(line: &[u8]) -> Result<Map<String, Json>, Error> {
+pub(super) fn parse(line: &[u8]) -> Result<Map<String, Json>, Error> {
     serde_json::from_slice(line).map_err(|error| Error::corrupt(ACTION, error.to_string()))
 }
 
@@ -298,7 +298,7 @@ fn number(line: &Map<String, Json>, name: &str) -> Result<u64, Error> {
 }
 
 /// Characters U+0000 to U+00FF.
-fn bytes(line: &Map<String, Json>, name: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn bytes(line: &Map<String, Json>, name: &str) -> Result<Vec<u8>, Error> {
     let text = line.get(name).and_then(Json::as_str);
     let bytes: Option<Vec<u8>> =
         text.and_then(|text| text.chars().map(|char| u8::try_from(char).ok()).collect());
