@@ -1,5 +1,9 @@
 //! `CLUSTERX DISCARDED` between nodes: what is told of exports, and what is put back where.
 
+use std::collections::BTreeMap;
+
+use resp::{Value, encode_command};
+
 use super::*;
 
 /// A node of a cluster with one shard.
@@ -182,4 +186,116 @@ fn many_keys_are_put_back_and_what_changed_stays() {
         let value = if word == "changed" { "newer" } else { "discarded" };
         assert_eq!(node.ask(&["GET", name]), value, "{name}");
     }
+}
+
+/// What a node answers to words of any bytes.
+fn say(node: &Running, words: &[Vec<u8>]) -> Value {
+    let (mut stream, mut buffer, mut chunk) = (node.connect(), Vec::new(), vec![0; 1 << 16]);
+    stream.write_all(&encode_command(words)).unwrap();
+    loop {
+        let length = stream.read(&mut chunk).unwrap();
+        assert!(length > 0, "the connection was closed");
+        buffer.extend_from_slice(&chunk[..length]);
+        if let Some((value, _)) = Value::parse(&buffer, 1 << 24).unwrap() {
+            return value;
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// The words of RESTORE for each key of an export, of which each place was written in one life.
+fn restoring(node: &Running, file: &str) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
+    let request = words(&["CLUSTERX", "DISCARDED", "RECORDS", file, "0", "0", "1"]);
+    let Value::Array(found) = say(node, &request) else { panic!("no records") };
+    let [Value::Integer(-1), Value::Integer(skip), records @ ..] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    let skip = usize::try_from(*skip).unwrap();
+    let mut keys = BTreeMap::<Vec<u8>, (Vec<u8>, BTreeMap<Vec<u8>, [Vec<u8>; 3]>)>::new();
+    for record in records.chunks(5) {
+        let record: Vec<&[u8]> = record.iter().map(|word| word.as_bytes().unwrap()).collect();
+        let [what, key, place, value, endless] = record.as_slice() else { panic!("{record:?}") };
+        let (first, places) = keys.entry(key[skip..].to_vec()).or_default();
+        if place[0] == 1 && first.is_empty() {
+            *first = endless.to_vec();
+        }
+        places.insert(place.to_vec(), [what.to_vec(), place.to_vec(), value.to_vec()]);
+    }
+    let of_key = |(key, (first, places)): (Vec<u8>, (Vec<u8>, BTreeMap<_, [Vec<u8>; 3]>))| {
+        let records: Vec<Vec<u8>> = places.into_values().flatten().collect();
+        let first = if first.is_empty() { b"0".to_vec() } else { first };
+        (key.clone(), vec![key, first, encode_command(&records)])
+    };
+    keys.into_iter().map(of_key).collect()
+}
+
+/// Of every type, told by an export and taken by another node; who waits for a key is served.
+#[test]
+fn keys_of_any_type_are_put_back_and_those_who_wait_for_them_are_served() {
+    let (a, b) = (start(), start());
+    let (ports, nowhere) = ([a.port, b.port], [a.port, b.port, 1]);
+    for (index, node) in [&a, &b].into_iter().enumerate() {
+        tell(node, index, 0, &ports, 1);
+    }
+    a.open_epoch(1);
+    a.ask(&["SADD", "s", "old"]);
+    a.ask(&["HSET", "h", "f", "1"]);
+    b.await_up_with(&a);
+    tell(&b, 1, 2, &nowhere, 2);
+    let fork = b.sequence();
+    for discarded in ["SADD s new", "HSET h f 2", "RPUSH l x y", "PFADD p e", "JSON.SET j $ [1]"] {
+        a.ask(&discarded.split(' ').collect::<Vec<_>>());
+    }
+    tell(&b, 1, 1, &ports, 3);
+    b.open_epoch(2);
+    assert_eq!(b.ask(&["HSET", "h", "f", "3"]), ":0");
+    tell(&a, 0, 1, &ports, 3);
+    a.await_up_with(&b);
+    let list = a.ask(&["CLUSTERX", "DISCARDED", "LIST"]);
+    let line: Vec<&str> = list.trim().split(' ').collect();
+    let (file, epoch_id) = (line[0], line[6]);
+
+    let told = a.ask(&["CLUSTERX", "DISCARDED", "READ", file, "0", "100000", "COMMANDS"]);
+    let expected = ":-1 command SADD s new command HSET h f 2 command RPUSH l x command RPUSH l y";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(told.contains("other p a hyperloglog"), "{told}");
+    assert!(told.ends_with("command JSON.SET j $ [1]"), "{told}");
+
+    let mut waiting = b.connect();
+    waiting.write_all(&encode_command(&["BLPOP", "l", "0"])).unwrap();
+    wait_until(|| match b.node.waiters.any() {
+        true => Ok(()),
+        false => Err("nobody waits".to_owned()),
+    });
+    let keys = restoring(&a, file);
+    let names: Vec<&[u8]> = keys.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [b"h", b"j", b"l", b"p", b"s"]);
+    let request = |mode: &str| {
+        let head = ["CLUSTERX", "DISCARDED", "RESTORE", &fork.to_string(), epoch_id, mode, "SINCE"];
+        let all = words(&head).into_iter().chain(keys.values().flatten().cloned());
+        match say(&b, &all.collect::<Vec<_>>()) {
+            Value::Array(said) => {
+                let said: Vec<&str> = said.iter().filter_map(Value::as_str).collect();
+                said.join(" ")
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = b.sequence();
+    assert_eq!(request("DRY"), "changed applied applied applied applied");
+    assert_eq!(b.sequence(), before);
+    assert_eq!(request("RUN"), "changed applied applied applied applied");
+    assert_eq!(answer(&mut waiting), "l x");
+    assert_eq!(b.ask(&["LRANGE", "l", "0", "-1"]), "y");
+    assert_eq!(b.ask(&["HGET", "h", "f"]), "3");
+    assert_eq!(b.ask(&["SMEMBERS", "s"]), "new old");
+    assert_eq!(b.ask(&["PFCOUNT", "p"]), ":1");
+    assert_eq!(b.ask(&["JSON.GET", "j"]), "[1]");
+    // Once more it finds what is so, and what somebody has changed since.
+    assert_eq!(request("RUN"), "changed same changed same same");
+    a.await_up_with(&b);
+    assert_eq!(a.store().position(), b.store().position());
 }

@@ -1,145 +1,44 @@
-//! `CLUSTERX DISCARDED APPLY`: putting keys back at a master.
+//! `CLUSTERX DISCARDED APPLY` and `RESTORE`: putting keys back at a master.
 //!
 //! Never over what is newer: a key that was written at the master since the fork stays as it is. That is found in the log, from the fork on, the last
 //! stretch with the write gate held alone; where the log does not go back that far, or is not the one the fork was in, nobody can tell, and nothing is put back.
 //!
 //! The gate holds up every worker and heartbeat. So nothing is read from the disk under it that was not read just before without it, it is held for a
-//! batch at a time, and what it protects is checked anew each time.
+//! batch at a time, and what it protects is checked anew each time. What was compared without it is not compared again.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
-use replication::history::EpochId;
+use parking_lot::RwLockWriteGuard;
 use resp::{Protocol, Writer};
-use storage::rewind::review::Change;
+use storage::Store;
 use storage::rewind::since::{Caught, Since};
-use storage::types::expiry::Expiry;
-use storage::types::head::Header;
-use storage::types::keys;
-use storage::types::kind::Type;
-use storage::types::strings::{self, SetOptions};
-use storage::{Family, Scope, Store, Txn};
+use storage::rewind::state::{Rule, Verdict};
 use topology::{Route, key_slot};
 
-use super::KEY_WORDS;
+use super::request::{Request, Wanted};
 use crate::clock;
 use crate::command::texts::LOADING;
-use crate::command::{Args, Error, Result};
+use crate::command::{Error, Result};
 use crate::node::Node;
 use crate::session::gates;
 use crate::session::serve::{self, Ready, Server};
 
-/// Most keys in one request; its words have the limits of any command besides.
-const KEYS_MAX: usize = 16_384;
-/// Most keys that are written with the gate held once.
-const BATCH_KEYS: usize = 128;
-/// And how many bytes of keys and values, but for the last of them.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// What is to be put back.
-pub(super) struct Request {
-    fork: u64,
-    /// Of the epoch that held the fork when the export was made; `None` where nobody wrote it down.
-    epoch_id: Option<EpochId>,
-    pub is_dry: bool,
-    /// Only keys that are not there, whatever the log says.
-    only_absent: bool,
-    changes: Vec<Change>,
-}
-
-impl Request {
-    /// `<fork> <epoch id> DRY|RUN SINCE|ABSENT [set|del <key> <value> <expiry Unix ms>]…`
-    pub(super) fn parse(args: &mut Args<'_>) -> Result<Self> {
-        let fork = args.number()?;
-        let epoch_id = match args.bytes()? {
-            b"-" => None,
-            id => Some(EpochId::parse(id).ok_or(Error::Syntax)?),
-        };
-        let is_dry = match args.word().as_deref() {
-            Some(b"DRY") => true,
-            Some(b"RUN") => false,
-            _ => return Err(Error::Syntax),
-        };
-        let only_absent = match args.word().as_deref() {
-            Some(b"SINCE") => false,
-            Some(b"ABSENT") => true,
-            _ => return Err(Error::Syntax),
-        };
-        if !args.len().is_multiple_of(KEY_WORDS) || args.len() / KEY_WORDS > KEYS_MAX {
-            return Err(Error::Syntax);
-        }
-        let mut changes = Vec::with_capacity(args.len() / KEY_WORDS);
-        while !args.is_empty() {
-            let is_set = match args.word().as_deref() {
-                Some(b"SET") => true,
-                Some(b"DEL") => false,
-                _ => return Err(Error::Syntax),
-            };
-            let (key, value) = (args.bytes()?.to_vec(), args.bytes()?.to_vec());
-            let expire_ms = args.number()?;
-            changes.push(match is_set {
-                true => Change::Set { key, value, expire_ms },
-                false => Change::Delete { key },
-            });
-        }
-        // Of a key that is there twice, nobody could say what its last state is.
-        let distinct: HashSet<&[u8]> = changes.iter().map(key_of).collect();
-        if distinct.len() != changes.len() {
-            return Err(Error::text("ERR each key may be named once"));
-        }
-        Ok(Self { fork, epoch_id, is_dry, only_absent, changes })
-    }
-
-    fn keys(&self) -> Vec<&[u8]> {
-        self.changes.iter().map(key_of).collect()
-    }
-
-    /// The changes, with the place of each, that are written with the gate held once.
-    fn batches(&self) -> Vec<Range<usize>> {
-        let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
-        for (place, change) in self.changes.iter().enumerate() {
-            bytes += key_of(change).len();
-            if let Change::Set { value, .. } = change {
-                bytes += value.len();
-            }
-            let end = place + 1;
-            if end - start >= BATCH_KEYS || bytes >= BATCH_BYTES || end == self.changes.len() {
-                batches.push(start..end);
-                (start, bytes) = (end, 0);
-            }
-        }
-        batches
-    }
-
-    /// Whether this database holds what the export's database held up to the fork: an epoch is written by one process (rule R11).
-    fn is_of(&self, store: &Store) -> bool {
-        let entry = store.history().at(self.fork).map(|entry| entry.id);
-        self.epoch_id.is_some() && entry == self.epoch_id && store.latest_sequence() >= self.fork
-    }
-}
-
-fn key_of(change: &Change) -> &[u8] {
-    match change {
-        Change::Set { key, .. } | Change::Delete { key } | Change::Other { key, .. } => key,
-    }
-}
-
-/// A word per key, in their order: `applied`, `same` (it is so already), `changed`, `exists`, `expired`, `moved`.
+/// A word per key, in their order: see [`word_of`], and `moved`.
 pub(super) fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
     let mut search = Search::begin(node, request)?;
-    let mut words = Vec::with_capacity(request.changes.len());
+    let mut words = Vec::with_capacity(request.keys.len());
     for batch in request.batches() {
         // Brings what is on the disk into memory, for what follows with the gate held.
         let told = look(node, request, &search, batch.clone());
         let told = match (told, request.is_dry) {
-            (Ok(_), false) => write(node, request, &mut search, batch),
+            (Ok(told), false) => write(node, request, &mut search, (batch, told)),
             (told, _) => told,
         };
         match told {
             Ok(told) => words.extend(told),
             Err(error) if words.is_empty() => return Err(error),
             Err(error) => {
-                let (done, all) = (words.len(), request.changes.len());
+                let (done, all) = (words.len(), request.keys.len());
                 return Err(Error::text(format!("{error} (after {done} of {all} keys)")));
             }
         }
@@ -186,7 +85,7 @@ impl Search {
             return Err(gone());
         }
         let since =
-            Since::new(&store, &node.scope(clock::unix_ms()), &request.keys(), request.fork);
+            Since::new(&store, &node.scope(clock::unix_ms()), &request.names(), request.fork);
         let mut search = Self { since: Some(since), generation };
         store.publish()?;
         drop(store);
@@ -213,48 +112,58 @@ impl Search {
         if since.catch_up(|| true)? == Caught::Up { Ok(()) } else { Err(gone()) }
     }
 
-    fn is_changed(&self, place: usize) -> bool {
-        let changed = |since: &Since| since.changed().get(place).copied().unwrap_or(true);
-        self.since.as_ref().is_some_and(changed)
+    /// By which rule the key at this place is put back.
+    fn rule(&self, place: usize) -> Rule {
+        self.since.as_ref().map_or(Rule::Absent, |since| Rule::Since {
+            is_changed: since.changed().get(place).copied().unwrap_or(true),
+        })
     }
 }
 
-/// What would become of these keys, as far as the log was searched. The gate is taken for a moment for each key, so that a change of role waits for one
-/// reading at most.
+/// What would become of these keys, as far as the log was searched. The gate is taken for a moment for each key, so that a change of role waits for
+/// little reading.
 fn look(
     node: &Node,
     request: &Request,
     search: &Search,
     batch: Range<usize>,
 ) -> Result<Vec<&'static str>> {
+    let generation = search.generation;
+    let mut goes_on =
+        || node.gate.try_read().is_some_and(|engine| engine.generation == generation);
     let mut words = Vec::with_capacity(batch.len());
-    for (place, change) in request.changes.iter().enumerate().take(batch.end).skip(batch.start) {
+    for (place, wanted) in request.keys.iter().enumerate().take(batch.end).skip(batch.start) {
         let (store, route) = {
             let engine = node.engine();
             let store = gates::may_write(node, &node.config.now(), &engine)?;
-            if engine.generation != search.generation {
+            if engine.generation != generation {
                 return Err(changing());
             }
-            let route = gates::route_write(node, &engine, key_slot(key_of(change)))?;
+            let route = gates::route_write(node, &engine, key_slot(&wanted.key))?;
             (store.clone(), route)
         };
-        let states = (search.is_changed(place), request.only_absent);
-        words.push(judge(route, &store.txn(), &node.scope(clock::unix_ms()), change, states)?);
+        let Some(word) = word_of_route(route)? else {
+            let rule = search.rule(place);
+            words.push(judge(node, &store, wanted, rule, Some(&mut goes_on))?);
+            continue;
+        };
+        words.push(word);
     }
     Ok(words)
 }
 
-/// Puts these keys back, with the gate held.
+/// Puts these keys back, with the gate held: those of which it was just said that they can be.
 fn write(
     node: &Node,
     request: &Request,
     search: &mut Search,
-    batch: Range<usize>,
+    (batch, told): (Range<usize>, Vec<&'static str>),
 ) -> Result<Vec<&'static str>> {
     // What others wrote meanwhile; little is left then for the time with the gate.
     search.go_on(node)?;
+    let config = node.config.now();
     let engine = node.gate.write();
-    let store = gates::may_write(node, &node.config.now(), &engine)?;
+    let store = gates::may_write(node, &config, &engine)?;
     if engine.generation != search.generation {
         return Err(changing());
     }
@@ -265,95 +174,76 @@ fn write(
     let scope = node.scope(clock::unix_ms());
     let mut txn = store.txn();
     let mut words = Vec::with_capacity(batch.len());
-    let changes = request.changes.get(batch.clone()).unwrap_or_default();
-    for (place, change) in batch.zip(changes) {
-        let states = (search.is_changed(place), request.only_absent);
-        let route = gates::route_write(node, &engine, key_slot(key_of(change)))?;
-        let word = judge(route, &txn, &scope, change, states)?;
-        if word == "applied" {
-            put_back(&mut txn, &scope, change)?;
-        }
+    let keys = request.keys.get(batch.clone()).unwrap_or_default();
+    for ((place, wanted), told) in batch.zip(keys).zip(told) {
+        let route = gates::route_write(node, &engine, key_slot(&wanted.key))?;
+        let word = match (word_of_route(route)?, &wanted.state) {
+            (Some(word), _) => word,
+            (None, Some(state)) if told == APPLIED => {
+                let verdict = state.judge(&txn, &scope, search.rule(place), None)?;
+                if verdict == Verdict::Fits {
+                    state.put_back(&mut txn, &scope)?;
+                }
+                word_of(verdict)?
+            }
+            // As it was a moment ago: nothing is done to it.
+            (None, _) => told,
+        };
         words.push(word);
     }
-    let config = node.config.now();
     let now_ms = scope.now_ms;
     let server = Server { node, config: &config, store, worker: 0, now_ms, writer: None };
     let mut ready = Ready::new();
     txn.commit_and_tell(|batch| serve::note(&server, batch, &mut ready))?;
     store.publish()?;
     // Of keys that were watched and are not put back, too.
-    node.watches.touch(changes.iter().map(|change| scope.name(key_of(change))));
+    node.watches.touch(keys.iter().map(|wanted| scope.name(&wanted.key)));
+    // Who waited for one of these keys runs its command as any client does, and not alone.
+    let engine = RwLockWriteGuard::downgrade(engine);
+    if let Some(store) = engine.store.as_ref().filter(|_| !ready.is_empty()) {
+        let server = Server { node, config: &config, store, worker: 0, now_ms, writer: None };
+        if server.serve(ready) {
+            store.publish()?;
+        }
+    }
     Ok(words)
 }
 
-fn judge(
-    route: Route,
-    txn: &Txn<'_>,
-    scope: &Scope<'_>,
-    change: &Change,
-    (is_changed, only_absent): (bool, bool),
-) -> Result<&'static str> {
-    let key = key_of(change);
+/// Of a key that is not this master's; `None` if it is.
+fn word_of_route(route: Route) -> Result<Option<&'static str>> {
     match route {
-        Route::Run => {}
+        Route::Run => Ok(None),
         // Whose it is will be known soon.
-        Route::TryAgain => return Err(Error::text(Route::TryAgain.to_string())),
-        _ => return Ok("moved"),
+        Route::TryAgain => Err(Error::text(Route::TryAgain.to_string())),
+        _ => Ok(Some("moved")),
     }
-    let now = txn.get(Family::Metadata, &scope.ns_key(key))?;
-    let header = now.as_deref().and_then(Header::decode);
-    let header = header.filter(|header| !header.is_dead(scope.now_ms));
-    let is_same = match (change, header) {
-        (Change::Set { value, expire_ms, .. }, Some(header)) => {
-            let is_string = header.kind() == Some(Type::String);
-            is_string && header.rest == value.as_slice() && header.expire_ms == *expire_ms
-        }
-        (Change::Delete { .. }, None) => true,
-        _ => false,
-    };
-    let is_over = matches!(change, Change::Set { expire_ms, .. }
-        if *expire_ms != 0 && *expire_ms <= scope.now_ms);
-    Ok(match () {
-        () if is_same => "same",
-        () if is_changed => "changed",
-        () if is_over => "expired",
-        () if only_absent && header.is_some() => "exists",
-        () if matches!(change, Change::Other { .. }) => "other",
-        () => "applied",
+}
+
+/// Of a key that can be put back, or was.
+const APPLIED: &str = "applied";
+
+fn judge(
+    node: &Node,
+    store: &Store,
+    wanted: &Wanted,
+    rule: Rule,
+    goes_on: Option<&mut dyn FnMut() -> bool>,
+) -> Result<&'static str> {
+    // Of another version, or damaged.
+    let Some(state) = &wanted.state else { return Ok("unreadable") };
+    word_of(state.judge(&store.txn(), &node.scope(clock::unix_ms()), rule, goes_on)?)
+}
+
+fn word_of(verdict: Verdict) -> Result<&'static str> {
+    Ok(match verdict {
+        Verdict::Fits => APPLIED,
+        Verdict::Same => "same",
+        Verdict::Changed => "changed",
+        Verdict::Exists => "exists",
+        Verdict::Expired => "expired",
+        Verdict::Lapsed => "lapsed",
+        Verdict::Partial => "partial",
+        Verdict::Large => "large",
+        Verdict::Ended => return Err(changing()),
     })
-}
-
-fn put_back(txn: &mut Txn<'_>, scope: &Scope<'_>, change: &Change) -> Result<()> {
-    match change {
-        Change::Set { key, value, expire_ms } => {
-            let expiry = if *expire_ms == 0 { Expiry::Never } else { Expiry::At(*expire_ms) };
-            let options = SetOptions { expiry, ..SetOptions::default() };
-            strings::set(txn, &scope.at(key), value, &options)?;
-        }
-        Change::Delete { key } => {
-            keys::del(txn, scope, &[key])?;
-        }
-        Change::Other { .. } => {}
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gate_is_held_for_few_keys_and_bytes() {
-        let set =
-            |bytes: usize| Change::Set { key: b"k".to_vec(), value: vec![0; bytes], expire_ms: 0 };
-        let batches = |changes: Vec<Change>| {
-            let request =
-                Request { fork: 1, epoch_id: None, is_dry: false, only_absent: true, changes };
-            request.batches()
-        };
-        assert!(batches(Vec::new()).is_empty());
-        assert_eq!(batches((0..300).map(|_| set(1)).collect()), [0..128, 128..256, 256..300]);
-        let large = [1, BATCH_BYTES, 1, BATCH_BYTES / 2, BATCH_BYTES / 2, 1];
-        assert_eq!(batches(large.map(set).to_vec()), [0..2, 2..5, 5..6]);
-    }
 }
