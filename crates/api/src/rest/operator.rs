@@ -269,14 +269,14 @@ pub struct DiscardedPage {
 /// One discarded change. Bytes are the characters U+0000 to U+00FF.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardedChange {
-    /// `set`, `del`, or `other`: something that cannot be put back.
+    /// `command`, or `other`: something that no command says.
     pub what: String,
-    /// The key.
+    /// The key; of a command its first argument.
     pub key: String,
-    /// Of `set` the value, of `other` what it is.
+    /// Of `other` what it is.
     pub value: String,
-    /// ms since 1970, 0 for never.
-    pub expire_ms: u64,
+    /// Of `command` its words.
+    pub words: Vec<String>,
 }
 
 /// `POST …/discarded/:node/:file/apply`.
@@ -299,7 +299,9 @@ pub struct DiscardedOutcome {
     /// It was done; else it was only looked at.
     pub done: bool,
     /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as it is), `exists`,
-    /// `expired` (meanwhile), `moved` (to another shard), `unsupported`.
+    /// `expired` (meanwhile), `lapsed` (its end at the master came since the fork, and only a part of it is in the
+    /// export), `partial` (only a part is in the export, and the log is not asked), `large`, `moved` (to another shard),
+    /// `unreadable`, `unsupported`.
     pub counts: BTreeMap<String, u64>,
     /// Some of the keys of each.
     pub keys: BTreeMap<String, Vec<String>>,

@@ -1,6 +1,7 @@
 //! `/discarded`: what deposed masters cut off and keep in their folders, and putting it back through the present master.
 
 mod apply;
+mod fold;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) use apply::apply;
 const LIST_PATIENCE: Duration = Duration::from_secs(3);
 /// The same for a page of an export.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Of a file, asked for at once. With the largest change that a node tells (8 MiB) it is a reply that is read.
+/// Of a file, asked for at once. With the largest batch that a node tells it is a reply that is read.
 const PAGE_BYTES: u64 = 512 << 10;
 
 /// A node that is asked.
@@ -144,8 +145,14 @@ pub(super) async fn show(
 }
 
 fn shown(change: Change) -> DiscardedChange {
-    let Change { what, key, value, expire_ms } = change;
-    DiscardedChange { what, key: latin(&key), value: latin(&value), expire_ms }
+    let (what, key, value, words) = match change {
+        Change::Command(words) => {
+            let key = words.get(1).map_or_else(String::new, |key| latin(key));
+            ("command", key, String::new(), words.iter().map(|word| latin(word)).collect())
+        }
+        Change::Other { key, what } => ("other", latin(&key), latin(&what), Vec::new()),
+    };
+    DiscardedChange { what: what.to_owned(), key, value, words }
 }
 
 /// Bytes as characters U+0000 to U+00FF, as in the export itself.
@@ -153,15 +160,13 @@ fn latin(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// A change as nodes tell it.
+/// What was discarded, as nodes tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
-    /// `set`, `del` or `other`.
-    what: String,
-    key: Vec<u8>,
-    /// Of `other`: what it is.
-    value: Vec<u8>,
-    expire_ms: u64,
+enum Change {
+    /// A command, in words.
+    Command(Vec<Vec<u8>>),
+    /// What no command says.
+    Other { key: Vec<u8>, what: Vec<u8> },
 }
 
 async fn page(
@@ -170,8 +175,15 @@ async fn page(
     offset: u64,
 ) -> Result<(Vec<Change>, Option<u64>), ApiError> {
     let (offset, bytes) = (offset.to_string(), PAGE_BYTES.to_string());
-    let words: [&[u8]; 6] =
-        [b"CLUSTERX", b"DISCARDED", b"READ", file.as_bytes(), offset.as_bytes(), bytes.as_bytes()];
+    let words: [&[u8]; 7] = [
+        b"CLUSTERX",
+        b"DISCARDED",
+        b"READ",
+        file.as_bytes(),
+        offset.as_bytes(),
+        bytes.as_bytes(),
+        b"COMMANDS",
+    ];
     let value = peer.ask(&words, PATIENCE).await.map_err(|error| peer.failed(&error))?;
     read_page(&value).ok_or_else(|| {
         ApiError::failed(format!("node {}: its answer cannot be read", peer.endpoint))
@@ -182,14 +194,15 @@ fn read_page(value: &Value) -> Option<(Vec<Change>, Option<u64>)> {
     let Value::Array(elements) = value else { return None };
     let (next, changes) = elements.split_first()?;
     let Value::Integer(next) = next else { return None };
-    let changes = changes.chunks(4).map(|words| {
-        let [what, key, value, expire_ms] = words else { return None };
-        Some(Change {
-            what: what.as_str()?.to_owned(),
-            key: key.as_bytes()?.to_vec(),
-            value: value.as_bytes()?.to_vec(),
-            expire_ms: expire_ms.as_str()?.parse().ok()?,
-        })
+    let changes = changes.chunks(2).map(|said| {
+        let [what, Value::Array(words)] = said else { return None };
+        let words: Vec<Vec<u8>> =
+            words.iter().map(|word| Some(word.as_bytes()?.to_vec())).collect::<Option<_>>()?;
+        match (what.as_bytes()?, words.as_slice()) {
+            (b"command", [_, ..]) => Some(Change::Command(words)),
+            (b"other", [key, what]) => Some(Change::Other { key: key.clone(), what: what.clone() }),
+            _ => None,
+        }
     });
     Some((changes.collect::<Option<_>>()?, u64::try_from(*next).ok()))
 }
@@ -258,11 +271,22 @@ pub(in crate::rest) mod tests {
     #[test]
     fn pages_are_read_whole_or_not_at_all() {
         let bulk = |text: &str| Value::Bulk(text.into());
-        let words = vec![Value::Integer(-1), bulk("set"), bulk("k"), bulk("v"), bulk("0")];
+        let list = |words: &[&str]| Value::Array(words.iter().map(|word| bulk(word)).collect());
+        let words = vec![
+            Value::Integer(-1),
+            bulk("command"),
+            list(&["HSET", "k", "f", "v"]),
+            bulk("other"),
+            list(&["h", "a hyperloglog"]),
+        ];
         let (changes, next) = read_page(&Value::Array(words.clone())).expect("a page");
-        assert_eq!((changes.len(), next), (1, None));
-        assert_eq!(shown(changes[0].clone()).key, "k");
+        assert_eq!((changes.len(), next), (2, None));
+        let [command, other] = [0, 1].map(|place: usize| shown(changes[place].clone()));
+        assert_eq!((command.key.as_str(), command.words.len()), ("k", 4));
+        assert_eq!((other.key.as_str(), other.value.as_str()), ("h", "a hyperloglog"));
         assert_eq!(read_page(&Value::Array(words[..4].to_vec())), None);
+        let unknown = vec![Value::Integer(-1), bulk("set"), list(&["k", "v"])];
+        assert_eq!(read_page(&Value::Array(unknown)), None);
         assert_eq!(read_page(&Value::Null), None);
         assert_eq!(latin(&[0, 0xff]), "\0ÿ");
     }

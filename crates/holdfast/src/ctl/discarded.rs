@@ -20,15 +20,16 @@ pub(crate) enum DiscardedVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// What an export holds, in the order in which it happened
+    /// What an export holds, as commands, in the order in which it happened
     Show {
         #[command(flatten)]
         which: Which,
     },
     /// Put an export back through the present master, key by key with its last state
     ///
-    /// A key that was written since the histories parted is newer: it is kept, and reported as `changed`.
-    /// Without --yes nothing is changed: it says what would become of each key.
+    /// Keys of every type, each as a whole or not at all. A key that was written since the histories parted is
+    /// newer: it is kept, and reported as `changed`. Without --yes nothing is changed: it says what would become
+    /// of each key. One that ended half way is to be said again: what was put back is found to be the `same`.
     Apply {
         #[command(flatten)]
         which: Which,
@@ -42,8 +43,8 @@ pub(crate) enum DiscardedVerb {
     },
 }
 
-/// An export may have 256 MiB of keys and values.
-const APPLY_PATIENCE: Duration = Duration::from_secs(150);
+/// An export is read once for each share of its keys that a controller holds, 128 MiB.
+const APPLY_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Which export is meant.
 #[derive(Debug, clap::Args)]
@@ -119,16 +120,16 @@ async fn show(cx: &Context, path: &str) -> Result<()> {
 }
 
 fn change_text(change: &DiscardedChange) -> String {
-    let DiscardedChange { what, key, value, expire_ms } = change;
-    let expiry = match expire_ms {
-        0 => String::new(),
-        at => format!(" until {}", utc(*at)),
+    let DiscardedChange { key, value, words, .. } = change;
+    let Some((name, arguments)) = words.split_first() else {
+        return format!("# {key:?}: {value}\n");
     };
-    match what.as_str() {
-        "set" => format!("set {key:?} {value:?}{expiry}\n"),
-        "del" => format!("del {key:?}\n"),
-        _ => format!("# {key:?}: {value}\n"),
+    let mut text = name.clone();
+    for argument in arguments {
+        text.push_str(&format!(" {argument:?}"));
     }
+    text.push('\n');
+    text
 }
 
 fn list_text(width: usize, list: &Discarded) -> String {
@@ -165,8 +166,12 @@ fn outcome_text(outcome: &DiscardedOutcome) -> String {
         "changed" => "were written since and are kept as they are",
         "exists" => "exist and are kept as they are",
         "expired" => "have expired meanwhile",
+        "lapsed" => "have ended at the master since, and only a part of them is in the export",
+        "partial" => "are in the export in part only, and the log was not asked for the rest",
+        "large" => "are too large to be put back",
         "moved" => "belong to another shard now",
-        "unsupported" => "hold what this cannot put back",
+        "unreadable" => "are of a kind that the master does not know",
+        "unsupported" => "are ranges that were removed, or of another namespace",
         _ => "have an outcome that this version does not know",
     };
     let mut out = String::new();
@@ -207,12 +212,14 @@ mod tests {
 
     #[test]
     fn changes_are_told_with_every_byte_visible() {
-        let change = DiscardedChange {
-            what: "set".into(),
+        let mut change = DiscardedChange {
+            what: "command".into(),
             key: "k".into(),
-            value: "a\0\"".into(),
-            expire_ms: 0,
+            value: String::new(),
+            words: ["HSET", "k", "f g", "a\0\""].map(String::from).into(),
         };
-        assert_eq!(change_text(&change), "set \"k\" \"a\\0\\\"\"\n");
+        assert_eq!(change_text(&change), "HSET \"k\" \"f g\" \"a\\0\\\"\"\n");
+        change = DiscardedChange { value: "a hyperloglog".into(), words: Vec::new(), ..change };
+        assert_eq!(change_text(&change), "# \"k\": a hyperloglog\n");
     }
 }

@@ -1,9 +1,8 @@
 //! Putting an export back through the present master.
 //!
-//! The controller holds one export at a time in memory, up to a bound; each key's last state counts. What was begun goes on when whoever asked for it
-//! hangs up, and the event log says that it began, and how far it got.
+//! Each key's last state counts. The controller holds a share of the keys at a time in memory, up to a bound: the export is read once for each share.
+//! What was begun goes on when whoever asked for it hangs up, and the event log says that it began, and how far it got. Done again, it finds what is so.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use axum::response::Response;
 use resp::Value;
 use tokio::sync::Semaphore;
 
-use super::{Change, Peer, latin, listed, page};
+use super::fold::{Fold, Key, Page};
+use super::{PATIENCE, Peer, latin, listed};
 use crate::events::Event;
 use crate::rest::error::{ApiError, ok};
 use crate::rest::{App, body, find};
@@ -26,13 +26,15 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(60);
 const APPLY_BYTES: usize = 4 << 20;
 /// And how many keys.
 const APPLY_KEYS: usize = 4_096;
-/// Keys and values held while an export is put back. The tail that an in-sync master may have unacknowledged is far
-/// smaller.
-const EXPORT_BYTES_MAX: usize = 256 << 20;
+/// Keys and records held at once while an export is put back. The tail that an in-sync master may have unacknowledged is far
+/// smaller. One key may be half of it.
+const SHARE_BYTES_MAX: usize = 2 * super::fold::KEY_BYTES_MAX;
+/// Most shares that an export is divided into: more are needed only if keys are made to fall into one.
+const SHARES_MAX: u64 = 1 << 20;
 /// Keys named in an answer, of each outcome.
 const NAMED_MAX: usize = 100;
 
-/// Exports that this process puts back at once: each may be held in memory.
+/// Exports that this process puts back at once: a share of each is held in memory.
 static APPLYING: Semaphore = Semaphore::const_new(1);
 
 pub(in crate::rest) async fn apply(
@@ -105,13 +107,14 @@ impl Job {
         let exports = listed(holder).await.map_err(|error| holder.failed(&error))?;
         let export = exports.into_iter().find(|export| export.file == *file);
         let export = export.ok_or_else(|| ApiError::not_found("there is no such export"))?;
-        let (changes, mut outcome) = last_states(holder, file).await?;
+        let mut outcome = DiscardedOutcome::default();
         let what = format!("discarded writes of {} ({file})", holder.endpoint);
-        let keys = changes.len();
         if spec.confirm {
-            note(format!("{what}: {keys} keys are being put back through {}", master.endpoint));
+            let records = export.records;
+            let through = &master.endpoint;
+            note(format!("{what}: {records} records are being put back through {through}"));
         }
-        let done = self.put_all_back(&export, changes, &mut outcome).await;
+        let done = self.put_all_back(&export, &mut outcome).await;
         if spec.confirm {
             let counts = outcome.counts.iter().map(|(word, count)| format!("{count} {word}"));
             let counts = counts.collect::<Vec<_>>().join(", ");
@@ -119,7 +122,7 @@ impl Job {
                 Ok(()) => format!("{what} put back through {}: {counts}", master.endpoint),
                 // The keys of the request that failed are in no count: it may have put back some of them.
                 Err(error) => format!(
-                    "{what} put back in part through {}: {error}; of {keys} keys so far: {counts}",
+                    "{what} put back in part through {}: {error}; keys so far: {counts}",
                     master.endpoint
                 ),
             });
@@ -133,85 +136,112 @@ impl Job {
     async fn put_all_back(
         &self,
         export: &DiscardedExport,
-        changes: Vec<Change>,
         outcome: &mut DiscardedOutcome,
     ) -> Result<(), ApiError> {
-        let (mut batch, mut size) = (Vec::new(), 0);
-        let mut changes = changes.into_iter().peekable();
-        while let Some(change) = changes.next() {
-            size += change.key.len() + change.value.len();
-            batch.push(change);
-            if changes.peek().is_none() || size >= APPLY_BYTES || batch.len() >= APPLY_KEYS {
-                self.put_back(export, &batch, outcome).await?;
-                (batch, size) = (Vec::new(), 0);
+        // A file is as large as what it holds, at least.
+        let of = export.bytes / (SHARE_BYTES_MAX as u64 / 2) + 1;
+        let mut shares: Vec<(u64, u64)> = (0..of).rev().map(|part| (part, of)).collect();
+        while let Some((part, of)) = shares.pop() {
+            match self.fold(part, of).await? {
+                Some((fold, skip)) => {
+                    self.put_share_back(export, (fold, skip, part == 0), outcome).await?;
+                }
+                None if of < SHARES_MAX => shares.extend([(part + of, 2 * of), (part, 2 * of)]),
+                None => return Err(ApiError::failed("the keys of the export fall into one share")),
             }
         }
         Ok(())
     }
 
+    /// The last states of a share of the keys, and how many bytes stand before their names; `None` if they are too much to be held.
+    async fn fold(&self, part: u64, of: u64) -> Result<Option<(Fold, usize)>, ApiError> {
+        let Self { holder, file, .. } = self;
+        let (part, of) = (part.to_string(), of.to_string());
+        let (mut fold, mut offset) = (Fold::default(), 0);
+        loop {
+            let at = u64::to_string(&offset);
+            let words: [&[u8]; 7] = [
+                b"CLUSTERX",
+                b"DISCARDED",
+                b"RECORDS",
+                file.as_bytes(),
+                at.as_bytes(),
+                part.as_bytes(),
+                of.as_bytes(),
+            ];
+            let value = holder.ask(&words, PATIENCE).await.map_err(|error| holder.failed(&error))?;
+            let Page { next, skip, records } = Page::read(value).ok_or_else(|| unread(holder))?;
+            records.into_iter().for_each(|record| fold.take(record));
+            if fold.bytes() > SHARE_BYTES_MAX {
+                return Ok(None);
+            }
+            match next {
+                Some(next) if next > offset => offset = next,
+                _ => return Ok(Some((fold, skip))),
+            }
+        }
+    }
+
+    async fn put_share_back(
+        &self,
+        export: &DiscardedExport,
+        (fold, skip, is_first): (Fold, usize, bool),
+        outcome: &mut DiscardedOutcome,
+    ) -> Result<(), ApiError> {
+        // What is of no key is told in each share.
+        for word in fold.nameless.iter().filter(|_| is_first) {
+            count(outcome, word, b"");
+        }
+        let (mut batch, mut size) = (Vec::new(), 0);
+        for (on_disk, key) in fold.keys {
+            let name = on_disk.get(skip..).unwrap_or_default().to_vec();
+            if let Some(word) = key.refused() {
+                // Of another namespace it is all that is known.
+                count(outcome, word, if word == "unsupported" { &on_disk } else { &name });
+                continue;
+            }
+            size += name.len() + key.bytes();
+            batch.push((name, key));
+            if size >= APPLY_BYTES || batch.len() >= APPLY_KEYS {
+                self.put_back(export, std::mem::take(&mut batch), outcome).await?;
+                size = 0;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.put_back(export, batch, outcome).await }
+    }
+
     async fn put_back(
         &self,
         export: &DiscardedExport,
-        batch: &[Change],
+        batch: Vec<(Vec<u8>, Key)>,
         outcome: &mut DiscardedOutcome,
     ) -> Result<(), ApiError> {
         let Self { master, spec, .. } = self;
         let fork = export.fork.to_string();
         let mode: &[u8] = if spec.confirm { b"RUN" } else { b"DRY" };
         let rule: &[u8] = if spec.only_absent { b"ABSENT" } else { b"SINCE" };
-        let mut words: Vec<&[u8]> = vec![b"CLUSTERX", b"DISCARDED", b"APPLY"];
+        let mut words: Vec<&[u8]> = vec![b"CLUSTERX", b"DISCARDED", b"RESTORE"];
         words.extend([fork.as_bytes(), export.epoch_id.as_bytes(), mode, rule]);
-        let expiries: Vec<String> =
-            batch.iter().map(|change| change.expire_ms.to_string()).collect();
-        for (change, expiry) in batch.iter().zip(&expiries) {
-            words.extend([change.what.as_bytes(), &change.key, &change.value, expiry.as_bytes()]);
+        let told: Vec<(Vec<u8>, [Vec<u8>; 2])> =
+            batch.into_iter().map(|(name, key)| (name, key.words())).collect();
+        for (name, [endless, records]) in &told {
+            words.extend([name.as_slice(), endless, records]);
         }
         let value = master.ask(&words, APPLY_PATIENCE).await;
         let value = value.map_err(|error| master.failed(&error))?;
-        let Value::Array(answers) = value else {
-            return Err(ApiError::failed(format!(
-                "master {}: its answer cannot be read",
-                master.endpoint
-            )));
-        };
-        for (change, answer) in batch.iter().zip(&answers) {
-            count(outcome, answer.as_str().unwrap_or("unknown"), &change.key);
+        let Value::Array(answers) = value else { return Err(unread(master)) };
+        if answers.len() != told.len() {
+            return Err(unread(master));
+        }
+        for ((name, _), answer) in told.iter().zip(&answers) {
+            count(outcome, answer.as_str().unwrap_or("unknown"), name);
         }
         Ok(())
     }
 }
 
-/// The last state of each key in an export, and what of it cannot be put back.
-async fn last_states(
-    holder: &Peer,
-    file: &str,
-) -> Result<(Vec<Change>, DiscardedOutcome), ApiError> {
-    let mut last = BTreeMap::<Vec<u8>, Change>::new();
-    let mut outcome = DiscardedOutcome::default();
-    let (mut offset, mut size) = (0, 0);
-    loop {
-        let (changes, next) = page(holder, file, offset).await?;
-        for change in changes {
-            size += change.key.len() + change.value.len();
-            last.insert(change.key.clone(), change);
-        }
-        if size > EXPORT_BYTES_MAX {
-            return Err(ApiError::bad(format!(
-                "the export holds more than {} MiB: too much to put back at once",
-                EXPORT_BYTES_MAX >> 20
-            )));
-        }
-        match next {
-            Some(next) if next > offset => offset = next,
-            _ => break,
-        }
-    }
-    let (usable, other): (Vec<Change>, Vec<Change>) =
-        last.into_values().partition(|change| change.what != "other");
-    for change in other {
-        count(&mut outcome, "unsupported", &change.key);
-    }
-    Ok((usable, outcome))
+fn unread(peer: &Peer) -> ApiError {
+    ApiError::failed(format!("node {}: its answer cannot be read", peer.endpoint))
 }
 
 fn count(outcome: &mut DiscardedOutcome, word: &str, key: &[u8]) {
@@ -234,29 +264,45 @@ mod tests {
     use super::*;
 
     /// A node with an export of more keys than one request takes, which as master takes so many requests.
-    async fn job(local: &tokio::task::LocalSet, requests: usize, confirm: bool) -> Job {
+    async fn job(
+        local: &tokio::task::LocalSet,
+        (requests, confirm): (usize, bool),
+        bytes: u64,
+    ) -> Job {
         const KEYS: usize = APPLY_KEYS + 10;
         let left = Rc::new(Cell::new(requests));
         let answer = async move |words: &[Vec<u8>], out: &mut Vec<u8>| {
             let mut reply = Writer::new(out, Protocol::V2);
             match words.get(2).map(Vec::as_slice) {
-                Some(b"LIST") => reply.bulk(b"1-7.jsonl 100 7 1 9 1 0000000000000001\r\n"),
-                Some(b"READ") => {
-                    reply.array(1 + 4 * (KEYS + 1));
+                Some(b"LIST") => {
+                    let line = format!("1-7.jsonl {bytes} 7 1 9 1 0000000000000001\r\n");
+                    reply.bulk(line.as_bytes());
+                }
+                Some(b"RECORDS") => {
+                    let number = |place: usize| {
+                        let text = String::from_utf8_lossy(&words[place]).into_owned();
+                        text.parse::<usize>().expect("a number")
+                    };
+                    let (part, of) = (number(5), number(6));
+                    let mine: Vec<usize> = (0..KEYS).filter(|key| key % of == part).collect();
+                    reply.array(2 + 5 * (mine.len() + 1));
                     reply.integer(-1);
-                    for number in 0..KEYS {
-                        let key = format!("{number:06}");
-                        for word in [b"set", key.as_bytes(), b"v", b"0"] {
+                    reply.integer(2);
+                    for number in mine {
+                        let key = format!("ns{number:06}");
+                        let place = b"\x01\0\0\0\0\0\0\0\0";
+                        for word in [&b"put"[..], key.as_bytes(), place, b"value", b"1"] {
                             reply.bulk(word);
                         }
                     }
-                    for word in ["other", "large", "a value of 9000000 bytes", "0"] {
+                    // Told in each share, and counted once.
+                    for word in ["range", "nsx", "nsy", "", "0"] {
                         reply.bulk(word.as_bytes());
                     }
                 }
-                Some(b"APPLY") if left.get() > 0 => {
+                Some(b"RESTORE") if left.get() > 0 => {
                     left.set(left.get() - 1);
-                    let keys = (words.len() - 7) / 4;
+                    let keys = (words.len() - 7) / 3;
                     reply.array(keys);
                     (0..keys).for_each(|_| reply.bulk(b"applied"));
                 }
@@ -272,11 +318,20 @@ mod tests {
         requests: usize,
         confirm: bool,
     ) -> (Result<DiscardedOutcome, ApiError>, Vec<String>) {
+        run_of(requests, confirm, 100).await
+    }
+
+    /// Of an export of so many bytes.
+    async fn run_of(
+        requests: usize,
+        confirm: bool,
+        bytes: u64,
+    ) -> (Result<DiscardedOutcome, ApiError>, Vec<String>) {
         let local = tokio::task::LocalSet::new();
         let notes = Arc::new(Mutex::new(Vec::new()));
         let done = local
             .run_until(async {
-                let job = job(&local, requests, confirm).await;
+                let job = job(&local, (requests, confirm), bytes).await;
                 let notes = Arc::clone(&notes);
                 job.run(Arc::new(move |text| notes.lock().push(text))).await
             })
@@ -291,10 +346,18 @@ mod tests {
         let counts = done.expect("done").counts;
         assert_eq!(counts, [("applied".into(), 4_106), ("unsupported".into(), 1)].into());
         let [begin, end] = notes.as_slice() else { panic!("{notes:?}") };
-        assert!(begin.contains("4106 keys are being put back"), "{begin}");
+        assert!(begin.contains("2 records are being put back"), "{begin}");
         assert!(end.contains("4106 applied, 1 unsupported"), "{end}");
         let (done, notes) = run(2, false).await;
         assert!(done.is_ok_and(|outcome| !outcome.done) && notes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_large_export_is_put_back_in_shares() {
+        let (done, notes) = run_of(100, true, 10 * SHARE_BYTES_MAX as u64).await;
+        let counts = done.expect("done").counts;
+        assert_eq!(counts, [("applied".into(), 4_106), ("unsupported".into(), 1)].into());
+        assert_eq!(notes.len(), 2);
     }
 
     #[tokio::test]
@@ -325,6 +388,6 @@ mod tests {
         assert!(done.is_err_and(|error| error.to_string().contains("TRYAGAIN")));
         let [_, end] = notes.as_slice() else { panic!("{notes:?}") };
         assert!(end.contains("in part") && end.contains("TRYAGAIN"), "{end}");
-        assert!(end.contains("of 4106 keys so far: 4096 applied"), "{end}");
+        assert!(end.contains("keys so far: 4096 applied"), "{end}");
     }
 }

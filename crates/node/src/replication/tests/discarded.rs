@@ -274,7 +274,8 @@ fn keys_of_any_type_are_put_back_and_those_who_wait_for_them_are_served() {
     let names: Vec<&[u8]> = keys.keys().map(Vec::as_slice).collect();
     assert_eq!(names, [b"h", b"j", b"l", b"p", b"s"]);
     let request = |mode: &str| {
-        let head = ["CLUSTERX", "DISCARDED", "RESTORE", &fork.to_string(), epoch_id, mode, "SINCE"];
+        let fork = fork.to_string();
+        let head = ["CLUSTERX", "DISCARDED", "RESTORE", &fork, epoch_id, mode, "SINCE"];
         let all = words(&head).into_iter().chain(keys.values().flatten().cloned());
         match say(&b, &all.collect::<Vec<_>>()) {
             Value::Array(said) => {
