@@ -204,7 +204,10 @@ fn answer(id: &str) -> Option<Json> {
             "silent": [],
         }),
         "get_discarded" => json!({
-            "changes": [{ "what": "set", "key": "k", "value": "v", "expire_ms": 0 }], "next": null,
+            "changes": [{
+                "what": "command", "key": "k", "value": "", "words": ["SET", "k", "v"],
+            }],
+            "next": null,
         }),
         "apply_discarded" => json!({
             "master": "10.0.0.1:1", "done": false, "counts": { "applied": 1 }, "keys": { "applied": ["k"] },
