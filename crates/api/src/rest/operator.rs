@@ -298,10 +298,10 @@ pub struct DiscardedOutcome {
     pub master: String,
     /// It was done; else it was only looked at.
     pub done: bool,
-    /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as it is), `exists`,
-    /// `expired` (meanwhile), `lapsed` (its end at the master came since the fork, and only a part of it is in the
-    /// export), `partial` (only a part is in the export, and the log is not asked), `large`, `moved` (to another shard),
-    /// `unreadable`, `unsupported`.
+    /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as
+    /// it is), `exists`, `expired` (meanwhile), `lapsed` (its end at the master came since the fork,
+    /// and only a part of it is in the export), `partial` (only a part is in the export, and the log
+    /// is not asked), `large`, `moved` (to another shard), `unreadable`, `unsupported`.
     pub counts: BTreeMap<String, u64>,
     /// Some of the keys of each.
     pub keys: BTreeMap<String, Vec<String>>,

@@ -27,9 +27,10 @@ pub(crate) enum DiscardedVerb {
     },
     /// Put an export back through the present master, key by key with its last state
     ///
-    /// Keys of every type, each as a whole or not at all. A key that was written since the histories parted is
-    /// newer: it is kept, and reported as `changed`. Without --yes nothing is changed: it says what would become
-    /// of each key. One that ended half way is to be said again: what was put back is found to be the `same`.
+    /// Keys of every type, each as a whole or not at all. A key that was written since the histories
+    /// parted is newer: it is kept, and reported as `changed`. Without --yes nothing is changed: it
+    /// says what would become of each key. One that ended half way is to be said again: what was put
+    /// back is found to be the `same`.
     Apply {
         #[command(flatten)]
         which: Which,

@@ -5,8 +5,8 @@
 //! master made of it, whatever its type: nothing needs to be known of that. Versions tell a key
 //! that was there from one that was made anew.
 //!
-//! What is not there at the master and was not removed either has been made by the discarded writes,
-//! or its end came since, and compactions have taken what it had. The export has only a part of it
+//! What is not there at the master and was not removed either has been made by discarded writes, or
+//! its end came since, and compactions have taken what it had. The export has only a part of it
 //! then, and it is left alone, unless the records show that they are all there is.
 
 use super::records::What;

@@ -1,7 +1,9 @@
 //! Putting an export back through the present master.
 //!
-//! Each key's last state counts. The controller holds a share of the keys at a time in memory, up to a bound: the export is read once for each share.
-//! What was begun goes on when whoever asked for it hangs up, and the event log says that it began, and how far it got. Done again, it finds what is so.
+//! Each key's last state counts. The controller holds a share of the keys at a time in memory, up to
+//! a bound: the export is read once for each share. What was begun goes on when whoever asked for it
+//! hangs up, and the event log says that it began, and how far it got. Done again, it finds what is
+//! so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +28,11 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(60);
 const APPLY_BYTES: usize = 4 << 20;
 /// And how many keys.
 const APPLY_KEYS: usize = 4_096;
-/// Keys and records held at once while an export is put back. The tail that an in-sync master may have unacknowledged is far
-/// smaller. One key may be half of it.
+/// Keys and records held at once while an export is put back. The tail that an in-sync master may
+/// have unacknowledged is far smaller. One key may be half of it.
 const SHARE_BYTES_MAX: usize = 2 * super::fold::KEY_BYTES_MAX;
-/// Most shares that an export is divided into: more are needed only if keys are made to fall into one.
+/// Most shares that an export is divided into: more are needed only if keys are made to fall into
+/// one.
 const SHARES_MAX: u64 = 1 << 20;
 /// Keys named in an answer, of each outcome.
 const NAMED_MAX: usize = 100;
@@ -153,7 +156,8 @@ impl Job {
         Ok(())
     }
 
-    /// The last states of a share of the keys, and how many bytes stand before their names; `None` if they are too much to be held.
+    /// The last states of a share of the keys, and how many bytes stand before their names; `None`
+    /// if they are too much to be held.
     async fn fold(&self, part: u64, of: u64) -> Result<Option<(Fold, usize)>, ApiError> {
         let Self { holder, file, .. } = self;
         let (part, of) = (part.to_string(), of.to_string());

@@ -326,7 +326,9 @@ mod tests {
             [b"large", b"", b"", b"", b"0"],
         ]);
         assert_eq!(sent(&folded, b"a1")[1], b"del");
-        assert_eq!([sent(&folded, b"a2")[1].as_slice(), &sent(&folded, b"b1")[1]], [b"put", b"put"]);
+        for key in [b"a2", b"b1"] {
+            assert_eq!(sent(&folded, key)[1], b"put");
+        }
         let refused: Vec<_> = folded.keys.values().map(Key::refused).collect();
         let expected = [None, None, None, Some("large"), None, Some("unsupported")];
         assert_eq!(refused, expected);

@@ -3,8 +3,9 @@
 //! Never over what is newer: a key that was written at the master since the fork stays as it is. That is found in the log, from the fork on, the last
 //! stretch with the write gate held alone; where the log does not go back that far, or is not the one the fork was in, nobody can tell, and nothing is put back.
 //!
-//! The gate holds up every worker and heartbeat. So nothing is read from the disk under it that was not read just before without it, it is held for a
-//! batch at a time, and what it protects is checked anew each time. What was compared without it is not compared again.
+//! The gate holds up every worker and heartbeat. So nothing is read from the disk under it that was
+//! not read just before without it, it is held for a batch at a time, and what it protects is checked
+//! anew each time. What was compared without it is not compared again.
 
 use std::ops::Range;
 
@@ -120,8 +121,8 @@ impl Search {
     }
 }
 
-/// What would become of these keys, as far as the log was searched. The gate is taken for a moment for each key, so that a change of role waits for
-/// little reading.
+/// What would become of these keys, as far as the log was searched. The gate is taken for a moment
+/// for each key, so that a change of role waits for little reading.
 fn look(
     node: &Node,
     request: &Request,

@@ -135,7 +135,8 @@ impl Request {
         batches
     }
 
-    /// Whether this database holds what the export's database held up to the fork: an epoch is written by one process (rule R11).
+    /// Whether this database holds what the export's database held up to the fork: an epoch is
+    /// written by one process (rule R11).
     pub(super) fn is_of(&self, store: &Store) -> bool {
         let entry = store.history().at(self.fork).map(|entry| entry.id);
         self.epoch_id.is_some() && entry == self.epoch_id && store.latest_sequence() >= self.fork
