@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use topology::Endpoint;
 use web::tls::Tls;
 
-/// Largest reply read from a node: a heartbeat or a topology is far below it. A page of discarded writes fits, with the largest
-/// change that nodes tell (8 MiB).
-const REPLY_BYTES_MAX: usize = 16 << 20;
+/// Largest reply read from a node, unless another bound is given: a heartbeat or a topology is far
+/// below it. A page of discarded writes fits, with the largest change that nodes tell (8 MiB).
+pub const REPLY_BYTES_MAX: usize = 16 << 20;
 
 /// Why a node could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for T {}
 pub struct Connection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// Largest reply that is read.
+    reply_bytes_max: usize,
     /// From which store the node at the other end is led, once it was asked on this connection.
     pub(crate) heeds: Option<Heeds>,
 }
@@ -95,11 +97,17 @@ impl Connection {
             true => Box::new(tls.connect(&endpoint.host, socket).await?),
             false => Box::new(socket),
         };
-        let mut connection = Self { stream, buffer: Vec::new(), heeds: None };
+        let reply_bytes_max = REPLY_BYTES_MAX;
+        let mut connection = Self { stream, buffer: Vec::new(), reply_bytes_max, heeds: None };
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             connection.expect_ok("AUTH", &["AUTH", password]).await?;
         }
         Ok(connection)
+    }
+
+    /// Reads replies of so many bytes from now on.
+    pub fn set_reply_bytes_max(&mut self, bytes: usize) {
+        self.reply_bytes_max = bytes;
     }
 
     /// Sends one command and reads its reply; an error reply is an error.
@@ -127,7 +135,7 @@ impl Connection {
 
     async fn read(&mut self) -> Result<Value, ClientError> {
         loop {
-            if let Some((value, length)) = Value::parse(&self.buffer, REPLY_BYTES_MAX)
+            if let Some((value, length)) = Value::parse(&self.buffer, self.reply_bytes_max)
                 .map_err(|error| ClientError::Protocol(error.to_string()))?
             {
                 self.buffer.drain(..length);

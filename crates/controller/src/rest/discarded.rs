@@ -18,7 +18,7 @@ use web::tls::Tls;
 
 use super::error::{ApiError, ok};
 use super::{App, find};
-use crate::client::{ClientError, Connection};
+use crate::client::{ClientError, Connection, REPLY_BYTES_MAX};
 
 pub(super) use apply::apply;
 
@@ -58,9 +58,20 @@ impl Peer {
         words: &[&[u8]],
         patience: Duration,
     ) -> Result<Value, ClientError> {
+        self.ask_much(words, patience, REPLY_BYTES_MAX).await
+    }
+
+    /// What may be answered at more length.
+    async fn ask_much(
+        &self,
+        words: &[&[u8]],
+        patience: Duration,
+        reply_bytes_max: usize,
+    ) -> Result<Value, ClientError> {
         let asked = async {
             let password = self.password.as_deref();
             let mut connection = Connection::open(&self.endpoint, password, &self.tls).await?;
+            connection.set_reply_bytes_max(reply_bytes_max);
             connection.command(words).await
         };
         tokio::time::timeout(patience, asked).await.map_err(|_| ClientError::Timeout(patience))?

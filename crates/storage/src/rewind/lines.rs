@@ -1,9 +1,12 @@
-//! Lines of an export, however long. Of those above a bound only the beginning is held: what it is about, and how much it is.
+//! Lines of an export, however long. Of those above a bound only the beginning is held: what it is
+//! about, and how much it is; and, where it is wanted, the value, without its text.
 
 use std::io::{BufRead, Error, ErrorKind, Read as _, Result};
 
 /// What stands between the key and the value of a put. No text has it inside: its quotes are escaped there.
 pub(super) const VALUE: &[u8] = b"\",\"value\":\"";
+/// Bytes behind a value: a quote and a brace.
+const END_BYTES: usize = 2;
 
 /// A line that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,22 @@ pub(super) fn next(
     line: &mut Vec<u8>,
     max: usize,
 ) -> Result<Option<Line>> {
+    with_value(file, line, max, (&mut Vec::new(), 0))
+}
+
+/// The same. Of a put above the bound `value` is its value, if that has `value_max` bytes at most;
+/// else it is empty.
+///
+/// # Errors
+/// As [`next`], and a value that is none.
+pub(super) fn with_value(
+    file: &mut impl BufRead,
+    line: &mut Vec<u8>,
+    max: usize,
+    (value, value_max): (&mut Vec<u8>, usize),
+) -> Result<Option<Line>> {
     line.clear();
+    value.clear();
     let held = file.by_ref().take(max as u64).read_until(b'\n', line)?;
     if held == 0 {
         return Ok(None);
@@ -33,10 +51,12 @@ pub(super) fn next(
     if line.last() == Some(&b'\n') {
         return Ok(Some(Line { bytes, value_bytes: None }));
     }
-    let mut counter = Counter::default();
-    match line.windows(VALUE.len()).position(|window| window == VALUE) {
+    let place = line.windows(VALUE.len()).position(|window| window == VALUE);
+    let kept = place.map_or(0, |_| value_max.saturating_add(END_BYTES));
+    let mut decoder = Decoder::new(value, kept);
+    match place {
         Some(place) => {
-            counter.take(line.get(place + VALUE.len()..).unwrap_or_default());
+            decoder.take(line.get(place + VALUE.len()..).unwrap_or_default());
             line.truncate(place);
             line.extend_from_slice(b"\"}");
         }
@@ -51,40 +71,98 @@ pub(super) fn next(
             return Err(Error::new(ErrorKind::UnexpectedEof, "the file ends within a line"));
         }
         let end = found.iter().position(|byte| *byte == b'\n');
-        counter.take(found.get(..end.unwrap_or(found.len())).unwrap_or_default());
+        decoder.take(found.get(..end.unwrap_or(found.len())).unwrap_or_default());
         let used = end.map_or(found.len(), |end| end + 1);
         file.consume(used);
         bytes += used as u64;
         if end.is_some() {
-            // Without the quote and brace at the end.
-            let value_bytes = Some(counter.bytes.saturating_sub(2));
+            let value_bytes = Some(decoder.finish(value_max)?);
             return Ok(Some(Line { bytes, value_bytes }));
         }
     }
 }
 
-/// Counts the bytes that escaped text stands for.
-#[derive(Debug, Default)]
-struct Counter {
+/// Counts the bytes that escaped text stands for, and keeps them.
+struct Decoder<'v> {
     bytes: u64,
-    /// Characters that still belong to the escape: after a backslash one, after `\u` four.
-    escaped: u32,
-    is_after_backslash: bool,
+    escape: Escape,
+    value: &'v mut Vec<u8>,
+    /// So many at most.
+    kept: usize,
+    /// A character stood for no byte.
+    is_foreign: bool,
 }
 
-impl Counter {
+/// Where in an escape the text is.
+#[derive(Debug, Clone, Copy)]
+enum Escape {
+    None,
+    /// Behind the backslash.
+    Begun,
+    /// Of a number in hexadecimal, so many digits are left.
+    Number { left: u32, code: u32 },
+}
+
+impl<'v> Decoder<'v> {
+    fn new(value: &'v mut Vec<u8>, kept: usize) -> Self {
+        Self { bytes: 0, escape: Escape::None, value, kept, is_foreign: false }
+    }
+
     fn take(&mut self, text: &[u8]) {
         for byte in text {
-            if self.is_after_backslash {
-                self.is_after_backslash = false;
-                self.escaped = if *byte == b'u' { 4 } else { 0 };
-            } else if self.escaped > 0 {
-                self.escaped -= 1;
-            } else {
-                self.bytes += 1;
-                self.is_after_backslash = *byte == b'\\';
-            }
+            self.escape = match self.escape {
+                Escape::None => {
+                    self.bytes += 1;
+                    if *byte == b'\\' {
+                        Escape::Begun
+                    } else {
+                        self.keep(*byte);
+                        Escape::None
+                    }
+                }
+                Escape::Begun if *byte == b'u' => Escape::Number { left: 4, code: 0 },
+                Escape::Begun => {
+                    self.keep(*byte);
+                    Escape::None
+                }
+                Escape::Number { left, code } => {
+                    let digit = char::from(*byte).to_digit(16);
+                    self.is_foreign |= digit.is_none();
+                    let code = code << 4 | digit.unwrap_or_default();
+                    if left > 1 {
+                        Escape::Number { left: left - 1, code }
+                    } else {
+                        let byte = u8::try_from(code);
+                        self.is_foreign |= byte.is_err();
+                        self.keep(byte.unwrap_or_default());
+                        Escape::None
+                    }
+                }
+            };
         }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.value.len() < self.kept {
+            self.value.push(byte);
+        }
+    }
+
+    /// How many bytes the value has. It is kept if that are no more than `max`.
+    fn finish(self, max: usize) -> Result<u64> {
+        let bytes = self.bytes.saturating_sub(END_BYTES as u64);
+        // What follows the bound of a line without a value is none.
+        if self.kept == 0 {
+            return Ok(bytes);
+        }
+        if self.is_foreign {
+            return Err(Error::new(ErrorKind::InvalidData, "a value holds no bytes"));
+        }
+        match usize::try_from(bytes) {
+            Ok(bytes) if bytes <= max => self.value.truncate(bytes),
+            _ => self.value.clear(),
+        }
+        Ok(bytes)
     }
 }
 
@@ -120,6 +198,17 @@ mod tests {
             assert_eq!(next(&mut line), (None, false));
             assert_eq!(at, text.len() as u64, "{max}");
         }
+        for (value_max, expected) in [(5, &b"\0\\\"ab"[..]), (6, b"\0\\\"ab"), (4, b"")] {
+            let (mut line, mut value) = (Vec::new(), b"of before".to_vec());
+            let max = long.find("\",\"value\":\"\\u").unwrap() + VALUE.len() + 3;
+            let mut file = long.as_bytes().to_vec();
+            file.push(b'\n');
+            let found = with_value(&mut &file[..], &mut line, max, (&mut value, value_max));
+            assert_eq!(found.unwrap().and_then(|line| line.value_bytes), Some(5));
+            assert_eq!(value, expected, "{value_max}");
+        }
+        let foreign = b"{\"put\":\"x\",\"key\":\"k\",\"value\":\"\\u0100\"}\n";
+        assert!(with_value(&mut &foreign[..], &mut Vec::new(), 32, (&mut Vec::new(), 9)).is_err());
         assert!(next(&mut &b"{\"log\":"[..], &mut Vec::new(), 4).is_err());
         assert!(next(&mut &b"{\"log\":"[..], &mut Vec::new(), 100).is_err());
     }

@@ -8,7 +8,7 @@ use std::io::{BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::lines::{self, VALUE};
-use super::review::{CHANGE_BYTES_MAX, LINE_MAX, bytes, parse};
+use super::review::{bytes, parse};
 use crate::key::split_internal;
 use crate::types::head::Header;
 use crate::types::log;
@@ -19,6 +19,10 @@ const ACTION: &str = "read discarded writes";
 const READ_BYTES: u64 = 32 << 20;
 /// Bytes of records after which a page ends.
 const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of a line that are held as text. Of what is longer the value is read without its text.
+const LINE_BYTES: usize = 16 << 20;
+/// Largest key with its value that is told.
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a version in a place.
 const VERSION_BYTES: usize = 8;
 
@@ -108,13 +112,19 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, share: Share) -> Result
     file.seek(SeekFrom::Start(offset)).map_err(io)?;
     let mut file = BufReader::with_capacity(256 << 10, file);
     let mut reader = Reader { scope, share, said: Said::Nothing, records: Vec::new(), bytes: 0 };
-    let (mut at, mut line) = (offset, Vec::new());
+    let (mut at, mut line, mut value) = (offset, Vec::new(), Vec::new());
     while !reader.may_end() || (at - offset < READ_BYTES && reader.bytes < PAGE_BYTES) {
-        let Some(found) = lines::next(&mut file, &mut line, LINE_MAX).map_err(io)? else {
+        let wanted = (&mut value, VALUE_BYTES_MAX);
+        let found = lines::with_value(&mut file, &mut line, LINE_BYTES, wanted).map_err(io)?;
+        let Some(found) = found else {
             return Ok(Page { records: reader.records, next: None });
         };
         at += found.bytes;
-        reader.line(&line, found.value_bytes.is_some())?;
+        let cut = found.value_bytes.map(|bytes| match bytes <= VALUE_BYTES_MAX as u64 {
+            true => Some(std::mem::take(&mut value)),
+            false => None,
+        });
+        reader.line(&line, cut)?;
     }
     Ok(Page { records: reader.records, next: Some(at) })
 }
@@ -143,13 +153,14 @@ impl Reader<'_> {
         self.said == Said::Nothing
     }
 
-    fn line(&mut self, line: &[u8], is_cut: bool) -> Result<(), Error> {
+    /// `cut`: of a line that is not held as a whole its value, if that is not too large.
+    fn line(&mut self, line: &[u8], cut: Option<Option<Vec<u8>>>) -> Result<(), Error> {
         let said = std::mem::replace(&mut self.said, Said::Nothing);
         if line.starts_with(b"{\"log\"") {
-            let is_expiry = !is_cut && bytes(&parse(line)?, "log")? == log::EXPIRE;
+            let is_expiry = bytes(&parse(line)?, "log")? == log::EXPIRE;
             self.said = if is_expiry { Said::Expiry } else { Said::Other };
         } else if line.starts_with(b"{\"put\"") {
-            self.put(line, is_cut, said)?;
+            self.put(line, cut, said)?;
         } else if line.starts_with(b"{\"delete\"") {
             let fields = parse(line)?;
             let family = fields.get("delete").and_then(|family| family.as_str());
@@ -166,14 +177,19 @@ impl Reader<'_> {
             } else if self.share.is_first() {
                 self.tell(Vec::new(), What::Foreign);
             }
-        } else if is_cut && self.share.is_first() {
+        } else if cut.is_some() && self.share.is_first() {
             // Of a line whose key is large itself nothing is known.
             self.tell(Vec::new(), What::Large { place: Vec::new() });
         }
         Ok(())
     }
 
-    fn put(&mut self, line: &[u8], is_cut: bool, said: Said) -> Result<(), Error> {
+    fn put(
+        &mut self,
+        line: &[u8],
+        cut: Option<Option<Vec<u8>>>,
+        said: Said,
+    ) -> Result<(), Error> {
         // Most of a line is its value, which is not read for keys that nobody asks for.
         let place_of_value = line.windows(VALUE.len()).position(|window| window == VALUE);
         let head = match place_of_value.and_then(|at| line.get(..at)) {
@@ -183,11 +199,14 @@ impl Reader<'_> {
         let family = head.get("put").and_then(|family| family.as_str()).unwrap_or_default();
         let on_disk = bytes(&head, "key")?;
         let Some((key, mut place)) = self.owner(family, &on_disk) else { return Ok(()) };
-        if is_cut {
-            self.tell(key, What::Large { place });
-            return Ok(());
-        }
-        let value = bytes(&parse(line)?, "value")?;
+        let value = match cut {
+            Some(Some(value)) => value,
+            Some(None) => {
+                self.tell(key, What::Large { place });
+                return Ok(());
+            }
+            None => bytes(&parse(line)?, "value")?,
+        };
         let mut was_endless = false;
         if family == Family::Metadata.name()
             && let Some(header) = Header::decode(&value)
@@ -197,7 +216,7 @@ impl Reader<'_> {
             // No other command takes an end away, and none that is behind log data of its own.
             was_endless = said != Said::Expiry && header.expire_ms == 0;
         }
-        let is_large = key.len() + value.len() > CHANGE_BYTES_MAX;
+        let is_large = key.len() + value.len() > VALUE_BYTES_MAX;
         let what = match is_large {
             true => What::Large { place },
             false => What::Put { place, value, was_endless },
@@ -235,7 +254,7 @@ impl Reader<'_> {
 
     fn tell(&mut self, key: Vec<u8>, what: What) {
         let (key, what) = match key.len() {
-            0..=CHANGE_BYTES_MAX => (key, what),
+            0..=VALUE_BYTES_MAX => (key, what),
             _ => (Vec::new(), What::Large { place: Vec::new() }),
         };
         self.bytes += key.len()
@@ -292,9 +311,12 @@ mod tests {
                 keys::expire(txn, &at, 9_000, Default::default()).unwrap();
             });
         }
-        let large = vec![b'v'; CHANGE_BYTES_MAX];
+        let large = vec![b'v'; VALUE_BYTES_MAX];
+        // Of a line that is not held.
+        let long: Vec<u8> = (0..=255).cycle().take(LINE_BYTES / 2).collect();
         write(&|txn| {
             strings::set(txn, &SCOPE.at(b"large"), &large, &Default::default()).unwrap();
+            strings::set(txn, &SCOPE.at(b"long"), &long, &Default::default()).unwrap();
             let theirs = Scope { namespace: b"theirs", ..SCOPE };
             strings::set(txn, &theirs.at(b"k"), b"v", &Default::default()).unwrap();
             keys::del(txn, &SCOPE, &[b"h0"]).unwrap();
@@ -328,6 +350,9 @@ mod tests {
         let zeros = [&[1][..], &[0; 8]].concat();
         assert_eq!(of_key(b"h0", &whole).last(), Some(&What::Delete { place: zeros }));
         assert!(matches!(&of_key(b"large", &whole)[..], [What::Large { .. }]));
+        let records = of_key(b"long", &whole);
+        let [What::Put { value, .. }] = records.as_slice() else { panic!("long") };
+        assert!(value.ends_with(&long) && value.len() == long.len() + 9);
         let count = |is: fn(&What) -> bool, records: &[Found]| {
             records.iter().filter(|found| is(&found.what)).count()
         };

@@ -17,13 +17,18 @@ use resp::Value;
 use tokio::sync::Semaphore;
 
 use super::fold::{Fold, Key, Page};
-use super::{PATIENCE, Peer, latin, listed};
+use super::{Peer, latin, listed};
 use crate::events::Event;
 use crate::rest::error::{ApiError, ok};
 use crate::rest::{App, body, find};
 
 /// Longest time a master may take to put keys back: it looks through its log first.
 const APPLY_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time a node may take to tell a page of records: of a large value it has to read the whole
+/// line.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(60);
+/// Largest value that nodes tell, and what a page may have besides.
+const PAGE_BYTES_MAX: usize = (64 + 16) << 20;
 /// Keys and values that are put back by one request.
 const APPLY_BYTES: usize = 4 << 20;
 /// And how many keys.
@@ -173,7 +178,8 @@ impl Job {
                 part.as_bytes(),
                 of.as_bytes(),
             ];
-            let value = holder.ask(&words, PATIENCE).await.map_err(|error| holder.failed(&error))?;
+            let value = holder.ask_much(&words, RECORDS_PATIENCE, PAGE_BYTES_MAX).await;
+            let value = value.map_err(|error| holder.failed(&error))?;
             let Page { next, skip, records } = Page::read(value).ok_or_else(|| unread(holder))?;
             records.into_iter().for_each(|record| fold.take(record));
             if fold.bytes() > SHARE_BYTES_MAX {
