@@ -133,9 +133,12 @@ impl Store {
 
 /// Whether a batch is one of a slot move: a part of a copy, or a mark.
 pub(crate) fn is_of_move(bytes: &[u8]) -> bool {
-    let Some(Ok(Record::LogData([b'M', number @ ..]))) = batch::records(bytes).next() else {
-        return false;
-    };
+    matches!(batch::records(bytes).next(), Some(Ok(Record::LogData(data))) if names_move(data))
+}
+
+/// Whether log data says that a batch is of a slot move.
+pub(crate) fn names_move(log_data: &[u8]) -> bool {
+    let [b'M', number @ ..] = log_data else { return false };
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 

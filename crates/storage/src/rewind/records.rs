@@ -12,7 +12,7 @@ use super::review::{bytes, parse};
 use crate::key::split_internal;
 use crate::types::head::Header;
 use crate::types::log;
-use crate::{Error, Family, Scope};
+use crate::{Error, Family, Scope, slots};
 
 const ACTION: &str = "read discarded writes";
 /// Most of a file that is read for one page, whatever of it is asked for.
@@ -91,6 +91,9 @@ pub enum What {
     },
     /// Something of another namespace, or of no key.
     Foreign,
+    /// Slots came from another shard, whose keys are not told: told in each share, of no key. Of a
+    /// key that is not there at the master nobody can say then that it was made by what is told.
+    Copied,
 }
 
 /// A part of an export.
@@ -111,7 +114,8 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, share: Share) -> Result
     let mut file = File::open(path).map_err(io)?;
     file.seek(SeekFrom::Start(offset)).map_err(io)?;
     let mut file = BufReader::with_capacity(256 << 10, file);
-    let mut reader = Reader { scope, share, said: Said::Nothing, records: Vec::new(), bytes: 0 };
+    let (said, records) = (Said::Nothing, Vec::new());
+    let mut reader = Reader { scope, share, said, records, bytes: 0, has_copies: false };
     let (mut at, mut line, mut value) = (offset, Vec::new(), Vec::new());
     while !reader.may_end() || (at - offset < READ_BYTES && reader.bytes < PAGE_BYTES) {
         let wanted = (&mut value, VALUE_BYTES_MAX);
@@ -145,6 +149,8 @@ struct Reader<'a> {
     said: Said,
     records: Vec<Found>,
     bytes: usize,
+    /// It was told on this page that there are some.
+    has_copies: bool,
 }
 
 impl Reader<'_> {
@@ -157,8 +163,12 @@ impl Reader<'_> {
     fn line(&mut self, line: &[u8], cut: Option<Option<Vec<u8>>>) -> Result<(), Error> {
         let said = std::mem::replace(&mut self.said, Said::Nothing);
         if line.starts_with(b"{\"log\"") {
-            let is_expiry = bytes(&parse(line)?, "log")? == log::EXPIRE;
-            self.said = if is_expiry { Said::Expiry } else { Said::Other };
+            let data = bytes(&parse(line)?, "log")?;
+            self.said = if data == log::EXPIRE { Said::Expiry } else { Said::Other };
+            if slots::names_move(&data) && !self.has_copies {
+                self.has_copies = true;
+                self.tell(Vec::new(), What::Copied);
+            }
         } else if line.starts_with(b"{\"put\"") {
             self.put(line, cut, said)?;
         } else if line.starts_with(b"{\"delete\"") {
@@ -262,7 +272,7 @@ impl Reader<'_> {
                 What::Put { place, value, .. } => place.len() + value.len(),
                 What::Delete { place } | What::Large { place } => place.len(),
                 What::Range { end } => end.len(),
-                What::Foreign => 0,
+                What::Foreign | What::Copied => 0,
             };
         // What it takes on the way besides.
         self.bytes += 64;
@@ -366,6 +376,18 @@ mod tests {
             let found = shares.iter().map(|share| of_key(key.as_bytes(), share));
             let found: Vec<_> = found.filter(|records| !records.is_empty()).collect();
             assert_eq!(found, [of_key(key.as_bytes(), &whole)], "{key}");
+        }
+        assert_eq!(count(|what| *what == What::Copied, &whole), 0);
+        write(&|txn| {
+            txn.log(b"M7");
+            txn.put(Family::Metadata, &SCOPE.ns_key(b"guest"), b"of another shard");
+        });
+        let (path, _) = export::from_feed(&store, &dir.path().join("d"), 0, 2).unwrap();
+        let path = path.unwrap();
+        for part in [0, 1] {
+            let found = all(&path, Share { part, of: 2 });
+            assert_eq!(count(|what| *what == What::Copied, &found), 1);
+            assert!(of_key(b"guest", &found).is_empty());
         }
         // A range is everybody's.
         let is_range: fn(&What) -> bool = |what| matches!(what, What::Range { .. });

@@ -103,7 +103,7 @@ impl State {
             let (place, value) = match record {
                 What::Put { place, value, .. } => (place, Some(value)),
                 What::Delete { place } => (place, None),
-                What::Large { .. } | What::Range { .. } | What::Foreign => return None,
+                _ => return None,
             };
             let (family, rest) = place.split_first()?;
             let (version, sub) = rest.split_first_chunk::<8>()?;

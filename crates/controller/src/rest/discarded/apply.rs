@@ -16,7 +16,7 @@ use axum::response::Response;
 use resp::Value;
 use tokio::sync::Semaphore;
 
-use super::fold::{Fold, Key, Page};
+use super::fold::{Fold, Page};
 use super::{Peer, latin, listed};
 use crate::events::Event;
 use crate::rest::error::{ApiError, ok};
@@ -203,6 +203,7 @@ impl Job {
             count(outcome, word, b"");
         }
         let (mut batch, mut size) = (Vec::new(), 0);
+        let has_copies = fold.has_copies;
         for (on_disk, key) in fold.keys {
             let name = on_disk.get(skip..).unwrap_or_default().to_vec();
             if let Some(word) = key.refused() {
@@ -211,7 +212,7 @@ impl Job {
                 continue;
             }
             size += name.len() + key.bytes();
-            batch.push((name, key));
+            batch.push((name, key.words(has_copies)));
             if size >= APPLY_BYTES || batch.len() >= APPLY_KEYS {
                 self.put_back(export, std::mem::take(&mut batch), outcome).await?;
                 size = 0;
@@ -223,7 +224,7 @@ impl Job {
     async fn put_back(
         &self,
         export: &DiscardedExport,
-        batch: Vec<(Vec<u8>, Key)>,
+        batch: Vec<(Vec<u8>, [Vec<u8>; 2])>,
         outcome: &mut DiscardedOutcome,
     ) -> Result<(), ApiError> {
         let Self { master, spec, .. } = self;
@@ -232,18 +233,16 @@ impl Job {
         let rule: &[u8] = if spec.only_absent { b"ABSENT" } else { b"SINCE" };
         let mut words: Vec<&[u8]> = vec![b"CLUSTERX", b"DISCARDED", b"RESTORE"];
         words.extend([fork.as_bytes(), export.epoch_id.as_bytes(), mode, rule]);
-        let told: Vec<(Vec<u8>, [Vec<u8>; 2])> =
-            batch.into_iter().map(|(name, key)| (name, key.words())).collect();
-        for (name, [endless, records]) in &told {
+        for (name, [endless, records]) in &batch {
             words.extend([name.as_slice(), endless, records]);
         }
         let value = master.ask(&words, APPLY_PATIENCE).await;
         let value = value.map_err(|error| master.failed(&error))?;
         let Value::Array(answers) = value else { return Err(unread(master)) };
-        if answers.len() != told.len() {
+        if answers.len() != batch.len() {
             return Err(unread(master));
         }
-        for ((name, _), answer) in told.iter().zip(&answers) {
+        for ((name, _), answer) in batch.iter().zip(&answers) {
             count(outcome, answer.as_str().unwrap_or("unknown"), name);
         }
         Ok(())

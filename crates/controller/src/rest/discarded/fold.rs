@@ -45,6 +45,7 @@ enum What {
     Large,
     Range,
     Foreign,
+    Copied,
 }
 
 impl Page {
@@ -66,6 +67,7 @@ impl Page {
                 b"large" => What::Large,
                 b"range" => What::Range,
                 b"foreign" => What::Foreign,
+                b"copied" => What::Copied,
                 _ => return None,
             };
             let mut bytes = || match words.next()? {
@@ -184,8 +186,9 @@ impl Key {
         }
     }
 
-    /// Two words of RESTORE, behind that of the key.
-    pub(super) fn words(&self) -> [Vec<u8>; 2] {
+    /// Two words of RESTORE, behind that of the key. Where slots were copied meanwhile, the first
+    /// record of a life says nothing of how the key was before.
+    pub(super) fn words(&self, has_copies: bool) -> [Vec<u8>; 2] {
         let mut records: Vec<&[u8]> = Vec::with_capacity(self.places.len() * 3);
         for (place, last) in &self.places {
             match last {
@@ -193,7 +196,7 @@ impl Key {
                 Last::Gone | Last::Large => records.extend([&b"del"[..], place, b""]),
             }
         }
-        let endless = if self.was_endless { b"1" } else { b"0" };
+        let endless = if self.was_endless && !has_copies { b"1" } else { b"0" };
         [endless.to_vec(), encode_command(&records)]
     }
 }
@@ -203,6 +206,8 @@ impl Key {
 pub(super) struct Fold {
     pub keys: BTreeMap<Vec<u8>, Key>,
     bytes: usize,
+    /// Slots came from another shard meanwhile, of which no record is told.
+    pub has_copies: bool,
     /// What is of no key that is known, and cannot be put back, by the word it is counted under.
     pub nameless: Vec<&'static str>,
 }
@@ -223,6 +228,7 @@ impl Fold {
                     }
                 }
             }
+            What::Copied => self.has_copies = true,
             What::Foreign if record.key.is_empty() => self.nameless.push("unsupported"),
             What::Large if record.key.is_empty() => self.nameless.push("large"),
             _ => {
@@ -268,7 +274,7 @@ mod tests {
 
     /// The words that are sent of a key.
     fn sent(fold: &Fold, key: &[u8]) -> Vec<Vec<u8>> {
-        let [endless, records] = fold.keys[key].words();
+        let [endless, records] = fold.keys[key].words(fold.has_copies);
         let Ok(Some((Value::Array(words), _))) = Value::parse(&records, records.len()) else {
             panic!("{records:?}")
         };
@@ -304,6 +310,10 @@ mod tests {
         assert_eq!(sent(&folded, b"k"), with(b"1", &[put(&a, b"2"), put(&old, b"older")]));
         assert_eq!(sent(&folded, b"l"), with(b"0", &[del(&b), put(&new, b"second")]));
         assert_eq!(sent(&folded, b"m")[1..], del(&gone));
+        let mut copied = fold(&[[b"put", b"k", &old, b"v", b"1"]]);
+        assert_eq!(sent(&copied, b"k")[0], b"1");
+        page(&[[b"copied", b"", b"", b"", b"0"]]).records.into_iter().for_each(|r| copied.take(r));
+        assert_eq!(sent(&copied, b"k")[0], b"0");
         let held: usize = folded.keys.values().map(|key| key.bytes() + 1 + ENTRY_BYTES).sum();
         assert_eq!(folded.bytes(), held);
     }

@@ -181,6 +181,7 @@ fn records(node: &Node, file: &str, offset: u64, share: Share) -> Result<Vec<u8>
             What::Large { place } => (b"large", place, b"", false),
             What::Range { end } => (b"range", end, b"", false),
             What::Foreign => (b"foreign", b"", b"", false),
+            What::Copied => (b"copied", b"", b"", false),
         };
         let endless: &[u8] = if was_endless { b"1" } else { b"0" };
         for bytes in [word, key, place, value, endless] {

@@ -300,3 +300,43 @@ fn keys_of_any_type_are_put_back_and_those_who_wait_for_them_are_served() {
     a.await_up_with(&b);
     assert_eq!(a.store().position(), b.store().position());
 }
+
+#[test]
+fn what_is_no_state_of_a_key_is_named_and_requests_that_are_none_are_refused() {
+    let node = master();
+    let restore = |key: &str, endless: &str, records: &[Vec<u8>]| {
+        let head = ["CLUSTERX", "DISCARDED", "RESTORE", "0", "-", "RUN", "ABSENT", key, endless];
+        let mut request = words(&head);
+        request.push(encode_command(records));
+        match say(&node, &request) {
+            Value::Array(said) => said[0].as_str().unwrap().to_owned(),
+            Value::Error(text) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    let record = |what: &str, place: &[u8], value: &[u8]| {
+        vec![what.as_bytes().to_vec(), place.to_vec(), value.to_vec()]
+    };
+    let metadata = [&[1][..], &[0; 8]].concat();
+    let string = [&[0x81][..], &[0; 8], b"v"].concat();
+    let before = node.sequence();
+    assert_eq!(restore("k", "0", &record("put", &metadata, &[0x8f; 30])), "unreadable");
+    assert_eq!(restore("k", "0", &[]), "unreadable");
+    assert_eq!(restore("k", "0", &record("put", b"", b"v")), "unreadable");
+    // A field of a hash, of which the rest is not known.
+    let field = [&[0][..], &7_u64.to_be_bytes(), b"f"].concat();
+    assert_eq!(restore("k", "1", &record("put", &field, b"v")), "partial");
+    assert_eq!(node.sequence(), before);
+    assert_eq!(restore("k", "0", &record("put", &metadata, &string)), "applied");
+    assert_eq!(node.ask(&["GET", "k"]), "v");
+    assert_eq!(restore("k", "0", &record("put", &metadata, &string)), "same");
+    for (endless, what) in [("2", "put"), ("0", "set")] {
+        assert_eq!(restore("k", endless, &record(what, &metadata, b"")), "ERR syntax error");
+    }
+    for share in [["1", "1"], ["0", "0"]] {
+        let request = [&["CLUSTERX", "DISCARDED", "RECORDS", "1-1.jsonl", "0"], &share[..]];
+        assert_eq!(node.ask(&request.concat()), "-ERR syntax error");
+    }
+    let other = ["CLUSTERX", "DISCARDED", "READ", "1-1.jsonl", "0", "9", "RECORDS"];
+    assert_eq!(node.ask(&other), "-ERR syntax error");
+}
