@@ -292,6 +292,34 @@ mod tests {
     use crate::{Options, Store, Txn};
 
     const SCOPE: Scope<'static> = Scope { namespace: b"__namespace", cluster: true, now_ms: 1 };
+    const WHOLE: Share = Share { part: 0, of: 1 };
+
+    struct Db {
+        store: Store,
+        dir: tempfile::TempDir,
+    }
+
+    impl Db {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { cluster: true, ..Options::default() };
+            Self { store: Store::open(&dir.path().join("db"), options).unwrap(), dir }
+        }
+
+        fn write(&self, run: impl Fn(&mut Txn<'_>)) {
+            let mut txn = self.store.txn();
+            run(&mut txn);
+            txn.commit().unwrap();
+        }
+
+        /// All that was written, of each of so many shares.
+        fn shares(&self, of: u64) -> Vec<Vec<Found>> {
+            let folder = self.dir.path().join("discarded");
+            let (path, _) = export::from_feed(&self.store, &folder, 0, of).unwrap();
+            let path = path.unwrap();
+            (0..of).map(|part| all(&path, Share { part, of })).collect()
+        }
+    }
 
     fn all(path: &Path, share: Share) -> Vec<Found> {
         let (mut records, mut next) = (Vec::new(), Some(0));
@@ -303,43 +331,38 @@ mod tests {
         records
     }
 
+    fn of_key(key: &[u8], records: &[Found]) -> Vec<What> {
+        let key = SCOPE.ns_key(key).to_vec();
+        let records = records.iter().filter(|found| found.key == key);
+        records.map(|found| found.what.clone()).collect()
+    }
+
+    fn count(records: &[Found], is: impl Fn(&What) -> bool) -> usize {
+        records.iter().filter(|found| is(&found.what)).count()
+    }
+
+    fn is_range(what: &What) -> bool {
+        matches!(what, What::Range { .. })
+    }
+
     #[test]
     fn every_record_of_a_key_is_in_one_share_with_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options { cluster: true, ..Options::default() };
-        let store = Store::open(&dir.path().join("db"), options).unwrap();
-        let write = |run: &dyn Fn(&mut Txn<'_>)| {
-            let mut txn = store.txn();
-            run(&mut txn);
-            txn.commit().unwrap();
-        };
+        let db = Db::new();
         for number in 0..20 {
             let key = format!("h{number}");
-            write(&|txn| {
+            db.write(|txn| {
                 let at = SCOPE.at(key.as_bytes());
                 hash::set(txn, &at, &[(b"f", b"v")]).unwrap();
                 keys::expire(txn, &at, 9_000, Default::default()).unwrap();
             });
         }
-        let large = vec![b'v'; VALUE_BYTES_MAX];
-        // Of a line that is not held.
-        let long: Vec<u8> = (0..=255).cycle().take(LINE_BYTES / 2).collect();
-        write(&|txn| {
-            strings::set(txn, &SCOPE.at(b"large"), &large, &Default::default()).unwrap();
-            strings::set(txn, &SCOPE.at(b"long"), &long, &Default::default()).unwrap();
+        db.write(|txn| {
             let theirs = Scope { namespace: b"theirs", ..SCOPE };
             strings::set(txn, &theirs.at(b"k"), b"v", &Default::default()).unwrap();
             keys::del(txn, &SCOPE, &[b"h0"]).unwrap();
             keyspace::delete_slot(txn, &SCOPE, crate::key::key_slot(b"h1"));
         });
-        let (path, _) = export::from_feed(&store, &dir.path().join("d"), 0, 1).unwrap();
-        let path = path.unwrap();
-        let whole = all(&path, Share { part: 0, of: 1 });
-        let of_key = |key: &[u8], records: &[Found]| -> Vec<What> {
-            let key = SCOPE.ns_key(key).to_vec();
-            let records = records.iter().filter(|found| found.key == key);
-            records.map(|found| found.what.clone()).collect()
-        };
+        let whole = db.shares(WHOLE.of).remove(0);
         let records = of_key(b"h2", &whole);
         let [What::Put { place: element, value, was_endless: false }, made, ended] =
             records.as_slice()
@@ -359,39 +382,54 @@ mod tests {
         assert!(is_metadata(ended, false), "{ended:?}");
         let zeros = [&[1][..], &[0; 8]].concat();
         assert_eq!(of_key(b"h0", &whole).last(), Some(&What::Delete { place: zeros }));
-        assert!(matches!(&of_key(b"large", &whole)[..], [What::Large { .. }]));
-        let records = of_key(b"long", &whole);
-        let [What::Put { value, .. }] = records.as_slice() else { panic!("long") };
-        assert!(value.ends_with(&long) && value.len() == long.len() + 9);
-        let count = |is: fn(&What) -> bool, records: &[Found]| {
-            records.iter().filter(|found| is(&found.what)).count()
-        };
-        assert_eq!(count(|what| *what == What::Foreign, &whole), 1);
-        assert_eq!(count(|what| matches!(what, What::Range { .. }), &whole), 1);
+        assert_eq!(count(&whole, |what| *what == What::Foreign), 1);
 
-        let share = |part| all(&path, Share { part, of: 3 });
-        let shares: Vec<Vec<Found>> = (0..3).map(share).collect();
+        let shares = db.shares(3);
         for number in 0..20 {
             let key = format!("h{number}");
             let found = shares.iter().map(|share| of_key(key.as_bytes(), share));
             let found: Vec<_> = found.filter(|records| !records.is_empty()).collect();
             assert_eq!(found, [of_key(key.as_bytes(), &whole)], "{key}");
         }
-        assert_eq!(count(|what| *what == What::Copied, &whole), 0);
-        write(&|txn| {
+        // A range is everybody's.
+        let ranges: Vec<usize> = shares.iter().map(|share| count(share, is_range)).collect();
+        assert_eq!((count(&whole, is_range), ranges), (1, vec![1; 3]));
+    }
+
+    #[test]
+    fn values_are_told_up_to_a_bound_however_long_their_text_is() {
+        let db = Db::new();
+        let large = vec![b'v'; VALUE_BYTES_MAX];
+        // Of a line that is not held.
+        let long: Vec<u8> = (0..=255).cycle().take(LINE_BYTES / 2).collect();
+        db.write(|txn| {
+            strings::set(txn, &SCOPE.at(b"large"), &large, &Default::default()).unwrap();
+            strings::set(txn, &SCOPE.at(b"long"), &long, &Default::default()).unwrap();
+        });
+        let whole = db.shares(WHOLE.of).remove(0);
+        let records = [of_key(b"large", &whole), of_key(b"long", &whole)].concat();
+        let [What::Large { .. }, What::Put { value, .. }] = records.as_slice() else {
+            panic!("{} records", records.len())
+        };
+        // With the byte of the type and eight of the expiry.
+        assert!(value.ends_with(&long) && value.len() == long.len() + 9);
+    }
+
+    #[test]
+    fn each_share_is_told_of_copies_and_none_of_their_keys() {
+        let db = Db::new();
+        db.write(|txn| {
+            hash::set(txn, &SCOPE.at(b"own"), &[(b"f", b"v")]).unwrap();
+        });
+        let is_copied = |what: &What| *what == What::Copied;
+        assert_eq!(count(&db.shares(WHOLE.of)[0], is_copied), 0);
+        db.write(|txn| {
             txn.log(b"M7");
             txn.put(Family::Metadata, &SCOPE.ns_key(b"guest"), b"of another shard");
         });
-        let (path, _) = export::from_feed(&store, &dir.path().join("d"), 0, 2).unwrap();
-        let path = path.unwrap();
-        for part in [0, 1] {
-            let found = all(&path, Share { part, of: 2 });
-            assert_eq!(count(|what| *what == What::Copied, &found), 1);
-            assert!(of_key(b"guest", &found).is_empty());
+        for share in db.shares(2) {
+            assert_eq!(count(&share, is_copied), 1);
+            assert!(of_key(b"guest", &share).is_empty());
         }
-        // A range is everybody's.
-        let is_range: fn(&What) -> bool = |what| matches!(what, What::Range { .. });
-        let ranges: Vec<usize> = shares.iter().map(|share| count(is_range, share)).collect();
-        assert_eq!(ranges, [1, 1, 1]);
     }
 }
