@@ -1,7 +1,7 @@
 //! Records of an export by the key they belong to, for putting keys back as they lay on disk.
 //!
-//! Who folds them into last states cannot hold a large export: it asks for a share of the keys at a
-//! time, and the file is read once for each share.
+//! The controller that folds them into last states cannot hold a large export: it asks for a share
+//! of the keys at a time, and the file is read once for each share.
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _, SeekFrom};

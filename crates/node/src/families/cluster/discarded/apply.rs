@@ -199,7 +199,7 @@ fn write(
     store.publish()?;
     // Of keys that were watched and are not put back, too.
     node.watches.touch(keys.iter().map(|wanted| scope.name(&wanted.key)));
-    // Who waited for one of these keys runs its command as any client does, and not alone.
+    // Commands that waited for one of these keys run as those of any client do, and not alone.
     let engine = RwLockWriteGuard::downgrade(engine);
     if let Some(store) = engine.store.as_ref().filter(|_| !ready.is_empty()) {
         let server = Server { node, config: &config, store, worker: 0, now_ms, writer: None };
