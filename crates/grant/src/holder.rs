@@ -303,6 +303,7 @@ impl Holder {
         })?;
         held.mode = grant.mode;
         held.min_in_sync = grant.min_in_sync;
+        held.in_sync.keep(grant.min_in_sync);
         held.lease_ms = lease_ms;
         Ok(())
     }
@@ -313,6 +314,8 @@ impl Holder {
         let (Some(grant), Some(me)) = (&beat.grant, facts.me) else { return };
         let now_ms = facts.now_ns / MS;
         let members = grant.members.clone();
+        let mut in_sync = InSync::new(me, grant.id, grant.request, members, now_ms);
+        in_sync.keep(grant.min_in_sync);
         self.highest = self.highest.max(grant.epoch);
         self.held = Some(Held {
             epoch: grant.epoch,
@@ -322,10 +325,23 @@ impl Holder {
             mode: grant.mode,
             min_in_sync: grant.min_in_sync,
             lease_ms: beat.lease_ms,
-            in_sync: InSync::new(me, grant.id, grant.request, members, now_ms),
+            in_sync,
             echoes: BTreeMap::new(),
         });
         self.lease.extend(beat, facts.now_ns, facts.longest_ms);
+    }
+
+    /// Whether the end of a replica's process would make nobody wait: no set that the store may hold
+    /// has it, and none that is asked for next will. `needs_grant` is whether a master here needs a
+    /// grant at all ([`Self::needs_grant`]): without the one that it needs nobody knows.
+    pub fn lets_go(&self, member: &Member, needs_grant: bool) -> bool {
+        match &self.held {
+            Some(held) if held.mode == CommitMode::InSync => {
+                !held.in_sync.waited_for().contains(member)
+            }
+            Some(_) => true,
+            None => !needs_grant,
+        }
     }
 
     /// The set, to tell it what replicas do.

@@ -16,6 +16,11 @@ fn set(letters: &str) -> Members {
     letters.chars().map(member).collect()
 }
 
+/// A stream of a replica that has applied the first epoch.
+fn link(letter: char, acked: u64) -> Link {
+    Link { member: member(letter), epoch_id: Some(EpochId(11)), acked, is_leaving: false }
+}
+
 fn grant(epoch: u64, members: &str) -> Grant {
     Grant {
         epoch,
@@ -245,7 +250,7 @@ fn f14_with_the_controller_silent_the_lease_comes_from_all_others() {
 fn f14_alone_in_its_confirmed_set_a_master_needs_no_lease() {
     let mut node = Node::new('m');
     node.hear(5, &beat(5, Some(grant(1, "mr")))).unwrap();
-    let link = [Link { member: member('r'), epoch_id: Some(EpochId(11)), acked: 11 }];
+    let link = [link('r', 11)];
     let in_sync = node.holder.in_sync().unwrap();
     in_sync.tick(10, 11, 800, &link);
     assert!(in_sync.tick(20, 11, 800, &[]), "asks to be alone");
@@ -298,7 +303,7 @@ fn writes_need_enough_members_before_and_after() {
     node.hear(5, &beat(5, Some(two))).unwrap();
     let held = node.holder.held().unwrap();
     assert!(held.has_enough() && held.has_enough_copies());
-    let link = [Link { member: member('r'), epoch_id: Some(EpochId(11)), acked: 11 }];
+    let link = [link('r', 11)];
     node.holder.in_sync().unwrap().tick(10, 11, 800, &link);
     node.holder.in_sync().unwrap().tick(20, 11, 800, &[]);
     let held = node.holder.held().unwrap();
@@ -307,6 +312,46 @@ fn writes_need_enough_members_before_and_after() {
     let alone = Grant { request: 1, min_in_sync: 2, ..grant(1, "m") };
     node.hear(30, &beat(30, Some(alone))).unwrap();
     assert!(!node.holder.held().unwrap().has_enough_copies());
+}
+
+#[test]
+fn a_replica_is_let_go_once_no_set_has_it() {
+    let mut node = Node::new('m');
+    let r = member('r');
+    assert!(node.holder.lets_go(&r, false), "nobody grants anything");
+    assert!(!node.holder.lets_go(&r, true), "which set there is, nobody has said yet");
+    node.hear(5, &beat(5, Some(grant(1, "mr")))).unwrap();
+    let leaving = [Link { is_leaving: true, ..link('r', 11) }];
+    assert!(node.holder.in_sync().unwrap().tick(10, 11, 800, &leaving));
+    assert!(!node.holder.lets_go(&r, true), "the store may hold it");
+    let alone = Grant { request: 1, ..grant(1, "m") };
+    node.hear(30, &beat(30, Some(alone.clone()))).unwrap();
+    assert!(node.holder.lets_go(&r, true));
+    let mut others = node.clone();
+    let asynchronous = Grant { mode: CommitMode::Async, ..alone };
+    others.hear(40, &beat(40, Some(asynchronous))).unwrap();
+    assert!(others.holder.lets_go(&r, true) && others.holder.lets_go(&member('s'), true));
+}
+
+#[test]
+fn none_is_let_go_that_writes_need() {
+    let mut node = Node::new('m');
+    let two = |request: u64, members: &str| Grant { min_in_sync: 2, request, ..grant(1, members) };
+    node.hear(5, &beat(5, Some(two(0, "mrs")))).unwrap();
+    let leaving = ['r', 's'].map(|letter| Link { is_leaving: true, ..link(letter, 11) });
+    let set_now = |node: &mut Node, now_ms: u64| {
+        let in_sync = node.holder.in_sync().unwrap();
+        in_sync.tick(now_ms, 11, 800, &leaving);
+        in_sync.newest().1.clone()
+    };
+    assert_eq!(set_now(&mut node, 10), set("ms"));
+    node.hear(30, &beat(30, Some(two(1, "ms")))).unwrap();
+    assert_eq!(set_now(&mut node, 40), set("ms"), "two are wanted");
+    // An operator wants fewer.
+    let one = Grant { min_in_sync: 1, ..two(1, "ms") };
+    node.hear(50, &beat(50, Some(one))).unwrap();
+    assert_eq!(set_now(&mut node, 60), set("m"));
+    assert!(node.holder.held().unwrap().has_enough());
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Link {
     pub epoch_id: Option<EpochId>,
     /// Newest sequence it acknowledged.
     pub acked: u64,
+    /// Its process is about to end: it asks to be in no set first, and acknowledges until then.
+    pub is_leaving: bool,
 }
 
 /// Since when a member owes an acknowledgement.
@@ -59,6 +61,8 @@ pub struct InSync {
     was_linked: BTreeSet<Member>,
     committed: u64,
     opened_ms: u64,
+    /// So many members stay, this node included, whoever asks to leave.
+    least: u32,
 }
 
 impl InSync {
@@ -75,7 +79,14 @@ impl InSync {
             was_linked: BTreeSet::new(),
             committed: 0,
             opened_ms: now_ms,
+            least: 1,
         }
+    }
+
+    /// Nobody is let go where fewer members than that would stay: without them writes are refused.
+    /// A member that ends all the same is lost, and dropped as such.
+    pub fn keep(&mut self, least: u32) {
+        self.least = least.max(1);
     }
 
     /// The newest request: its number and the set it names.
@@ -175,7 +186,10 @@ impl InSync {
             !streaming.contains(member) && (was_linked.contains(member) || is_over(opened_ms))
         };
         let is_out = |member: &Member| is_lost(member) || is_late(member);
-        self.joining.retain(|member, _| !is_out(member));
+        let is_leaving = |member: &Member| {
+            links.iter().any(|link| link.is_leaving && link.member == *member)
+        };
+        self.joining.retain(|member, _| !is_out(member) && !is_leaving(member));
         let (number, members) = self.newest();
         let mut desired: Members = members
             .iter()
@@ -189,6 +203,13 @@ impl InSync {
             .map(|(member, _)| *member)
             .collect();
         desired.0.extend(&arrived);
+        let least = usize::try_from(self.least).unwrap_or(usize::MAX);
+        for link in links.iter().filter(|link| link.is_leaving && link.member != self.me) {
+            // It is counted on, and waited for, until the store has confirmed the set without it.
+            if desired.len() > least {
+                desired.0.remove(&link.member);
+            }
+        }
         let is_new = desired != *members && self.requests.len() < REQUESTS_MAX;
         self.judge(published, links, &desired);
         if is_new {
@@ -245,6 +266,7 @@ impl InSync {
         let may_join = |link: &&Link| {
             link.epoch_id == Some(self.id)
                 && link.member != self.me
+                && !link.is_leaving
                 && !desired.contains(&link.member)
                 && !self.joining.contains_key(&link.member)
         };

@@ -15,7 +15,7 @@ fn set(letters: &str) -> Members {
 }
 
 fn link(letter: char, acked: u64) -> Link {
-    Link { member: member(letter), epoch_id: Some(EPOCH), acked }
+    Link { member: member(letter), epoch_id: Some(EPOCH), acked, is_leaving: false }
 }
 
 fn tick(s: &mut InSync, now: u64, published: u64, timeout: u64, links: &[Link]) -> bool {
@@ -134,6 +134,48 @@ fn a_dropped_member_comes_back_by_joining() {
 }
 
 #[test]
+fn a_member_that_leaves_is_asked_out_at_once_and_counted_on_until_the_store_has_confirmed() {
+    let mut s = in_sync("mrs");
+    let leaving = |acked| [Link { is_leaving: true, ..link('r', acked) }, link('s', acked)];
+    assert!(tick(&mut s, 1001, 10, TIMEOUT, &leaving(10)), "it owes nothing, and streams");
+    assert_eq!(s.newest(), (1, &set("ms")));
+    // What it acknowledges lets answers leave; without it they wait.
+    assert_eq!(s.commit(10), 10);
+    s.ack(member('s'), Some(EPOCH), 11);
+    assert_eq!((s.commit(11), s.reached()), (10, Some(10)));
+    s.ack(member('r'), Some(EPOCH), 11);
+    assert_eq!(s.commit(11), 11);
+    assert!(!tick(&mut s, 1050, 11, TIMEOUT, &leaving(11)), "asked once");
+    assert_eq!(s.confirm(1, &set("ms")), Ok(()));
+    s.ack(member('s'), Some(EPOCH), 12);
+    assert_eq!(s.commit(12), 12, "it is waited for no more");
+    // It goes on streaming, and does not come back by that.
+    for step in 0..5 {
+        assert!(!tick(&mut s, 1100 + step * 50, 12, TIMEOUT, &leaving(12)));
+    }
+    assert_eq!(s.waited_for().len(), 1);
+}
+
+#[test]
+fn one_that_leaves_while_it_joins_is_not_waited_for() {
+    let mut s = in_sync("m");
+    s.commit(100);
+    tick(&mut s, 1000, 100, TIMEOUT, &[link('r', 100)]);
+    assert_eq!(s.waited_for().len(), 1);
+    let leaving = [Link { is_leaving: true, ..link('r', 100) }];
+    assert!(!tick(&mut s, 1010, 100, TIMEOUT, &leaving));
+    assert_eq!((s.newest().0, s.waited_for().len(), s.commit(101)), (0, 0, 101));
+}
+
+#[test]
+fn the_master_does_not_leave_its_own_set() {
+    let mut s = in_sync("mr");
+    let leaving = ['m', 'r'].map(|letter| Link { is_leaving: true, ..link(letter, 10) });
+    assert!(tick(&mut s, 1001, 10, TIMEOUT, &leaving));
+    assert_eq!(s.newest(), (1, &set("m")));
+}
+
+#[test]
 fn what_was_answered_while_one_began_to_join_is_not_taken_for_its_own() {
     let mut s = in_sync("m");
     assert_eq!((s.commit(100), s.reached()), (100, None));
@@ -204,12 +246,13 @@ fn whoever_the_store_holds_has_all_that_was_committed() {
         let mut has = [1_u64, 1];
         let mut told = [0_u64, 0];
         let mut is_linked = [true, true];
+        let mut is_leaving = [false, false];
         let mut store = s.newest().0;
         let mut asked = BTreeMap::from([(store, s.newest().1.clone())]);
         let mut committed = 0;
         for _ in 0..120 {
             let which = next(2) as usize;
-            match next(8) {
+            match next(9) {
                 0 | 1 => published += 1 + next(3),
                 2 if is_linked[which] => has[which] = published.min(has[which] + 1 + next(4)),
                 3 => {
@@ -217,6 +260,7 @@ fn whoever_the_store_holds_has_all_that_was_committed() {
                     s.ack(member(letters[which]), Some(EPOCH), has[which]);
                 }
                 4 => is_linked[which] = !is_linked[which],
+                7 => is_leaving[which] = !is_leaving[which],
                 5 => {
                     store = asked
                         .keys()
@@ -230,7 +274,10 @@ fn whoever_the_store_holds_has_all_that_was_committed() {
                     now += 1 + next(500);
                     let links: Vec<Link> = (0..2)
                         .filter(|at| is_linked[*at])
-                        .map(|at| link(letters[at], told[at]))
+                        .map(|at| Link {
+                            is_leaving: is_leaving[at],
+                            ..link(letters[at], told[at])
+                        })
                         .collect();
                     if tick(&mut s, now, published, TIMEOUT, &links) {
                         asked.insert(s.newest().0, s.newest().1.clone());

@@ -48,6 +48,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
         Action::Copy(at) => copy(model, world, at),
         Action::Start(at) => start(model, world, at),
         Action::Continue(at) => world.node(at).power = Power::Up,
+        Action::End(at) => world.node(at).power = Power::Down,
         Action::Want => {
             world.wanted += 1;
             let number = world.wanted;
@@ -114,6 +115,7 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
             start(model, world, at);
         }
         Action::Stop(at) => world.node(at).power = Power::Stopped,
+        Action::Leave(at) => world.node(at).is_leaving = true,
         Action::Cut(at, node) => world.cut |= 1 << (3 * at + node),
         Action::Part(at) => {
             world.parted |= 1 << at;

@@ -45,6 +45,10 @@ pub enum Action {
     Copy(u8),
     /// The disk is lost, and the process is back at once with an empty one.
     Lose(u8),
+    /// A replica's process is told to end: it asks to be in no set first.
+    Leave(u8),
+    /// It ends, once its master counts on it no more.
+    End(u8),
     /// A supervisor starts the process.
     Start(u8),
     /// SIGSTOP.
@@ -87,6 +91,7 @@ impl Action {
             | Self::Reboot(..)
             | Self::Replace(..)
             | Self::Lose(..)
+            | Self::Leave(..)
             | Self::Stop(..)
             | Self::Cut(..)
             | Self::Part(..)

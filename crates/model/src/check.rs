@@ -104,6 +104,11 @@ fn round(model: &Failover, world: &mut World) {
         match world.nodes[usize::from(at)].power {
             Power::Down => step(world, Action::Start(at)),
             Power::Stopped => step(world, Action::Continue(at)),
+            // Whoever is counted on for too long ends all the same.
+            Power::Up if world.nodes[usize::from(at)].is_leaving => {
+                step(world, Action::End(at));
+                step(world, Action::Start(at));
+            }
             Power::Up => {}
         }
     }

@@ -68,6 +68,8 @@ pub struct Node {
     pub links: [Option<Link>; 3],
     /// Until when it takes no writes, for a switchover; 0 if it does.
     pub paused_until: u8,
+    /// Its process was told to end, and leaves the set first.
+    pub is_leaving: bool,
 }
 
 /// The reply of a heartbeat, without what never changes.
@@ -140,6 +142,7 @@ impl Node {
             store: None,
             links: [None; 3],
             paused_until: 0,
+            is_leaving: false,
         };
         node.start(0);
         node
@@ -156,6 +159,7 @@ impl Node {
         self.power = Power::Up;
         self.links = [None; 3];
         self.paused_until = 0;
+        self.is_leaving = false;
     }
 
     /// The machine restarts, without its processes: what was not on disk is gone.
@@ -308,7 +312,17 @@ impl Node {
     /// What this node would acknowledge as a replica.
     pub(crate) fn ack(&self) -> Option<Link> {
         let epoch_id = self.newest().map(|opened| opened.id);
-        Some(Link { member: self.member()?, epoch_id, acked: self.latest() })
+        let (member, acked) = (self.member()?, self.latest());
+        Some(Link { member, epoch_id, acked, is_leaving: self.is_leaving })
+    }
+
+    /// A master: whether it has heard that this replica leaves, and counts on it no more.
+    pub(crate) fn lets_go(&self, from: u8, member: Option<Member>) -> bool {
+        let link = self.links[usize::from(from)].filter(|link| link.is_leaving);
+        let Some(link) = link.filter(|link| Some(link.member) == member) else { return false };
+        let entries = self.entries();
+        let history = History { entries: &entries, latest: self.latest() };
+        self.holder.lets_go(&link.member, self.holder.needs_grant(&history))
     }
 
     /// Answers its master's ping: true if the stamp goes back.

@@ -15,6 +15,7 @@ impl Action {
             Self::Reboot(..) => Kinds::REBOOT,
             Self::Replace(..) => Kinds::REPLACE,
             Self::Lose(..) => Kinds::LOSE,
+            Self::Leave(..) => Kinds::LEAVE,
             Self::Cut(..) => Kinds::CUT,
             Self::Part(..) => Kinds::PART,
             Self::Isolate(..) => Kinds::ISOLATE,
@@ -37,6 +38,7 @@ impl Action {
             | Self::Reboot(node)
             | Self::Replace(node)
             | Self::Lose(node)
+            | Self::Leave(node)
             | Self::Stop(node)
             | Self::Part(node)
             | Self::Cut(_, node) => Some(node),
@@ -177,6 +179,14 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
             found.extend([Action::Crash(at), Action::Reboot(at), Action::Stop(at)]);
             found.push(Action::Lose(at));
         }
+    }
+    if node.is_leaving {
+        let master = &world.nodes[usize::from(node.master)];
+        if is_linked(world, at) && master.lets_go(at, node.member()) {
+            found.push(Action::End(at));
+        }
+    } else if node.version > 0 && !node.is_master() {
+        found.push(Action::Leave(at));
     }
     let is_parted = world.parted & (1 << at) != 0;
     if is_parted {

@@ -51,6 +51,8 @@ impl Kinds {
     pub const ORDER: Self = Self(1 << 12);
     /// The disk is lost, and the process back at once. With it goes whatever that node alone had.
     pub const LOSE: Self = Self(1 << 13);
+    /// A replica is told to end, and leaves its set first.
+    pub const LEAVE: Self = Self(1 << 14);
     /// Processes.
     pub const PROCESSES: Self = Self::CRASH.and(Self::STOP);
     /// What loses data.
@@ -62,8 +64,8 @@ impl Kinds {
     /// Messages that are late, and come twice.
     pub const MESSAGES: Self =
         Self::BEAT.and(Self::ANSWER).and(Self::ACK).and(Self::SWAP).and(Self::ORDER);
-    /// All of them but lost disks: those that leave a copy have searches of their own.
-    pub const ALL: Self = Self(!Self::LOSE.0);
+    /// All of them but lost disks and replicas that leave: these have searches of their own.
+    pub const ALL: Self = Self(!Self::LOSE.and(Self::LEAVE).0);
 
     /// Both.
     #[must_use]

@@ -124,6 +124,7 @@ fn three_faults_violate_nothing() {
             ("processes", Kinds::PROCESSES),
             ("data", Kinds::DATA),
             ("links", Kinds::LINKS),
+            ("stops", Kinds::LEAVE.and(Kinds::CUT)),
             ("controllers", Kinds::CONTROLLERS),
             ("messages", Kinds::MESSAGES),
         ] {
@@ -248,6 +249,30 @@ fn an_unknown_outcome_grants_nothing() {
 fn all_sets_the_store_may_hold_are_waited_for() {
     let model = all_rules(false, Kinds::CUT, 1);
     is_needed("union of sets", model, |rules| rules.union_of_sets = false);
+}
+
+/// Both replicas are told to end, and their master has heard it; the store has not.
+const LEAVING: &[Action] =
+    &[Action::Leave(1), Action::Leave(2), Action::Follow(1), Action::Follow(2)];
+
+#[test]
+fn who_leaves_is_counted_on_until_the_store_has_confirmed() {
+    let mut model = all_rules(false, Kinds::CUT, 1);
+    model.begin = LEAVING;
+    is_needed("union of sets that are left", model, |rules| rules.union_of_sets = false);
+}
+
+#[test]
+fn replicas_that_leave_violate_nothing() {
+    for balanced in [false, true] {
+        let at = if balanced { "balancer" } else { "leases" };
+        let mut model = all_rules(balanced, Kinds::LEAVE.and(Kinds::CRASH), 2);
+        let name = format!("{at}, one leaves, another ends");
+        assert_eq!(search(&name, model, 11), Searched::NothingFound);
+        (model.begin, model.bounds.faults) = (LEAVING, 1);
+        let name = format!("{at}, all leave, another ends");
+        assert_eq!(search(&name, model, 11), Searched::NothingFound);
+    }
 }
 
 #[test]
