@@ -110,6 +110,48 @@ pub fn ack_of_member(sequence: u64, epoch: Option<EpochId>, echo: Option<Stamp>)
     request(&args)
 }
 
+/// How far a replica is whose process is about to end, and that asks to be in no in-sync set first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Its master was told. One of an earlier version passes over it, and says nothing.
+    Told,
+    /// The master has heard it, and may still count on the replica.
+    Heard,
+    /// No set that the controller's store may hold has it.
+    Gone,
+}
+
+/// What a replica says in its stream to leave its master's set; it goes on acknowledging.
+pub fn leaving() -> Vec<u8> {
+    request(&[b"replconf", LEAVING, b"1"])
+}
+
+/// Name of the option of [`leaving`], and the master's word in the stream that it was heard.
+pub const LEAVING: &[u8] = b"leaving";
+/// The master's word in the stream that it counts on the replica no more.
+const LEFT: &[u8] = b"left";
+
+impl Leave {
+    /// Appends the master's word for it. Only to a replica that asked: others would take it for a
+    /// batch.
+    pub fn answer(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Told => {}
+            Self::Heard => bulk(LEAVING, out),
+            Self::Gone => bulk(LEFT, out),
+        }
+    }
+
+    /// Reads the payload of such a word.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        match payload {
+            LEAVING => Some(Self::Heard),
+            LEFT => Some(Self::Gone),
+            _ => None,
+        }
+    }
+}
+
 /// First sequence and number of updates of a RocksDB write batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHead {
@@ -271,6 +313,20 @@ mod tests {
         for text in texts {
             assert_eq!(Stamp::parse_ping(text), None);
         }
+    }
+
+    #[test]
+    fn words_of_a_leave_are_read_back_and_no_batches() {
+        for (leave, text) in [(Leave::Heard, "$7\r\nleaving\r\n"), (Leave::Gone, "$4\r\nleft\r\n")] {
+            let mut out = Vec::new();
+            leave.answer(&mut out);
+            assert_eq!(out, text.as_bytes());
+            let payload = bulks(&mut BulkReader::new(64), &[&out]).unwrap().remove(0);
+            assert_eq!(Leave::parse(&payload), Some(leave));
+            assert!(BatchHead::parse(&payload).is_err());
+        }
+        assert_eq!(Leave::parse(PING_PAYLOAD), None);
+        assert_eq!(leaving(), b"*3\r\n$8\r\nreplconf\r\n$7\r\nleaving\r\n$1\r\n1\r\n");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns> <lease ms>]]`.
+//! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns> <lease ms>]]`, and
+//! `replconf leaving 1` once its process is about to end.
 
 use crate::history::EpochId;
 use crate::number::decimal;
-use crate::wire::{BulkReader, LineReader, Malformed, Stamp};
+use crate::wire::{BulkReader, LEAVING, LineReader, Malformed, Stamp};
 
 /// What a replica acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +35,13 @@ pub struct AckReader {
     bulks: BulkReader,
     missing: usize,
     args: Vec<Vec<u8>>,
+    is_leaving: bool,
 }
 
 impl Default for AckReader {
     fn default() -> Self {
         let (header, bulks) = (LineReader::new(32), BulkReader::new(ARG_BYTES_MAX));
-        Self { header, bulks, missing: 0, args: Vec::new() }
+        Self { header, bulks, missing: 0, args: Vec::new(), is_leaving: false }
     }
 }
 
@@ -59,13 +61,25 @@ impl AckReader {
             let Some(arg) = self.bulks.read(&mut input)? else { break };
             self.args.push(arg.into_owned());
             self.missing -= 1;
-            if self.missing == 0
-                && let Some(ack) = self.acked()
-            {
+            if self.missing > 0 {
+                continue;
+            }
+            self.is_leaving |= self.leaves();
+            if let Some(ack) = self.acked() {
                 highest = Some(highest.map_or(ack, |before| before.and(ack)));
             }
         }
         Ok(highest)
+    }
+
+    /// Whether the replica has asked to be in no set.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    fn leaves(&self) -> bool {
+        matches!(&self.args[..], [name, option, _]
+            if name.eq_ignore_ascii_case(b"replconf") && option.eq_ignore_ascii_case(LEAVING))
     }
 
     fn acked(&self) -> Option<Ack> {
@@ -90,7 +104,7 @@ impl AckReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ack, ack_of_member, request};
+    use crate::wire::{ack, ack_of_member, leaving, request};
     use proptest::prelude::*;
 
     fn plain(sequence: u64) -> Ack {
@@ -107,6 +121,22 @@ mod tests {
         stream.extend(ack_of_member(7, None, None));
         let found = AckReader::default().read(&stream);
         assert_eq!(found, Ok(Some(Ack { sequence: 7, epoch: None, echo })));
+    }
+
+    #[test]
+    fn one_that_leaves_is_heard_between_its_acknowledgements() {
+        let mut reader = AckReader::default();
+        assert_eq!(reader.read(&ack(5)), Ok(Some(plain(5))));
+        assert!(!reader.is_leaving());
+        let mut stream = leaving();
+        stream.extend(ack(6));
+        let (head, tail) = stream.split_at(20);
+        assert_eq!(reader.read(head), Ok(None));
+        assert!(!reader.is_leaving(), "half of it says nothing");
+        assert_eq!(reader.read(tail), Ok(Some(plain(6))));
+        assert!(reader.is_leaving());
+        reader.read(&request(&[b"replconf", b"other", b"1"])).unwrap();
+        assert!(reader.is_leaving(), "it is not taken back");
     }
 
     #[test]

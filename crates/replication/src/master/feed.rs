@@ -3,7 +3,7 @@
 use super::acks::{Ack, AckReader};
 use super::replconf::Replconf;
 use crate::history::EpochId;
-use crate::wire::{self, BatchHead, Malformed, Stamp};
+use crate::wire::{self, BatchHead, Leave, Malformed, Stamp};
 
 /// Times and limits of a feed.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct Feed {
     acks: AckReader,
     epoch: Option<EpochId>,
     echo: Option<Stamp>,
+    /// What a replica that leaves was answered last.
+    leave: Option<Leave>,
     ping_at: u64,
     stamp_at: u64,
     /// Who the replica is.
@@ -89,6 +91,7 @@ impl Feed {
             acks: AckReader::default(),
             epoch: None,
             echo: None,
+            leave: None,
             ping_at,
             stamp_at: now,
             replica,
@@ -166,6 +169,22 @@ impl Feed {
             out.extend_from_slice(wire::GETACK);
             self.sent(now);
         }
+    }
+
+    /// Whether the replica's process is about to end, and it has asked to be in no set first.
+    pub fn is_leaving(&self) -> bool {
+        self.acks.is_leaving()
+    }
+
+    /// Answers a replica that leaves: at once that it was heard, and once that it is counted on no more.
+    pub fn answer_leave(&mut self, is_gone: bool, now: u64, out: &mut Vec<u8>) {
+        let answer = if is_gone { Leave::Gone } else { Leave::Heard };
+        if !self.is_leaving() || self.leave == Some(answer) || self.leave == Some(Leave::Gone) {
+            return;
+        }
+        answer.answer(out);
+        self.leave = Some(answer);
+        self.sent(now);
     }
 
     /// Takes what the replica sent; true if its acknowledged sequence rose.
@@ -268,6 +287,27 @@ mod tests {
         assert_eq!((feed.acked(), feed.offset()), (Some(7), 7));
         let ahead = Err(Fault::AheadOfMaster { acked: 10, sent: 9 });
         assert_eq!(feed.received(&wire::ack(10)), ahead);
+    }
+
+    #[test]
+    fn who_leaves_is_answered_once_each_and_nobody_else() {
+        let (mut feed, mut out) = (feed(10), Vec::new());
+        feed.answer_leave(true, 1000, &mut out);
+        assert!(out.is_empty() && !feed.is_leaving(), "it has not asked");
+        assert_eq!(feed.received(&wire::leaving()), Ok(false));
+        assert!(feed.is_leaving());
+        for _ in 0..2 {
+            feed.answer_leave(false, 1100, &mut out);
+        }
+        assert_eq!(out, b"$7\r\nleaving\r\n");
+        assert_eq!(feed.due_at(false), 1300, "it is a sign of life");
+        out.clear();
+        // A later grant may name it again: it was told, and may be gone.
+        for is_gone in [true, false, true] {
+            feed.answer_leave(is_gone, 1200, &mut out);
+        }
+        assert_eq!(out, b"$4\r\nleft\r\n");
+        assert_eq!(feed.received(&wire::ack(7)), Ok(true), "it acknowledges all the same");
     }
 
     #[test]

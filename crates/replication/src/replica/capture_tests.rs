@@ -174,7 +174,8 @@ impl Replay {
                 Action::SendAck { .. }
                 | Action::Close(_)
                 | Action::FullSync(_)
-                | Action::Pinged(_) => {}
+                | Action::Pinged(_)
+                | Action::Leaves(_) => {}
             }
         }
         if let Some(next) = last_apply {

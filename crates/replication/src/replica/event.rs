@@ -5,7 +5,7 @@ use crate::answer::Answer;
 use crate::files::{BadFiles, CheckpointId, RemoteFile};
 use crate::history::History;
 use crate::name::FileName;
-use crate::wire::{Malformed, Stamp};
+use crate::wire::{Leave, Malformed, Stamp};
 use std::borrow::Cow;
 
 /// A connection to the master. Numbers are never used twice by one machine, so a late event of a closed one is known.
@@ -20,6 +20,8 @@ pub enum Event<'a> {
     /// An operator asks for the link: an attempt that waits begins at once, and the delays between
     /// attempts begin anew.
     Retry,
+    /// This process is about to end: it should be in no in-sync set before. The link goes on.
+    Leave,
     /// Time passed; due whenever [`super::Machine::deadline`] is reached.
     Tick,
     /// A connection is open.
@@ -194,6 +196,8 @@ pub enum Action<'a> {
     },
     /// The master sent its clock. If this node promises not to become master while the lease counted from it may last: [`super::Machine::echo`].
     Pinged(Stamp),
+    /// How far the leave of [`Event::Leave`] is. Of a master that has no sets it is [`Leave::Gone`] at once.
+    Leaves(Leave),
     /// Put the downloaded database in the place of the present one. Answered by `Swapped` or `SwapFailed`.
     Swap,
     /// The link's state changed.

@@ -91,6 +91,8 @@ pub struct Machine {
     their_latest: Option<u64>,
     /// The master told epochs when it was last asked.
     has_epochs: bool,
+    /// This process is about to end.
+    is_leaving: bool,
 }
 
 impl Machine {
@@ -112,6 +114,7 @@ impl Machine {
             their_lineage: None,
             their_latest: None,
             has_epochs: false,
+            is_leaving: false,
         }
     }
 
@@ -247,6 +250,13 @@ impl Machine {
                 }
                 Ok(())
             }
+            Event::Leave => {
+                self.is_leaving = true;
+                if let Phase::Streaming(stream) = &mut self.phase {
+                    stream.leave(out);
+                }
+                Ok(())
+            }
             Event::Tick => self.tick(now, out),
             Event::Connected(conn) => self.connected(conn, now, out),
             Event::Closed { conn, cause } if self.is_open(conn) => Err(Fault::Closed(cause)),
@@ -371,7 +381,10 @@ impl Machine {
                     Outcome::Streaming => {
                         (self.config.is_deposed, self.is_proven) = (false, true);
                         let next = self.config.next;
-                        let stream = Stream::new(conn, self.peer, next, &self.config, now);
+                        let mut stream = Stream::new(conn, self.peer, next, &self.config, now);
+                        if self.is_leaving {
+                            stream.leave(out);
+                        }
                         self.phase = Phase::Streaming(stream);
                         self.adopt(out);
                         self.stream(input, now, out)

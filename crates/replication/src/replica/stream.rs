@@ -3,7 +3,7 @@
 use super::Config;
 use super::event::{Action, Conn, Fault, Peer};
 use crate::history::EpochId;
-use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, PING_PAYLOAD, Stamp};
+use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, Leave, PING_PAYLOAD, Stamp};
 
 /// Least time between unasked acknowledgements to Kvrocks, as Kvrocks' own replicas keep.
 const ACK_INTERVAL_MS: u64 = 1000;
@@ -17,6 +17,8 @@ pub(super) struct Stream {
     /// Newest epoch in the database.
     pub(super) epoch: Option<EpochId>,
     echo: Option<Stamp>,
+    /// The master was told that this process is about to end.
+    has_said_leave: bool,
     bulks: BulkReader,
     /// Sequence of the next batch.
     pub(super) next: u64,
@@ -40,6 +42,7 @@ impl Stream {
             is_member: peer == Peer::Holdfast && config.member.is_some(),
             epoch: config.epoch,
             echo: None,
+            has_said_leave: false,
             bulks: BulkReader::new(config.batch_bytes_max),
             next,
             deadline: now.saturating_add(config.receive_timeout_ms),
@@ -72,6 +75,9 @@ impl Stream {
                     self.echo = None;
                     out.extend(Stamp::parse_ping(stamp).map(Action::Pinged));
                 }
+                word if self.has_said_leave && Leave::parse(word).is_some() => {
+                    out.extend(Leave::parse(word).map(Action::Leaves));
+                }
                 batch => {
                     let head = BatchHead::parse(batch)?;
                     // RocksDB ignores the sequence in the batch: a gap would shift all that follows, silently.
@@ -91,6 +97,21 @@ impl Stream {
     pub(super) fn echo(&mut self, stamp: Stamp) {
         self.echo = Some(stamp);
         self.is_ack_owed = true;
+    }
+
+    /// Asks the master to count on this replica no more, once. One that knows no members has no
+    /// sets; to Kvrocks nothing is sent that it does not know.
+    pub(super) fn leave(&mut self, out: &mut Vec<Action<'_>>) {
+        if self.has_said_leave {
+            return;
+        }
+        self.has_said_leave = true;
+        if self.is_member {
+            out.push(Action::Send { conn: self.conn, bytes: wire::leaving() });
+            out.push(Action::Leaves(Leave::Told));
+        } else {
+            out.push(Action::Leaves(Leave::Gone));
+        }
     }
 
     /// The batches handed out are in the database.

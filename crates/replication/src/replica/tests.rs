@@ -3,7 +3,7 @@
 use super::*;
 use crate::FileName;
 use crate::files::{CheckpointId, FileHead, RemoteFile, list, trailer};
-use crate::wire;
+use crate::wire::{self, Leave};
 use proptest::prelude::*;
 
 fn config() -> Config {
@@ -415,6 +415,41 @@ fn a_member_names_itself_its_epoch_and_what_it_promised() {
     let later = Stamp { clock_ns: 8, lease_ms: 1000 };
     let pinged = says(&mut m, 1, b"$11\r\nping 8 1000\r\n", 200);
     assert_eq!(pinged, [Action::Pinged(later), ack(6, epoch, None)]);
+}
+
+#[test]
+fn one_that_leaves_says_so_once_a_stream_and_goes_on() {
+    let config = Config { member: Some("m/1/-".into()), ..config() };
+    let mut m = Machine::new(config, 1);
+    m.step(Event::Start, 0);
+    m.step(Event::Connected(Conn(1)), 0);
+    says(&mut m, 1, b"change.me.db\r\n+OK\r\n+OK\r\n", 0);
+    // Told to end before there is a stream: the master hears it as soon as there is one.
+    assert_eq!(m.step(Event::Leave, 0), []);
+    says(&mut m, 1, b"+OK\r\n", 0);
+    says(&mut m, 1, b"+5;- granted 1 lineage -\r\n", 0);
+    let leaves = [send(1, &["replconf", "leaving", "1"]), Action::Leaves(Leave::Told)];
+    let streams = says(&mut m, 1, b"+OK\r\n", 0);
+    assert!(streams.starts_with(&leaves), "{streams:?}");
+    assert_eq!(m.step(Event::Leave, 10), [], "once");
+    assert_eq!(says(&mut m, 1, b"$7\r\nleaving\r\n", 20), [Action::Leaves(Leave::Heard)]);
+    // It applies and acknowledges as before.
+    let applies = says(&mut m, 1, &bulk(&batch(6, 1)), 30);
+    assert!(matches!(applies[..], [Action::Apply(_)]), "{applies:?}");
+    let acks = m.step(Event::Applied { next: 7 }, 30);
+    assert!(matches!(acks[..], [Action::SendAck { .. }]), "{acks:?}");
+    assert_eq!(says(&mut m, 1, b"$4\r\nleft\r\n", 40), [Action::Leaves(Leave::Gone)]);
+    assert_eq!(m.state(), State::Connected);
+}
+
+#[test]
+fn a_master_without_sets_has_nothing_to_be_left() {
+    let mut m = streaming(Peer::Kvrocks);
+    assert_eq!(m.step(Event::Leave, 1), [Action::Leaves(Leave::Gone)]);
+    // Nobody who has not asked takes these words for anything but a batch.
+    let mut m = streaming(Peer::Holdfast);
+    let failed = says(&mut m, 1, b"$4\r\nleft\r\n", 1);
+    assert!(matches!(failed.last(), Some(Action::Report(State::Connecting))), "{failed:?}");
 }
 
 #[test]
