@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::heartbeat::LinkStatus;
+
 use crate::clients::Via;
 use crate::clock;
 use crate::node::Node;
@@ -47,6 +49,8 @@ fn look(node: &Node, begun_ms: u64) -> Look {
         is_master: node.engine().role.is_master(),
         told_ms: node.stopping.told_ms(),
         sessions: sessions(node),
+        is_linked: node.replication.link_status() == LinkStatus::Up,
+        leave: node.stopping.leave(),
     }
 }
 

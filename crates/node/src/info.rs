@@ -411,6 +411,8 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("in_sync_nodes", node.grants.in_sync_nodes());
     lines.add("in_sync_members", standing.request_members.len());
     lines.add("in_sync_request", standing.request);
+    lines.add("in_sync_left", node.stats.in_sync_left.load(Ordering::Relaxed));
+    lines.add("in_sync_lost", node.stats.in_sync_lost.load(Ordering::Relaxed));
     lines.add("committed", standing.committed);
     lines.add("unacknowledged_bytes", tail_bytes(node));
     lines.add("promised_ms", standing.promised_ms);

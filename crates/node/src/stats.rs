@@ -180,6 +180,10 @@ pub struct Stats {
     pub sync_partial_ok: AtomicU64,
     /// Partial syncs refused.
     pub sync_partial_err: AtomicU64,
+    /// Replicas that left the in-sync set of this master while they acknowledged.
+    pub in_sync_left: AtomicU64,
+    /// Replicas that were dropped from it because they were lost or late.
+    pub in_sync_lost: AtomicU64,
     /// What RocksDB did in the last second.
     pub engine_per_second: parking_lot::Mutex<storage::Counters>,
     /// Commands per second, measured over the last second.
@@ -200,6 +204,8 @@ impl Stats {
             sync_full: AtomicU64::new(0),
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),
+            in_sync_left: AtomicU64::new(0),
+            in_sync_lost: AtomicU64::new(0),
             engine_per_second: parking_lot::Mutex::default(),
             ops_per_second: AtomicU64::new(0),
             bytes_in_per_second: AtomicU64::new(0),
@@ -264,6 +270,8 @@ impl Stats {
             &self.sync_full,
             &self.sync_partial_ok,
             &self.sync_partial_err,
+            &self.in_sync_left,
+            &self.in_sync_lost,
         ];
         let of_workers = self.workers.iter().flat_map(|worker| {
             [&worker.connections, &worker.bytes_in, &worker.bytes_out, &worker.hits, &worker.misses]

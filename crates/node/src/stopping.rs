@@ -3,22 +3,48 @@
 //! The controller learns of it by heartbeats (`stopping:1`), and makes a planned switchover where
 //! the node is a master. Nothing here changes what the node serves: until a topology says otherwise
 //! it is what it was, and who waits too long ends as a killed one would.
+//!
+//! A replica also asks its master to count on it no more (`replconf leaving`), and acknowledges
+//! until that is so: if it just ended, writes would wait until the store has a set without it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ::replication::wire::Leave;
 use api::heartbeat::{Reply, Role};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// What a controller was told. Times are ms of CLOCK_BOOTTIME; 0: not yet.
 #[derive(Debug, Default)]
 pub struct Stopping {
     begun_ms: AtomicU64,
     told_ms: AtomicU64,
+    /// How far the leave of the master's set is on the present stream, and since when.
+    leave: Mutex<Option<(Leave, u64)>>,
+    /// Rung for the link to the master.
+    bell: Notify,
 }
 
 impl Stopping {
     /// From now on heartbeats say so.
     pub fn begin(&self, now_ms: u64) {
         self.begun_ms.store(now_ms.max(1), Ordering::SeqCst);
+        self.bell.notify_one();
+    }
+
+    /// Returns once after [`Self::begin`]; for the one link to the master.
+    pub async fn begun(&self) {
+        self.bell.notified().await;
+    }
+
+    /// How far the leave is now; `None` when a stream has ended, and with it what was said there.
+    pub fn leaves(&self, leave: Option<Leave>, now_ms: u64) {
+        *self.leave.lock() = leave.map(|leave| (leave, now_ms));
+    }
+
+    /// What [`Self::leaves`] said last.
+    pub fn leave(&self) -> Option<(Leave, u64)> {
+        *self.leave.lock()
     }
 
     /// Whether the process was told to end.
@@ -64,6 +90,10 @@ pub struct Look {
     pub told_ms: Option<u64>,
     /// Clients that came through balancers, which may take them elsewhere.
     pub sessions: usize,
+    /// The node has a stream from its master.
+    pub is_linked: bool,
+    /// See [`Stopping::leave`].
+    pub leave: Option<(Leave, u64)>,
 }
 
 /// A controller that has been silent for so long leads nobody: longer than it takes to count a node
@@ -73,6 +103,9 @@ const LED_MS: u64 = 2_000;
 const ANSWER_MS: u64 = 50;
 /// How long a replica waits until balancers have taken its sessions back.
 const SESSIONS_MS: u64 = 1_000;
+/// This part of its time a replica waits for a word of its master that it was heard: one of an
+/// earlier version says none.
+const WORD_PART: u64 = 5;
 
 /// Why the process may end now; `None` while it should wait.
 pub fn may_end(look: &Look) -> Option<&'static str> {
@@ -84,14 +117,32 @@ pub fn may_end(look: &Look) -> Option<&'static str> {
         return Some("its shard has no other node");
     }
     if since(look.begun_ms) >= look.limit_ms {
-        return Some("nobody has taken over in time (handover-timeout-ms)");
+        return Some(match look.is_master {
+            true => "nobody has taken over in time (handover-timeout-ms)",
+            false => "it was not let go in time (handover-timeout-ms)",
+        });
     }
     if look.is_master {
         return None;
     }
     let told = since(look.told_ms?);
     let is_emptied = look.sessions == 0 || told >= SESSIONS_MS;
-    (is_emptied && told >= ANSWER_MS).then_some("it is a replica, and its controller knows")
+    let may = is_emptied && told >= ANSWER_MS && is_let_go(look);
+    may.then_some("it is a replica, its controller knows, and its master counts on it no more")
+}
+
+/// Whether no write waits for a replica once it ends, as far as its master says.
+fn is_let_go(look: &Look) -> bool {
+    let is_late = |since_ms: u64| {
+        look.now_ms.saturating_sub(since_ms) >= look.limit_ms / WORD_PART
+    };
+    match look.leave.filter(|_| look.is_linked) {
+        // Without a stream it is as good as gone, and dropped already.
+        None => !look.is_linked || is_late(look.begun_ms),
+        Some((Leave::Told, since_ms)) => is_late(since_ms),
+        Some((Leave::Heard, _)) => false,
+        Some((Leave::Gone, _)) => true,
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +159,8 @@ mod tests {
         is_master: true,
         told_ms: None,
         sessions: 7,
+        is_linked: false,
+        leave: None,
     };
 
     #[test]
@@ -132,6 +185,43 @@ mod tests {
         };
         assert!(!told(49, 0) && told(50, 0));
         assert!(!told(999, 1) && told(1_000, 1));
+    }
+
+    #[test]
+    fn a_replica_ends_once_its_master_counts_on_it_no_more() {
+        let replica = Look {
+            is_master: false,
+            sessions: 0,
+            told_ms: Some(9_900),
+            is_linked: true,
+            ..MASTER
+        };
+        let may = |leave| may_end(&Look { leave, ..replica }).is_some();
+        assert!(!may(None), "the link has not said it yet");
+        assert!(!may(Some((Leave::Told, 9_950))) && !may(Some((Leave::Heard, 5_001))));
+        assert!(may(Some((Leave::Gone, 10_000))));
+        // A master of an earlier version says nothing.
+        assert!(!may(Some((Leave::Told, 9_001))) && may(Some((Leave::Told, 9_000))));
+        let late = Look { begun_ms: 9_000, ..replica };
+        assert!(may_end(&late).is_some(), "the link is busy");
+        // The stream is gone: whatever was said on it is nothing any more.
+        let parted = Look { is_linked: false, leave: Some((Leave::Heard, 9_950)), ..replica };
+        assert!(may_end(&parted).is_some());
+        let heard = Look { leave: Some((Leave::Heard, 9_950)), begun_ms: 5_000, ..replica };
+        assert_eq!(may_end(&heard), Some("it was not let go in time (handover-timeout-ms)"));
+        let hurried = Look { sessions: 1, leave: Some((Leave::Gone, 9_950)), ..replica };
+        assert_eq!(may_end(&hurried), None, "sessions have their time all the same");
+    }
+
+    #[tokio::test]
+    async fn the_link_hears_of_a_stop_that_began_while_it_was_busy() {
+        let stopping = Stopping::default();
+        stopping.begin(1);
+        stopping.begun().await;
+        stopping.leaves(Some(Leave::Told), 5);
+        assert_eq!(stopping.leave(), Some((Leave::Told, 5)));
+        stopping.leaves(None, 6);
+        assert_eq!(stopping.leave(), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::grant::{CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken};
+use ::grant::{
+    CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Link, Opened, Taken,
+};
 use api::grant::{Member, Members};
 use api::heard::Told;
 use api::store::Heeds;
@@ -84,6 +86,7 @@ pub fn heartbeat(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
             tracing::debug!(?why, "grant passed over");
         }
         if taken != Taken::Open {
+            node.replication.answer_leavers();
             return Ok(());
         }
     }
@@ -172,8 +175,10 @@ pub fn look(node: &Node) {
     let Some(in_sync) = holder.in_sync() else { return };
     let published = store.published();
     in_sync.commit(published);
+    let before = in_sync.newest().1.clone();
     if in_sync.tick(clock::boottime_ns() / MS, published, timeout_ms, &links) {
         let (request, members) = in_sync.newest();
+        count_dropped(node, &links, before.iter().filter(|member| !members.contains(member)));
         let members = addresses(node, members);
         tracing::warn!(request, %members, "asks the controller for another in-sync set");
     }
@@ -182,6 +187,18 @@ pub fn look(node: &Node) {
     let latest = store.latest_sequence();
     if let Some(in_sync) = holder.in_sync() {
         in_sync.settle(latest);
+    }
+    drop(holder);
+    node.replication.answer_leavers();
+}
+
+/// Who is asked out of the set: it leaves while it acknowledges, or writes may wait until the store
+/// has confirmed.
+fn count_dropped<'a>(node: &Node, links: &[Link], dropped: impl Iterator<Item = &'a Member>) {
+    for member in dropped {
+        let leaves = links.iter().any(|link| link.is_leaving && link.member == *member);
+        let counter = if leaves { &node.stats.in_sync_left } else { &node.stats.in_sync_lost };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -265,6 +265,14 @@ impl Grants {
         })
     }
 
+    /// Whether a replica that leaves may end, and nobody waits for it ([`Holder::lets_go`]).
+    pub fn lets_go(&self, member: &Member, store: &Store) -> bool {
+        let holder = self.holder.lock();
+        // An epoch in the database was granted, if not to this process.
+        let needs_grant = holder.needs_grant(&NO_HISTORY) || !store.history().is_empty();
+        holder.lets_go(member, needs_grant)
+    }
+
     /// Ids of the nodes whose data the store is known to hold as members, comma-separated.
     pub fn in_sync_nodes(&self) -> String {
         let holder = self.holder.lock();

@@ -103,6 +103,7 @@ async fn answer(
         acked_next: AtomicU64::new(0),
         heard_ms: AtomicU64::new(now_ms()),
         is_ack_wanted: AtomicBool::new(false),
+        is_leaving: AtomicBool::new(false),
         end,
     });
     let _registered = match Registered::new(node, client.id, &shown) {
@@ -311,6 +312,11 @@ impl Feeding {
         if let Some(stamp) = stamp {
             self.feed.stamp(now, stamp, &mut self.out);
         }
+        if self.feed.is_leaving() {
+            let lets_go = |member| self.node.grants.lets_go(member, &self.store);
+            let is_gone = self.shown.member.as_ref().is_none_or(lets_go);
+            self.feed.answer_leave(is_gone, now, &mut self.out);
+        }
         self.feed.ping(now, &mut self.out);
         self.shown.offset.store(self.feed.offset(), Ordering::Relaxed);
         Ok(true)
@@ -319,6 +325,11 @@ impl Feeding {
     fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.shown.heard_ms.store(now_ms(), Ordering::Relaxed);
         let is_news = self.feed.received(bytes)?;
+        if self.feed.is_leaving() && !self.shown.is_leaving.swap(true, Ordering::SeqCst) {
+            tracing::info!(conn = self.client.id, replica = %self.client.address, "it leaves the in-sync set: its process is about to end");
+            // The set without it is asked for at once.
+            crate::grants::drive::look(&self.node);
+        }
         let Some(acked) = self.feed.acked() else { return Ok(()) };
         let epoch = self.feed.epoch().map(|id| EpochId(id.bits()));
         if let Some(member) = self.shown.member {

@@ -64,6 +64,8 @@ pub(super) struct Replica {
     /// Acknowledged sequence + 1; 0 before the first acknowledgement.
     pub(super) acked_next: AtomicU64,
     pub(super) is_ack_wanted: AtomicBool,
+    /// Its process is about to end: it asks to be in no in-sync set first.
+    pub(super) is_leaving: AtomicBool,
     pub(super) end: watch::Sender<bool>,
 }
 
@@ -75,7 +77,16 @@ impl Replica {
 
     /// As the in-sync set sees it; only of replicas that said who they are, and acknowledge.
     pub(super) fn link(&self) -> Option<Link> {
-        Some(Link { member: self.member?, epoch_id: *self.epoch.lock(), acked: self.acked()? })
+        Some(Link {
+            member: self.member?,
+            epoch_id: *self.epoch.lock(),
+            acked: self.acked()?,
+            is_leaving: self.is_leaving(),
+        })
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst)
     }
 
     pub(super) fn acked(&self) -> Option<u64> {
@@ -168,6 +179,7 @@ mod tests {
             heard_ms: AtomicU64::new(heard_ms),
             acked_next: AtomicU64::new(0),
             is_ack_wanted: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             end: watch::channel(false).0,
         })
     }

@@ -131,6 +131,7 @@ impl Driver {
                 _ = shutdown.wait_for(|stop| *stop) => return Over::Shutdown,
                 Some(message) = incoming.recv() => self.take(message).await,
                 () = node.replication.poke.notified() => self.feed(Event::Retry).await,
+                () = node.stopping.begun() => self.feed(Event::Leave).await,
                 () = until(deadline.unwrap_or(0)), if deadline.is_some() => self.feed(Event::Tick).await,
             };
             if let Err(over) = step {
@@ -277,6 +278,7 @@ impl Driver {
             Action::Swap => return Some(Done::Swap),
             Action::Rewind { fork } => return Some(Done::Rewind(fork)),
             Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
+            Action::Leaves(leave) => self.job.node.stopping.leaves(Some(leave), now_ms()),
             Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
             Action::Report(state) => {
                 if state == State::Connected {
@@ -447,6 +449,9 @@ fn report(job: &Job, state: State) {
         State::Connected => LinkStatus::Up,
     };
     job.node.replication.set_status(job.serial, status);
+    if status != LinkStatus::Up {
+        job.node.stopping.leaves(None, now_ms());
+    }
     let store = job.node.engine().store.clone();
     if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
         store.forget_acknowledged();

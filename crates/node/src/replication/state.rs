@@ -124,6 +124,13 @@ impl Replication {
         self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
     }
 
+    /// Wakes the feeds of replicas that leave: whether they are counted on may have changed.
+    pub fn answer_leavers(&self) {
+        if self.feeders.list().iter().any(|replica| replica.is_leaving()) {
+            self.bell.ring_now();
+        }
+    }
+
     /// The replicas whose node is known, and when each last said something, by the clock of
     /// [`now_ms`].
     pub fn heard(&self) -> Vec<(NodeId, u64)> {

@@ -434,7 +434,8 @@ fn one_that_leaves_says_so_once_a_stream_and_goes_on() {
     assert_eq!(m.step(Event::Leave, 10), [], "once");
     assert_eq!(says(&mut m, 1, b"$7\r\nleaving\r\n", 20), [Action::Leaves(Leave::Heard)]);
     // It applies and acknowledges as before.
-    let applies = says(&mut m, 1, &bulk(&batch(6, 1)), 30);
+    let bytes = bulk(&batch(6, 1));
+    let applies = says(&mut m, 1, &bytes, 30);
     assert!(matches!(applies[..], [Action::Apply(_)]), "{applies:?}");
     let acks = m.step(Event::Applied { next: 7 }, 30);
     assert!(matches!(acks[..], [Action::SendAck { .. }]), "{acks:?}");
