@@ -18,6 +18,7 @@ use crate::clock;
 mod alone;
 mod answers;
 mod leader;
+mod leaving;
 mod live;
 
 /// Id of the master.
@@ -103,6 +104,8 @@ pub(crate) struct Puppet {
     sent: u64,
     /// Newest ping with a clock that was not echoed yet.
     newest: Option<wire::Stamp>,
+    /// What the master said last of its leave.
+    leave: Option<wire::Leave>,
 }
 
 impl Puppet {
@@ -122,7 +125,8 @@ impl Puppet {
                 .unwrap();
             assert_eq!(answer(&mut stream), "+OK");
         }
-        Self { stream, member, bulks: wire::BulkReader::new(1 << 30), sent, newest: None }
+        let bulks = wire::BulkReader::new(1 << 30);
+        Self { stream, member, bulks, sent, newest: None, leave: None }
     }
 
     fn ack(&mut self, sequence: u64, epoch: u64, echo: Option<wire::Stamp>) {
@@ -147,6 +151,8 @@ impl Puppet {
         while let Some(payload) = self.bulks.read(&mut input).unwrap() {
             if let Some(stamp) = wire::Stamp::parse_ping(&payload) {
                 self.newest = Some(stamp);
+            } else if let Some(leave) = wire::Leave::parse(&payload) {
+                self.leave = Some(leave);
             } else if let (Some(first), Some(count)) =
                 (payload.first_chunk::<8>(), payload.get(8..).and_then(<[u8]>::first_chunk::<4>))
             {

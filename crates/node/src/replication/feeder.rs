@@ -325,12 +325,18 @@ impl Feeding {
     fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.shown.heard_ms.store(now_ms(), Ordering::Relaxed);
         let is_news = self.feed.received(bytes)?;
+        if let Some(acked) = self.feed.acked() {
+            self.acknowledged(acked, is_news);
+        }
         if self.feed.is_leaving() && !self.shown.is_leaving.swap(true, Ordering::SeqCst) {
             tracing::info!(conn = self.client.id, replica = %self.client.address, "it leaves the in-sync set: its process is about to end");
             // The set without it is asked for at once.
             crate::grants::drive::look(&self.node);
         }
-        let Some(acked) = self.feed.acked() else { return Ok(()) };
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, acked: u64, is_news: bool) {
         let epoch = self.feed.epoch().map(|id| EpochId(id.bits()));
         if let Some(member) = self.shown.member {
             *self.shown.epoch.lock() = epoch;
@@ -343,7 +349,6 @@ impl Feeding {
             self.shown.offset.store(acked, Ordering::Relaxed);
             self.node.replication.feeders.acks.send_modify(|news| *news = news.wrapping_add(1));
         }
-        Ok(())
     }
 }
 
