@@ -1,5 +1,6 @@
 //! Scripted stops: a master that is told to end hands over first, a replica gives sessions back.
 
+use super::grants::{in_sync, member};
 use super::*;
 use crate::IntentResult;
 
@@ -142,4 +143,52 @@ fn sessions_of_a_replica_that_is_stopped_wait_for_another_one_or_its_return() {
         leases: a
         steady: 
     "#]]);
+}
+
+/// A replica is told to end, and its master is asked what it wants until it is in no set; with
+/// `is_left` the master has asked for the set without it by now.
+fn stopping_replica(is_left: bool) -> Script {
+    let mut s = in_sync(&["a", "b"]);
+    stops(&mut s, "b");
+    let ask = Action::HeartbeatNow { node: id("a") };
+    s.acts();
+    s.balancer_answers(&["a"]);
+    s.after_ms(50);
+    assert!(s.plan().actions.contains(&ask), "{}", show(&s.plan()));
+    if !is_left {
+        return s;
+    }
+    s.answers_with("a", |reply| {
+        reply.standing.request = 1;
+        reply.standing.request_members = [member("a")].into_iter().collect();
+    });
+    let record = written(&s).expect("the set is adopted at once");
+    assert_eq!(record.shards[0].epoch.in_sync, [member("a")].into_iter().collect());
+    assert_eq!(record.shards[0].epoch.request, 1);
+    s.acts();
+    s.after_ms(50);
+    assert!(s.plan().actions.contains(&ask), "told at once: {}", show(&s.plan()));
+    s.observed.nodes.entry(id("a")).or_default().confirmed = Some((3, 1));
+    assert!(!s.plan().actions.contains(&ask), "{}", show(&s.plan()));
+    s
+}
+
+/// Who is the record's master some time after a has died.
+fn heir(mut s: Script) -> Option<String> {
+    s.refuses("a", 2);
+    for _ in 0..4 {
+        s.acts();
+        s.balancer_answers(&[]);
+        s.after_ms(10);
+        s.answers_with("b", |_| {});
+    }
+    s.record.shards[0].master().map(|node| node.id.clone())
+}
+
+/// It ends once its master has heard this, and what was acknowledged since it may not have.
+#[test]
+fn who_has_left_the_set_takes_nothing_over() {
+    assert_eq!(heir(stopping_replica(true)), Some(id("a")));
+    // As long as the store has it, it is as good as any.
+    assert_eq!(heir(stopping_replica(false)), Some(id("b")));
 }
