@@ -104,7 +104,7 @@ fn round(model: &Failover, world: &mut World) {
         match world.nodes[usize::from(at)].power {
             Power::Down => step(world, Action::Start(at)),
             Power::Stopped => step(world, Action::Continue(at)),
-            // Whoever is counted on for too long ends all the same.
+            // A stop has its time, and then ends whatever it is counted on for.
             Power::Up if world.nodes[usize::from(at)].is_leaving => {
                 step(world, Action::End(at));
                 step(world, Action::Start(at));

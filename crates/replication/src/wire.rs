@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn words_of_a_leave_are_read_back_and_no_batches() {
-        for (leave, text) in [(Leave::Heard, "$7\r\nleaving\r\n"), (Leave::Gone, "$4\r\nleft\r\n")] {
+        let words = [(Leave::Heard, "$7\r\nleaving\r\n"), (Leave::Gone, "$4\r\nleft\r\n")];
+        for (leave, text) in words {
             let mut out = Vec::new();
             leave.answer(&mut out);
             assert_eq!(out, text.as_bytes());

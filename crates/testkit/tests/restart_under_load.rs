@@ -121,8 +121,8 @@ fn is_whole(cluster: &Cluster) -> Result<()> {
     .with_context(|| cluster.logs())
 }
 
-/// How many replicas have left the set of this master's process while they acknowledged, and how many
-/// were dropped from it.
+/// How many replicas have left the set of this master's process while they acknowledged, and how
+/// many were dropped from it.
 fn parted(cluster: &Cluster, master: &Node) -> Result<(u64, u64)> {
     let info = cluster.peer(master)?.call(&["INFO", "holdfast"])?.text();
     let count = |name: &str| -> Result<u64> {
@@ -132,8 +132,8 @@ fn parted(cluster: &Cluster, master: &Node) -> Result<(u64, u64)> {
     Ok((count("in_sync_left:")?, count("in_sync_lost:")?))
 }
 
-/// Restarts a replica: it leaves the set of its master first, so no write waits until the controller's
-/// store has one without it.
+/// Restarts a replica: it leaves the set of its master first, so no write waits until the
+/// controller's store has one without it.
 fn leaves(cluster: &Cluster, replica: &Node, restart: impl FnOnce() -> Result<()>) -> Result<()> {
     let master = cluster.master(replica.shard)?;
     // On a busy machine a member may be late for as long as others rest.

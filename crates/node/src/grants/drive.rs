@@ -192,8 +192,8 @@ pub fn look(node: &Node) {
     node.replication.answer_leavers();
 }
 
-/// Who is asked out of the set: it leaves while it acknowledges, or writes may wait until the store
-/// has confirmed.
+/// Counts members that are asked out of the set: they leave while they acknowledge, or writes may
+/// wait until the store has confirmed.
 fn count_dropped<'a>(node: &Node, links: &[Link], dropped: impl Iterator<Item = &'a Member>) {
     for member in dropped {
         let leaves = links.iter().any(|link| link.is_leaving && link.member == *member);

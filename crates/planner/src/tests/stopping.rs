@@ -173,7 +173,7 @@ fn stopping_replica(is_left: bool) -> Script {
     s
 }
 
-/// Who is the record's master some time after a has died.
+/// The record's master some time after a has died.
 fn heir(mut s: Script) -> Option<String> {
     s.refuses("a", 2);
     for _ in 0..4 {

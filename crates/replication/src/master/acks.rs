@@ -1,5 +1,5 @@
-//! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns> <lease ms>]]`, and
-//! `replconf leaving 1` once its process is about to end.
+//! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns>
+//! <lease ms>]]`, and `replconf leaving 1` once its process is about to end.
 
 use crate::history::EpochId;
 use crate::number::decimal;

@@ -176,7 +176,8 @@ impl Feed {
         self.acks.is_leaving()
     }
 
-    /// Answers a replica that leaves: at once that it was heard, and once that it is counted on no more.
+    /// Answers a replica that leaves: at once that it was heard, and later that it is counted on no
+    /// more.
     pub fn answer_leave(&mut self, is_gone: bool, now: u64, out: &mut Vec<u8>) {
         let answer = if is_gone { Leave::Gone } else { Leave::Heard };
         if !self.is_leaving() || self.leave == Some(answer) || self.leave == Some(Leave::Gone) {

@@ -196,7 +196,8 @@ pub enum Action<'a> {
     },
     /// The master sent its clock. If this node promises not to become master while the lease counted from it may last: [`super::Machine::echo`].
     Pinged(Stamp),
-    /// How far the leave of [`Event::Leave`] is. Of a master that has no sets it is [`Leave::Gone`] at once.
+    /// How far the leave of [`Event::Leave`] is. Of a master that has no sets it is [`Leave::Gone`]
+    /// at once.
     Leaves(Leave),
     /// Put the downloaded database in the place of the present one. Answered by `Swapped` or `SwapFailed`.
     Swap,
