@@ -18,6 +18,10 @@ use web::tls::Tls;
 /// below it. A page of discarded writes fits, with the largest change that nodes tell (8 MiB).
 pub const REPLY_BYTES_MAX: usize = 16 << 20;
 
+/// The first byte of a TLS record of the kind "alert", with which no answer in RESP begins: all that
+/// a port of TLS alone says to a command.
+const ALERT: u8 = 0x15;
+
 /// Why a node could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -33,6 +37,12 @@ pub enum ClientError {
     /// Not RESP.
     #[error("answer is not RESP: {0}")]
     Protocol(String),
+    /// What listens there is spoken to in clear, and takes TLS alone.
+    #[error(
+        "it takes TLS alone at this port, and is spoken to in clear: this controller needs \
+         `nodes = true` in its table `[tls]`, and each balancer where TLS ends"
+    )]
+    TlsAlone,
     /// The node answered with an error.
     #[error("{0}")]
     Node(String),
@@ -135,6 +145,9 @@ impl Connection {
 
     async fn read(&mut self) -> Result<Value, ClientError> {
         loop {
+            if self.buffer.first() == Some(&ALERT) {
+                return Err(ClientError::TlsAlone);
+            }
             if let Some((value, length)) = Value::parse(&self.buffer, self.reply_bytes_max)
                 .map_err(|error| ClientError::Protocol(error.to_string()))?
             {
@@ -188,6 +201,27 @@ mod tests {
         assert!(!ClientError::Node(stranger.to_owned()).is_answer());
         assert!(!ClientError::Refused(None).is_answer());
         assert!(!ClientError::Timeout(Duration::ZERO).is_answer());
+    }
+
+    #[tokio::test]
+    async fn a_port_of_tls_alone_is_told_from_what_is_no_node() {
+        use tokio::net::TcpListener;
+        for (said, is_tls) in [(&b"\x15\x03\x03\x00\x02\x02\x32"[..], true), (b"HTTP/1.1", false)] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let answer = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 64]).await.unwrap();
+                assert!(read > 0);
+                stream.write_all(said).await.unwrap();
+            });
+            let at = Endpoint { host: "127.0.0.1".to_owned(), port };
+            let mut connection = Connection::open(&at, None, &Arc::default()).await.unwrap();
+            let error = connection.command(&["PING"]).await.unwrap_err();
+            assert_eq!(matches!(error, ClientError::TlsAlone), is_tls, "{error}");
+            assert!(!error.is_answer(), "{error}");
+            answer.await.unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Looking at nodes before they are taken into a cluster.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ pub(super) async fn hello(
     at: &Endpoint,
     password: Option<&str>,
 ) -> Result<Reply, ApiError> {
-    greet(registry, at, password).await.map_err(|error| explain(at, &error))
+    let dials_tls = registry.shared.tls.dials_nodes();
+    greet(registry, at, password).await.map_err(|error| explain((at, dials_tls), &error))
 }
 
 async fn greet(
@@ -45,7 +47,8 @@ async fn greet(
     tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)))
 }
 
-fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
+/// `dials_tls`: nodes are dialled over TLS.
+fn explain((at, dials_tls): (&Endpoint, bool), error: &ClientError) -> ApiError {
     let text = error.to_string();
     let remedy = if text.contains("not enabled") {
         "; start it with `cluster-enabled yes`"
@@ -54,10 +57,26 @@ fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
          `min_term` above it"
     } else if is_locked(error) {
         "; the password that is given (`--password-file`, `password`) must be its `peer-auth`"
+    } else if dials_tls && is_unbelieved(error) {
+        "; nodes are dialled over TLS (`nodes = true` in `[tls]`): it needs a certificate that names \
+         this address, of the CAs in `tls.ca_file`"
+    } else if is_absent(error) {
+        "; does it run, and is this its `port`, or, with `port 0`, its `tls-port`?"
     } else {
         ""
     };
     ApiError::bad(format!("node {at}: {text}{remedy}"))
+}
+
+/// TLS with the node came to nothing.
+fn is_unbelieved(error: &ClientError) -> bool {
+    matches!(error, ClientError::Io(error) if error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// Nobody listens there.
+fn is_absent(error: &ClientError) -> bool {
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    matches!(error, ClientError::Refused(Some(error)) if is_refused(error))
 }
 
 /// The node refuses this controller's term.
@@ -95,7 +114,7 @@ pub(super) async fn hello_all(
         let (at, answer) = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))?;
         match answer {
             Err(error) if is_outranked(&error) || is_locked(&error) => {
-                return Err(explain(&at, &error));
+                return Err(explain((&at, registry.shared.tls.dials_nodes()), &error));
             }
             answer => answers.push(answer.ok()),
         }
@@ -245,7 +264,8 @@ async fn keys_of(registry: &App, at: &Endpoint, password: Option<&str>) -> Resul
     let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
     let found = match answer {
         Err(ClientError::Node(_)) => return Ok(Found::default()),
-        answer => answer.map_err(|error| explain(at, &error))?,
+        answer => answer
+            .map_err(|error| explain((at, registry.shared.tls.dials_nodes()), &error))?,
     };
     Ok(found.as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
 }
@@ -381,4 +401,24 @@ pub(super) fn new_node(fields: &api::rest::NodeFields, role: Role) -> Result<Nod
     };
     announced.put(&mut node);
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_asked_is_told_what_to_do() {
+        let at: Endpoint = "10.0.0.1:6666".parse().expect("an endpoint");
+        let said = |dials_tls, error: ClientError| explain((&at, dials_tls), &error).to_string();
+        let refused = || ClientError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let absent = said(false, refused());
+        assert!(absent.contains("node 10.0.0.1:6666: ") && absent.contains("tls-port"), "{absent}");
+        let alone = said(false, ClientError::TlsAlone);
+        assert!(alone.contains("`nodes = true`"), "{alone}");
+        let corrupt = || ClientError::from(io::Error::from(io::ErrorKind::InvalidData));
+        let unbelieved = said(true, corrupt());
+        assert!(unbelieved.contains("needs a certificate"), "{unbelieved}");
+        assert!(!said(false, corrupt()).contains("certificate"), "nobody spoke TLS");
+    }
 }
