@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn who_cannot_be_asked_is_told_what_to_do() {
-        let at: Endpoint = "10.0.0.1:6666".parse().expect("an endpoint");
+        let at = Endpoint { host: "10.0.0.1".to_owned(), port: 6666 };
         let said = |dials_tls, error: ClientError| explain((&at, dials_tls), &error).to_string();
         let refused = || ClientError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
         let absent = said(false, refused());
