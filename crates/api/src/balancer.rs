@@ -24,13 +24,17 @@ pub struct Frontend {
     /// Who answers, if anybody.
     pub backend: Option<Backend>,
     /// With no backend: another one is about to follow. Sessions are taken back from their node and kept, and so are new connections, until the next demand
-    /// or for [`HOLD_MS`]. Who does not know the word cuts them.
+    /// or for [`HOLD_MAX_MS`]. Who does not know the word cuts them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
 }
 
-/// How long a balancer keeps connections without a backend, ms; then it resets them.
+/// How long a controller has balancers keep connections without a backend, ms.
 pub const HOLD_MS: u64 = 3_000;
+
+/// The same for those of a replica that is back and opens its database, ms; and how long a balancer
+/// keeps them by itself, whatever becomes of the controller. Earlier ones do for [`HOLD_MS`].
+pub const HOLD_MAX_MS: u64 = 15_000;
 
 /// How long a node may take to give a session back, ms; then it is reset on both sides.
 pub const GIVE_BACK_MS: u64 = 500;

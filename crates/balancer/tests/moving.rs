@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::balancer::{Backend, Desired, Frontend, FrontendState, GIVE_BACK_MS, HOLD_MS};
+use api::balancer::{Backend, Desired, Frontend, FrontendState, GIVE_BACK_MS, HOLD_MAX_MS};
 use api::moving::{Mark, trailer};
 use api::proxy::{Parsed, encode_moving, parse};
 use balancer::server::{Config, Limits, Live, serve};
@@ -340,13 +340,13 @@ async fn a_hold_is_over_after_its_time_and_does_not_begin_anew() {
     site.hold().await;
     let mut new = site.connect().await;
     // Told again and again, as a controller does that sees no backend.
-    while begun.elapsed() < Duration::from_millis(HOLD_MS / 2) {
+    while begun.elapsed() < Duration::from_millis(HOLD_MAX_MS / 2) {
         let held = site.hold().await.held;
-        assert!(held == 2 || begun.elapsed() >= Duration::from_millis(HOLD_MS), "{held}");
+        assert!(held == 2 || begun.elapsed() >= Duration::from_millis(HOLD_MAX_MS), "{held}");
     }
     assert_eq!(ends(&mut old).await, Err(io::ErrorKind::ConnectionReset));
     assert_eq!(ends(&mut new).await, Err(io::ErrorKind::ConnectionReset));
-    assert!(begun.elapsed() >= Duration::from_millis(HOLD_MS));
+    assert!(begun.elapsed() >= Duration::from_millis(HOLD_MAX_MS));
     let over = site.hold().await;
     assert_eq!((over.held, over.cut), (0, 2), "{over:?}");
     // Perhaps before the client knows that it was accepted.

@@ -8,12 +8,12 @@
 //! In a planned switchover the frontends of both nodes hold: sessions leave their nodes and wait
 //! with new connections until the new backend is settled, or [`HOLD_MS`] are over. The same for a
 //! replica whose process is about to end: another one at its endpoint takes its sessions, or they
-//! wait for its return.
+//! wait for its return, and longer once it is seen to open its database.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MS};
+use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MAX_MS, HOLD_MS};
 use api::heartbeat::{Resync, Role as Does};
 use topology::Endpoint;
 
@@ -53,7 +53,7 @@ pub(crate) fn wanted(
     let frontends = holders
         .into_iter()
         .map(|(endpoint, nodes)| {
-            let until = hold_until(cx, &endpoint);
+            let until = hold_until(cx, &endpoint, &nodes);
             if let Some(until) = until {
                 plan.wake(until);
             }
@@ -108,9 +108,19 @@ fn can_hold(cx: &Context<'_>) -> bool {
 }
 
 /// When balancers hold no longer; `None` while none was told to.
-fn hold_until(cx: &Context<'_>, endpoint: &Endpoint) -> Option<Time> {
+fn hold_until(cx: &Context<'_>, endpoint: &Endpoint, holders: &[&Node]) -> Option<Time> {
     let since = cx.observed.desired.as_ref()?.holding.get(endpoint)?;
-    Some(since.plus_millis(HOLD_MS))
+    let is_opening = holders.iter().any(|node| is_opening(cx, node));
+    Some(since.plus_millis(if is_opening { HOLD_MAX_MS } else { HOLD_MS }))
+}
+
+/// The process that was told to end has a successor: connections are taken, and not answered. A
+/// node does so from before it opens its database until it serves; one that is gone refuses them.
+fn is_opening(cx: &Context<'_>, node: &Node) -> bool {
+    let observed = cx.observed.node(&node.id);
+    let is_refusing =
+        observed.refused_at.is_some_and(|at| cx.now < at.plus_millis(cx.policy.down_ms()));
+    is_leaving(cx, node) && observed.misses > 0 && !is_refusing
 }
 
 /// Until when a node that is deposed waits for its sessions to be taken back from it: `None` once

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
+use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MAX_MS, State};
 use api::certificate::{Certificate, Trust};
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -323,7 +323,7 @@ fn switch(frontend: &Arc<Frontend>, way: &Way) {
     if frontend.switch(way) {
         let (frontend, number) = (Arc::clone(frontend), frontend.holds());
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(HOLD_MS)).await;
+            tokio::time::sleep(Duration::from_millis(HOLD_MAX_MS)).await;
             frontend.expire(number);
         });
     }

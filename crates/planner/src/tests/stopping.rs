@@ -192,3 +192,39 @@ fn who_has_left_the_set_takes_nothing_over() {
     // As long as the store has it, it is as good as any.
     assert_eq!(heir(stopping_replica(false)), Some(id("b")));
 }
+
+/// Whether clients at the replica's endpoint are sent away by the plan.
+fn is_given_up(s: &Script) -> bool {
+    s.plan().actions.iter().any(|action| match action {
+        Action::ApplyBalancers(desired) => desired.frontends.iter().any(|frontend| {
+            frontend.listen.host == "lb1" && frontend.backend.is_none() && !frontend.hold
+        }),
+        _ => false,
+    })
+}
+
+#[test]
+fn a_replica_that_opens_a_large_database_is_waited_for() {
+    let mut s = Script::serving(&["a", "b"]);
+    stops(&mut s, "b");
+    s.acts();
+    s.balancer_answers(&[]);
+    // Its process ends, and the next one takes connections and answers none.
+    s.after_ms(500);
+    s.refuses("b", 2);
+    s.after_ms(2_499);
+    s.misses("b", 12);
+    assert!(!is_given_up(&s));
+    s.after_ms(1);
+    assert!(!is_given_up(&s), "{}", show(&s.plan()));
+    // It refuses them again: there is none.
+    let mut gone = Script { record: s.record.clone(), observed: s.observed.clone(), ..s };
+    gone.refuses("b", 3);
+    assert!(is_given_up(&gone));
+    let mut s = gone;
+    s.observed.nodes.entry(id("b")).or_default().refused_at = None;
+    s.after_ms(11_999);
+    assert!(!is_given_up(&s));
+    s.after_ms(1);
+    assert!(is_given_up(&s), "not for ever");
+}
