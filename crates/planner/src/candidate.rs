@@ -122,6 +122,24 @@ fn found<'a>(
     found
 }
 
+/// The set of a new master beside itself: of those that could have become it, those whose processes
+/// are about to end only where writes need them. They follow nobody any more, so their new master
+/// would wait for them until they count as lost.
+pub(crate) fn followers(cx: &Context<'_>, chosen: &Node, all: &[Candidate<'_>]) -> Vec<Member> {
+    let others: Vec<&Candidate<'_>> =
+        all.iter().filter(|other| other.node.id != chosen.id).collect();
+    let staying: Vec<Member> = others
+        .iter()
+        .filter(|other| cx.reply(&other.node.id).is_none_or(|reply| !reply.stopping))
+        .filter_map(|other| other.member)
+        .collect();
+    let least = usize::try_from(cx.record.min_in_sync).unwrap_or(usize::MAX);
+    match staying.len() + 1 >= least {
+        true => staying,
+        false => others.iter().filter_map(|other| other.member).collect(),
+    }
+}
+
 /// Why nobody may, for people.
 pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String {
     let reasons: Vec<String> = shard

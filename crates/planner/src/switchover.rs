@@ -134,8 +134,8 @@ fn swap(cx: &Context<'_>, case: Case<'_>, intent: &Intent, chosen: &Candidate<'_
     if let Some(reply) = cx.reply(&chosen.node.id) {
         // All of them were in the old master's set, and stay in it until it has let go.
         let others = candidate::intact(cx, case.shard, master);
-        let members = others.into_iter().filter_map(|other| other.member);
-        epoch::open(cx, &mut record, index, reply, members);
+        let members = candidate::followers(cx, chosen.node, &others);
+        epoch::open(cx, &mut record, index, reply, members.into_iter());
     }
     let member = cx.reply(&master.id).and_then(Reply::member);
     let shard = &mut record.shards[index];

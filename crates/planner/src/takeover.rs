@@ -99,8 +99,8 @@ fn promote(
     record.version = cx.next_version();
     record.promote(index, &best.node.id);
     if let Some(reply) = cx.reply(&best.node.id) {
-        let members = others.iter().filter_map(|other| other.member);
-        epoch::open(cx, &mut record, index, reply, members);
+        let members = candidate::followers(cx, best.node, others);
+        epoch::open(cx, &mut record, index, reply, members.into_iter());
     }
     let shard = &mut record.shards[index];
     if let Some(intent) = shard.intent.take() {

@@ -228,3 +228,28 @@ fn a_replica_that_opens_a_large_database_is_waited_for() {
     s.after_ms(1);
     assert!(is_given_up(&s), "not for ever");
 }
+
+/// The set that the new master begins with where its old one and another replica stop.
+fn set_after(min_in_sync: u32) -> api::grant::Members {
+    let mut s = in_sync(&["a", "b", "c"]);
+    s.record.min_in_sync = min_in_sync;
+    stops(&mut s, "a");
+    stops(&mut s, "b");
+    s.acts();
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    for name in ["b", "c"] {
+        s.answers_with(name, |_| {});
+    }
+    let record = written(&s).unwrap_or_else(|| panic!("{}", show(&s.plan())));
+    assert_eq!(record.shards[0].master().map(|node| &node.id), Some(&id("c")));
+    record.shards[0].epoch.in_sync.clone()
+}
+
+#[test]
+fn a_new_master_does_not_begin_with_those_who_are_about_to_end() {
+    assert_eq!(set_after(1), [member("c")].into_iter().collect());
+    // But where writes would be refused without them.
+    assert_eq!(set_after(2), [member("b"), member("c")].into_iter().collect());
+}
