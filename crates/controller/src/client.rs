@@ -206,7 +206,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_of_tls_alone_is_told_from_what_is_no_node() {
         use tokio::net::TcpListener;
-        for (said, is_tls) in [(&b"\x15\x03\x03\x00\x02\x02\x32"[..], true), (b"HTTP/1.1", false)] {
+        let alert = &b"\x15\x03\x03\x00\x02\x02\x32"[..];
+        for (said, is_tls) in [(alert, true), (&b"HTTP/1.1"[..], false)] {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let port = listener.local_addr().unwrap().port();
             let answer = tokio::spawn(async move {
