@@ -133,8 +133,7 @@ pub fn may_end(look: &Look) -> Option<&'static str> {
 
 /// Whether no write waits for a replica once it ends, as far as its master says.
 fn is_let_go(look: &Look) -> bool {
-    let is_late =
-        |since_ms: u64| look.now_ms.saturating_sub(since_ms) >= look.limit_ms / WORD_PART;
+    let is_late = |since_ms: u64| look.now_ms.saturating_sub(since_ms) >= look.limit_ms / WORD_PART;
     match look.leave.filter(|_| look.is_linked) {
         // Without a stream it is as good as gone, and dropped already.
         None => !look.is_linked || is_late(look.begun_ms),
