@@ -128,7 +128,7 @@ pub fn may_end(look: &Look) -> Option<&'static str> {
     let told = since(look.told_ms?);
     let is_emptied = look.sessions == 0 || told >= SESSIONS_MS;
     let may = is_emptied && told >= ANSWER_MS && is_let_go(look);
-    may.then_some("it is a replica, its controller knows, and its master counts on it no more")
+    may.then_some("it is a replica, and its controller knows")
 }
 
 /// Whether no write waits for a replica once it ends, as far as its master says.
