@@ -173,6 +173,29 @@ fn stopping_replica(is_left: bool) -> Script {
     s
 }
 
+#[test]
+fn the_set_without_a_replica_that_leaves_is_adopted_as_soon_as_its_master_asks() {
+    let mut s = stopping_replica(false);
+    s.check(expect![[r#"
+        ask a
+        ask b
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        steady: 
+    "#]]);
+    s.answers_with("a", |reply| {
+        reply.standing.request = 1;
+        reply.standing.request_members = [member("a")].into_iter().collect();
+    });
+    s.check(expect![[r#"
+        ask b
+        store v7 a*@lb0 b@lb1 epoch 3=3 process 1 request 1 of a/1/1: shard 0: in sync are a:1
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        settling: shard 0: in sync are a:1
+    "#]]);
+}
+
 /// The record's master some time after a has died.
 fn heir(mut s: Script) -> Option<String> {
     s.refuses("a", 2);
