@@ -1,8 +1,14 @@
 //! Scripted stops: a master that is told to end hands over first, a replica gives sessions back.
 
+use api::grant::Members;
+
 use super::grants::{in_sync, member};
 use super::*;
 use crate::IntentResult;
+
+fn members(names: &[&str]) -> Members {
+    names.iter().map(|name| member(name)).collect()
+}
 
 fn stops(s: &mut Script, name: &str) {
     s.answers_with(name, |reply| reply.stopping = true);
@@ -160,10 +166,10 @@ fn stopping_replica(is_left: bool) -> Script {
     }
     s.answers_with("a", |reply| {
         reply.standing.request = 1;
-        reply.standing.request_members = [member("a")].into_iter().collect();
+        reply.standing.request_members = members(&["a"]);
     });
     let record = written(&s).expect("the set is adopted at once");
-    assert_eq!(record.shards[0].epoch.in_sync, [member("a")].into_iter().collect());
+    assert_eq!(record.shards[0].epoch.in_sync, members(&["a"]));
     assert_eq!(record.shards[0].epoch.request, 1);
     s.acts();
     s.after_ms(50);
@@ -185,7 +191,7 @@ fn the_set_without_a_replica_that_leaves_is_adopted_as_soon_as_its_master_asks()
     "#]]);
     s.answers_with("a", |reply| {
         reply.standing.request = 1;
-        reply.standing.request_members = [member("a")].into_iter().collect();
+        reply.standing.request_members = members(&["a"]);
     });
     s.check(expect![[r#"
         ask b
@@ -253,7 +259,7 @@ fn a_replica_that_opens_a_large_database_is_waited_for() {
 }
 
 /// The set that the new master begins with where its old one and another replica stop.
-fn set_after(min_in_sync: u32) -> api::grant::Members {
+fn set_after(min_in_sync: u32) -> Members {
     let mut s = in_sync(&["a", "b", "c"]);
     s.record.min_in_sync = min_in_sync;
     stops(&mut s, "a");
@@ -272,7 +278,7 @@ fn set_after(min_in_sync: u32) -> api::grant::Members {
 
 #[test]
 fn a_new_master_does_not_begin_with_those_who_are_about_to_end() {
-    assert_eq!(set_after(1), [member("c")].into_iter().collect());
+    assert_eq!(set_after(1), members(&["c"]));
     // But where writes would be refused without them.
-    assert_eq!(set_after(2), [member("b"), member("c")].into_iter().collect());
+    assert_eq!(set_after(2), members(&["b", "c"]));
 }
