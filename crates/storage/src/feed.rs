@@ -46,7 +46,8 @@ struct SendIterator(DBWALIterator);
 unsafe impl Send for SendIterator {}
 
 impl Store {
-    /// Registers a consumer of the feed. While there is one, published batches are kept in memory too.
+    /// Registers a consumer of the feed. While there is one, published batches are kept in memory
+    /// too.
     pub fn feed(&self) -> FeedReader {
         FeedReader::new(self.clone())
     }

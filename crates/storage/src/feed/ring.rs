@@ -46,7 +46,8 @@ pub(crate) struct Feeding<'a> {
     ring: &'a Ring,
 }
 
-/// How often a reader yields to a writer that published another's batch before that one reached the ring.
+/// How often a reader yields to a writer that published another's batch before that one reached the
+/// ring.
 const YIELDS: usize = 2000;
 
 impl Ring {

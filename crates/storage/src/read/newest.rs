@@ -55,9 +55,9 @@ impl Store {
         self.read(family, keys.iter().map(AsRef::as_ref), at_once)
     }
 
-    /// Several metadata entries as they are at one moment, some of them from memory: those did not change while the others
-    /// were read. `None` if that cannot be told, or none is in memory, or the others are too much
-    /// to be read at once.
+    /// Several metadata entries as they are at one moment, some of them from memory: those did not
+    /// change while the others were read. `None` if that cannot be told, or none is in memory, or
+    /// the others are too much to be read at once.
     fn several<K: AsRef<[u8]>>(
         &self,
         keys: &[K],

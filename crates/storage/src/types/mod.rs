@@ -6,9 +6,10 @@
 //! is written. A function that fails may leave records in the transaction: roll it back then.
 //! A function that reads several records takes a [`crate::Snapshot`].
 //!
-//! What the types stand on: [`kind`], [`head`] and [`living`] (metadata), [`object`] and [`elements`] (sub-keys),
-//! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
-//! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`], [`dump`].
+//! What the types stand on: [`kind`], [`head`] and [`living`] (metadata), [`object`] and
+//! [`elements`] (sub-keys), [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and
+//! [`pick`] (walks and chance), [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`],
+//! [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`], [`dump`].
 
 #[cfg(test)]
 mod bench;
