@@ -36,6 +36,24 @@ impl Running {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// Writes a key, and then everything to tables; the log file that has it, which is kept for replicas.
+    fn archive(&self, key: &str) -> PathBuf {
+        self.ask(&["SET", key, "x"]);
+        self.store().flush().unwrap();
+        let archive = self.node.db_path().join("archive");
+        let has_it = |path: &PathBuf| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            bytes.windows(key.len()).any(|part| part == key.as_bytes())
+        };
+        let mut found = None;
+        wait_until(|| {
+            let files = std::fs::read_dir(&archive).map_err(|error| error.to_string())?;
+            found = files.flatten().map(|file| file.path()).find(has_it);
+            if found.is_some() { Ok(()) } else { Err(format!("no log file there has {key}")) }
+        });
+        found.unwrap()
+    }
+
     fn full_syncs_given(&self) -> u64 {
         self.node.stats.sync_full.load(Ordering::Relaxed)
     }
@@ -133,6 +151,32 @@ fn what_is_in_tables_already_is_copied_and_what_was_written_is_exported() {
     let text = std::fs::read_to_string(&old.discarded()[0]).unwrap();
     assert!(text.contains("discarded\""), "{text}");
     assert!(!old.dir.path().join("db.deposed").exists(), "all of it is exported");
+}
+
+/// An export has no gap, lest something be put back without what was written before it: all of it
+/// is in the old database, which stays.
+#[test]
+fn where_the_log_has_a_gap_the_export_ends_there_and_the_old_database_stays() {
+    const KEYS: [&str; 3] = ["first", "second", "third"];
+    for gone in [0, 1] {
+        let (old, new) = parted();
+        old.store().flush().unwrap();
+        let logs = KEYS.map(|key| old.archive(key));
+        std::fs::remove_file(&logs[gone]).unwrap();
+        let position = old.store().position();
+        old.depose(&new);
+        old.await_up_with(&new);
+        assert_eq!(new.full_syncs_given(), 1);
+        assert_eq!(old.store().position(), new.store().position());
+        let texts: Vec<String> =
+            old.discarded().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(texts.len(), gone, "no file without a batch: {texts:?}");
+        let is_exported =
+            |key: &str| texts.iter().any(|text| text.contains(&format!("{key}\"")));
+        assert_eq!(KEYS.map(is_exported), [gone == 1, false, false], "{texts:?}");
+        assert_eq!(storage::peek(&old.node.path("db.deposed")).unwrap(), position);
+        assert_eq!(old.node.replication.aside.position(), Some(position));
+    }
 }
 
 #[test]
