@@ -106,6 +106,8 @@ pub struct Client {
     pub taken: AtomicU64,
     /// What its session is like.
     pub shown: Shown,
+    /// What CLIENT LIST tells of CLIENT TRACKING. Written by `tracking`.
+    pub tracks: Tracks,
     /// Whether it authenticated as a peer: a node or a controller.
     pub is_peer: AtomicBool,
     /// Whether it asks what peers ask, where no secret tells them from others.
@@ -147,6 +149,17 @@ pub struct Names {
     pub user: String,
     /// Number of its database, as SELECT names it.
     pub database: u32,
+}
+
+/// How a client tracks what it reads, as others see it.
+#[derive(Debug, Default)]
+pub struct Tracks {
+    /// It does.
+    pub is_on: AtomicBool,
+    /// It is told of all keys, or of those with its prefixes, without reading them.
+    pub is_broadcast: AtomicBool,
+    /// The connection that was to be told in its place is gone.
+    pub is_broken: AtomicBool,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
@@ -404,6 +417,7 @@ impl Clients {
             waits_for_room: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
+            tracks: Tracks::default(),
             is_peer: AtomicBool::new(false),
             is_peer_by_conduct: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),

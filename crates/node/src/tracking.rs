@@ -187,6 +187,7 @@ impl Tracking {
             wish,
             is_broken: false,
         };
+        tracker.show(true);
         state.trackers.insert(client.id, tracker);
     }
 
@@ -214,7 +215,11 @@ impl Tracking {
 
     /// A client tracks no more. What is noted of it goes with the keys.
     pub fn end(&self, client: u64) {
-        if self.any() && self.state.lock().trackers.remove(&client).is_some() {
+        if !self.any() {
+            return;
+        }
+        if let Some(tracker) = self.state.lock().trackers.remove(&client) {
+            tracker.show(false);
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -332,6 +337,15 @@ impl State {
 }
 
 impl Tracker {
+    /// Writes down for CLIENT LIST how it tracks, if it does.
+    fn show(&self, is_on: bool) {
+        let tracks = &self.client.tracks;
+        let is_broadcast = self.wish.mode == Mode::Broadcast;
+        tracks.is_on.store(is_on, Ordering::Relaxed);
+        tracks.is_broadcast.store(is_on && is_broadcast, Ordering::Relaxed);
+        tracks.is_broken.store(is_on && self.is_broken, Ordering::Relaxed);
+    }
+
     fn is_in(&self, namespace: &[u8]) -> bool {
         self.namespaces.iter().any(|own| **own == *namespace)
     }
@@ -343,6 +357,7 @@ impl Tracker {
         }
         if self.wish.redirect.is_some() && self.target.is_killed() {
             self.is_broken = true;
+            self.show(true);
         }
         let (mut push, is_redirected) = (Vec::new(), self.wish.redirect.is_some());
         if self.is_broken {

@@ -62,13 +62,16 @@ impl Client {
     /// Letters of CLIENT LIST, as Redis has them.
     fn flags(&self) -> String {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        let shown = &self.shown;
+        let (shown, tracks) = (&self.shown, &self.tracks);
         let letters = [
             ('S', self.kind() == Kind::Replica),
             ('M', self.kind() == Kind::Master),
             ('P', self.kind() == Kind::Subscriber),
             ('x', shown.queued.load(Ordering::Relaxed) >= 0),
             ('b', is(&shown.is_blocked)),
+            ('t', is(&tracks.is_on)),
+            ('R', is(&tracks.is_broken)),
+            ('B', is(&tracks.is_broadcast)),
             ('d', is(&shown.is_dirty)),
             ('r', is(&shown.is_readonly)),
             ('U', self.file.is_some()),

@@ -113,6 +113,38 @@ fn a_broadcast_needs_no_reading() {
     assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $5 other $6 user:1");
 }
 
+/// Redis' letters: `t` tracks, `B` is told without reading, `R` was to be told by way of a
+/// connection that is gone.
+#[test]
+fn the_list_of_clients_shows_who_tracks_and_how() {
+    let (mut shell, reader) = shell();
+    let target = shell.client();
+    let to_other = format!("CLIENT TRACKING ON REDIRECT {}", shell.clients[target].client.id);
+    let flags_after = |shell: &mut Shell, command: &str| {
+        shell.run_as(reader, command);
+        let line = shell.run_as(reader, "CLIENT INFO");
+        let flags = line.split(' ').find_map(|field| field.strip_prefix("flags="));
+        flags.unwrap_or_default().to_owned()
+    };
+    for (command, flags) in [
+        ("PING", "N"),
+        ("CLIENT TRACKING ON", "t"),
+        ("CLIENT TRACKING OFF", "N"),
+        ("CLIENT TRACKING ON BCAST", "tB"),
+        ("CLIENT TRACKING OFF", "N"),
+        (to_other.as_str(), "t"),
+    ] {
+        assert_eq!(flags_after(&mut shell, command), flags, "{command}");
+    }
+    shell.run_as(reader, "GET k");
+    shell.clients[target].client.kill();
+    assert_eq!(flags_after(&mut shell, "PING"), "t", "nobody was to be told yet");
+    shell.run("SET k v");
+    assert_eq!(flags_after(&mut shell, "PING"), "tR");
+    assert_eq!(flags_after(&mut shell, "CLIENT TRACKING ON"), "t", "it is told itself");
+    assert_eq!(flags_after(&mut shell, "RESET"), "N");
+}
+
 #[test]
 fn a_replica_tells_what_its_master_changed() {
     let (mut replica, reader) = shell();

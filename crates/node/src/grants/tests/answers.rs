@@ -1,6 +1,8 @@
 //! Replies that waited for the set are looked at once more when they may leave, and what an
 //! acknowledgement is worth with `durable-ack`.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 /// Whether the connection's write waits for the set; if not, it was refused.
@@ -135,6 +137,39 @@ fn nothing_more_runs_once_too_many_bytes_of_answers_wait() {
     await_waiting(&node, 1, before + 2);
     puppet.ack(before + 2, 1, None);
     assert_eq!(answer(&mut client), ":1");
+}
+
+/// However short they are. With one worker, whoever is answered on another connection came to it
+/// after what was sent before.
+#[test]
+fn nothing_more_runs_once_1024_answers_wait_one_by_one() {
+    const GROUPS: u64 = 1_024;
+    let (node, _, mut puppet) = in_sync(|values| values.workers = 1, 1);
+    let mut client = node.connect();
+    let before = node.sequence();
+    let end = Instant::now() + Duration::from_secs(25);
+    for number in 1..=GROUPS {
+        // Not sent before the last one ran, so that each is a batch of its own. A thousand rests between the looks would take long.
+        send(&mut client, &["INCR", "k"]);
+        while node.sequence() < before + number {
+            assert!(Instant::now() < end, "{number} does not run");
+            std::thread::yield_now();
+        }
+    }
+    send(&mut client, &["INCR", "k"]);
+    for _ in 0..5 {
+        assert_eq!(node.ask(&["PING"]), "+PONG");
+    }
+    await_waiting(&node, 1, before + GROUPS);
+    assert_eq!(node.sequence(), before + GROUPS, "the last one has not run");
+    assert_silent(&mut client);
+    puppet.ack(before + GROUPS, 1, None);
+    for number in 1..=GROUPS {
+        assert_eq!(answer(&mut client), format!(":{number}"));
+    }
+    await_waiting(&node, 1, before + GROUPS + 1);
+    puppet.ack(before + GROUPS + 1, 1, None);
+    assert_eq!(answer(&mut client), format!(":{}", GROUPS + 1));
 }
 
 /// What the set has is on its disks then, so a boot of a machine takes nothing of it away.

@@ -171,8 +171,7 @@ fn where_the_log_has_a_gap_the_export_ends_there_and_the_old_database_stays() {
         let texts: Vec<String> =
             old.discarded().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(texts.len(), gone, "no file without a batch: {texts:?}");
-        let is_exported =
-            |key: &str| texts.iter().any(|text| text.contains(&format!("{key}\"")));
+        let is_exported = |key: &str| texts.iter().any(|text| text.contains(&format!("{key}\"")));
         assert_eq!(KEYS.map(is_exported), [gone == 1, false, false], "{texts:?}");
         assert_eq!(storage::peek(&old.node.path("db.deposed")).unwrap(), position);
         assert_eq!(old.node.replication.aside.position(), Some(position));
