@@ -2,7 +2,7 @@
 //! is written.
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -211,4 +211,26 @@ fn a_link_takes_up_another_password() -> Result<()> {
     })?;
     here.call(&["CONFIG", "SET", "masterauth", "second"])?;
     link_is(&mut here, "up")
+}
+
+/// As `docs/operating.md` has it. By itself a link whose attempts fail makes about fifteen of them
+/// in that time: up to 5 s lie between two.
+#[test]
+fn slaveof_said_again_makes_the_next_attempt_at_once() -> Result<()> {
+    const ATTEMPTS: usize = 30;
+    let replica = Server::node("")?;
+    // A master that hangs up on whoever comes.
+    let master = TcpListener::bind("127.0.0.1:0")?;
+    master.set_nonblocking(true)?;
+    let port = master.local_addr()?.port().to_string();
+    let mut attempts = 0;
+    wait::until("attempts as often as they are asked for", PATIENCE, || {
+        let said = replica.connect()?.call(&["SLAVEOF", "127.0.0.1", &port])?.text();
+        ensure!(said == "OK", "{said}");
+        while master.accept().is_ok() {
+            attempts += 1;
+        }
+        ensure!(attempts >= ATTEMPTS, "{attempts} by now");
+        Ok(())
+    })
 }
