@@ -244,6 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn child_whose_database_does_not_open() {
+        if !crate::threads::tests::is_child() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // Whatever is written to try the disk out meets a full one.
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(PROBE)).unwrap();
+        let _opening = Opening::begin(dir.path());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    /// Rule R14: RocksDB may wait for space without a word.
+    #[test]
+    fn a_database_that_takes_long_to_open_on_a_full_disk_ends_its_process() {
+        let end_of = crate::threads::tests::end_of_child;
+        let (code, said) = end_of("disk::tests::child_whose_database_does_not_open");
+        assert_eq!(code, Some(i32::from(EXIT_CODE)), "{said}");
+    }
+
+    #[test]
     fn a_full_disk_is_told_from_other_errors_wherever_it_is_in_the_chain() {
         let full = || io::Error::from(ErrorKind::StorageFull);
         let wrapped: anyhow::Result<()> = Err(full()).context("write a").context("start b");

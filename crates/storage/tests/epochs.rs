@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use replication::history::{Entry, EpochId, Fork, Misfit, fork};
-use storage::{Error, Family, FeedRead, Options, Store, batch};
+use storage::batch::{self, Record};
+use storage::{Error, Family, FeedRead, Options, Store};
 
 fn open(dir: &Path) -> Store {
     Store::open(dir, Options { block_cache_size: 8 << 20, ..Options::default() }).unwrap()
@@ -63,6 +64,29 @@ fn an_epoch_begins_with_a_record_of_its_own_that_stays() {
     store.compact(b"", b"").unwrap();
     store.close().unwrap();
     assert_eq!(open(dir.path()).history().entries(), entries);
+}
+
+/// A replica of Kvrocks' kind looks at the last put of a batch, and in this family acts on two keys;
+/// its commands read and remove what begins with its own names; log data are numbers to it. So it
+/// applies an epoch's batch as any other, and does nothing about it.
+#[test]
+fn kvrocks_finds_nothing_in_the_batch_of_an_epoch_that_it_would_act_on() {
+    const ACTED_ON: [&[u8]; 2] = [b"script", b"__namespace_keys__"];
+    const OWN_NAMES: [&[u8]; 2] = [b"lua_", b"replication_id_"];
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = store.open_epoch(3, id(33), 1000).unwrap();
+    let FeedRead::Batches(batches) = store.feed().read(first, 1 << 20).unwrap() else {
+        panic!("no batch at {first}")
+    };
+    let [written] = batches.as_slice() else { panic!("{} batches", batches.len()) };
+    let records: Result<Vec<Record<'_>>, _> = batch::records(&written.data).collect();
+    let records = records.unwrap();
+    let [Record::Put { family: Family::Propagate, key, .. }] = records.as_slice() else {
+        panic!("{records:?}")
+    };
+    assert!(!ACTED_ON.contains(key), "{key:?}");
+    assert!(!OWN_NAMES.iter().any(|name| key.starts_with(name)), "{key:?}");
 }
 
 #[test]
