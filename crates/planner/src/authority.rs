@@ -173,6 +173,51 @@ mod tests {
         assert_eq!(proven(&vacant, 10_000), Some(Proof::Vacant));
     }
 
+    /// At least 400 ms, and twice the pause of heartbeats where that is longer.
+    #[test]
+    fn a_leader_is_silent_once_neither_this_one_nor_a_node_has_heard_it_for_so_long() {
+        for (heartbeat_ms, silence) in [(50, 400), (200, 400), (201, 402), (1_000, 2_000)] {
+            let policy = Policy { heartbeat_ms, ..Policy::default() };
+            let (last, over) = (10_000, 10_000 + silence);
+            let silent = |heard: u64, of_nodes: (u64, u64), ms: u64| {
+                let nodes = vec![node(of_nodes.0, of_nodes.1); 3];
+                let of = Standby { heard_at: at(heard), nodes, ..Standby::default() };
+                proof(&of, &policy, at(ms)) == Some(Proof::Silent)
+            };
+            for (ms, is_over) in [(over - 1, false), (over, true)] {
+                assert_eq!(silent(last, (ms, 1), ms), is_over, "{heartbeat_ms}: by this one");
+                assert_eq!(silent(1, (ms, last), ms), is_over, "{heartbeat_ms}: by a node");
+                // A node that has not answered for so long itself says nothing.
+                assert_eq!(silent(1, (last, 1), ms), !is_over, "{heartbeat_ms}: who says so");
+            }
+        }
+    }
+
+    #[test]
+    fn at_least_half_of_the_nodes_say_so() {
+        for (nodes, least) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+            for answering in 0..=nodes {
+                let mut of = Standby { nodes: vec![node(1, 1); nodes], ..view() };
+                of.nodes.iter_mut().take(answering).for_each(|one| *one = node(19_900, 1));
+                let is_proven = proven(&of, 20_000) == Some(Proof::Silent);
+                assert_eq!(is_proven, answering >= least, "{answering} of {nodes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_50_ms_after_the_end_and_a_process_claims_once_in_two_seconds() {
+        let gone = Standby { closed_at: Some(at(10_010)), ..view() };
+        for (refused, expected) in [(10_059, None), (10_060, Some(Proof::Refused))] {
+            let gone = Standby { refused_at: Some(at(refused)), ..gone.clone() };
+            assert_eq!(proven(&gone, 10_100), expected, "refused at {refused}");
+        }
+        let (refused_at, claimed_at) = (Some(at(10_060)), Some(at(10_100)));
+        let gone = Standby { refused_at, claimed_at, ..gone };
+        assert_eq!(proven(&gone, 12_099), None);
+        assert_eq!(proven(&gone, 12_100), Some(Proof::Refused));
+    }
+
     #[test]
     fn one_that_hears_no_node_lets_others_go_first() {
         let hearing = Hearing { nodes: 4, ..Hearing::default() };
@@ -206,6 +251,7 @@ mod tests {
         let read = Authority::shared(Some(at(1_000)), at(1_100));
         assert!(read.covers(at(999)) && !read.covers(at(1_000)) && !read.covers(at(1_050)));
         assert!(read.acts());
+        assert!(Authority::shared(Some(at(1_000)), at(1_250)).acts());
         assert!(!Authority::shared(Some(at(1_000)), at(1_251)).acts());
         assert!(
             !Authority::shared(None, at(0)).acts() && !Authority::shared(None, at(0)).covers(at(0))

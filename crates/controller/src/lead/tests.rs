@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Policy, Record, Time};
+use parking_lot::Mutex;
+use planner::{Hearing, Policy, Record, Time};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::known::Lead;
+use super::witness::Witness;
 use crate::cluster::{Shared, test_record};
 use crate::registry::Registry;
 use crate::store::server::Etcd as Server;
-use crate::store::{Etcd, Look, Place};
+use crate::store::{Etcd, Leader, Look, Place};
 
 struct Stage {
     registry: Arc<Registry>,
@@ -151,5 +154,55 @@ async fn one_that_cannot_open_a_record_is_kept_out_until_it_can() {
     stage.registry.follow(unread(true));
     stage.registry.follow(Look::default());
     assert!(!lead.is_kept_out(stage.registry.locked()), "it is gone");
+    stage.registry.stop();
+}
+
+/// One that leads, at least by its port: where it is, and what it was asked last.
+async fn leading() -> (Leader, Arc<Mutex<String>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(Mutex::new(String::new()));
+    let newest = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut question).await {
+                *newest.lock() = String::from_utf8_lossy(&question[..count]).into_owned();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                if stream.write_all(answer).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let leader = serde_json::json!({ "term": 1, "claim": "a", "address": address });
+    (serde_json::from_value(leader).expect("a leader"), asked)
+}
+
+/// By that a leader knows whether it is worth while to give the lead up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_stands_by_tells_the_leader_how_many_nodes_it_hears() {
+    let stage = stage().await;
+    let (leader, asked) = leading().await;
+    let mut witness = Witness::new(Arc::clone(&stage.registry.shared));
+    witness.watch(Some(&leader));
+    let hearing = Hearing { nodes: 5, heard: 4, answering: 3, unread: 0 };
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let is_told = |hears: &str| {
+        let asked = asked.lock();
+        let is_health = asked.starts_with("GET /healthz HTTP/1.1\r\n");
+        let is_told = asked.contains(&format!("\r\nx-holdfast-hears: {hears}\r\n"));
+        assert!(tokio::time::Instant::now() < end, "{hears} is waited for: {asked}");
+        is_health && is_told
+    };
+    while !is_told("3/5") {
+        // As with each look at the store.
+        witness.standby(None, (Vec::new(), hearing), None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Its store answers no more: it would not take the lead.
+    while !is_told("0/5") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     stage.registry.stop();
 }

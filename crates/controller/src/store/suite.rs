@@ -438,6 +438,28 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     assert_eq!(store.trouble(), None);
 }
 
+/// Rule O9: a read waits for no member that is silent, and a change is asked of one alone: made by
+/// two it could be refused by its own first half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_goes_to_two_members_at_once_and_a_change_to_one() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    named(&store, "n").await.done().expect("a namespace");
+    let answering = place(&server).endpoints.remove(0);
+    let (deaf, task) = swallowing(answering.clone()).await;
+    let by_both = Place { endpoints: vec![deaf, answering], ..place(&server) };
+    let reader = store.through(by_both.clone()).expect("a way");
+    for _ in 0..3 {
+        // One whose limit passes is an error.
+        reader.leader().await.expect("a read").expect("a leader");
+    }
+    let limit = std::time::Duration::from_millis(400);
+    let writer = store.through(Place { limit, ..by_both }).expect("a way");
+    let outcome = named(&writer, "m").await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    task.abort();
+}
+
 fn key() -> String {
     crate::seal::grown("", false).expect("a key").0
 }

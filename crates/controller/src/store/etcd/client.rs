@@ -413,6 +413,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -457,5 +459,64 @@ mod tests {
         assert_eq!(client.lost(), None);
         assert!(client.went_on(&after, &at(99, 4)).is_err());
         assert!(client.lost().expect("an end").contains("restored"));
+    }
+
+    /// A member may call an election while it answers, once.
+    #[test]
+    fn a_raft_term_may_be_behind_by_one_and_another_etcd_is_none_that_went_on() {
+        let place = Place { endpoints: vec!["http://127.0.0.1:1".to_owned()], ..Place::default() };
+        let of = |cluster: &str, raft_term| Header {
+            cluster_id: cluster.to_owned(),
+            revision: 100,
+            raft_term,
+        };
+        let cases =
+            [(of("c", 4), true), (of("c", 3), true), (of("c", 2), false), (of("d", 4), false)];
+        for (header, goes_on) in cases {
+            let client = Client::new(place.clone()).expect("a client");
+            client.went_on(&Seen::default(), &of("c", 4)).expect("forward");
+            let after = client.seen.lock().clone();
+            assert_eq!(client.went_on(&after, &header).is_ok(), goes_on, "{header:?}");
+            assert_eq!(client.lost().is_none(), goes_on, "{header:?}");
+        }
+    }
+
+    /// A member that says that it is of this version, of a cluster that began with an old one.
+    async fn member(version: &str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let here = format!("http://{}", listener.local_addr().expect("an address"));
+        let body = format!(r#"{{"etcdserver":"{version}","etcdcluster":"3.5.0"}}"#);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+        let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {
+                    // The one that asked may be gone.
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        });
+        here
+    }
+
+    #[tokio::test]
+    async fn members_of_versions_that_may_lose_data_are_refused() {
+        let limit = Duration::from_secs(10);
+        let check = async |versions: &[&str]| {
+            let mut endpoints = Vec::new();
+            for version in versions {
+                endpoints.push(member(version).await);
+            }
+            let place = Place { endpoints, limit, ..Place::default() };
+            Client::new(place).expect("a client").check_version().await
+        };
+        for version in ["3.4.23", "3.5.3", "3.5.16", "3.6.0"] {
+            check(&[version]).await.expect(version);
+        }
+        for versions in [&["3.5.0"][..], &["3.5.1"], &["3.5.2"], &["3.5.16", "3.5.2"]] {
+            let refused = check(versions).await.expect_err("a refusal");
+            assert!(matches!(refused, StoreError::Unusable(_)), "{versions:?}: {refused}");
+            assert!(refused.to_string().contains("3.5.3 or later"), "{refused}");
+        }
     }
 }

@@ -126,3 +126,68 @@ pub(super) async fn newest(
     found.drain(..found.len().saturating_sub(limit));
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn events(number: u64) -> [Event; 2] {
+        let event = |kind| Event::now(1, "n/c".to_owned(), kind, number.to_string());
+        [event("alarm"), event("failover")]
+    }
+
+    /// As etcd makes them.
+    fn make(keys: &mut BTreeMap<String, String>, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Put(key, value) => {
+                    keys.insert(key, value);
+                }
+                Write::Trim(from, to) => {
+                    let trimmed: Vec<String> =
+                        keys.range(from..to).map(|(key, _)| key.clone()).collect();
+                    for key in trimmed {
+                        keys.remove(&key);
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Texts of the first and the last event of a row, how many there are, and the first key.
+    fn row(keys: &BTreeMap<String, String>, row: &str) -> (String, String, usize, String) {
+        let of_row: Vec<_> = keys.iter().filter(|(key, _)| key.starts_with(row)).collect();
+        let text = |pair: Option<&(&String, &String)>| {
+            let event: Event = serde_json::from_str(pair.expect("an event").1).expect("an event");
+            event.text
+        };
+        let key = of_row[0].0.strip_prefix(row).expect("its row").to_owned();
+        (text(of_row.first()), text(of_row.last()), of_row.len(), key)
+    }
+
+    #[test]
+    fn the_newest_two_thousand_of_each_row_are_kept_under_numbers_of_twenty_digits() {
+        let mut journal = Journal { term: 1, last: [0; 2], number: 0 };
+        let mut keys = BTreeMap::new();
+        let expected = |first: u64, last: u64, count: usize, key: u64| {
+            (first.to_string(), last.to_string(), count, format!("{key:0>20}"))
+        };
+        for number in 1..=2_050 {
+            make(&mut keys, journal.writes("/p/", &events(number)).expect("writes"));
+            if number == 2_000 {
+                assert_eq!(row(&keys, "/p/events/"), expected(1, 2_000, 2_000, 1));
+            }
+        }
+        let all: Vec<Event> = (1..=2_050).flat_map(events).collect();
+        // A store that is imported numbers what it keeps anew.
+        let imported = kept("/p/", &all).expect("pairs").into_iter().collect();
+        for name in ["/p/events/", "/p/history/"] {
+            assert_eq!(row(&keys, name), expected(51, 2_050, 2_000, 51), "{name}");
+            assert_eq!(row(&imported, name), expected(51, 2_050, 2_000, 1), "{name}");
+        }
+        assert_eq!(keys.len(), 4_000);
+    }
+}

@@ -149,7 +149,8 @@ fn nothing_more_runs_once_1024_answers_wait_one_by_one() {
     let before = node.sequence();
     let end = Instant::now() + Duration::from_secs(25);
     for number in 1..=GROUPS {
-        // Not sent before the last one ran, so that each is a batch of its own. A thousand rests between the looks would take long.
+        // Not sent before the last one ran, so that each is a batch of its own. A thousand rests
+        // between the looks would take long.
         send(&mut client, &["INCR", "k"]);
         while node.sequence() < before + number {
             assert!(Instant::now() < end, "{number} does not run");

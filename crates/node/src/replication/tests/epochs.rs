@@ -36,7 +36,8 @@ impl Running {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Writes a key, and then everything to tables; the log file that has it, which is kept for replicas.
+    /// Writes a key, and then everything to tables; the log file that has it, which is kept for
+    /// replicas.
     fn archive(&self, key: &str) -> PathBuf {
         self.ask(&["SET", key, "x"]);
         self.store().flush().unwrap();
