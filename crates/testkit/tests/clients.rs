@@ -105,6 +105,19 @@ fn slots_move(balancer: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// A node that is configured as those of the cluster are, in a place of its own.
+fn alike(cluster: &Cluster) -> Result<process::Server> {
+    let port = cluster.master(0)?.port.to_string();
+    let file = cluster.dir().join("nodes").join(port).join("node.conf");
+    let text = std::fs::read_to_string(&file);
+    let text = text.with_context(|| format!("read {}", file.display()))?;
+    ensure!(text.contains("client-access balancer-only"), "{text}");
+    let of_place = ["bind ", "port ", "admin-port ", "dir "];
+    let is_of_place = |line: &&str| of_place.iter().any(|name| line.starts_with(name));
+    let lines: Vec<&str> = text.lines().filter(|line| !is_of_place(line)).collect();
+    process::Server::node(&lines.join("\n"))
+}
+
 /// `redis-cli --cluster check`, where no replica is shown whose master is not.
 fn covers_all_slots(at: SocketAddr) -> Result<()> {
     let mut command = Command::new("redis-cli");
@@ -168,4 +181,40 @@ fn a_master_is_killed_behind_the_builtin_balancer() -> Result<()> {
 #[test]
 fn a_master_is_killed_behind_haproxy() -> Result<()> {
     all_clients_recover("haproxy")
+}
+
+/// A shard is added to a cluster whose nodes take clients through balancers only, and gets its share
+/// of the slots, while every client writes and reads. A library that does not know its node yet is
+/// sent to the frontend: the node itself would refuse it for ever.
+#[test]
+fn a_shard_is_added_behind_the_builtin_balancer() -> Result<()> {
+    let clients = clients::installed()?;
+    let cluster = Cluster::start(Options { shards: 2, replicas: 0, ..Options::default() })?;
+    let start = cluster.master(0)?.announced()?;
+    let folder = tempfile::tempdir().context("create a folder")?;
+    let mut running = clients
+        .iter()
+        .map(|client| client.start(start, KEYS_PER_PASS, LONGEST, folder.path()))
+        .collect::<Result<Vec<_>>>()?;
+    for client in &mut running {
+        passes_cleanly(client, 0)?;
+    }
+    let added = alike(&cluster)?;
+    let announced = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
+    let (node, frontend) = (added.address.to_string(), announced.to_string());
+    ctl::done(&cluster, &["shard", "add", "--nodes", &node, "--announce", &frontend])?;
+    ctl::done(&cluster, &["rebalance", "--yes"])?;
+    let last = ctl::moves_over(&cluster)?;
+    ensure!(last["error"].is_null(), "{last:#}");
+    covers_all_slots(start)?;
+    for client in &mut running {
+        // One that began after the last move.
+        let begun = client.passes()?.len();
+        passes_cleanly(client, begun + 1).with_context(|| cluster.logs())?;
+    }
+    for client in clients {
+        let masters = client.run(announced, KEYS).with_context(|| cluster.logs())?;
+        ensure!(masters == 3, "{} knows {masters} masters", client.name);
+    }
+    Ok(())
 }
