@@ -66,9 +66,9 @@ fn an_epoch_begins_with_a_record_of_its_own_that_stays() {
     assert_eq!(open(dir.path()).history().entries(), entries);
 }
 
-/// A replica of Kvrocks' kind looks at the last put of a batch, and in this family acts on two keys;
-/// its commands read and remove what begins with its own names; log data are numbers to it. So it
-/// applies an epoch's batch as any other, and does nothing about it.
+/// A replica of Kvrocks' kind looks at the last put of a batch, and acts on two keys of this
+/// family; its commands read and remove what begins with its own names; log data are numbers to it.
+/// So it applies an epoch's batch as any other, and does nothing about it.
 #[test]
 fn kvrocks_finds_nothing_in_the_batch_of_an_epoch_that_it_would_act_on() {
     const ACTED_ON: [&[u8]; 2] = [b"script", b"__namespace_keys__"];

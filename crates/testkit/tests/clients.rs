@@ -183,9 +183,9 @@ fn a_master_is_killed_behind_haproxy() -> Result<()> {
     all_clients_recover("haproxy")
 }
 
-/// A shard is added to a cluster whose nodes take clients through balancers only, and gets its share
-/// of the slots, while every client writes and reads. A library that does not know its node yet is
-/// sent to the frontend: the node itself would refuse it for ever.
+/// A shard is added to a cluster whose nodes take clients through balancers only, and gets its
+/// share of the slots, while every client writes and reads. A library that does not know its node
+/// yet is sent to the frontend: the node itself would refuse it for ever.
 #[test]
 fn a_shard_is_added_behind_the_builtin_balancer() -> Result<()> {
     let clients = clients::installed()?;

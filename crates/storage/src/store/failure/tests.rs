@@ -42,7 +42,8 @@ fn fill(db: &Path, is_meant: fn(&str) -> bool) {
         let name = target.file_name().and_then(|name| name.to_str());
         if target.starts_with(db) && name.is_some_and(is_meant) {
             let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
-            // SAFETY: dup2 takes two descriptors, both open, and touches no memory; RocksDB goes on with what it calls its file.
+            // SAFETY: dup2 takes two descriptors, both open, and touches no memory; RocksDB goes on
+            // with what it calls its file.
             assert_eq!(unsafe { libc::dup2(full.as_raw_fd(), number) }, number);
             found += 1;
         }
@@ -118,8 +119,8 @@ fn an_epoch_that_does_not_reach_the_disk_is_the_end_too() {
     check_the_end(store, &calls, temp.path(), published);
 }
 
-/// RocksDB takes no more writes once memory cannot be emptied. What the flush itself comes to is not
-/// looked at: where there is room again RocksDB tries once more by itself, and may be done by then.
+/// RocksDB takes no more writes once memory cannot be emptied. What the flush itself comes to is
+/// not looked at: where there is room RocksDB tries once more by itself, and may be done by then.
 #[test]
 fn a_flush_that_cannot_write_its_manifest_is_the_end_too() {
     let temp = tempfile::tempdir().unwrap();
