@@ -235,8 +235,8 @@ pub struct Writer {
     count: u32,
     /// A record was of a family that is made late; it may have been taken back since.
     has_named_late: bool,
-    /// The same of the propagate family.
-    has_named_propagate: bool,
+    /// Where the first record of the propagate family begins.
+    propagate_at: Option<usize>,
 }
 
 impl Writer {
@@ -244,7 +244,7 @@ impl Writer {
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { bytes: buffer, count: 0, has_named_late: false, has_named_propagate: false }
+        Self { bytes: buffer, count: 0, has_named_late: false, propagate_at: None }
     }
 
     /// Whether a record is of a family that is made late ([`Family::is_late`]).
@@ -253,10 +253,10 @@ impl Writer {
         self.has_named_late && self.records_from(0).map_while(Result::ok).any(is_late)
     }
 
-    /// Whether a record is of the propagate family.
+    /// Whether a record is of the propagate family. Each script on top of the batch asks, so the
+    /// records are not looked through.
     pub(crate) fn names_propagate(&self) -> bool {
-        let is_such = |record: Record<'_>| record.family() == Some(Family::Propagate);
-        self.has_named_propagate && self.records_from(0).map_while(Result::ok).any(is_such)
+        self.propagate_at.is_some()
     }
 
     /// Records so far, log data not counted.
@@ -283,6 +283,7 @@ impl Writer {
     pub fn rollback(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.count = mark.count;
+        self.propagate_at = self.propagate_at.filter(|at| *at < mark.bytes);
     }
 
     /// The records that begin at this byte or behind it.
@@ -341,7 +342,9 @@ impl Writer {
             // Ids are below 128, so the varint is one byte.
             _ => {
                 self.has_named_late |= family.is_late();
-                self.has_named_propagate |= family == Family::Propagate;
+                if family == Family::Propagate {
+                    self.propagate_at = self.propagate_at.or(Some(self.bytes.len()));
+                }
                 self.bytes.extend_from_slice(&[with_family, family.id()]);
             }
         }
@@ -423,6 +426,24 @@ mod tests {
         writer.delete_range(Family::Index, b"a", b"b");
         assert!(writer.names_late());
         assert_eq!(parse(&writer.finish().clone()), Ok((0, 2)));
+    }
+
+    #[test]
+    fn the_propagate_family_is_named_until_its_first_record_is_taken_back() {
+        let mut writer = Writer::new(Vec::new());
+        writer.put(Family::Metadata, &[b"k"], &[b"v"]);
+        assert!(!writer.names_propagate());
+        let first = writer.mark();
+        writer.put(Family::Propagate, &[b"k"], &[b"v"]);
+        let second = writer.mark();
+        writer.delete(Family::Propagate, b"k");
+        writer.put(Family::Metadata, &[b"k"], &[b"v"]);
+        writer.rollback(second);
+        assert!(writer.names_propagate());
+        writer.rollback(first);
+        assert!(!writer.names_propagate());
+        writer.delete_range(Family::Propagate, b"a", b"b");
+        assert!(writer.names_propagate());
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Family;
 use crate::batch::{self, Record};
-use crate::versions::Versions;
+use crate::versions::{Versions, is_of_scripts};
 
 /// Bytes of a stripe, at most: some twenty entries of a hundred bytes, found by running over their
 /// hashes.
@@ -42,7 +42,7 @@ pub(crate) struct Hot {
     ranges: AtomicU64,
     /// Locked behind a stripe.
     removed: Mutex<Removed>,
-    /// Of the propagate family, of which nothing is kept here.
+    /// Of scripts and libraries of functions, of which nothing is kept here.
     pub(crate) scripts: Versions,
 }
 
@@ -111,8 +111,8 @@ pub(crate) struct Writing<'h, 'b> {
     /// Begin and end of each range that it removes.
     removes: SmallVec<[(&'b [u8], &'b [u8]); 1]>,
     is_written: bool,
-    /// It changes the propagate family.
-    propagates: bool,
+    /// It changes scripts or libraries.
+    changes_scripts: bool,
 }
 
 struct Touched<'b> {
@@ -269,12 +269,11 @@ impl Hot {
             touched: SmallVec::new(),
             removes: SmallVec::new(),
             is_written: false,
-            propagates: false,
+            changes_scripts: false,
         };
-        let is_propagated = |record: &Record<'_>| record.family() == Some(Family::Propagate);
         if self.stripes.is_empty() {
-            if batch::records(bytes).flatten().any(|record| is_propagated(&record)) {
-                writing.propagate();
+            if batch::records(bytes).flatten().any(|record| is_of_scripts(&record)) {
+                writing.change_scripts();
             }
             return writing;
         }
@@ -287,8 +286,8 @@ impl Hot {
                     continue;
                 }
                 other => {
-                    if is_propagated(&other) {
-                        writing.propagate();
+                    if is_of_scripts(&other) {
+                        writing.change_scripts();
                     }
                     continue;
                 }
@@ -318,9 +317,9 @@ impl Hot {
 }
 
 impl Writing<'_, '_> {
-    /// It changes the propagate family.
-    fn propagate(&mut self) {
-        if !std::mem::replace(&mut self.propagates, true) {
+    /// It changes scripts or libraries: as one batch, however many.
+    fn change_scripts(&mut self) {
+        if !std::mem::replace(&mut self.changes_scripts, true) {
             self.hot.scripts.begin();
         }
     }
@@ -345,7 +344,7 @@ impl Writing<'_, '_> {
         if !self.removes.is_empty() {
             self.hot.remove(&self.removes);
         }
-        if self.propagates {
+        if self.changes_scripts {
             self.hot.scripts.written(sequence);
         }
     }
@@ -369,7 +368,7 @@ impl Drop for Writing<'_, '_> {
             }
             self.hot.removing.fetch_sub(1, Ordering::SeqCst);
         }
-        if self.propagates {
+        if self.changes_scripts {
             self.hot.scripts.end();
         }
     }

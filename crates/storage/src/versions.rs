@@ -1,5 +1,5 @@
-//! When the propagate family changes, scripts and libraries of functions among it: for those who
-//! keep what they have read there.
+//! When scripts and libraries of functions change (`types::scripts`): for those who keep what they
+//! have read of them.
 //!
 //! Invariant: whoever is told a version reads what everybody reads that is told the same one. E.g.
 //! the text of a script that was read between two looks at one version is its text for each later
@@ -7,12 +7,31 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::Family;
+use crate::batch::Record;
+
 /// The versions of one database are below those of the one that is opened next.
 const OF_ONE: u64 = 1 << 40;
+/// What all their keys begin with, and the first key behind these.
+const KEYS: (&[u8], &[u8]) = (b"lua_", b"lua`");
+
+/// Whether a record changes some of them. Not all of the propagate family is theirs: e.g. each part
+/// of a slot that is copied comes with a mark there.
+pub(crate) fn is_of_scripts(record: &Record<'_>) -> bool {
+    let (first, behind) = KEYS;
+    match *record {
+        Record::Put { family: Family::Propagate, key, .. }
+        | Record::Delete { family: Family::Propagate, key } => key.starts_with(first),
+        Record::DeleteRange { family: Family::Propagate, begin, end } => {
+            begin < behind && first < end
+        }
+        _ => false,
+    }
+}
 
 /// See the module.
 pub(crate) struct Versions {
-    /// Batches being written that change the family.
+    /// Batches being written that change some of them.
     writing: AtomicUsize,
     /// Rises with each of them.
     version: AtomicU64,
@@ -70,7 +89,7 @@ impl Versions {
 mod tests {
     use super::*;
     use crate::types::scripts;
-    use crate::{Family, FeedRead, Options, Store};
+    use crate::{FeedRead, Options, Store, Txn};
 
     #[test]
     fn while_a_batch_is_written_there_is_none_and_then_another_one() {
@@ -138,6 +157,37 @@ mod tests {
                 version(&replica) != before
             });
             assert_eq!(changes.collect::<Vec<_>>(), [false, true, true]);
+        }
+    }
+    #[test]
+    fn a_version_changes_with_scripts_and_libraries_and_with_nothing_else() {
+        let of_scripts: [fn(&mut Txn<'_>); 6] = [
+            |txn| scripts::put(txn, "hash", b"text"),
+            |txn| scripts::put_library(txn, "library", b"text", ["function"].into_iter()),
+            |txn| assert!(scripts::delete_library(txn, b"library").unwrap()),
+            scripts::flush,
+            scripts::flush_libraries,
+            |txn| txn.delete_range(Family::Propagate, b"a", b"z"),
+        ];
+        let of_others: [fn(&mut Txn<'_>); 4] = [
+            |txn| txn.put(Family::Propagate, b"mark", b"text"),
+            |txn| txn.delete(Family::Propagate, b"lua"),
+            |txn| txn.delete_range(Family::Propagate, b"a", b"lua_"),
+            |txn| txn.put(Family::Metadata, b"lua_f_hash", b"text"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        for hot_bytes in [0, 1 << 20] {
+            let options = Options { hot_bytes, ..Options::default() };
+            let store = Store::open(&dir.path().join(hot_bytes.to_string()), options).unwrap();
+            let changes = |write: &fn(&mut Txn<'_>)| {
+                let before = store.txn().scripts_version();
+                let mut txn = store.txn();
+                write(&mut txn);
+                txn.commit().unwrap();
+                store.txn().scripts_version() != before
+            };
+            assert_eq!(of_scripts.iter().map(changes).collect::<Vec<_>>(), [true; 6]);
+            assert_eq!(of_others.iter().map(changes).collect::<Vec<_>>(), [false; 4]);
         }
     }
 }

@@ -76,6 +76,26 @@ fn what_was_written_is_kept() {
 }
 
 #[test]
+fn a_batch_of_scripts_that_fails_ends_the_version_and_not_all_of_them() {
+    let mut writer = Writer::new(Vec::new());
+    for name in [b"lua_f_1", b"lua_f_2"] {
+        writer.put(Family::Propagate, &[name], &[b"text"]);
+    }
+    let bytes = writer.finish();
+    for hot in [Hot::new(0), Hot::new(MIB)] {
+        let before = hot.scripts.now();
+        let (one, other) = (hot.writing(bytes), hot.writing(bytes));
+        drop(one);
+        assert_eq!(hot.scripts.now(), None, "the other one is being written");
+        drop(other);
+        let after = hot.scripts.now();
+        assert!(before.is_some() && after.is_some() && before != after);
+        // Nothing is newer than it was.
+        assert_eq!(hot.scripts.at(0), after);
+    }
+}
+
+#[test]
 fn of_several_writes_of_a_batch_the_last_one_is_kept() {
     let hot = Hot::new(MIB);
     let mut writer = Writer::new(Vec::new());
