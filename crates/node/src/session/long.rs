@@ -27,7 +27,7 @@ use super::outcome::{Done, LongRead, Tells};
 use super::table::{Handler, Taken};
 use super::{Command, ReadCx, Session, scope_in};
 use crate::command::texts::LOADING;
-use crate::command::{Args, Error, Reply, Result, Words};
+use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::config::Values;
 use crate::long_reads::Seat;
 use crate::memory::parts;
@@ -298,16 +298,44 @@ impl Job {
         }
     }
 
+    /// Its worker, which began it, has told nobody how long it took.
     fn note_if_slow(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
+        let is_fast = self.command.flags.has(Flags::FAST);
+        self.node.latency.note_command(is_fast, micros, threshold_ms, at);
         if !slowlog::is_slow(&self.config, self.command.flags, micros) {
             return;
         }
         let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
         let (client, name) = self.client.clone();
-        let at = self.now_ms / 1000;
         let entry =
             slowlog::Entry { id: 0, at, micros, words: slowlog::shorten(&words), client, name };
         self.node.slowlog.add(entry, &self.config);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table;
+    use super::*;
+    use crate::shell::{Shell, session};
+
+    #[test]
+    fn how_long_a_read_took_is_told_where_it_has_ended() {
+        let shell = Shell::with(|values| values.latency_monitor_threshold = 5);
+        let node = shell.node();
+        let config = node.config.now();
+        let words: [&[u8]; 2] = [b"SMEMBERS", b"s"];
+        let (_, command) = table::find(&config.renames, &words).unwrap();
+        let now_ms = shell.now_ms();
+        let at = (&node, &config);
+        let job = Job::new(at, &session(&node), (command, &words), (now_ms, 0));
+        job.note_if_slow(Duration::from_micros(4999));
+        assert!(node.latency.all().is_empty());
+        job.note_if_slow(Duration::from_millis(7));
+        let series = node.latency.of(b"command").unwrap();
+        let samples: Vec<_> = series.samples.iter().map(|sample| (sample.at, sample.ms)).collect();
+        assert_eq!(samples, [(now_ms / 1000, 7)]);
     }
 }

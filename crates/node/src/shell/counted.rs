@@ -42,6 +42,15 @@ fn what_is_queued_counts_when_exec_runs_it() {
     }
     assert_eq!((counted(&shell, "set"), counted(&shell, "get")), ((1, 0, 0), (0, 0, 1)));
     assert_eq!(counted(&shell, "exec"), (2, 1, 0));
+    // And so does one that finds changed what it watches.
+    let other = shell.client();
+    shell.run("WATCH a");
+    shell.run_as(other, "SET a 2");
+    for command in ["MULTI", "SET a 3"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*-1");
+    assert_eq!((counted(&shell, "set"), counted(&shell, "exec")), ((2, 0, 0), (3, 1, 0)));
     // One of them that shows what is counted knows of those before it, and is not shown itself.
     for command in ["MULTI", "INCR b", "INFO commandstats"] {
         shell.run(command);

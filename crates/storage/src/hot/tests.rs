@@ -81,10 +81,10 @@ fn a_batch_of_scripts_that_fails_ends_the_version_and_not_all_of_them() {
     for name in [b"lua_f_1", b"lua_f_2"] {
         writer.put(Family::Propagate, &[name], &[b"text"]);
     }
-    let bytes = writer.finish();
+    let bytes = writer.finish().to_vec();
     for hot in [Hot::new(0), Hot::new(MIB)] {
         let before = hot.scripts.now();
-        let (one, other) = (hot.writing(bytes), hot.writing(bytes));
+        let (one, other) = (hot.writing(&bytes), hot.writing(&bytes));
         drop(one);
         assert_eq!(hot.scripts.now(), None, "the other one is being written");
         drop(other);
