@@ -206,6 +206,9 @@ fn words(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
+/// Whether a key had no end before, and the words of the last record of each place.
+type Folded = (Vec<u8>, BTreeMap<Vec<u8>, [Vec<u8>; 3]>);
+
 /// The words of RESTORE for each key of an export, of which each place was written in one life.
 fn restoring(node: &Running, file: &str) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
     let request = words(&["CLUSTERX", "DISCARDED", "RECORDS", file, "0", "0", "1"]);
@@ -214,7 +217,7 @@ fn restoring(node: &Running, file: &str) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
         panic!("{found:?}")
     };
     let skip = usize::try_from(*skip).unwrap();
-    let mut keys = BTreeMap::<Vec<u8>, (Vec<u8>, BTreeMap<Vec<u8>, [Vec<u8>; 3]>)>::new();
+    let mut keys = BTreeMap::<Vec<u8>, Folded>::new();
     for record in records.chunks(5) {
         let record: Vec<&[u8]> = record.iter().map(|word| word.as_bytes().unwrap()).collect();
         let [what, key, place, value, endless] = record.as_slice() else { panic!("{record:?}") };
@@ -224,7 +227,7 @@ fn restoring(node: &Running, file: &str) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
         }
         places.insert(place.to_vec(), [what.to_vec(), place.to_vec(), value.to_vec()]);
     }
-    let of_key = |(key, (first, places)): (Vec<u8>, (Vec<u8>, BTreeMap<_, [Vec<u8>; 3]>))| {
+    let of_key = |(key, (first, places)): (Vec<u8>, Folded)| {
         let records: Vec<Vec<u8>> = places.into_values().flatten().collect();
         let first = if first.is_empty() { b"0".to_vec() } else { first };
         (key.clone(), vec![key, first, encode_command(&records)])

@@ -21,6 +21,9 @@ struct Pair {
 
 type Write<'a> = &'a dyn Fn(&mut Txn<'_>);
 
+/// What a key's records come to: whether it had no end before, and the last record of each place.
+type Folded = (bool, BTreeMap<Vec<u8>, What>);
+
 impl Pair {
     fn new(before: &[Write<'_>]) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -53,7 +56,7 @@ impl Pair {
         let share = Share { part: 0, of: 1 };
         let page = records::page(&path.unwrap(), &SCOPE, 0, share).unwrap();
         assert_eq!(page.next, None);
-        let mut folded = BTreeMap::<Vec<u8>, (bool, BTreeMap<Vec<u8>, What>)>::new();
+        let mut folded = BTreeMap::<Vec<u8>, Folded>::new();
         for found in page.records {
             let key = SCOPE.user_key(&found.key).unwrap().to_vec();
             let (endless, places) = folded.entry(key).or_default();
@@ -68,7 +71,7 @@ impl Pair {
             }
             places.insert(place, found.what);
         }
-        let state = |(key, (endless, places)): (Vec<u8>, (bool, BTreeMap<Vec<u8>, What>))| {
+        let state = |(key, (endless, places)): (Vec<u8>, Folded)| {
             let state = State::of(&key, endless, places.into_values().collect());
             (key, state)
         };
