@@ -5,6 +5,8 @@ use std::io::{BufRead, Error, ErrorKind, Read as _, Result};
 
 /// What stands between the key and the value of a put. No text has it inside: its quotes are escaped there.
 pub(super) const VALUE: &[u8] = b"\",\"value\":\"";
+/// What stands before the key of a put or a deletion.
+const KEY: &[u8] = b"\",\"key\":\"";
 /// Bytes behind a value: a quote and a brace.
 const END_BYTES: usize = 2;
 
@@ -16,6 +18,8 @@ pub(super) struct Line {
     /// Of a line above the bound: for how many bytes its value stands (of one that is no put: all that follows the
     /// bound). What was left in the buffer ends before the value then, and is `{}` where there is none.
     pub value_bytes: Option<u64>,
+    /// Of a line above the bound: what was left in the buffer has the whole key.
+    pub has_key: bool,
 }
 
 /// Reads the next line into `line`, which holds `max` bytes of it at most; `None` at the end of the file.
@@ -31,7 +35,8 @@ pub(super) fn next(
 }
 
 /// The same. Of a put above the bound `value` is its value, if that has `value_max` bytes at most;
-/// else it is empty.
+/// else it is empty. Of a line whose key is above it, the beginning of the key is left in the
+/// buffer, if `value_max` is not 0.
 ///
 /// # Errors
 /// As [`next`], and a value that is none.
@@ -49,7 +54,7 @@ pub(super) fn with_value(
     }
     let mut bytes = held as u64;
     if line.last() == Some(&b'\n') {
-        return Ok(Some(Line { bytes, value_bytes: None }));
+        return Ok(Some(Line { bytes, value_bytes: None, has_key: true }));
     }
     let place = line.windows(VALUE.len()).position(|window| window == VALUE);
     let kept = place.map_or(0, |_| value_max.saturating_add(END_BYTES));
@@ -60,6 +65,7 @@ pub(super) fn with_value(
             line.truncate(place);
             line.extend_from_slice(b"\"}");
         }
+        None if value_max > 0 => close(line),
         None => {
             line.clear();
             line.extend_from_slice(b"{}");
@@ -77,9 +83,34 @@ pub(super) fn with_value(
         bytes += used as u64;
         if end.is_some() {
             let value_bytes = Some(decoder.finish(value_max)?);
-            return Ok(Some(Line { bytes, value_bytes }));
+            return Ok(Some(Line { bytes, value_bytes, has_key: place.is_some() }));
         }
     }
+}
+
+/// Makes an object again of the beginning of one that ends within its key, or behind it: of other
+/// ones an empty one.
+fn close(line: &mut Vec<u8>) {
+    let Some(begin) = line.windows(KEY.len()).position(|window| window == KEY) else {
+        line.clear();
+        line.extend_from_slice(b"{}");
+        return;
+    };
+    let mut end = begin + KEY.len();
+    while let Some(byte) = line.get(end) {
+        let length = match (byte, line.get(end + 1)) {
+            (b'"', _) | (b'\\', None) => break,
+            (b'\\', Some(b'u')) => 6,
+            (b'\\', Some(_)) => 2,
+            _ => 1,
+        };
+        if end + length > line.len() {
+            break;
+        }
+        end += length;
+    }
+    line.truncate(end);
+    line.extend_from_slice(b"\"}");
 }
 
 /// Counts the bytes that escaped text stands for, and keeps them.
@@ -211,5 +242,27 @@ mod tests {
         assert!(with_value(&mut &foreign[..], &mut Vec::new(), 32, (&mut Vec::new(), 9)).is_err());
         assert!(next(&mut &b"{\"log\":"[..], &mut Vec::new(), 4).is_err());
         assert!(next(&mut &b"{\"log\":"[..], &mut Vec::new(), 100).is_err());
+    }
+
+    #[test]
+    fn of_a_key_above_the_bound_the_beginning_is_told() {
+        let key = r#"a\u0001\"\\b"#;
+        let line = format!("{{\"delete\":\"default\",\"key\":\"{key}\"}}\n");
+        let begin = line.find(key).unwrap();
+        // Before each of its characters, and behind the last one; where it is cut within one, that
+        // is not told.
+        let ends = [0, 1, 7, 9, 11, 12];
+        for max in begin..line.len() {
+            let (mut held, mut value) = (Vec::new(), Vec::new());
+            let mut file = line.as_bytes();
+            let found = with_value(&mut file, &mut held, max, (&mut value, 9)).unwrap().unwrap();
+            assert!(!found.has_key && found.bytes == line.len() as u64, "{max}");
+            let end = ends.into_iter().rfind(|end| begin + end <= max).unwrap();
+            let expected = format!("{}\"}}", &line[..begin + end]);
+            assert_eq!(String::from_utf8_lossy(&held), expected, "{max}");
+        }
+        let mut held = Vec::new();
+        with_value(&mut line.as_bytes(), &mut held, begin - 1, (&mut Vec::new(), 9)).unwrap();
+        assert_eq!(held, b"{}");
     }
 }

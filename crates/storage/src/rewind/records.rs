@@ -124,11 +124,13 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, share: Share) -> Result
             return Ok(Page { records: reader.records, next: None });
         };
         at += found.bytes;
-        let cut = found.value_bytes.map(|bytes| match bytes <= VALUE_BYTES_MAX as u64 {
-            true => Some(std::mem::take(&mut value)),
-            false => None,
-        });
-        reader.line(&line, cut)?;
+        let held = match found.value_bytes {
+            None => Held::All,
+            Some(_) if !found.has_key => Held::Beginning,
+            Some(bytes) if bytes > VALUE_BYTES_MAX as u64 => Held::AllButValue(None),
+            Some(_) => Held::AllButValue(Some(std::mem::take(&mut value))),
+        };
+        reader.line(&line, held)?;
     }
     Ok(Page { records: reader.records, next: Some(at) })
 }
@@ -141,6 +143,15 @@ enum Said {
     Expiry,
     /// Anything else, on the line before.
     Other,
+}
+
+/// How much of a line is there as text.
+enum Held {
+    All,
+    /// All but its value, which is this; `None` if it is too large.
+    AllButValue(Option<Vec<u8>>),
+    /// Not even the whole key.
+    Beginning,
 }
 
 struct Reader<'a> {
@@ -159,10 +170,11 @@ impl Reader<'_> {
         self.said == Said::Nothing
     }
 
-    /// `cut`: of a line that is not held as a whole its value, if that is not too large.
-    fn line(&mut self, line: &[u8], cut: Option<Option<Vec<u8>>>) -> Result<(), Error> {
+    fn line(&mut self, line: &[u8], held: Held) -> Result<(), Error> {
         let said = std::mem::replace(&mut self.said, Said::Nothing);
-        if line.starts_with(b"{\"log\"") {
+        if matches!(held, Held::Beginning) {
+            self.beginning(line)?;
+        } else if line.starts_with(b"{\"log\"") {
             let data = bytes(&parse(line)?, "log")?;
             self.said = if data == log::EXPIRE { Said::Expiry } else { Said::Other };
             if slots::names_move(&data) && !self.has_copies {
@@ -170,7 +182,7 @@ impl Reader<'_> {
                 self.tell(Vec::new(), What::Copied);
             }
         } else if line.starts_with(b"{\"put\"") {
-            self.put(line, cut, said)?;
+            self.put(line, held, said)?;
         } else if line.starts_with(b"{\"delete\"") {
             let fields = parse(line)?;
             let family = fields.get("delete").and_then(|family| family.as_str());
@@ -187,19 +199,33 @@ impl Reader<'_> {
             } else if self.share.is_first() {
                 self.tell(Vec::new(), What::Foreign);
             }
-        } else if cut.is_some() && self.share.is_first() {
-            // Of a line whose key is large itself nothing is known.
-            self.tell(Vec::new(), What::Large { place: Vec::new() });
         }
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        line: &[u8],
-        cut: Option<Option<Vec<u8>>>,
-        said: Said,
-    ) -> Result<(), Error> {
+    /// Of a record whose key on disk is large itself. An element's begins with the name of its
+    /// owner, which without it is not as it was; of other ones nothing is known.
+    fn beginning(&mut self, line: &[u8]) -> Result<(), Error> {
+        // Log data is not read.
+        let head = parse(line)?;
+        let family = head.get("put").or_else(|| head.get("delete")).and_then(|name| name.as_str());
+        let Some(family) = family else {
+            self.said = Said::Other;
+            return Ok(());
+        };
+        let on_disk = bytes(&head, "key")?;
+        let is_metadata = family == Family::Metadata.name();
+        if is_metadata || split_internal(&on_disk, self.scope.cluster).is_none() {
+            if self.share.is_first() {
+                self.tell(Vec::new(), What::Large { place: Vec::new() });
+            }
+        } else if let Some((key, place)) = self.owner(family, &on_disk) {
+            self.tell(key, What::Large { place });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, line: &[u8], held: Held, said: Said) -> Result<(), Error> {
         // Most of a line is its value, which is not read for keys that nobody asks for.
         let place_of_value = line.windows(VALUE.len()).position(|window| window == VALUE);
         let head = match place_of_value.and_then(|at| line.get(..at)) {
@@ -209,13 +235,13 @@ impl Reader<'_> {
         let family = head.get("put").and_then(|family| family.as_str()).unwrap_or_default();
         let on_disk = bytes(&head, "key")?;
         let Some((key, mut place)) = self.owner(family, &on_disk) else { return Ok(()) };
-        let value = match cut {
-            Some(Some(value)) => value,
-            Some(None) => {
+        let value = match held {
+            Held::AllButValue(Some(value)) => value,
+            Held::AllButValue(None) => {
                 self.tell(key, What::Large { place });
                 return Ok(());
             }
-            None => bytes(&parse(line)?, "value")?,
+            Held::All | Held::Beginning => bytes(&parse(line)?, "value")?,
         };
         let mut was_endless = false;
         if family == Family::Metadata.name()
@@ -253,10 +279,8 @@ impl Reader<'_> {
             return None;
         }
         if self.scope.user_key(&key).is_none() {
-            // Its elements need not be named besides.
-            if family == Family::Metadata {
-                self.tell(key, What::Foreign);
-            }
+            // Also of an element: it may be all that was written of the key.
+            self.tell(key, What::Foreign);
             return None;
         }
         Some((key, place_of(family, version, sub)))
@@ -288,7 +312,7 @@ fn place_of(family: Family, version: u64, sub: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::rewind::export;
-    use crate::types::{hash, keys, keyspace, strings};
+    use crate::types::{hash, keys, keyspace, set, strings};
     use crate::{Options, Store, Txn};
 
     const SCOPE: Scope<'static> = Scope { namespace: b"__namespace", cluster: true, now_ms: 1 };
@@ -413,6 +437,47 @@ mod tests {
         };
         // With the byte of the type and eight of the expiry.
         assert!(value.ends_with(&long) && value.len() == long.len() + 9);
+    }
+
+    /// Without them a key would be put back in part.
+    #[test]
+    fn of_members_that_are_too_long_to_be_told_the_key_is_told() {
+        let db = Db::new();
+        // Of six characters each in the text.
+        let long = vec![0_u8; LINE_BYTES / 6 + 1];
+        db.write(|txn| {
+            set::add(txn, &SCOPE.at(b"s"), &[&long, b"short"]).unwrap();
+            hash::set(txn, &SCOPE.at(b"h"), &[(&long, b"v")]).unwrap();
+        });
+        db.write(|txn| assert_eq!(set::remove(txn, &SCOPE.at(b"s"), &[&long]).unwrap(), 1));
+        let whole = db.shares(WHOLE.of).remove(0);
+        let is_large = |what: &What| matches!(what, What::Large { .. });
+        let large = |key: &[u8]| of_key(key, &whole).into_iter().filter(is_large).count();
+        assert_eq!([large(b"s"), large(b"h"), count(&whole, is_large)], [2, 1, 3]);
+        let records = of_key(b"h", &whole);
+        let [What::Large { place: element }, What::Put { place: metadata, .. }] =
+            records.as_slice()
+        else {
+            panic!("{} records", records.len())
+        };
+        assert_eq!((element[0], &element[1..9]), (0, &metadata[1..9]));
+        let shares = db.shares(2);
+        assert_eq!(shares.iter().map(|share| count(share, is_large)).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn a_field_of_another_namespace_is_told_of_also_without_its_metadata() {
+        let db = Db::new();
+        let theirs = Scope { namespace: b"theirs", ..SCOPE };
+        for value in [b"old", b"new"] {
+            db.write(|txn| {
+                hash::set(txn, &theirs.at(b"h"), &[(b"f", value)]).unwrap();
+            });
+        }
+        let whole = db.shares(WHOLE.of).remove(0);
+        // Field and metadata, and the field once more.
+        assert_eq!(count(&whole, |what| *what == What::Foreign), 3);
+        assert!(whole.iter().all(|found| found.key == *theirs.ns_key(b"h")));
     }
 
     #[test]
