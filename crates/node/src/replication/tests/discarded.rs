@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use resp::{Value, encode_command};
 
 use super::*;
+use crate::locks::Locks;
 
 /// A node of a cluster with one shard.
 fn start() -> Running {
@@ -186,6 +187,23 @@ fn many_keys_are_put_back_and_what_changed_stays() {
         let value = if word == "changed" { "newer" } else { "discarded" };
         assert_eq!(node.ask(&["GET", name]), value, "{name}");
     }
+}
+
+/// It holds the locks of its keys and not the gate, and writes in the end what goes by what it read.
+#[test]
+fn keys_that_a_script_holds_are_not_put_back_beside_it() {
+    let node = master();
+    let stripes = Locks::stripes([b"held".as_slice()].into_iter());
+    let held = node.node.locks.lock(&stripes);
+    let before = node.sequence();
+    let change = ["-", "RUN", "ABSENT", "SET", "free", "1", "0", "SET", "held", "1", "0"];
+    let said = apply(&node, 0, &change);
+    assert!(said.starts_with("-TRYAGAIN a script"), "{said}");
+    assert_eq!(node.sequence(), before);
+    // Nobody else is held up by that.
+    assert_eq!(node.ask(&["SET", "other", "1"]), "+OK");
+    drop(held);
+    assert_eq!(apply(&node, 0, &change), "applied applied");
 }
 
 /// What a node answers to words of any bytes.

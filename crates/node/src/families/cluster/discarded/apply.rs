@@ -8,6 +8,7 @@
 //! anew each time. What was compared without it is not compared again.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLockWriteGuard;
 use resp::{Protocol, Writer};
@@ -20,9 +21,14 @@ use super::request::{Request, Wanted};
 use crate::clock;
 use crate::command::texts::LOADING;
 use crate::command::{Error, Result};
+use crate::gate::Engine;
+use crate::locks::{Held, Locks};
 use crate::node::Node;
 use crate::session::gates;
 use crate::session::serve::{self, Ready, Server};
+
+/// How long scripts are waited for that hold the locks of keys.
+const LOCKS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A word per key, in their order: see [`word_of`], and `moved`.
 pub(super) fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
@@ -153,6 +159,33 @@ fn look(
     Ok(words)
 }
 
+/// The gate alone, and the locks of these keys. A script that runs aside holds those of its keys and
+/// not the gate, and what it will have written in the end goes by what it has read.
+fn alone<'n>(
+    node: &'n Node,
+    search: &mut Search,
+    stripes: &[u16],
+) -> Result<(RwLockWriteGuard<'n, Engine>, Held<'n>)> {
+    let until = Instant::now() + LOCKS_PATIENCE;
+    // Waited for without the gate, and without the locks of other keys, which clients need.
+    let is_free = |stripe: &u16| {
+        let left = until.saturating_duration_since(Instant::now());
+        node.locks.lock_within(&[*stripe], left).is_some()
+    };
+    while stripes.iter().all(is_free) {
+        // What others wrote meanwhile; little is left then for the time with the gate.
+        search.go_on(node)?;
+        let engine = node.gate.write();
+        if let Some(held) = node.locks.try_lock(stripes) {
+            return Ok((engine, held));
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Err(Error::text("TRYAGAIN a script that has not ended holds one of the keys"))
+}
+
 /// Puts these keys back, with the gate held: those of which it was just said that they can be.
 fn write(
     node: &Node,
@@ -160,10 +193,10 @@ fn write(
     search: &mut Search,
     (batch, told): (Range<usize>, Vec<&'static str>),
 ) -> Result<Vec<&'static str>> {
-    // What others wrote meanwhile; little is left then for the time with the gate.
-    search.go_on(node)?;
     let config = node.config.now();
-    let engine = node.gate.write();
+    let keys = request.keys.get(batch.clone()).unwrap_or_default();
+    let stripes = Locks::stripes(keys.iter().map(|wanted| wanted.key.as_slice()));
+    let (engine, held) = alone(node, search, &stripes)?;
     let store = gates::may_write(node, &config, &engine)?;
     if engine.generation != search.generation {
         return Err(changing());
@@ -175,7 +208,6 @@ fn write(
     let scope = node.scope(clock::unix_ms());
     let mut txn = store.txn();
     let mut words = Vec::with_capacity(batch.len());
-    let keys = request.keys.get(batch.clone()).unwrap_or_default();
     for ((place, wanted), told) in batch.zip(keys).zip(told) {
         let route = gates::route_write(node, &engine, key_slot(&wanted.key))?;
         let word = match (word_of_route(route)?, &wanted.state) {
@@ -199,6 +231,7 @@ fn write(
     store.publish()?;
     // Of keys that were watched and are not put back, too.
     node.watches.touch(keys.iter().map(|wanted| scope.name(&wanted.key)));
+    drop(held);
     // Commands that waited for one of these keys run as those of any client do, and not alone.
     let engine = RwLockWriteGuard::downgrade(engine);
     if let Some(store) = engine.store.as_ref().filter(|_| !ready.is_empty()) {
