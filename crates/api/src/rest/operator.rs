@@ -299,11 +299,12 @@ pub struct DiscardedOutcome {
     /// It was done; else it was only looked at.
     pub done: bool,
     /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as
-    /// it is), `exists`, `expired` (meanwhile), `lapsed` (its end at the master came since the fork,
-    /// and only a part of it is in the export), `partial` (only a part is in the export, and the log
-    /// is not asked), `large`, `moved` (to another shard), `unreadable`, `unsupported`.
+    /// it is), `exists`, `expired` (meanwhile), `lapsed` (its end at the master came since the
+    /// fork, and only a part of it is in the export), `partial` (only a part is in the export, and
+    /// the log is not asked), `large`, `moved` (to another shard), `unreadable`, `unsupported`.
     pub counts: BTreeMap<String, u64>,
-    /// Some of the keys of each.
+    /// Keys of each: of `applied` and `same` 100 at most, of each other one 10000, and of them all
+    /// 1 MiB.
     pub keys: BTreeMap<String, Vec<String>>,
 }
 

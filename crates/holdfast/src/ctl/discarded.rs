@@ -27,10 +27,11 @@ pub(crate) enum DiscardedVerb {
     },
     /// Put an export back through the present master, key by key with its last state
     ///
-    /// Keys of every type, each as a whole or not at all. A key that was written since the histories
-    /// parted is newer: it is kept, and reported as `changed`. Without --yes nothing is changed: it
-    /// says what would become of each key. One that ended half way is to be said again: what was put
-    /// back is found to be the `same`.
+    /// Keys of every type, each as a whole or not at all. A key that was written since the
+    /// histories parted is newer: it is kept, and reported as `changed`. Of several exports the
+    /// newest comes first: what is put back counts as written. Without --yes nothing is changed: it
+    /// says what would become of each key. One that ended half way is to be said again: what was
+    /// put back is found to be the `same`.
     Apply {
         #[command(flatten)]
         which: Which,
@@ -46,6 +47,8 @@ pub(crate) enum DiscardedVerb {
 
 /// An export is read once for each share of its keys that a controller holds, 128 MiB.
 const APPLY_PATIENCE: Duration = Duration::from_secs(3_600);
+/// Keys of each outcome that are named in the text.
+const NAMED_MAX: usize = 20;
 
 /// Which export is meant.
 #[derive(Debug, clap::Args)]
@@ -176,12 +179,17 @@ fn outcome_text(outcome: &DiscardedOutcome) -> String {
         _ => "have an outcome that this version does not know",
     };
     let mut out = String::new();
-    for (word, count) in &outcome.counts {
+    for (word, &count) in &outcome.counts {
         out.push_str(&format!("{count:>8} {} ({word})\n", told(word)));
         let keys = outcome.keys.get(word).map(Vec::as_slice).unwrap_or_default();
         if word != "applied" && word != "same" {
-            for key in keys.iter().take(20) {
+            for key in keys.iter().take(NAMED_MAX) {
                 out.push_str(&format!("           {key:?}\n"));
+            }
+            let more = count.saturating_sub(keys.len().min(NAMED_MAX) as u64);
+            if more > 0 {
+                let named = keys.len();
+                out.push_str(&format!("           and {more} more; --json names {named}\n"));
             }
         }
     }
@@ -207,6 +215,11 @@ mod tests {
         let said = outcome_text(&outcome);
         assert!(said.contains("2 would be applied") && said.contains("\"c\\n\""), "{said}");
         assert!(said.ends_with("nothing was changed; --yes does it, through m:1\n"), "{said}");
+        let many = (0..25).map(|number| number.to_string()).collect();
+        outcome.keys.insert("lapsed".into(), many);
+        outcome.counts.insert("lapsed".into(), 30);
+        let said = outcome_text(&outcome);
+        assert!(said.contains("\"19\"\n           and 10 more; --json names 25\n"), "{said}");
         outcome.done = true;
         assert!(outcome_text(&outcome).ends_with("done through m:1\n"));
     }

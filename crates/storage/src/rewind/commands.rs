@@ -134,7 +134,11 @@ impl Batch {
         let mut mine = told.by_namespace().filter(|(name, _)| *name == scope.namespace);
         let commands = mine.next().map(|(_, commands)| commands.to_vec()).unwrap_or_default();
         // The key, and where LMOVE and BITOP lead.
-        let named = commands.iter().flat_map(|words| words.iter().skip(1).take(2));
+        let keys = |words: &Command| match words.first().map(Vec::as_slice) {
+            Some(b"LMOVE" | b"BITOP") => 2,
+            _ => 1,
+        };
+        let named = commands.iter().flat_map(|words| words.iter().skip(1).take(keys(words)));
         let named: HashSet<&[u8]> = named.map(Vec::as_slice).collect();
         let others: Vec<Said> = changes
             .into_iter()
@@ -225,7 +229,7 @@ mod tests {
         });
         // One batch of two commands, of which one cannot be told.
         write(&|txn| {
-            list::push(txn, &SCOPE.at(b"l"), list::End::Left, &[b"a"]).unwrap();
+            list::push(txn, &SCOPE.at(b"l"), list::End::Left, &[b"p"]).unwrap();
             hyperloglog::add(txn, &SCOPE.at(b"p"), &[b"x"]).unwrap();
         });
         write(&|txn| {
@@ -235,7 +239,7 @@ mod tests {
         let (path, _) = export::from_feed(&store, &dir.path().join("d"), 0, 1).unwrap();
         let path = path.unwrap();
         let expected =
-            ["HSET|h|f|v", "HSET|h|g|w", "LPUSH|l|a", "p: a hyperloglog", "SET|s|\\xff", "DEL|h"];
+            ["HSET|h|f|v", "HSET|h|g|w", "LPUSH|l|p", "p: a hyperloglog", "SET|s|\\xff", "DEL|h"];
         for bytes in [1, 100, 1 << 20] {
             assert_eq!(all(&path, bytes), expected, "{bytes}");
         }

@@ -39,8 +39,12 @@ const SHARE_BYTES_MAX: usize = 2 * super::fold::KEY_BYTES_MAX;
 /// Most shares that an export is divided into: more are needed only if keys are made to fall into
 /// one.
 const SHARES_MAX: u64 = 1 << 20;
-/// Keys named in an answer, of each outcome.
-const NAMED_MAX: usize = 100;
+/// Keys named in an answer that are put back, or are so already.
+const DONE_NAMED_MAX: usize = 100;
+/// Keys named in an answer of each other outcome.
+const LEFT_NAMED_MAX: usize = 10_000;
+/// Bytes of all keys that are named in an answer.
+const NAMED_BYTES_MAX: usize = 1 << 20;
 
 /// Exports that this process puts back at once: a share of each is held in memory.
 static APPLYING: Semaphore = Semaphore::const_new(1);
@@ -115,14 +119,15 @@ impl Job {
         let exports = listed(holder).await.map_err(|error| holder.failed(&error))?;
         let export = exports.into_iter().find(|export| export.file == *file);
         let export = export.ok_or_else(|| ApiError::not_found("there is no such export"))?;
-        let mut outcome = DiscardedOutcome::default();
+        let mut tally = Tally::default();
         let what = format!("discarded writes of {} ({file})", holder.endpoint);
         if spec.confirm {
             let records = export.records;
             let through = &master.endpoint;
             note(format!("{what}: {records} records are being put back through {through}"));
         }
-        let done = self.put_all_back(&export, &mut outcome).await;
+        let done = self.put_all_back(&export, &mut tally).await;
+        let mut outcome = tally.outcome;
         if spec.confirm {
             let counts = outcome.counts.iter().map(|(word, count)| format!("{count} {word}"));
             let counts = counts.collect::<Vec<_>>().join(", ");
@@ -144,7 +149,7 @@ impl Job {
     async fn put_all_back(
         &self,
         export: &DiscardedExport,
-        outcome: &mut DiscardedOutcome,
+        tally: &mut Tally,
     ) -> Result<(), ApiError> {
         // A file is as large as what it holds, at least.
         let of = export.bytes / (SHARE_BYTES_MAX as u64 / 2) + 1;
@@ -152,7 +157,7 @@ impl Job {
         while let Some((part, of)) = shares.pop() {
             match self.fold(part, of).await? {
                 Some((fold, skip)) => {
-                    self.put_share_back(export, (fold, skip, part == 0), outcome).await?;
+                    self.put_share_back(export, (fold, skip, part == 0), tally).await?;
                 }
                 None if of < SHARES_MAX => shares.extend([(part + of, 2 * of), (part, 2 * of)]),
                 None => return Err(ApiError::failed("the keys of the export fall into one share")),
@@ -196,11 +201,11 @@ impl Job {
         &self,
         export: &DiscardedExport,
         (fold, skip, is_first): (Fold, usize, bool),
-        outcome: &mut DiscardedOutcome,
+        tally: &mut Tally,
     ) -> Result<(), ApiError> {
         // What is of no key is told in each share.
         for word in fold.nameless.iter().filter(|_| is_first) {
-            count(outcome, word, b"");
+            tally.count(word, b"");
         }
         let (mut batch, mut size) = (Vec::new(), 0);
         let has_copies = fold.has_copies;
@@ -208,24 +213,24 @@ impl Job {
             let name = on_disk.get(skip..).unwrap_or_default().to_vec();
             if let Some(word) = key.refused() {
                 // Of another namespace it is all that is known.
-                count(outcome, word, if word == "unsupported" { &on_disk } else { &name });
+                tally.count(word, if word == "unsupported" { &on_disk } else { &name });
                 continue;
             }
             size += name.len() + key.bytes();
             batch.push((name, key.words(has_copies)));
             if size >= APPLY_BYTES || batch.len() >= APPLY_KEYS {
-                self.put_back(export, std::mem::take(&mut batch), outcome).await?;
+                self.put_back(export, std::mem::take(&mut batch), tally).await?;
                 size = 0;
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.put_back(export, batch, outcome).await }
+        if batch.is_empty() { Ok(()) } else { self.put_back(export, batch, tally).await }
     }
 
     async fn put_back(
         &self,
         export: &DiscardedExport,
         batch: Vec<(Vec<u8>, [Vec<u8>; 2])>,
-        outcome: &mut DiscardedOutcome,
+        tally: &mut Tally,
     ) -> Result<(), ApiError> {
         let Self { master, spec, .. } = self;
         let fork = export.fork.to_string();
@@ -243,7 +248,7 @@ impl Job {
             return Err(unread(master));
         }
         for ((name, _), answer) in batch.iter().zip(&answers) {
-            count(outcome, answer.as_str().unwrap_or("unknown"), name);
+            tally.count(answer.as_str().unwrap_or("unknown"), name);
         }
         Ok(())
     }
@@ -253,11 +258,26 @@ fn unread(peer: &Peer) -> ApiError {
     ApiError::failed(format!("node {}: its answer cannot be read", peer.endpoint))
 }
 
-fn count(outcome: &mut DiscardedOutcome, word: &str, key: &[u8]) {
-    *outcome.counts.entry(word.to_owned()).or_default() += 1;
-    let named = outcome.keys.entry(word.to_owned()).or_default();
-    if named.len() < NAMED_MAX {
-        named.push(latin(key));
+/// What is answered, and how much of it is names.
+#[derive(Default)]
+struct Tally {
+    outcome: DiscardedOutcome,
+    named_bytes: usize,
+}
+
+impl Tally {
+    fn count(&mut self, word: &str, key: &[u8]) {
+        let outcome = &mut self.outcome;
+        *outcome.counts.entry(word.to_owned()).or_default() += 1;
+        let named = outcome.keys.entry(word.to_owned()).or_default();
+        let max = match word {
+            "applied" | "same" => DONE_NAMED_MAX,
+            _ => LEFT_NAMED_MAX,
+        };
+        if named.len() < max && self.named_bytes + key.len() <= NAMED_BYTES_MAX {
+            self.named_bytes += key.len();
+            named.push(latin(key));
+        }
     }
 }
 
@@ -367,6 +387,20 @@ mod tests {
         let counts = done.expect("done").counts;
         assert_eq!(counts, [("applied".into(), 4_106), ("unsupported".into(), 1)].into());
         assert_eq!(notes.len(), 2);
+    }
+
+    #[test]
+    fn keys_that_are_left_as_they_are_are_named_up_to_a_bound() {
+        let mut tally = Tally::default();
+        for number in 0..LEFT_NAMED_MAX + 5 {
+            tally.count("changed", number.to_string().as_bytes());
+            tally.count("applied", b"k");
+        }
+        tally.count("large", &vec![0; NAMED_BYTES_MAX]);
+        let DiscardedOutcome { counts, keys, .. } = tally.outcome;
+        let named = ["changed", "applied", "large"].map(|word| keys[word].len());
+        assert_eq!(named, [LEFT_NAMED_MAX, DONE_NAMED_MAX, 0]);
+        assert_eq!((counts["changed"], counts["large"]), (LEFT_NAMED_MAX as u64 + 5, 1));
     }
 
     #[tokio::test]
