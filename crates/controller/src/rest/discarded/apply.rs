@@ -1,9 +1,9 @@
 //! Putting an export back through the present master.
 //!
-//! Each key's last state counts. The controller holds a share of the keys at a time in memory, up to
-//! a bound: the export is read once for each share. What was begun goes on when whoever asked for it
-//! hangs up, and the event log says that it began, and how far it got. Done again, it finds what is
-//! so.
+//! Each key's last state counts. The controller holds a share of the keys at a time in memory, up
+//! to a bound: the export is read once for each share. What was begun goes on when whoever asked for
+//! it hangs up, and the event log says that it began, and how far it got. Done again, it finds what
+//! is so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::rest::{App, body, find};
 
 /// Longest time a master may take to put keys back: it looks through its log first.
 const APPLY_PATIENCE: Duration = Duration::from_secs(60);
-/// Longest time a node may take to tell a page of records: of a large value it has to read the whole
-/// line.
+/// Longest time a node may take to tell a page of records: of a large value it has to read the
+/// whole line.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(60);
 /// Largest value that nodes tell, and what a page may have besides.
 const PAGE_BYTES_MAX: usize = (64 + 16) << 20;

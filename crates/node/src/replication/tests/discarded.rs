@@ -189,7 +189,7 @@ fn many_keys_are_put_back_and_what_changed_stays() {
     }
 }
 
-/// It holds the locks of its keys and not the gate, and writes in the end what goes by what it read.
+/// It holds the locks of its keys and not the gate, and writes in the end by what it read.
 #[test]
 fn keys_that_a_script_holds_are_not_put_back_beside_it() {
     let node = master();

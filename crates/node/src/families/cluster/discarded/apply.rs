@@ -159,8 +159,8 @@ fn look(
     Ok(words)
 }
 
-/// The gate alone, and the locks of these keys. A script that runs aside holds those of its keys and
-/// not the gate, and what it will have written in the end goes by what it has read.
+/// The gate alone, and the locks of these keys. A script that runs aside holds those of its keys
+/// and not the gate, and what it will have written in the end goes by what it has read.
 fn alone<'n>(
     node: &'n Node,
     search: &mut Search,
