@@ -251,7 +251,7 @@ mod tests {
         let begin = line.find(key).unwrap();
         // Before each of its characters, and behind the last one; where it is cut within one, that
         // is not told.
-        let ends = [0, 1, 7, 9, 11, 12];
+        let ends = [0_usize, 1, 7, 9, 11, 12];
         for max in begin..line.len() {
             let (mut held, mut value) = (Vec::new(), Vec::new());
             let mut file = line.as_bytes();
