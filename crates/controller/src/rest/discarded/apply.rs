@@ -45,6 +45,8 @@ const DONE_NAMED_MAX: usize = 100;
 const LEFT_NAMED_MAX: usize = 10_000;
 /// Bytes of all keys that are named in an answer.
 const NAMED_BYTES_MAX: usize = 1 << 20;
+/// Characters of a key that is named in an error.
+const FIRST_CHARS: usize = 64;
 
 /// Exports that this process puts back at once: a share of each is held in memory.
 static APPLYING: Semaphore = Semaphore::const_new(1);
@@ -242,7 +244,12 @@ impl Job {
             words.extend([name.as_slice(), endless, records]);
         }
         let value = master.ask(&words, APPLY_PATIENCE).await;
-        let value = value.map_err(|error| master.failed(&error))?;
+        let value = value.map_err(|error| {
+            let (failed, count) = (master.failed(&error), batch.len());
+            let first = batch.first().map_or_else(String::new, |(name, _)| latin(name));
+            let first: String = first.chars().take(FIRST_CHARS).collect();
+            ApiError::bad(format!("{failed} (of {count} keys, of which {first:?} is the first)"))
+        })?;
         let Value::Array(answers) = value else { return Err(unread(master)) };
         if answers.len() != batch.len() {
             return Err(unread(master));
@@ -432,5 +439,6 @@ mod tests {
         let [_, end] = notes.as_slice() else { panic!("{notes:?}") };
         assert!(end.contains("in part") && end.contains("TRYAGAIN"), "{end}");
         assert!(end.contains("keys so far: 4096 applied"), "{end}");
+        assert!(end.contains("(of 10 keys, of which \"004096\" is the first)"), "{end}");
     }
 }
