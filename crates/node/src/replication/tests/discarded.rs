@@ -189,6 +189,22 @@ fn many_keys_are_put_back_and_what_changed_stays() {
     }
 }
 
+/// So of two exports that have the same keys the newer one is to come first.
+#[test]
+fn what_one_export_put_back_is_kept_from_another() {
+    let node = master();
+    node.ask(&["SET", "k", "1"]);
+    node.open_epoch(1);
+    let fork = node.sequence();
+    let put_back = |value: &str| {
+        apply(&node, fork, &["0000000000000001", "RUN", "SINCE", "SET", "k", value, "0"])
+    };
+    assert_eq!(put_back("2"), "applied");
+    assert_eq!(put_back("2"), "same");
+    assert_eq!(put_back("older"), "changed");
+    assert_eq!(node.ask(&["GET", "k"]), "2");
+}
+
 /// It holds the locks of its keys and not the gate, and writes in the end by what it read.
 #[test]
 fn keys_that_a_script_holds_are_not_put_back_beside_it() {
