@@ -32,7 +32,8 @@ impl Stopping {
         self.bell.notify_one();
     }
 
-    /// Returns once after [`Self::begin`]; for the one link to the master.
+    /// Returns once after [`Self::begin`], to wake the link to the master; one that begins later
+    /// looks at [`Self::has_begun`].
     pub async fn begun(&self) {
         self.bell.notified().await;
     }

@@ -122,7 +122,16 @@ impl Driver {
         if let Err(over) = self.feed(Event::Start).await {
             return over;
         }
+        let mut is_leaving = false;
         loop {
+            // Looked at before what has come: under load something always has. And a link that
+            // begins while the node stops was not there to be rung.
+            if !is_leaving && node.stopping.has_begun() {
+                is_leaving = true;
+                if let Err(over) = self.feed(Event::Leave).await {
+                    return over;
+                }
+            }
             let deadline = self.machine.deadline();
             let step = tokio::select! {
                 biased;
@@ -131,7 +140,7 @@ impl Driver {
                 _ = shutdown.wait_for(|stop| *stop) => return Over::Shutdown,
                 Some(message) = incoming.recv() => self.take(message).await,
                 () = node.replication.poke.notified() => self.feed(Event::Retry).await,
-                () = node.stopping.begun() => self.feed(Event::Leave).await,
+                () = node.stopping.begun(), if !is_leaving => Ok(()),
                 () = until(deadline.unwrap_or(0)), if deadline.is_some() => self.feed(Event::Tick).await,
             };
             if let Err(over) = step {

@@ -51,3 +51,24 @@ fn a_node_that_is_demoted_while_it_stops_follows_nobody() {
     assert_eq!(follows(), (false, false), "demoted all the same");
     assert_eq!(node.node.replication.link_status(), LinkStatus::Connecting);
 }
+
+/// The link that was there when the stop began was rung, and none after it.
+#[test]
+fn a_link_that_begins_while_the_node_stops_leaves_as_well() {
+    let (master, replica) = (Running::start(), Running::start());
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    let node = &replica.node;
+    let is_gone = || match node.stopping.leave() {
+        Some((::replication::wire::Leave::Gone, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    node.stopping.begin(1);
+    wait_until(is_gone);
+    // What was said on that stream says nothing of the next one.
+    node.stopping.leaves(None, 1);
+    let from = Endpoint { host: "127.0.0.1".to_owned(), port: master.port };
+    let generation = node.engine().generation;
+    crate::replication::follow(node, from, generation);
+    wait_until(is_gone);
+}
