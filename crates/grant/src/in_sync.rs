@@ -186,10 +186,8 @@ impl InSync {
             !streaming.contains(member) && (was_linked.contains(member) || is_over(opened_ms))
         };
         let is_out = |member: &Member| is_lost(member) || is_late(member);
-        let is_leaving = |member: &Member| {
-            links.iter().any(|link| link.is_leaving && link.member == *member)
-        };
-        self.joining.retain(|member, _| !is_out(member) && !is_leaving(member));
+        let leavers = leavers(links);
+        self.joining.retain(|member, _| !is_out(member) && !leavers.contains(member));
         let (number, members) = self.newest();
         let mut desired: Members = members
             .iter()
@@ -204,10 +202,10 @@ impl InSync {
             .collect();
         desired.0.extend(&arrived);
         let least = usize::try_from(self.least).unwrap_or(usize::MAX);
-        for link in links.iter().filter(|link| link.is_leaving && link.member != self.me) {
+        for member in leavers.iter().filter(|member| **member != self.me) {
             // It is counted on, and waited for, until the store has confirmed the set without it.
             if desired.len() > least {
-                desired.0.remove(&link.member);
+                desired.0.remove(member);
             }
         }
         let is_new = desired != *members && self.requests.len() < REQUESTS_MAX;
@@ -282,6 +280,15 @@ impl InSync {
             }
         }
     }
+}
+
+/// The members all of whose streams say that they leave. A stream that does not is of a process
+/// which came after the one that ended, whose own stream may end later.
+fn leavers(links: &[Link]) -> BTreeSet<Member> {
+    let staying: BTreeSet<Member> =
+        links.iter().filter(|link| !link.is_leaving).map(|link| link.member).collect();
+    let leave = |link: &&Link| link.is_leaving && !staying.contains(&link.member);
+    links.iter().filter(leave).map(|link| link.member).collect()
 }
 
 #[cfg(test)]

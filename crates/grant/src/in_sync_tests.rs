@@ -167,6 +167,21 @@ fn one_that_leaves_while_it_joins_is_not_waited_for() {
     assert_eq!((s.newest().0, s.waited_for().len(), s.commit(101)), (0, 0, 101));
 }
 
+/// Killed after it said so, it is back at once: on its new stream it says nothing of a leave.
+#[test]
+fn the_next_process_of_one_that_left_joins_beside_its_old_stream() {
+    let mut s = in_sync("m");
+    s.commit(10);
+    let links = [Link { is_leaving: true, ..link('r', 10) }, link('r', 10)];
+    assert!(!tick(&mut s, 1001, 10, TIMEOUT, &links), "it is waited for first");
+    assert!(tick(&mut s, 1010, 10, TIMEOUT, &links));
+    assert_eq!(s.newest(), (1, &set("mr")));
+    // Once it leaves as well it is asked out again.
+    let links = links.map(|link| Link { is_leaving: true, ..link });
+    assert!(tick(&mut s, 1020, 10, TIMEOUT, &links));
+    assert_eq!(s.newest(), (2, &set("m")));
+}
+
 #[test]
 fn the_master_does_not_leave_its_own_set() {
     let mut s = in_sync("mr");
