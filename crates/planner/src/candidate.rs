@@ -84,13 +84,18 @@ pub(crate) fn for_switchover<'a>(
 }
 
 /// Replicas that may take over from a dead master, the one to take first: most advanced, then
-/// smallest id.
+/// smallest id. Of the members of a set each has all that was acknowledged, so those whose processes
+/// are about to end come last: without a stream from its master such a process ends at once, and
+/// would be one more master to be replaced.
 pub(crate) fn eligible<'a>(
     cx: &Context<'a>,
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    let found = intact(cx, shard, master);
+    let mut found = intact(cx, shard, master);
+    if epoch::by_set(shard) {
+        found.sort_by_key(|candidate| is_stopping(cx, candidate.node));
+    }
     let is_lost = found.is_empty() && epoch::by_set(shard);
     if is_lost && epoch::all_rebooted(cx, shard) { rebooted(cx, shard) } else { found }
 }
@@ -107,6 +112,11 @@ pub(crate) fn rebooted<'a>(cx: &Context<'a>, shard: &'a Shard) -> Vec<Candidate<
             .ok()
             .filter(|reply| epoch::is_rebooted_member(shard, reply))
     })
+}
+
+/// By its own account its process is about to end.
+fn is_stopping(cx: &Context<'_>, node: &Node) -> bool {
+    cx.reply(&node.id).is_some_and(|reply| reply.stopping)
 }
 
 fn found<'a>(
@@ -130,7 +140,7 @@ pub(crate) fn followers(cx: &Context<'_>, chosen: &Node, all: &[Candidate<'_>]) 
         all.iter().filter(|other| other.node.id != chosen.id).collect();
     let staying: Vec<Member> = others
         .iter()
-        .filter(|other| cx.reply(&other.node.id).is_none_or(|reply| !reply.stopping))
+        .filter(|other| !is_stopping(cx, other.node))
         .filter_map(|other| other.member)
         .collect();
     let least = usize::try_from(cx.record.min_in_sync).unwrap_or(usize::MAX);
