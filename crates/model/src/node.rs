@@ -107,6 +107,9 @@ pub struct Answered {
     pub promised_ms: u64,
     /// It takes no writes, for a switchover.
     pub is_paused: bool,
+    /// A replica's process is about to end. A master would hand over: switchovers have searches of
+    /// their own.
+    pub is_leaving: bool,
 }
 
 /// 40 equal letters.
@@ -365,6 +368,7 @@ impl Node {
             members: held.map(|held| held.in_sync.newest().1.clone()).unwrap_or_default(),
             promised_ms: self.holder.promised_ns(clock(now)) / 1_000_000,
             is_paused: self.paused_until > now,
+            is_leaving: self.is_leaving && !self.is_master(),
         }
     }
 }

@@ -393,7 +393,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         certificates: Vec::new(),
         trust: Vec::new(),
         newest_move: None,
-        stopping: false,
+        stopping: answered.is_leaving,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),
             boot: Some(u128::from(answered.boot)),

@@ -272,6 +272,9 @@ fn replicas_that_leave_violate_nothing() {
         (model.begin, model.bounds.faults) = (LEAVING, 1);
         let name = format!("{at}, all leave, another ends");
         assert_eq!(search(&name, model, 11), Searched::NothingFound);
+        (model.begin, model.bounds.writes) = (WANTED, 3);
+        let name = format!("{at}, one leaves or ends in a switchover");
+        assert_eq!(search(&name, model, 12), Searched::NothingFound);
     }
 }
 
