@@ -18,8 +18,8 @@ use web::tls::Tls;
 /// below it. A page of discarded writes fits, with the largest change that nodes tell (8 MiB).
 pub const REPLY_BYTES_MAX: usize = 16 << 20;
 
-/// The first byte of a TLS record of the kind "alert", with which no answer in RESP begins: all that
-/// a port of TLS alone says to a command.
+/// The first byte of a TLS record of the kind "alert", with which no answer in RESP begins: all
+/// that a port of TLS alone says to a command.
 const ALERT: u8 = 0x15;
 
 /// Why a node could not be asked.

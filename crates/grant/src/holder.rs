@@ -331,9 +331,9 @@ impl Holder {
         self.lease.extend(beat, facts.now_ns, facts.longest_ms);
     }
 
-    /// Whether the end of a replica's process would make nobody wait: no set that the store may hold
-    /// has it, and none that is asked for next will. `needs_grant` is whether a master here needs a
-    /// grant at all ([`Self::needs_grant`]): without the one that it needs nobody knows.
+    /// Whether the end of a replica's process would make nobody wait: no set that the store may
+    /// hold has it, and none that is asked for next will. `needs_grant` is whether a master here
+    /// needs a grant at all ([`Self::needs_grant`]): without the one that it needs nobody knows.
     pub fn lets_go(&self, member: &Member, needs_grant: bool) -> bool {
         match &self.held {
             Some(held) if held.mode == CommitMode::InSync => {

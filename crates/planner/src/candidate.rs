@@ -84,9 +84,9 @@ pub(crate) fn for_switchover<'a>(
 }
 
 /// Replicas that may take over from a dead master, the one to take first: most advanced, then
-/// smallest id. Of the members of a set each has all that was acknowledged, so those whose processes
-/// are about to end come last: without a stream from its master such a process ends at once, and
-/// would be one more master to be replaced.
+/// smallest id. Of the members of a set each has all that was acknowledged, so those whose
+/// processes are about to end come last: without a stream from its master such a process ends at
+/// once, and would be one more master to be replaced.
 pub(crate) fn eligible<'a>(
     cx: &Context<'a>,
     shard: &'a Shard,
