@@ -295,8 +295,8 @@ pub struct Said {
     /// It is on the disk here.
     pub is_synced: bool,
     /// The slots that go by this number here: of the mark, of what is held back, or of the stream.
-    /// They are another move's where a store of before has given its number again. `None` from
-    /// nodes that do not say, and where nothing goes by it.
+    /// They are another move's where an earlier state of the store has given its number again.
+    /// `None` from nodes that do not say, and where nothing goes by it.
     pub slots: Option<Slots>,
 }
 

@@ -1,6 +1,6 @@
 //! What a master says of its data when a replica asks with `replconf history`.
 //!
-//! `<position>` alone is the form of before; masters that were asked for more add `granted <epoch|->` and
+//! `<position>` alone is the form of earlier versions; masters that were asked for more add `granted <epoch|->` and
 //! `lineage <entries|->`. Names that are not known are passed over.
 
 use std::fmt;

@@ -151,8 +151,9 @@ pub(super) fn observed(
 }
 
 /// The first question on a connection: whether the node knows stores by name, and from which one it
-/// is led. It changes nothing there. Nodes of before do not know the question, or say nothing of
-/// stores. One that cannot answer now may know: it is not led by less than its store's name.
+/// is led. It changes nothing there. Nodes of earlier versions do not know the question,
+/// or say nothing of stores. One that cannot answer now may know: it is not led by less than its
+/// store's name.
 pub(super) async fn meet(connection: &mut Connection) -> Result<Heeds, ClientError> {
     match connection.command(&["CLUSTERX", "OBSERVE"]).await {
         Ok(value) => Ok(heeds(&value)),

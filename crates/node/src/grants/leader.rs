@@ -26,7 +26,8 @@ pub enum NotBegun {
 /// this returns.
 ///
 /// A node that none has led by name so far obeys the first one also where the disk does not take
-/// it, by its term alone, as nodes of before: a full disk must leave nobody without a controller.
+/// it, by its term alone, as nodes of earlier versions do: a full disk must leave nobody without a
+/// controller.
 ///
 /// # Errors
 /// It is not to be obeyed; or it takes the place of another, and the disk does not take that: the

@@ -15,7 +15,8 @@
 //!
 //! A file without the last line is not complete; such a file never has the name [`path`] gives. The epoch is the one that
 //! held the fork when the file was made: later the same node may have another one there, and only the one of then says
-//! which logs go on from this fork. Files of before that have no such fields, as those of databases without epochs.
+//! which logs go on from this fork. Files of earlier versions have no such fields, nor have those of databases without
+//! epochs.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};

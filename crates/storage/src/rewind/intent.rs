@@ -22,7 +22,7 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// As the file says it. A process of before the epoch line passes over that.
+    /// As the file says it. A version from before the epoch line passes over it.
     pub(super) fn text(&self) -> String {
         let Self { fork, at_ms, epoch } = self;
         let epoch = epoch.map(|(epoch, id)| format!("epoch {epoch} {id}\n")).unwrap_or_default();
