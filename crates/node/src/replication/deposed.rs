@@ -16,7 +16,6 @@ use super::mark;
 use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
 use crate::durable::{replace_durably, sync_folder};
-use crate::gate::Role;
 use crate::node::Node;
 use crate::threads::block_on;
 
@@ -125,7 +124,8 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreE
                 let _one_change = node.changing.lock().await;
                 exchange(&node, &expected).await
             };
-            follow_again(&node);
+            // Its link was stopped for the exchange.
+            super::follow_again(&node);
             // Nobody may be waiting any more; what was done stays.
             let _ = answer.send(result);
         });
@@ -133,17 +133,6 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreE
     let thread = std::thread::Builder::new().name("restore".to_owned()).spawn(work);
     thread.map_err(|error| RestoreError::Failed(error.to_string()))?;
     answered.await.unwrap_or(Err(RestoreError::Stopping))
-}
-
-/// A replica's link was stopped for the exchange.
-fn follow_again(node: &Arc<Node>) {
-    let (role, generation) = {
-        let engine = node.engine();
-        (engine.role.clone(), engine.generation)
-    };
-    if let Role::Replica { from } = role {
-        super::follow(node, from, generation);
-    }
 }
 
 fn may_restore(node: &Node, expected: &Position) -> Result<(), RestoreError> {

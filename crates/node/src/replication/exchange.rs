@@ -14,7 +14,6 @@ use super::mark::Mark;
 use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
 use crate::durable::remove_folder_if_there;
-use crate::gate::Role;
 use crate::node::Node;
 use crate::threads::spawn;
 
@@ -163,22 +162,13 @@ impl Driver {
         match put_in(node, store, self.job.generation).await? {
             Some(generation) => self.job.generation = generation,
             None => {
-                restart_link(node);
+                // The role changed while the database was out of service: a link that was ordered
+                // meanwhile found none and ended.
+                super::follow_again(node);
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-}
-
-/// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
-fn restart_link(node: &Arc<Node>) {
-    let (role, generation) = {
-        let engine = node.engine();
-        (engine.role.clone(), engine.generation)
-    };
-    if let Role::Replica { from } = role {
-        super::follow(node, from, generation);
     }
 }
 

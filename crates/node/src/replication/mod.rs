@@ -68,6 +68,17 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
     spawn("repl-link", move || vital("repl-link", || link::run(job)));
 }
 
+/// Follows the master that the node's role names, if it is a replica, where its link has ended.
+fn follow_again(node: &Arc<Node>) {
+    let (role, generation) = {
+        let engine = node.engine();
+        (engine.role.clone(), engine.generation)
+    };
+    if let crate::gate::Role::Replica { from } = role {
+        follow(node, from, generation);
+    }
+}
+
 /// The node ends: it follows nobody and feeds nobody any more. Never waits.
 pub fn end(node: &Arc<Node>) {
     stop(node);
