@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::bench::usage::resident_bytes;
 use crate::cluster::{Cluster, Node, Options};
 use crate::wait::pause;
 use crate::wire::{Connection, Reply, encode};
@@ -281,15 +282,6 @@ fn ping(address: SocketAddr, worst_ns: &AtomicU64, stop: &AtomicBool) -> Result<
         pause(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// VmRSS of a process.
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).context("look at memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
-    Ok(kib.parse::<u64>().context("read VmRSS")? * 1024)
 }
 
 /// What the controller counts.
