@@ -7,7 +7,7 @@ use resp::Protocol;
 
 use crate::convert::{command_error, push_error, push_reply};
 use crate::current::{Asked, Current};
-use crate::guard::{Answer, Fail, PACKED, function, one, outcome, raising};
+use crate::guard::{Answer, Fail, PACKED, fail, function, one, outcome, raising};
 use crate::host::{Level, Settings};
 use crate::watched::LARGE;
 use crate::{calls, looks, sha1_hex};
@@ -30,19 +30,10 @@ const LEVELS: [(&str, Level); 4] = [
 const REPLICATION: [(&str, i64); 5] =
     [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
-/// An error of a function of this table: a table, without the place of the call.
-fn raise(lua: &Lua, text: &str) -> Fail {
-    let table = lua.create_table().and_then(|table| {
-        table.raw_set("err", format!("ERR {text}"))?;
-        Ok(table)
-    });
-    table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
-}
-
 /// Arguments that together are larger than Lua's memory may be: one string, many times.
 fn too_large(lua: &Lua, current: &Current) -> Fail {
     current.lacks.set(true);
-    raise(lua, "The arguments of this redis lib call are too large")
+    fail(lua, "The arguments of this redis lib call are too large")
 }
 
 /// The arguments of a function of `redis`.
@@ -104,7 +95,7 @@ fn dispatch(lua: &Lua, current: &Current, mut args: MultiValue) -> Answer {
 /// The words of a command among Lua values.
 fn words(lua: &Lua, args: &Passed, current: &Current) -> Result<Vec<Vec<u8>>, Fail> {
     if args.len() == 0 {
-        return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
+        return Err(fail(lua, "Please specify at least one argument for this redis lib call"));
     }
     let mut left = current.bytes_max;
     let mut copy = |text: &[u8]| -> Result<Vec<u8>, Fail> {
@@ -115,7 +106,7 @@ fn words(lua: &Lua, args: &Passed, current: &Current) -> Result<Vec<Vec<u8>>, Fa
         Value::String(text) => copy(&text.as_bytes()),
         Value::Integer(number) => copy(number.to_string().as_bytes()),
         Value::Number(number) => copy(resp::float_text(number).as_bytes()),
-        _ => Err(raise(lua, "Lua redis lib command arguments must be strings or integers")),
+        _ => Err(fail(lua, "Lua redis lib command arguments must be strings or integers")),
     };
     args.iter().map(word).collect()
 }
@@ -144,14 +135,14 @@ fn call(lua: &Lua, current: &Current, args: &Passed) -> Answer {
 
 fn log(lua: &Lua, current: &Current, args: &Passed) -> Answer {
     if args.len() < 2 {
-        return Err(raise(lua, "redis.log() requires two arguments or more."));
+        return Err(fail(lua, "redis.log() requires two arguments or more."));
     }
     let mut values = args.iter();
     let Some(level) = number(values.next().transpose()?.as_ref()) else {
-        return Err(raise(lua, "First argument must be a number (log level)."));
+        return Err(fail(lua, "First argument must be a number (log level)."));
     };
     let level = usize::try_from(level).ok().and_then(|level| LEVELS.get(level));
-    let Some((_, level)) = level else { return Err(raise(lua, "Invalid debug level.")) };
+    let Some((_, level)) = level else { return Err(fail(lua, "Invalid debug level.")) };
     let mut text = Vec::new();
     for part in values {
         let Some(part) = lua.coerce_string(part?)? else { continue };
@@ -173,7 +164,7 @@ fn may_call(lua: &Lua, current: &Current, args: &Passed) -> Answer {
     let may = current.ask(|host| host.may_call(&words)).flatten();
     match may {
         Some(may) => one(lua, may),
-        None => Err(raise(lua, "Invalid command passed to redis.acl_check_cmd()")),
+        None => Err(fail(lua, "Invalid command passed to redis.acl_check_cmd()")),
     }
 }
 
@@ -193,7 +184,7 @@ fn single(lua: &Lua, field: &str, args: &MultiValue) -> Answer {
 fn sha1hex(lua: &Lua, args: &MultiValue) -> Answer {
     let text = match (args.front(), args.len()) {
         (Some(value), 1) => lua.coerce_string(value.clone())?,
-        _ => return Err(raise(lua, "wrong number of arguments")),
+        _ => return Err(fail(lua, "wrong number of arguments")),
     };
     let text = text.map(|text| text.as_bytes().to_vec()).unwrap_or_default();
     if text.len() > LARGE {
@@ -212,23 +203,23 @@ fn number(value: Option<&Value>) -> Option<i64> {
 
 fn setresp(lua: &Lua, current: &Current, args: &MultiValue) -> Answer {
     if args.len() != 1 {
-        return Err(raise(lua, "redis.setresp() requires one argument."));
+        return Err(fail(lua, "redis.setresp() requires one argument."));
     }
     current.protocol.set(match number(args.front()) {
         Some(2) => Protocol::V2,
         Some(3) => Protocol::V3,
-        _ => return Err(raise(lua, "RESP version must be 2 or 3.")),
+        _ => return Err(fail(lua, "RESP version must be 2 or 3.")),
     });
     Ok(MultiValue::new())
 }
 
 fn set_repl(lua: &Lua, args: &MultiValue) -> Answer {
     if args.len() != 1 {
-        return Err(raise(lua, "redis.set_repl() requires two arguments."));
+        return Err(fail(lua, "redis.set_repl() requires two arguments."));
     }
     if !number(args.front()).is_some_and(|flags| (0..=3).contains(&flags)) {
         let text = "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
-        return Err(raise(lua, text));
+        return Err(fail(lua, text));
     }
     Ok(MultiValue::new())
 }

@@ -26,6 +26,15 @@ impl From<mlua::Error> for Fail {
     }
 }
 
+/// The error that functions of the table `redis` raise: a table, without the place of the call.
+pub(crate) fn fail(lua: &Lua, text: &str) -> Fail {
+    let table = lua.create_table().and_then(|table| {
+        table.raw_set("err", format!("ERR {text}"))?;
+        Ok(table)
+    });
+    table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
+}
+
 /// What a function of ours answers.
 pub(crate) type Answer = Result<MultiValue, Fail>;
 

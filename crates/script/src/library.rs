@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use crate::guard::{Answer, Fail, function};
+use crate::guard::{Answer, Fail, fail, function};
 use crate::header::{ScriptFlags, is_library_name};
 
 /// Most libraries that a state keeps, and the bytes of their texts, names and descriptions.
@@ -195,14 +195,6 @@ impl Registrar {
         registered.functions.push(function);
         Ok(MultiValue::new())
     }
-}
-
-fn fail(lua: &Lua, text: &str) -> Fail {
-    let table = lua.create_table().and_then(|table| {
-        table.raw_set("err", format!("ERR {text}"))?;
-        Ok(table)
-    });
-    table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
 }
 
 fn text(value: &Value) -> Option<String> {
