@@ -21,8 +21,8 @@ use tokio::time::Sleep;
 use tokio_rustls::{Accept, TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::clock;
-use crate::records::Records;
 use crate::tls::Tls;
+use crate::tls_records::Records;
 
 /// The first byte of a TLS record of the kind "handshake".
 const HANDSHAKE: u8 = 0x16;

@@ -10,11 +10,11 @@ use resp::{Value, encode_command};
 use topology::Endpoint;
 
 use super::{Failed, Origin};
+use crate::dial::Way;
 use crate::gate::Role;
 use crate::grants::drive;
 use crate::grants::state::Ticket;
 use crate::node::Node;
-use crate::way::Way;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);

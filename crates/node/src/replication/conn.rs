@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::dial::Way;
 use crate::stream::Stream;
-use crate::way::Way;
 
 /// Read at once.
 const READ_BYTES: usize = 256 * 1024;
