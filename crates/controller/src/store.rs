@@ -216,7 +216,7 @@ impl Change {
     }
 }
 
-/// A tag that was never given. Zero is what records of before have.
+/// A tag that was never given. Zero is what records of earlier versions have.
 pub fn fresh_tag() -> u64 {
     rand::random::<u64>().max(1)
 }
@@ -236,7 +236,7 @@ pub trait Records: std::fmt::Debug + Send + Sync {
         name: &'a str,
     ) -> Work<'a, Result<Option<Record>, StoreError>>;
 
-    /// A write whose outcome is unknown may be done after a read has shown the content of before.
+    /// A write whose outcome is unknown may be done after a read has shown what was there before.
     fn writes_may_arrive_late(&self) -> bool;
 }
 

@@ -1,7 +1,7 @@
-//! Metadata entries of late, in memory, in front of RocksDB.
+//! Metadata entries that were used lately, kept in memory in front of RocksDB.
 //!
-//! A look-up in RocksDB walks the skip lists of up to four memtables and then filters and blocks of tables: some forty
-//! cache misses. An entry that is kept here costs three. Only the metadata family is kept (strings lie there as a whole,
+//! A look-up in RocksDB walks the trees of up to four memtables and then filters and blocks of tables: some forty
+//! cache misses while memtables were skip lists. An entry that is kept here costs three. Only the metadata family is kept (strings lie there as a whole,
 //! every other type begins there), only small entries, and of those the ones last read or written.
 //!
 //! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches is marked; afterwards
@@ -46,7 +46,7 @@ pub(crate) struct Hot {
     pub(crate) scripts: Versions,
 }
 
-/// Which ranges were removed of late. Slots that move are removed when they come and when they have
+/// Which ranges were removed lately. Slots that move are removed when they come and when they have
 /// gone, and what is kept of all others is none the worse for it.
 #[derive(Default)]
 struct Removed {

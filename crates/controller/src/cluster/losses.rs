@@ -24,7 +24,7 @@ const TRIES: u32 = 60;
 /// A failover that loses writes, if it is made.
 #[derive(Debug)]
 pub(super) struct Loss {
-    /// The lasting name of the shard; none in a record of before.
+    /// The lasting name of the shard; none in a record of an earlier version.
     shard: ShardId,
     index: usize,
     /// The id of its master then.

@@ -310,7 +310,7 @@ mod tests {
         question.words()
     }
 
-    /// A rolling upgrade in either order: a node of before is asked as before.
+    /// A rolling upgrade in either order: an earlier node is asked as before.
     #[test]
     fn a_store_is_said_to_who_knows_the_word() {
         let before = ["CLUSTERX", "HEARTBEAT", "m", "1000", "7", "CLOCK", "5", "beef"];

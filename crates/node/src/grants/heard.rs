@@ -31,7 +31,7 @@ impl Heard {
         self.0.lock().map(|newest| (newest.term, newest.at_ns))
     }
 
-    /// Whether who leads this node names its store in all that it says, which controllers of before
+    /// Whether who leads this node names its store in all that it says, which earlier controllers
     /// do not: what is said without a name is not that controller's.
     pub fn has_name(&self, now_ns: u64) -> bool {
         let is_led = |newest: Newest| now_ns.saturating_sub(newest.at_ns) < GONE_NS;

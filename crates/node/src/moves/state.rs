@@ -51,7 +51,7 @@ pub struct Held {
     epoch: u64,
     /// What is held back.
     pub machine: Machine,
-    /// Newest sequence that is known to be on the disk. Sequences of before the grant may be those of
+    /// Newest sequence that is known to be on the disk. Sequences from before the grant may be of
     /// other records: what was rewound, or replaced.
     pub synced: u64,
 }

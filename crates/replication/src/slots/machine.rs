@@ -83,7 +83,8 @@ pub enum Refusal {
     /// The topology that gives the slots away is not here yet.
     #[error("the topology is older than the move")]
     Topology,
-    /// The number is a move's of other slots here: a store of before has given it again.
+    /// The number is a move's of other slots here: an earlier state of the store has given it
+    /// again.
     #[error("the move of that number is one of other slots here")]
     Slots,
 }
@@ -145,7 +146,7 @@ impl Machine {
                     Ok(Act::Pull { node, nonce, epoch: *epoch, rate: *rate })
                 }
                 Some(_) => Err(Refusal::State),
-                // What a move has brought is this shard's, whatever a record of before says: it may
+                // What a move has brought is this shard's, whatever an earlier record says: it may
                 // be the only copy.
                 None if here.serves_any(slots) || here.keeps => Err(Refusal::Owner),
                 // Staging begins empty.

@@ -8,7 +8,7 @@ use replication::slots::{Mark, State};
 use super::layout::slot_of;
 
 /// For each slot the first sequence of the newest copy of it, from when on compaction filters may
-/// judge what they see of it (rule M13): a copy brings back versions that a view of before knows as
+/// judge what they see of it (rule M13): a copy brings back versions that an earlier view knows as
 /// dead.
 #[derive(Debug, Default)]
 pub(crate) struct Barriers(parking_lot::RwLock<BTreeMap<u16, u64>>);

@@ -149,7 +149,7 @@ mod tests {
             [(0, 0), (10, 10), (20, 20), (70, 70), (80, 80), (90, 90)]
         );
         let all = records(&store);
-        // Marks that do not say whose they are: of a version of before.
+        // Marks that do not say whose they are: of an earlier version.
         assert_eq!(store.be_of_cluster("0000000000000001").unwrap(), 0);
         assert_eq!((store.marks().unwrap().table().iter().count(), records(&store)), (4, all));
         let latest = store.latest_sequence();

@@ -1,4 +1,4 @@
-//! The users in the embedded store's file: a JSON document each, by name. Versions of before
+//! The users in the embedded store's file: a JSON document each, by name. Earlier versions
 //! neither read nor write them.
 
 use redb::{ReadableTable as _, TableDefinition};

@@ -104,7 +104,7 @@ const BATCHES_MAX: i64 = 1000;
 /// much memory.
 const BYTES_MAX: usize = 64 << 20;
 const TOLD_BYTES_MAX: usize = 8 << 20;
-/// How many places are tried for the begin of the batch that a sequence lies in.
+/// How many places are tried for the beginning of the batch that a sequence lies in.
 const STEPS_BACK: u64 = 64;
 
 /// How batches are shown.
