@@ -1,14 +1,17 @@
 //! Metadata entries that were used lately, kept in memory in front of RocksDB.
 //!
-//! A look-up in RocksDB walks the trees of up to four memtables and then filters and blocks of tables: some forty
-//! cache misses while memtables were skip lists. An entry that is kept here costs three. Only the metadata family is kept (strings lie there as a whole,
-//! every other type begins there), only small entries, and of those the ones last read or written.
+//! A look-up in RocksDB walks the trees of up to four memtables and then filters and blocks of
+//! tables: some forty cache misses while memtables were skip lists. An entry that is kept here
+//! costs three. Only the metadata family is kept (strings lie there as a whole, every other type
+//! begins there), only small entries, and of those the ones last read or written.
 //!
-//! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches is marked; afterwards
-//! all of them are brought up to date, in the order of the log, and only then unmarked. Whoever looks at a marked stripe
-//! reads RocksDB instead, where the batch is there as a whole or not at all; and what was read from RocksDB is kept only
-//! if no batch touched its stripe since the look-up. In the same way it is told whether several entries were there at one
-//! moment. A stripe also remembers the newest record that touched it: a snapshot that is as new sees what is kept.
+//! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches
+//! is marked; afterwards all of them are brought up to date, in the order of the log, and only then
+//! unmarked. Whoever looks at a marked stripe reads RocksDB instead, where the batch is there as a
+//! whole or not at all; and what was read from RocksDB is kept only if no batch touched its stripe
+//! since the look-up. In the same way it is told whether several entries were there at one moment.
+//! A stripe also remembers the newest record that touched it: a snapshot that is as new sees what
+//! is kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

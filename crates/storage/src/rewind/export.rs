@@ -13,10 +13,10 @@
 //!
 //! Of a batch of a slot move, whose log data is `M` and the move's number, nothing else is told.
 //!
-//! A file without the last line is not complete; such a file never has the name [`path`] gives. The epoch is the one that
-//! held the fork when the file was made: later the same node may have another one there, and only that first one says
-//! which logs go on from this fork. Files of earlier versions have no such fields, nor have those of databases without
-//! epochs.
+//! A file without the last line is not complete; such a file never has the name [`path`] gives. The
+//! epoch is the one that held the fork when the file was made: later the same node may have another
+//! one there, and only the former says which logs go on from this fork. Files of earlier versions
+//! have no such fields, nor have those of databases without epochs.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};
