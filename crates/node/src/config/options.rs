@@ -155,8 +155,8 @@ options! {
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
     /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
     "tls-port" tls_port: u16 = 0, Restart;
-    /// `port` takes nobody in clear either, but from this host: neither clients nor nodes and
-    /// controllers. Clients whose TLS ended at a balancer that says so are taken.
+    /// `port` takes TLS only, too, from clients, nodes and controllers alike. Exceptions: connections
+    /// from this host, and clients whose TLS ended at a balancer that says so.
     "tls-only" tls_only: bool = false, Live;
     /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
     "tls-cert-file" tls_cert_file: String = String::new(), Live;
@@ -192,11 +192,11 @@ options! {
     "tls-session-cache-size" tls_session_cache_size: u32 = 20_480, [1, 1_000_000], Live;
     /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
     "workers" workers: u32 = machine::workers(), [1, 256], Restart;
-    /// Directory of data, nodes.conf and pid file.
+    /// Directory of data, nodes.conf and pid file. The default is for trials: /tmp is emptied at a reboot.
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
     /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
     "backup-dir" backup_dir: String = String::new(), Live;
-    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several one behind the other. Empty: never.
+    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several may follow one another. Empty: never.
     "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
     /// When the database is compacted by itself, as above.
     "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
@@ -204,9 +204,9 @@ options! {
     "compaction-checker-cron" compaction_checker_cron: Schedule = Schedule::default(), Live;
     /// The same by hours of the day: `0-7` is from midnight to eight. Instead of the cron above.
     "compaction-checker-range" compaction_checker_range: Hours = Hours::default(), Live;
-    /// Tables older than that many seconds are among them, those with most deletions first.
+    /// Tables older than that many seconds are compacted, those with most deletions first.
     "force-compact-file-age" force_compact_file_age: i64 = 172_800, [60, i64::MAX], Live;
-    /// If so many of a hundred of their records are deletions.
+    /// Of these only tables of which at least that percentage of the records are deletions.
     "force-compact-file-min-deleted-percentage" force_compact_file_min_deleted_percentage: u32 = 10, [1, 100], Live;
     /// Whether a backup is kept: 1, or 0 to remove it within a minute.
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
@@ -359,10 +359,10 @@ options! {
     /// MiB a second of such batches; 0: no limit.
     "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
-    /// MB a second of a slot move's copy from here, or to here, of a million bytes, where the move names none.
+    /// Rate of a slot move's copy from here, or to here, where the move names none: MB (a million bytes) a second.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
     /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here; above, the copy slows down.
-    /// 0: twice of what they took before.
+    /// 0: twice what they took before.
     "move-p99-ms" move_p99_ms: u32 = 0, [0, 60_000], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
@@ -371,8 +371,8 @@ options! {
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
     /// With which level they go to the log too: off, debug, info, warning.
     "slowlog-dump-logfile-level" slowlog_dump_logfile_level: DumpLevel = DumpLevel::Off, Live;
-    /// Of so many in a hundred of the commands below RocksDB's counters and times are taken, for
-    /// PERFLOG; 0: of none. A write that is sampled is written alone, not together with the rest of
+    /// Percentage of the commands below of which RocksDB's counters and times are taken, for
+    /// PERFLOG; 0: none. A write that is sampled is written alone, not together with the rest of
     /// its pipeline, so that what is counted is its own.
     "profiling-sample-ratio" profiling_sample_ratio: u32 = 0, [0, 100], Live;
     /// Which commands are sampled: names separated by commas, or * for all.

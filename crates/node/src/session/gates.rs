@@ -1,9 +1,10 @@
 //! The gates: every check that stands between a command and its handler, in one ordered list.
 //!
-//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI
-//! passes the gates marked for queueing when it is queued. EXEC passes all of them for every queued
-//! command before the first of them runs, because role, topology and lease may have changed in
-//! between: a refusal is EXEC's own reply, and nothing ran.
+//! A gate reads the table row, the connection, the node. It changes nothing but what tells of a
+//! refusal (counters, ACL LOG), and the note that a replica is about to be written to by itself.
+//! A command in MULTI passes those in `ALWAYS` when it is queued. EXEC passes all gates for every
+//! queued command before the first of them runs, because role, topology and lease may have changed
+//! in between: a refusal is EXEC's own reply, and nothing ran.
 
 mod channels;
 mod itself;
