@@ -7,6 +7,7 @@
 //! It never links the storage engine: to it a node is a RESP port.
 
 mod access;
+mod causes;
 pub mod client;
 mod cluster;
 pub mod config;

@@ -11,6 +11,7 @@ use planner::{Balancer, Desired};
 use tokio::sync::watch;
 
 use super::{Cluster, driver};
+use crate::causes::chain;
 
 /// Longest time one application may take.
 const APPLY_LIMIT: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ async fn apply(
     match tokio::time::timeout(APPLY_LIMIT, applying).await {
         Ok(Ok(answer)) => Ok(Some(answer)),
         Ok(Err(Error::Ended { .. })) => Ok(None),
-        Ok(Err(error)) => Err(driver::chain(&error)),
+        Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("no answer within {APPLY_LIMIT:?}")),
     }
 }

@@ -8,6 +8,8 @@ use balancer::{AnyDriver, Applied, Builtin, Haproxy, HaproxyConfig};
 use planner::{Balancer, BalancerKind, InForce, Time};
 use web::tls::Tls;
 
+use crate::causes::chain;
+
 /// The driver of one instance, which is known by `tls` where it is `https://`.
 pub(super) fn open(of: &Balancer, tls: &Arc<Tls>) -> Result<AnyDriver, String> {
     match of.kind {
@@ -83,15 +85,4 @@ pub(super) fn in_force(answer: Applied, version: u64, at: Time) -> (InForce, Opt
         .collect();
     let (moved, cut) = (answer.moved, answer.cut);
     (InForce { start_id: answer.start_id, version, frontends, sessions, moved, cut, at }, error)
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -85,6 +85,14 @@ impl<'a> Reply<'a> {
         self.with(|writer| writer.bulks(items))
     }
 
+    /// An array of bulk strings, null in place of those that are not there.
+    pub fn bulks_or_nulls(self, items: &[Option<Vec<u8>>]) -> Replied {
+        self.with(|writer| {
+            writer.array(items.len());
+            items.iter().for_each(|item| writer.bulk_or_null(item.as_deref()));
+        })
+    }
+
     /// Help texts, as Redis gives them: an array of simple strings.
     pub fn help(self, lines: &[&str]) -> Replied {
         self.with(|writer| {

@@ -87,19 +87,11 @@ fn worded(error: CommandError) -> Error {
     }
 }
 
-/// The reply that lists what was found.
-fn listed(values: &[Option<Vec<u8>>], reply: Reply<'_>) -> Replied {
-    reply.with(|writer| {
-        writer.array(values.len());
-        values.iter().for_each(|value| writer.bulk_or_null(value.as_deref()));
-    })
-}
-
 fn sort_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
     let (request, stored) = options(args, cx.scope.cluster, true)?;
     let values = sort::sort(&cx.txn.snapshot(), &at, &request).map_err(worded)?;
-    let Some(destination) = stored else { return Ok(listed(&values, reply)) };
+    let Some(destination) = stored else { return Ok(reply.bulks_or_nulls(&values)) };
     sort::store(&mut cx.txn, &cx.scope.at(destination), &values)?;
     Ok(reply.count(values.len()))
 }
@@ -109,7 +101,7 @@ fn sort_ro(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Rep
     let (request, _) = options(args, cx.scope.cluster, false)?;
     let values = sort::sort(&cx.txn.snapshot(), &at, &request).map_err(worded)?;
     cx.count(!values.is_empty());
-    Ok(listed(&values, reply))
+    Ok(reply.bulks_or_nulls(&values))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Place;
 use super::measured::{Measured, Room};
 use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
+use crate::causes::chain;
 use crate::store::{Outcome, StoreError};
 
 /// Largest answer, bytes.
@@ -399,16 +400,6 @@ fn refused(endpoint: &str, text: &[u8]) -> Failure {
         wants_token,
         why: format!("{endpoint}: {message} (code {})", refusal.code),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

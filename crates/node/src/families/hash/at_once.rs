@@ -19,13 +19,6 @@ fn form(command: &'static str, word: &[u8]) -> Option<Form> {
     Some(Form { command, unit_ms, is_relative })
 }
 
-fn values(reply: Reply<'_>, values: &[Option<Vec<u8>>]) -> Replied {
-    reply.with(|writer| {
-        writer.array(values.len());
-        values.iter().for_each(|value| writer.bulk_or_null(value.as_deref()));
-    })
-}
-
 pub(super) fn hgetdel(
     cx: &mut WriteCx<'_>,
     args: &mut Args<'_>,
@@ -35,7 +28,7 @@ pub(super) fn hgetdel(
     // As in Redis, a wrong type comes before wrong words.
     hash::find(&cx.txn, &at)?;
     let fields = fields(args, super::lifetimes::NO_COUNT)?;
-    Ok(values(reply, &hash::get_and_delete(&mut cx.txn, &at, fields)?))
+    Ok(reply.bulks_or_nulls(&hash::get_and_delete(&mut cx.txn, &at, fields)?))
 }
 
 pub(super) fn hgetex(
@@ -55,7 +48,7 @@ pub(super) fn hgetex(
     } else if *word == *b"PERSIST" {
         *args = behind;
         let fields = fields(args, super::lifetimes::NO_COUNT)?;
-        return Ok(values(reply, &hash::get_and_expire(&mut cx.txn, &at, fields, 0)?));
+        return Ok(reply.bulks_or_nulls(&hash::get_and_expire(&mut cx.txn, &at, fields, 0)?));
     }
     let fields = fields(args, super::lifetimes::NO_COUNT)?;
     let Some((form, amount)) = end_ms else {
@@ -66,7 +59,7 @@ pub(super) fn hgetex(
     let amount = parse_integer(amount).ok_or(Error::NotInteger)?;
     // A zero that counts from 1970 is long past, and no word for "never".
     let end_ms = form.end_ms(amount, cx.scope.now_ms)?.max(1);
-    Ok(values(reply, &hash::get_and_expire(&mut cx.txn, &at, fields, end_ms)?))
+    Ok(reply.bulks_or_nulls(&hash::get_and_expire(&mut cx.txn, &at, fields, end_ms)?))
 }
 
 /// What stands before the fields of HSETEX.
