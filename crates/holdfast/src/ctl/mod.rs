@@ -112,20 +112,20 @@ enum Verb {
     Move(moves::MoveVerb),
     /// Show slots that move; pause, resume or cancel a move
     Moves(moves::MovesArgs),
-    /// Share slots or bytes out evenly, by as few moves as can be
+    /// Even shards out by slots, bytes or load, with as few moves as possible
     ///
     /// Shows the moves and asks; `--yes` does not ask.
     Rebalance(moves::RebalanceArgs),
     /// List, show or put back writes that deposed masters had to discard
     #[command(subcommand)]
     Discarded(discarded::DiscardedVerb),
-    /// Change a node
+    /// Set what a node announces to clients, or its port for TLS
     #[command(subcommand)]
     Node(node::NodeVerb),
     /// Take over a cluster that runs, or copy the keys of a Redis
     #[command(subcommand)]
     Import(change::Import),
-    /// Add, list or remove load balancers
+    /// Add, list, change or remove load balancers
     #[command(subcommand)]
     Balancer(change::BalancerVerb),
     /// Show, export or move what the controllers keep: the store as a whole
