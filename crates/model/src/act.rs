@@ -236,14 +236,15 @@ fn apply(world: &mut World, at: u8, instance: u8, (term, wanted): (u8, (u8, Opti
     }
 }
 
-/// The store is read all the time by who reaches it: it shows at once that this controller leads.
+/// The store is read all the time by whoever reaches it: it shows at once that this controller
+/// leads.
 fn read(world: &mut World, at: u8) {
     if world.leads(at) && world.controllers[usize::from(at)].is_connected {
         world.controller(at).read();
     }
 }
 
-/// A transaction: the claim of who sent it, and the record it was made from.
+/// A transaction: the claim of whoever sent it, and the record it was made from.
 fn swap(model: &Failover, world: &mut World, term: u8, old: &Arc<Stored>, new: Arc<Stored>) {
     if let Some(second) = world.second.as_mut().filter(|second| second.term == term) {
         if second.store == *old {

@@ -241,8 +241,8 @@ impl Node {
     }
 
     /// Takes a heartbeat as the node's command does; an epoch that opens is on disk before the
-    /// grant is held. Of refusals one needs care here, by who leads from another store: it gets no
-    /// answer, and false is returned. After others the answer shows what is held.
+    /// grant is held. Of refusals one needs care here, by whoever leads from another store: it gets
+    /// no answer, and false is returned. After others the answer shows what is held.
     pub(crate) fn hear(&mut self, beat: &Heartbeat, now: u8) -> bool {
         if let Some(said) = beat.store {
             match self.holder.to_begin(beat.term, said) {

@@ -89,7 +89,7 @@ pub struct Rules {
     pub clock_and_nonce: bool,
     /// Leases are granted only from stamps that are older than a read which showed the own claim (O2).
     pub authority: bool,
-    /// Every write to the store compares the claim of who sent it (O1).
+    /// Every write to the store compares the claim of whoever sent it (O1).
     pub claim: bool,
     /// A change whose outcome is unknown grants nothing, and is shut out or adopted first (O4).
     pub doubt: bool,

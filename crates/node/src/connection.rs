@@ -168,7 +168,7 @@ struct Connection {
     at_end: bool,
     /// Pushes stay where they are: what is waited for was read before they came.
     keeps_pushes: bool,
-    /// What is waited for may be sent by who answers it.
+    /// What is waited for may be sent by whoever answers it.
     lent: Option<Lent>,
     /// It is not known yet whether the client speaks TLS, and what that tells of it.
     is_new: bool,

@@ -352,7 +352,7 @@ fn server(
     Ok(config)
 }
 
-/// What `option` asks of who connects.
+/// What `option` asks of whoever connects.
 fn verifier(
     option: &'static str,
     asked: AuthClients,

@@ -471,7 +471,7 @@ fn tls_ends_at_a_balancer_and_its_node_knows_who_came() -> Result<()> {
     Ok(())
 }
 
-/// An etcd of one member that speaks TLS with who shows a certificate of the same CA.
+/// An etcd of one member that speaks TLS with whoever shows a certificate of the same CA.
 fn etcd(folder: &Path, ca: &Ca) -> Result<(Process, String)> {
     let (client, peer) = (process::free_port()?, process::free_port()?);
     let (url, peer) = (format!("https://{HERE}:{client}"), format!("http://{HERE}:{peer}"));

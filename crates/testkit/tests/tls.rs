@@ -63,7 +63,7 @@ fn redis_cli_is_served_over_tls_at_both_ports_and_in_clear_at_one() -> Result<()
     let mut plain = node.connect()?;
     ensure!(plain.call(&["AUTH", "hush"])?.text() == "OK");
     ensure!(plain.call(&["STRLEN", "large"])? == Reply::Integer(5_000_000));
-    // Only TLS is spoken there, and only with who shows a certificate of the CA.
+    // Only TLS is spoken there, and only with whoever shows a certificate of the CA.
     let mut silent = TcpStream::connect((HERE, tls_port))?;
     silent.write_all(b"PING\r\n")?;
     let mut answer = Vec::new();

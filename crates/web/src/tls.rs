@@ -252,7 +252,7 @@ impl Tls {
     /// host.
     ///
     /// # Errors
-    /// Those of the connection, and of who does not.
+    /// Those of the connection, and of whoever does not.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,

@@ -434,7 +434,7 @@ impl Inside {
         }
     }
 
-    /// Notes term and store of who says so, or says why not.
+    /// Notes term and store of whoever says so, or says why not.
     fn obeys(&mut self, term: u64, store: &[&str]) -> Result<(), String> {
         let said = store.get(1..).and_then(Said::parse);
         assert!(store.is_empty() || said.is_some(), "{store:?}");

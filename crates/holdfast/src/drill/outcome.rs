@@ -51,7 +51,8 @@ pub(crate) fn stale_answers(acknowledged: &[Acknowledged], seen: &Seen, old: &st
 }
 
 impl Outcome {
-    /// Puts together what the writers and the witness of one fault saw. `missing` is added by who looked.
+    /// Puts together what the writers and the witness of one fault saw. `missing` is added by
+    /// whoever looked.
     pub(crate) fn of(logs: &[Log], seen: Seen, old: &str, end: Instant) -> Self {
         let mut outcome = Self::default();
         let mut all = Vec::new();

@@ -30,7 +30,7 @@ pub(crate) struct Acknowledged {
     pub(crate) sent: Instant,
     /// When the answer was read.
     pub(crate) at: Instant,
-    /// Node id of who answered.
+    /// Node id of whoever answered.
     pub(crate) by: String,
 }
 

@@ -1,9 +1,9 @@
-//! The turn of a worker: the commands of all its connections that have something to run run
-//! together, under one hold of the write gate, become one batch of the log, and are published by
-//! one system call. So Redis does in a turn of its loop.
+//! The turn of a worker: all commands that its connections have sent are run together, under one
+//! hold of the write gate, become one batch of the log, and are published by one system call. So
+//! Redis does in a turn of its loop.
 //!
-//! A connection that wrote lately lines up and lets the others of its worker do so; who came first
-//! runs what all of them sent. Nothing is held while a connection waits in line: no lock, no gate,
+//! A connection that wrote lately lines up and lets the others of its worker do so; the one that
+//! came first runs what all of them sent. Nothing is held while a connection waits in line: no lock, no gate,
 //! nothing that has run. One that reads runs its commands at once, and so does one that was alone
 //! in line lately.
 

@@ -142,7 +142,7 @@ pub fn keep_promise(dir: &Path, identity: &Identity, kept: Kept) -> io::Result<(
 pub struct Obeyed {
     /// The highest term; 0 if none is known.
     pub term: u64,
-    /// The store of who said so.
+    /// The store of whoever said so.
     pub store: Option<StoreId>,
 }
 

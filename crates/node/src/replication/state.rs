@@ -39,7 +39,7 @@ pub struct Replication {
     pub(super) shelf: Mutex<Shelf>,
     /// One checkpoint at a time is being made.
     pub(super) making: Mutex<()>,
-    /// Held by who syncs the log for clients that wait for that.
+    /// Held by whoever syncs the log for clients that wait for that.
     pub(crate) syncing: tokio::sync::Mutex<()>,
     pub(super) is_sweeping: AtomicBool,
     pub(super) pacer: Pacer,

@@ -199,8 +199,8 @@ impl Session {
         }
     }
 
-    /// The user whose permissions count; `None` of who is none. Peers and checks of load balancers
-    /// are no users: what they may do, other gates say.
+    /// The user whose permissions count; `None` for one that is no user. Peers and checks of load
+    /// balancers are no users: what they may do, other gates say.
     pub fn account<'a>(&'a self, node: &'a Node) -> Option<&'a Arc<Account>> {
         if self.auth != Auth::Client || matches!(self.client.via, Via::Check { .. }) {
             return None;

@@ -151,7 +151,7 @@ impl<'a> NestedCx<'a> {
         (self.has_data, self.has_written)
     }
 
-    /// Nothing of what was written is to stay; the same error, for who asked.
+    /// Nothing of what was written is to stay; the same error, for whoever asked.
     pub fn fail(&mut self, error: Error) -> Error {
         let text = error.to_string();
         let same = if matches!(error, Error::Locked) { Error::Locked } else { Error::text(text) };

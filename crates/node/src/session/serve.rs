@@ -33,9 +33,9 @@ use crate::scripts::SLICE;
 use crate::tracking::Sending;
 use crate::waiters::{Answer, Slot, Told, Waiter};
 
-/// Answers of one batch that are sent by who made them. The connections of the others send theirs,
-/// and hear of them at once: their workers share what is much work for one, and nobody has all of
-/// these answers in memory.
+/// Answers of one batch that are sent by whoever made them. The connections of the others send
+/// theirs, and hear of them at once: their workers share what is much work for one, and nobody has
+/// all of these answers in memory.
 const SENT_HERE: usize = 8;
 
 /// Keys that others wait for, and that got something: the ids of their names, each once. A client
@@ -103,7 +103,7 @@ impl Ready {
 /// What came of the locks of a waiting command.
 enum Locking<L> {
     Held(L),
-    /// Its key is tried again by who holds no locks.
+    /// Its key is tried again by whoever holds no locks.
     Later,
     /// They are not to be had soon.
     Anew,

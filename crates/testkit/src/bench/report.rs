@@ -39,7 +39,7 @@ fn base(systems: &[Running]) -> Option<usize> {
     systems.iter().position(|running| running.system.name == "redis")
 }
 
-/// One row in a line, for who watches.
+/// One row in a line, for whoever watches.
 pub fn line(systems: &[Running], cell: &Cell) -> String {
     let mut line = format!("{:<28}", cell.row.title());
     for (running, found) in systems.iter().zip(&cell.of) {

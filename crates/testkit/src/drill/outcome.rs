@@ -12,7 +12,7 @@ pub struct Acknowledged {
     pub sent: Instant,
     /// When the answer was read.
     pub at: Instant,
-    /// Node id of who answered.
+    /// Node id of whoever answered.
     pub by: String,
 }
 
@@ -45,7 +45,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Puts together what writers saw, and reads: when, and by which node. `missing` is added by who looked.
+    /// Puts together what writers saw, and reads: when, and by which node. `missing` is added by
+    /// whoever looked.
     pub fn of(logs: &[Log], reads: &[(Instant, String)], old: &str, end: Instant) -> Self {
         let mut outcome = Self::default();
         let all = || logs.iter().flat_map(|log| &log.acknowledged);

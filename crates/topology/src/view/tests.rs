@@ -283,7 +283,7 @@ fn who_reaches_announced_endpoints_is_shown_no_other() {
     let replicas = |of: &str| replicas_text(&topology, of.as_bytes(), BALANCED, 0).unwrap();
     assert_eq!(replicas(A), b"");
     assert!(replicas(C).starts_with(D.as_bytes()));
-    // No local address in anything of it, and all of them for who reaches nodes.
+    // No local address in anything of it, and all of them for whoever reaches nodes.
     for myself in [A, B, C, D] {
         assert!(!nodes(myself, BALANCED).contains("10.0.0."));
     }

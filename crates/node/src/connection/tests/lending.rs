@@ -1,4 +1,4 @@
-//! What a connection waits for is sent by who answers it.
+//! What a connection waits for is sent by whoever answers it.
 
 use std::io::Read as _;
 

@@ -61,7 +61,7 @@ impl Progress {
         self.is_copied.load(Ordering::Acquire) && self.behind() < NEAR
     }
 
-    /// A line for who waits.
+    /// A line for whoever waits.
     pub(super) fn line(&self) -> String {
         let [keys, commands, again] =
             [&self.keys, &self.commands, &self.again].map(|count| count.load(Ordering::Relaxed));
