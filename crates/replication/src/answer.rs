@@ -1,7 +1,7 @@
 //! What a master says of its data when a replica asks with `replconf history`.
 //!
-//! `<position>` alone is the form of earlier versions; masters that were asked for more add `granted <epoch|->` and
-//! `lineage <entries|->`. Names that are not known are passed over.
+//! `<position>` alone is the form of earlier versions; masters that were asked for more add
+//! `granted <epoch|->` and `lineage <entries|->`. Names that are not known are passed over.
 
 use std::fmt;
 

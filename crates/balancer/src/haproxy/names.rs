@@ -28,7 +28,8 @@ pub fn backend_name(endpoint: &Endpoint) -> String {
     format!("{PREFIX}{host}_{port}")
 }
 
-/// The name in configurations from before host names and IPv6 addresses were kept apart: every byte of the host that is not a letter or digit is `_`.
+/// The name in configurations from before host names and IPv6 addresses were kept apart: every byte
+/// of the host that is not a letter or digit is `_`.
 fn former_name(endpoint: &Endpoint) -> String {
     let host: String =
         endpoint.host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

@@ -155,8 +155,8 @@ options! {
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
     /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
     "tls-port" tls_port: u16 = 0, Restart;
-    /// `port` takes TLS only, too, from clients, nodes and controllers alike. Exceptions: connections
-    /// from this host, and clients whose TLS ended at a balancer that says so.
+    /// `port` takes TLS only, too, from clients, nodes and controllers alike. Exceptions:
+    /// connections from this host, and clients whose TLS ended at a balancer that says so.
     "tls-only" tls_only: bool = false, Live;
     /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
     "tls-cert-file" tls_cert_file: String = String::new(), Live;
@@ -192,11 +192,13 @@ options! {
     "tls-session-cache-size" tls_session_cache_size: u32 = 20_480, [1, 1_000_000], Live;
     /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
     "workers" workers: u32 = machine::workers(), [1, 256], Restart;
-    /// Directory of data, nodes.conf and pid file. The default is for trials: /tmp is emptied at a reboot.
+    /// Directory of data, nodes.conf and pid file. The default is for trials: /tmp is emptied at a
+    /// reboot.
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
     /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
     "backup-dir" backup_dir: String = String::new(), Live;
-    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several may follow one another. Empty: never.
+    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several may
+    /// follow one another. Empty: never.
     "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
     /// When the database is compacted by itself, as above.
     "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
@@ -359,7 +361,8 @@ options! {
     /// MiB a second of such batches; 0: no limit.
     "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
-    /// Rate of a slot move's copy from here, or to here, where the move names none: MB (a million bytes) a second.
+    /// Rate of a slot move's copy from here, or to here, where the move names none: MB (a million
+    /// bytes) a second.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
     /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here; above, the copy slows down.
     /// 0: twice what they took before.

@@ -3,9 +3,9 @@
 //! Redis does in a turn of its loop.
 //!
 //! A connection that wrote lately lines up and lets the others of its worker do so; the one that
-//! came first runs what all of them sent. Nothing is held while a connection waits in line: no lock, no gate,
-//! nothing that has run. One that reads runs its commands at once, and so does one that was alone
-//! in line lately.
+//! came first runs what all of them sent. Nothing is held while a connection waits in line: no
+//! lock, no gate, nothing that has run. One that reads runs its commands at once, and so does one
+//! that was alone in line lately.
 
 use std::any::Any;
 use std::cell::RefCell;
