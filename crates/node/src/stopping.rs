@@ -188,13 +188,8 @@ mod tests {
 
     #[test]
     fn a_replica_ends_once_its_master_counts_on_it_no_more() {
-        let replica = Look {
-            is_master: false,
-            sessions: 0,
-            told_ms: Some(9_900),
-            is_linked: true,
-            ..MASTER
-        };
+        let replica =
+            Look { is_master: false, sessions: 0, told_ms: Some(9_900), is_linked: true, ..MASTER };
         let may = |leave| may_end(&Look { leave, ..replica }).is_some();
         assert!(!may(None), "the link has not said it yet");
         assert!(!may(Some((Leave::Told, 9_950))) && !may(Some((Leave::Heard, 5_001))));

@@ -264,7 +264,9 @@ async fn keys_of(registry: &App, at: &Endpoint, password: Option<&str>) -> Resul
     let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
     let found = match answer {
         Err(ClientError::Node(_)) => return Ok(Found::default()),
-        answer => answer.map_err(|error| explain((at, registry.shared.tls.dials_nodes()), &error))?,
+        answer => {
+            answer.map_err(|error| explain((at, registry.shared.tls.dials_nodes()), &error))?
+        }
     };
     Ok(found.as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::grant::{CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Link, Opened, Taken};
+use ::grant::{
+    CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Link, Opened, Taken,
+};
 use api::grant::{Member, Members};
 use api::heard::Told;
 use api::store::Heeds;

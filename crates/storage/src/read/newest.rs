@@ -34,9 +34,8 @@ impl Store {
             return Ok(Some(keys.map(|_| None).collect()));
         };
         let options = if at_once == AtOnce::Few { &FEW } else { &ALL };
-        let found = options.with(|options| {
-            self.db().batched_multi_get_cf_slice_opt(&cf, keys, false, options)
-        });
+        let found = options
+            .with(|options| self.db().batched_multi_get_cf_slice_opt(&cf, keys, false, options));
         taken("read keys", found)
     }
 

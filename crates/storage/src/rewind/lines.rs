@@ -131,7 +131,10 @@ enum Escape {
     /// Behind the backslash.
     Begun,
     /// Of a number in hexadecimal, so many digits are left.
-    Number { left: u32, code: u32 },
+    Number {
+        left: u32,
+        code: u32,
+    },
 }
 
 impl<'v> Decoder<'v> {

@@ -178,9 +178,7 @@ impl State {
             Some(Type::Hash | Type::List | Type::Set | Type::SortedInt) => {
                 count(Family::Default) == size
             }
-            Some(Type::Zset) => {
-                count(Family::Default) == size && count(Family::ZsetScore) == size
-            }
+            Some(Type::Zset) => count(Family::Default) == size && count(Family::ZsetScore) == size,
             // What they count is not what they consist of.
             _ => false,
         }

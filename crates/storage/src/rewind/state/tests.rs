@@ -162,8 +162,7 @@ fn every_kind(txn: &mut Txn<'_>, prefix: &str, turn: u64) {
     bitmap::set(txn, &SCOPE.at(&name("bitmap")), turn * 9_000, true).unwrap();
     bloom::insert(txn, &SCOPE.at(&name("bloom")), &[word], Some(&shape)).unwrap();
     hyperloglog::add(txn, &SCOPE.at(&name("hyperloglog")), &[word]).unwrap();
-    json::set(txn, &SCOPE.at(&name("json")), text(), b"$", format!("[{turn}]").as_bytes())
-        .unwrap();
+    json::set(txn, &SCOPE.at(&name("json")), text(), b"$", format!("[{turn}]").as_bytes()).unwrap();
 }
 
 const KINDS: [&str; 11] = [
@@ -354,10 +353,7 @@ fn where_the_log_is_not_asked_only_what_is_whole_is_put_back() {
     assert_eq!([verdict("whole"), verdict("string")], [Verdict::Fits; 2]);
     // Groups and their like are not counted.
     assert_eq!(verdict("stream"), Verdict::Partial);
-    write(
-        &pair.successor,
-        &[&|txn| assert_eq!(keys::del(txn, &SCOPE, &[b"part"]).unwrap(), 1)],
-    );
+    write(&pair.successor, &[&|txn| assert_eq!(keys::del(txn, &SCOPE, &[b"part"]).unwrap(), 1)]);
     assert_eq!(verdict("part"), Verdict::Partial);
     // What is larger than a batch may be is named; a comparison ends when it is told to.
     let many = states[&b"many"[..]].as_ref().unwrap();

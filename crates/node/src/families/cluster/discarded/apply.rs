@@ -136,8 +136,7 @@ fn look(
     batch: Range<usize>,
 ) -> Result<Vec<&'static str>> {
     let generation = search.generation;
-    let mut goes_on =
-        || node.gate.try_read().is_some_and(|engine| engine.generation == generation);
+    let mut goes_on = || node.gate.try_read().is_some_and(|engine| engine.generation == generation);
     let mut words = Vec::with_capacity(batch.len());
     for (place, wanted) in request.keys.iter().enumerate().take(batch.end).skip(batch.start) {
         let (store, route) = {
