@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(User::read(text.replace("operator", "auditor").as_bytes()), None);
     }
 
-    /// As versions of before have it.
+    /// A user as earlier versions read it.
     #[derive(Debug, Deserialize)]
     struct Before {
         role: UserRole,

@@ -58,7 +58,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether this is a node's answer, though an error: it is alive. Who does not know the command is no node of ours, but somebody else at its address.
+    /// Whether this is a node's answer, though an error: it is alive. A server that does not know
+    /// the command is no node of ours, but something else at its address.
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Node(text) if !text.to_ascii_lowercase().starts_with("err unknown "))
     }

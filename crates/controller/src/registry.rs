@@ -98,7 +98,7 @@ impl Registry {
     }
 
     /// This process leads every cluster from here on. What it knows of one whose record it cannot
-    /// read is of before, and nothing to lead by.
+    /// read is outdated, and nothing to lead by.
     pub(crate) fn leads(&self, term: u64) {
         for key in self.unread.lock().keys() {
             if let Some(cluster) = self.clusters.lock().remove(key) {

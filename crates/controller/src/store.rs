@@ -163,8 +163,8 @@ pub enum Outcome<T = ()> {
     Done(T),
     /// It is not made, and will not be.
     NotDone(StoreError),
-    /// Nobody knows: it may be made, or be made yet. What is in force must be read, and shut out where that shows the
-    /// content of before.
+    /// Nobody knows: it may be made, or be made yet. What is in force must be read; if that is
+    /// still the former content, the change must be shut out.
     Unknown(StoreError),
 }
 

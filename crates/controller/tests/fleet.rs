@@ -118,7 +118,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// Who may serve now.
+    /// The node that may serve now.
     fn serving(&self) -> Option<usize> {
         self.nodes.iter().position(FakeNode::serves)
     }

@@ -66,7 +66,7 @@ async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
     written(&stage).await;
     second.stop().await;
 
-    // Whoever says so takes over, and the other one says who leads, once.
+    // With `take_over` the second takes over, and the first says who leads, once.
     let taking = Config { take_over: true, ..config.clone() };
     let second = Controller::start_with(taking).await;
     second.until("the second to lead", |status| status.healthy).await;

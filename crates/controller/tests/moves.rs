@@ -100,7 +100,7 @@ impl Asks for Stage {
         }
     }
 
-    /// Who takes a write to the slot.
+    /// The nodes that take a write to the slot.
     fn takers_of(&self, slot: u16) -> Vec<usize> {
         (0..self.nodes.len()).filter(|at| self.nodes[*at].write_to(slot)).collect()
     }

@@ -451,7 +451,7 @@ async fn what_is_refused_changes_nothing() {
     assert!(now.has_the_content_of(&foreign) && now.identity == foreign.identity);
 }
 
-/// As a version of before, which knows no marks, would find it.
+/// An earlier version, which knows no marks, finds it so.
 #[tokio::test]
 async fn a_file_that_was_given_up_has_a_format_that_no_earlier_version_reads() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -531,7 +531,7 @@ async fn a_site_is_moved_while_it_serves_and_old_controllers_are_refused() {
         (&export.identity.name, &Some(controller.url.clone()))
     );
 
-    // The old host boots: with its file, and with a copy of before.
+    // The old host boots: with its file, and with a copy made before the migration.
     let refused = Controller::try_start(path.clone()).await.err().expect("a refusal");
     assert!(format!("{refused:#}").contains("was given up for etcd"), "{refused:#}");
     let config = Config { data: copy, take_over: true, ..Config::default() };

@@ -258,7 +258,8 @@ fn swap(model: &Failover, world: &mut World, term: u8, old: &Arc<Stored>, new: A
     }
 }
 
-/// A read shows what is in force; what may still arrive is shut out by the content of before.
+/// A read shows what is in force. If that is still the former record, a write that repeats it shuts
+/// out what may still arrive.
 fn settle(world: &mut World, at: u8) {
     let controller = &world.controllers[usize::from(at)];
     let Some(old) = controller.in_doubt.clone().filter(|_| controller.is_connected) else { return };

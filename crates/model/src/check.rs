@@ -29,7 +29,7 @@ fn answers(model: &Failover, world: &World, at: u8) -> Option<usize> {
     (committed >= held.first).then(|| usize::try_from(committed).unwrap_or(usize::MAX))
 }
 
-/// Whoever can answer does: what it shows is noted, and what must not be is found.
+/// Every node that can answer does: what it shows is noted, and what must not be is found.
 pub(crate) fn observe(model: &Failover, world: &mut World) {
     let mut first = None;
     for at in 0..3 {

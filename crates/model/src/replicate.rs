@@ -21,7 +21,7 @@ pub(crate) fn follow(model: &Failover, world: &mut World, at: u8, is_late: bool)
         }
     } else {
         claim(model, world, at);
-        // Whoever has caught up is let into the set without delay.
+        // A replica that has caught up is let into the set without delay.
         judge(model, world, master);
     }
 }

@@ -11,7 +11,7 @@ pub struct Stored {
     pub term: u8,
     /// Of the topology.
     pub version: u8,
-    /// Who is master.
+    /// The node that is master.
     pub master: u8,
     /// Number of the epoch.
     pub epoch: u64,

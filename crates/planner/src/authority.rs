@@ -1,4 +1,4 @@
-//! Who leads among several controllers on one store, and what a leader may grant (rules O1 to O3).
+//! Which of several controllers on one store leads, and what a leader may grant (rules O1 to O3).
 //!
 //! Leadership is a claim in the store, and every write compares it. Authority is an order, not a time: a lease is granted
 //! only from a node's stamp that was read *before a quorum read was sent* which showed the own claim. Stamp, read, any

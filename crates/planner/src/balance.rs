@@ -26,9 +26,9 @@ const EXACT_MAX: usize = 16;
 pub struct Given {
     /// Which.
     pub slots: Slots,
-    /// Who gives.
+    /// The shard that gives.
     pub from: ShardId,
-    /// Who takes.
+    /// The shard that takes.
     pub to: ShardId,
 }
 
@@ -171,7 +171,7 @@ pub fn even(record: &Record) -> Vec<Given> {
     let total: usize = shares.iter().map(|share| share.count).sum();
     let base = total / shares.len().max(1);
     let mut targets = vec![base; shares.len()];
-    // Who has most keeps one more, so that it need not move.
+    // The shards that have most keep one more, so that it need not move.
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(shares[*index].count));
     for index in order.into_iter().take(total - base * shares.len()) {
@@ -240,7 +240,7 @@ fn settle(balances: &mut [i64]) {
     }
 }
 
-/// Who gives whom how many, by as few transfers as can be: parties that make up for each other
+/// Transfers as (giver, taker, how many), as few as can be: parties that make up for each other
 /// among themselves need one transfer fewer than there are of them, so as many such groups as can
 /// be are found.
 fn transfers(balances: &[i64]) -> Vec<(usize, usize, usize)> {

@@ -163,7 +163,7 @@ impl<'a> Context<'a> {
         version <= KNOWN_VERSION_MAX.max(self.record.version)
     }
 
-    /// What the node says was asked for after `since`: it does not tell of before.
+    /// What the node says was asked for after `since`: it does not tell of an earlier state.
     pub(crate) fn is_heard_since(&self, id: &str, since: Time) -> bool {
         self.observed.node(id).seen.as_ref().is_some_and(|seen| seen.sent_at >= since)
     }

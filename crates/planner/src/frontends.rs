@@ -91,7 +91,8 @@ fn is_leaving(cx: &Context<'_>, node: &Node) -> bool {
     node.role == Role::Slave && cx.reply(&node.id).is_some_and(|reply| reply.stopping)
 }
 
-/// A former master refuses even reads until its data was compared with its successor's. Who is held can wait for that.
+/// A former master refuses even reads until its data was compared with its successor's. A client
+/// that is held can wait for that.
 fn has_data(cx: &Context<'_>, id: &str) -> bool {
     cx.reply(id).is_none_or(|reply| reply.resync == Resync::None)
 }

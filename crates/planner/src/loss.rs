@@ -1,8 +1,9 @@
 //! The end of a shard's loss: nobody holds what the in-sync set acknowledged, and an operator says which node goes on.
 //!
-//! Nothing here happens by itself. Whoever answers as a member of the set ends it: then nothing is lost, and nothing may
-//! be given up. The old master is fenced as in any failover; the node goes on in a new epoch whose set names its data
-//! alone, so data of the old members counts for nothing any more, wherever it turns up.
+//! Nothing here happens by itself. If a node answers as a member of the set, the loss is over: then
+//! nothing is lost, and nothing may be given up. The old master is fenced as in any failover; the
+//! node goes on in a new epoch whose set names its data alone, so data of the old members counts
+//! for nothing any more, wherever it turns up.
 
 use api::grant::Member;
 use api::heartbeat::Reply;

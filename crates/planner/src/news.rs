@@ -163,12 +163,12 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && (*knows_tls_ports, *newest_move) == (after.knows_tls_ports, after.newest_move)
 }
 
-/// Who replicates, whatever it has.
+/// What makes it this replica, whatever data it has.
 fn replica(of: &ReplicaLine) -> (&str, u16, Option<Member>) {
     (&of.ip, of.port, of.member)
 }
 
-/// Who was refused, whenever that was.
+/// The address that was refused and how often, whenever the last time was.
 fn stranger(of: &Stranger) -> (IpAddr, u64) {
     (of.address, of.connections)
 }

@@ -19,8 +19,8 @@ const CAME_MAX: usize = 500;
 /// What a cancelled one ends with.
 const CANCELLED: &str = "cancelled";
 
-/// How far a move is. Who owns the slots is not said here but by the shards' ranges: both change in
-/// one compare-and-swap.
+/// How far a move is. The owner of the slots is not said here but by the shards' ranges: both
+/// change in one compare-and-swap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -36,7 +36,7 @@ pub enum Phase {
         version: i64,
         /// The giver's epoch then.
         epoch: u64,
-        /// And its process; empty in records of before.
+        /// And its process; empty in records of earlier versions.
         #[serde(default)]
         process: String,
     },
@@ -71,9 +71,9 @@ pub struct Move {
     pub id: MoveId,
     /// What moves.
     pub slots: Slots,
-    /// Who gives.
+    /// The shard that gives.
     pub from: ShardId,
-    /// Who takes.
+    /// The shard that takes.
     pub to: ShardId,
     /// How far it is.
     pub phase: Phase,
@@ -98,9 +98,9 @@ pub struct Past {
     pub id: MoveId,
     /// What moved.
     pub slots: Slots,
-    /// Who gave.
+    /// The shard that gave.
     pub from: ShardId,
-    /// Who took.
+    /// The shard that took.
     pub to: ShardId,
     /// Why it was given up; `None` if it was done.
     pub error: Option<String>,
@@ -198,8 +198,8 @@ impl Moves {
         next
     }
 
-    /// Gives one that is queued another number, above one that nodes know of: what they have under
-    /// its own is another move's, of which a store of before knows nothing.
+    /// Gives a queued move another number, above one that nodes know of: what they have under its
+    /// own number is another move's, of which a restored earlier store knows nothing.
     pub(crate) fn renumber(&mut self, id: MoveId, above: MoveId) -> MoveId {
         self.newest = self.newest.max(above);
         let next = self.next();

@@ -62,7 +62,7 @@ impl Stated {
         self.lease_mode.parse().unwrap_or_default()
     }
 
-    /// Who may touch keys; anything unreadable counts as the weakest.
+    /// Which connections may touch keys; anything unreadable counts as the weakest.
     pub fn client_access(&self) -> ClientAccess {
         self.client_access.parse().unwrap_or_default()
     }
@@ -168,7 +168,7 @@ pub struct Epoch {
     /// That set; empty in asynchronous clusters.
     pub in_sync: Members,
     /// The record's version at its opening, which its holder must have as a topology; 0 in epochs
-    /// of before, which ask for none.
+    /// of earlier versions, which ask for none.
     pub version: i64,
 }
 
@@ -196,7 +196,8 @@ impl Epoch {
 /// A master, its replicas and its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Its lasting name; none in records of before, until the next controller gives it one.
+    /// Its lasting name; none in records of earlier versions, until the next controller gives it
+    /// one.
     #[serde(default, skip_serializing_if = "ShardId::is_none")]
     pub id: ShardId,
     /// Exactly one is master.
@@ -285,7 +286,8 @@ pub struct Record {
     pub name: String,
     /// Rises with every write.
     pub revision: u64,
-    /// What compare-and-swap compares: random, and new with each write. The store gives it; 0 in records of before.
+    /// What compare-and-swap compares: random, and new with each write. The store gives it; 0 in
+    /// records of earlier versions.
     #[serde(default)]
     pub tag: u64,
     /// Topology version, pushed to nodes.

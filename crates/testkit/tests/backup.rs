@@ -335,7 +335,7 @@ fn a_backup_waits_for_what_the_set_does_not_have_and_is_none_without_it() -> Res
     }
     process::signal(replica.running()?, libc::SIGCONT)?;
     process::signal(controller, libc::SIGCONT)?;
-    // Whoever is master then has all that was acknowledged, and its backup is one.
+    // The master of that time has all that was acknowledged, and its backup is one.
     wait::until("a backup is made again", 2 * PATIENCE, || {
         let now = cluster.master(0)?;
         let mut peer = cluster.peer(&now)?;

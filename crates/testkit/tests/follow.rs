@@ -302,8 +302,8 @@ fn a_stream_that_breaks_goes_on_and_a_signal_ends_it() -> Result<()> {
     Ok(())
 }
 
-/// What follows is behind: it reads keys anew that are ahead of the stream, and then comes to a
-/// FLUSHALL of before.
+/// The import is behind: it reads keys anew that are ahead of the stream, and then comes to an
+/// earlier FLUSHALL.
 #[test]
 fn a_flush_takes_nothing_that_was_written_after_it() -> Result<()> {
     let stage = Stage::new(&[])?;

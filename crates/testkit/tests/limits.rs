@@ -73,7 +73,7 @@ fn a_crowd_of_idle_clients_under_a_low_limit_ends_no_node() -> Result<()> {
         Ok(())
     })?;
     ensure!(info(&mut client, "role")? == "master");
-    // Whoever came too late is told so.
+    // Clients that came too late are told so.
     wait::until("those without a place are told", PATIENCE, || {
         let refused: u64 = info(&mut client, "rejected_connections")?.parse()?;
         ensure!(refused >= 1_100 - places, "{refused} of {}", 1_100 - places);

@@ -179,7 +179,7 @@ impl Writer {
                         wait::pause(Duration::from_millis(10));
                     }
                 }
-                // Whoever looks is to have his turn.
+                // A thread that looks at what was written is to have its turn.
                 wait::pause(Duration::from_micros(300));
             }
         });

@@ -209,7 +209,7 @@ fn discarded_writes_are_listed_shown_and_put_back_where_nothing_is_newer() -> Re
     let absent = ctl_json(&cluster, &["discarded", "apply", file, "--if-absent"])?;
     let counts = &absent["counts"];
     ensure!(counts["applied"] == 2 && counts["exists"] == NEWER + 1, "{absent:#}");
-    // Whoever may not ask the node may not ask this.
+    // A connection without the secret of peers may not ask this.
     let said = Connection::open(address)?.call(&["CLUSTERX", "DISCARDED", "LIST"])?;
     ensure!(said.error_code().as_deref() == Some("NOPERM"), "{said:?}");
     let mut peer = cluster.peer(&old)?;

@@ -140,7 +140,7 @@ fn a_session_takes_everything_along() -> Result<()> {
     silent.send(&["CLIENT", "REPLY", "ON"])?;
     ensure!(silent.receive()?.text() == "OK");
     is(&mut silent, &["GET", "silent"], "1")?;
-    // Who had given no password has given none.
+    // A client that had given no password still has given none.
     let refused = stranger.call(&["GET", "k"])?.text();
     ensure!(refused.starts_with("NOAUTH"), "{refused}");
     // A reader of the replica goes to where the replica is now.

@@ -42,7 +42,7 @@ pub enum Warning {
         endpoint: Endpoint,
         /// Whose it was before.
         first: NodeId,
-        /// Who announces it.
+        /// The node that announces it.
         second: NodeId,
     },
 }

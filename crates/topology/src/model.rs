@@ -267,7 +267,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Whom an address is rendered for.
+/// The side that an address is rendered for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Viewer {
     /// Sees the announced endpoint where there is one.
@@ -327,7 +327,7 @@ pub enum Role {
 /// One line of a topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Who.
+    /// Its id.
     pub id: NodeId,
     /// Where peers reach it.
     pub local: Endpoint,

@@ -19,7 +19,7 @@ pub struct RouteRequest {
     pub readonly: bool,
     /// The connection sent ASKING just before, or is the link of the running import.
     pub asking: bool,
-    /// Who it is from: where it is sent depends on that.
+    /// The kind of its sender: where it is sent depends on that.
     pub asker: Asker,
 }
 

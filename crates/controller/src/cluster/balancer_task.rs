@@ -145,7 +145,7 @@ fn failed(cluster: &Cluster, balancer: &Balancer, error: String) {
     let Some(seen) = state.seen_of_balancer(balancer) else { return };
     let before = seen.clone();
     seen.error = Some(error);
-    // What it reached when it answered last says nothing of now.
+    // What it reached when it answered last says nothing about the present.
     seen.reach.clear();
     seen.faults.clear();
     let is_news = planner::is_news_of_balancer(&before, seen);

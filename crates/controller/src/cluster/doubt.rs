@@ -1,8 +1,9 @@
 //! A change of the record whose outcome the store did not tell (rule O4).
 //!
-//! Until a read shows which record is in force, the planner grants nothing and opens nothing in this cluster: the store may
-//! name another master. A store whose earlier writes may still arrive is settled by a write of ours on the same tag,
-//! with the content of before: either it shuts the unknown one out, or it loses against it.
+//! Until a read shows which record is in force, the planner grants nothing and opens nothing in
+//! this cluster: the store may name another master. If writes may arrive late at this store, and
+//! the read shows the former record, a write of ours on the same tag repeats that record's content:
+//! either it shuts the unknown write out, or it loses against it.
 
 use std::sync::Arc;
 use std::time::Duration;

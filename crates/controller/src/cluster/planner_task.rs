@@ -171,7 +171,7 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
                 count_moves(cluster, &before, &after);
             }
         }
-        // Whoever was faster has put the newer record into force, or is about to.
+        // A faster writer has put the newer record into force, or is about to.
         Err(UpdateError::Store(StoreError::Conflict)) => tokio::task::yield_now().await,
         Err(error) => {
             tracing::error!(cluster = %cluster.label(), %error, "change the record");

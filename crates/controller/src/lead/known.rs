@@ -19,7 +19,7 @@ pub(super) struct Known {
     pub(super) leads: Option<u64>,
     /// When the newest read was sent that showed its claim.
     pub(super) read: Option<Time>,
-    /// Whom the store named last.
+    /// The leader that the store named last.
     pub(super) leader: Option<Leader>,
 }
 

@@ -148,7 +148,7 @@ fn told(loss: &Loss) -> String {
     let never = Some(format!("slots {never}, which it never had")).filter(|_| !never.is_empty());
     let all: Vec<String> = of_set.into_iter().chain(never).collect();
     match all.is_empty() {
-        // Records of before do not say which.
+        // Records of earlier versions do not say which.
         true => "what was moved to the shard above that".to_owned(),
         false => all.join("; "),
     }

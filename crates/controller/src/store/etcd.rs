@@ -336,7 +336,7 @@ impl Store for Etcd {
         Box::pin(async move { journal::newest(&self.client, &self.prefix, limit, &wanted).await })
     }
 
-    /// Who leads is read all the time, which shows the same and costs etcd nothing. How full it is
+    /// The leader is read all the time, which shows the same and costs etcd nothing. How full it is
     /// must be asked for.
     fn probe(&self) -> Work<'_, ()> {
         Box::pin(self.client.measure())

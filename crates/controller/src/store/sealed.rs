@@ -241,7 +241,7 @@ mod tests {
         assert_ne!(moved, sealed);
         let error = record(moved.as_bytes(), &keys).expect_err("locked");
         assert!(error.to_string().contains("another cluster's"), "{error}");
-        // As a version of before reads it: not at all, so it loses nothing.
+        // An earlier version cannot read it at all, so it loses nothing.
         assert!(serde_json::from_str::<Record>(&sealed).is_err());
         let later = sealed.replace("\"sealed\":\"1.", "\"sealed\":\"2.");
         let error = record(later.as_bytes(), &keys).expect_err("locked");

@@ -261,7 +261,7 @@ async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
     let all = store.events(10, Box::new(|_| true)).await.expect("events");
     let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
     assert_eq!(texts, ["added", "added", "removed"]);
-    // Who asked stands in the log as it was said.
+    // The log has the actor as the request named it.
     let asked = Event::asked(&test_actor(), 1, String::new(), "asked".to_owned());
     store.append(vec![asked]).await.done().expect("an event");
     let audit = store.events(10, Box::new(|event| event.by.is_some())).await.expect("events");
@@ -295,7 +295,7 @@ async fn whoever_claims_shuts_the_last_leader_out() {
     assert_eq!((look.changed.len(), look.names.len()), (1, 1));
     next.claim(seen.as_ref(), "http://127.0.0.1:2", 0).await.done().expect("the lead");
     assert_eq!((old.holds(), next.holds()), (Some(1), Some(2)));
-    // Who is late with the same proof gets nothing.
+    // A third one that is late with the same proof gets nothing.
     let late = Etcd::open(place(&server)).await.expect("an etcd");
     let outcome = late.claim(seen.as_ref(), "http://127.0.0.1:3", 0).await;
     assert!(matches!(outcome, Outcome::NotDone(StoreError::Conflict)), "{outcome:?}");

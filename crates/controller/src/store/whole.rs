@@ -50,7 +50,7 @@ pub struct GivenUp {
     /// The generation that counts from then on.
     pub generation: u64,
     /// No store that was made of it began with a higher term, as far as its nodes knew none; 0 in
-    /// marks of before.
+    /// marks of earlier versions.
     #[serde(default)]
     pub term: u64,
     /// Ms since 1970.

@@ -234,7 +234,7 @@ mod tests {
     fn a_store_that_was_given_up_knows_what_terms_the_other_began_with() {
         let (plain, marked) = (found("a", 1), marked("there", 2, found("a", 1)));
         assert_eq!((begun_elsewhere(&plain), begun_elsewhere(&marked)), (0, 70));
-        // A mark of before has none: above whatever was made of it then.
+        // An earlier version's mark has none: above whatever was made of it then.
         let mut old = marked.clone();
         old.given_up.as_mut().expect("a mark").term = 0;
         assert!(begun_elsewhere(&old) > term(old.term, JUMP - 1));

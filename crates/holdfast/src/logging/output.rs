@@ -167,7 +167,7 @@ fn write_all(mut file: File, received: &Receiver<Message>, dropped: &AtomicU64) 
                 continue;
             }
             Message::Flush(done) => {
-                // Who asked may not wait any more.
+                // The thread that asked may not wait any more.
                 let _ = done.send(());
                 continue;
             }

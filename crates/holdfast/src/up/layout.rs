@@ -86,7 +86,7 @@ pub(crate) struct Layout {
     pub(crate) balancers: u8,
     /// First of the ports.
     pub(crate) base_port: u16,
-    /// Controllers; folders of before have one.
+    /// Controllers; folders of earlier versions have one.
     #[serde(default = "one")]
     pub(crate) controllers: u8,
     /// Where they keep their records.

@@ -57,8 +57,8 @@ pub enum Step {
     Silent(u8),
     /// An operator cancels the move.
     Cancel,
-    /// The store is one of before any move, its controller is elected anew, and an operator queues
-    /// the move again.
+    /// The store is restored from before any move, its controller is elected anew, and an operator
+    /// queues the move again.
     Forget,
     /// The giver thaws by itself, where it may.
     Timer,

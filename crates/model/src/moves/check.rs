@@ -9,7 +9,7 @@ use super::Moving;
 use super::act::{self, Step};
 use super::world::{Entry, Late, SHARD_IDS, SLOT, World, Wrong};
 
-/// Whoever can answer does: what it shows is noted, and what must not be is found.
+/// Every shard that can answer does: what it shows is noted, and what must not be is found.
 pub(super) fn observe(world: &mut World) {
     let answers = [0, 1].map(|index| world.shards[index].answers());
     if answers == [true, true] {

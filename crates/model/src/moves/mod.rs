@@ -12,7 +12,7 @@
 //!
 //! Deliberately left out: asynchronous shards, clocks and expiry, load balancers, several slots. Of
 //! another slot there is a copy that a move of an earlier store has left ([`Begin::Reused`]); a
-//! store of before has the same owner.
+//! restored earlier store names the same owner.
 
 mod act;
 mod begin;
@@ -53,7 +53,7 @@ impl Faults {
     pub const CUT: Self = Self(1 << 8);
     /// An operator cancels the move.
     pub const CANCEL: Self = Self(1 << 9);
-    /// The store is one of before, which knows of no move, and an operator asks for one again.
+    /// An earlier store is restored, which knows of no move, and an operator asks for one again.
     pub const STORE: Self = Self(1 << 10);
     /// All of them.
     pub const ALL: Self = Self(u16::MAX);

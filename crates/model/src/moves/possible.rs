@@ -40,7 +40,8 @@ pub(super) fn possible(model: &Moving, world: &World, steps: &mut Vec<Step>) {
         all.push(Step::Elect(at));
     }
     all.extend([Step::Copy, Step::FrameLate, Step::Cancel]);
-    // A store of before the slot changed its owner knows another one, which an operator mends.
+    // A store restored from before the slot changed its owner names the former one: that an
+    // operator mends.
     if !matches!(world.phase(), Some(Phase::Owned { .. })) {
         all.push(Step::Forget);
     }

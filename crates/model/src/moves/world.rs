@@ -256,7 +256,7 @@ pub struct Stored {
     pub term: u8,
     /// Of the topology.
     pub version: u8,
-    /// Who owns the slot.
+    /// The shard that owns the slot.
     pub owner: u8,
     /// By shard.
     pub epochs: [Epoch; 2],
@@ -310,7 +310,7 @@ pub struct World {
     pub next: u8,
     /// The record.
     pub store: Arc<Stored>,
-    /// Who leads by the store.
+    /// The controller that leads by the store.
     pub leader: u8,
     /// The controllers.
     pub controllers: [Arc<Controller>; 2],

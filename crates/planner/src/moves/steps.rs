@@ -83,7 +83,7 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
 fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     let (s, d) = (cx.side(one.from), cx.side(one.to));
     let (Some(s), Some(d)) = (s, d) else {
-        // Whoever is frozen stays so only as long as somebody may still count on it.
+        // A giver stays frozen only as long as a swap may still count on it.
         if let Some(s) = s {
             give_up(cx, one, s, &s.said(one.id), plan);
         }

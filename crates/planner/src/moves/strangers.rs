@@ -91,7 +91,7 @@ fn is_known(cx: &Context<'_>, said: &Said) -> bool {
 /// No swap of its number can be under way: this record has none, and a controller that rested on
 /// another one is heard no more by this master, which has answered this term. Nor has a taker
 /// opened for it: that one waits for the seal, or for the end of this epoch. A topology that is
-/// newer than the record may have come from a swap of before: it is seen by a person first.
+/// newer than the record may have come from a swap that the record lacks: a person sees it first.
 fn judge(cx: &Context<'_>, side: Side<'_>, said: &Said, plan: &mut Plan) {
     let past = cx.record.moves.done.iter().find(|past| past.id == said.id);
     let past = past.filter(|past| said.slots.as_ref().is_none_or(|slots| *slots == past.slots));

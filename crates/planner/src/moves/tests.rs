@@ -407,7 +407,8 @@ fn a_rate_is_ordered_where_both_know_one() {
         assert_eq!(ordered(&s), None, "an older node would take the order for none");
         s.observed.answers.get_mut(&id(name)).unwrap().knows_rates = true;
     }
-    // A store of before says nothing of rates, and nothing is said of them where none was asked for.
+    // An earlier version's store says nothing of rates, and this one says nothing of them if none
+    // was asked for.
     let json = serde_json::to_string(&script().record.moves).unwrap();
     assert!(!json.contains("rate"), "{json}");
     assert_eq!(serde_json::from_str::<Moves>(&json).unwrap(), script().record.moves);
@@ -507,7 +508,7 @@ fn a_copy_under_way_goes_on_at_the_rate_that_it_is_given() {
     assert_eq!(s.plan().orders, vec![]);
     s.record.moves.list[0].rate = None;
     assert_eq!(pulls(&s), [None]);
-    // Nodes of before know no rate: what they were asked for is what they have.
+    // Nodes of an earlier version know no rate: what they were asked for is what they have.
     s.record.moves.list[0].rate = five;
     s.takes(Some(None));
     s.observed.answers.get_mut(&id("a")).unwrap().knows_rates = false;
@@ -525,7 +526,7 @@ fn the_takers_successor_is_told_to_pull_at_once() {
     "#]]);
 }
 
-/// The store is one of before a move that nodes know of: its number would be given again.
+/// The store was restored from before a move that nodes know of: its number would be given again.
 #[test]
 fn a_move_begins_under_a_number_that_neither_master_knows() {
     for (name, known) in [("a", 1), ("b", 1), ("a", 16), ("b", 16)] {

@@ -6,7 +6,7 @@ const DEAF: &str =
     "leases: a\nsuspect: master a:1 does not answer; until a moment ago no node did\n";
 const FENCING: &str = "fencing: master a:1 is down; closing its frontends, waiting for a fence\n";
 
-/// Whoever is heard first when the controller's own network comes back is chance.
+/// Which node answers first after the controller's own network recovers is random.
 #[test]
 fn a_controller_that_heard_nobody_listens_before_it_replaces_a_master() {
     let mut s = Script::serving(&["a", "b", "c"]);

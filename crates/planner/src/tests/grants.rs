@@ -237,7 +237,7 @@ fn a_replica_whose_data_was_replaced_cannot_take_over() {
     "#]]);
 }
 
-/// Who was added without the store knowing may lack nothing, but nobody can tell.
+/// A member added without the store's knowledge may be complete, but that cannot be proven.
 #[test]
 fn only_members_take_over_and_the_new_set_is_of_those_that_answer() {
     let mut s = in_sync(&["a", "b", "c", "d"]);
@@ -560,7 +560,7 @@ fn a_grant_names_the_topology_its_epoch_was_opened_at() {
     assert_eq!(named(&s), Some(0), "an older node would refuse the word");
     s.answers_with("a", |reply| reply.standing.granted_version = Some(5));
     assert_eq!(named(&s), Some(5));
-    // Another process of it comes up: its epoch is of now.
+    // Another process of it comes up: its epoch is opened at the current topology.
     s.answers_with("a", |reply| {
         reply.nonce = "2".into();
         reply.standing.granted_epoch = 0;

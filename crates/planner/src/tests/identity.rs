@@ -166,7 +166,7 @@ fn a_shard_without_a_name_is_given_one_that_stays() {
     let other = Shard { id: ShardId(0xcafe), nodes: Vec::new(), ..s.record.shards[0].clone() };
     s.record.shards[0].id = ShardId::default();
     s.observed.fresh_id = 0xcafe;
-    // A record of before.
+    // A record of an earlier version.
     let json = serde_json::to_string(&s.record.shards[0]).expect("JSON");
     assert!(!json.contains("\"id\":\"0000000000000000\""), "{json}");
     assert_eq!(serde_json::from_str::<Shard>(&json).expect("a shard"), s.record.shards[0]);

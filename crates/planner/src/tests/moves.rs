@@ -183,7 +183,7 @@ fn heartbeats_ask_of_moves_that_are_under_way_and_carry_orders() {
     assert_eq!(s.leaves("a"), "", "it does not lead for certain");
 }
 
-/// The store is one of before that move, and no other one concerns its taker.
+/// The store was restored from before that move, and no other move concerns its taker.
 #[test]
 fn what_is_staged_for_a_move_that_the_record_lacks_is_to_be_deleted() {
     let mut s = two();
@@ -445,7 +445,8 @@ fn what_has_no_place_at_the_taker_is_told_before() {
     assert_eq!(moving::takes_rates(&s.record, &s.observed, TAKER), Ok(()));
 }
 
-/// The record knows no move at all: that of a store of before, or one that took the cluster over.
+/// The record knows no move at all: an earlier store was restored, or another store took the
+/// cluster over.
 #[test]
 fn what_is_held_back_for_an_unknown_move_is_an_alarm_at_once_and_is_let_go() {
     let mut s = two();

@@ -106,7 +106,7 @@ fn what_is_new_or_over_is_told_before_what_goes_on() {
     assert_eq!(told, [other, heard.part(1), heard]);
 }
 
-/// The store is one of before it was taken.
+/// The store was restored from before the wish was taken.
 #[test]
 fn what_was_taken_and_is_not_known_any_more_is_not_taken_again() {
     let mut s = calm();

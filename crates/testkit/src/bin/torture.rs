@@ -16,7 +16,7 @@ fn main() -> Result<ExitCode> {
     let stop = process::stop_on_signals()?;
     let mut say = |text: String| {
         println!("{text}");
-        // Whoever reads it through a pipe wants to see each run as it ends.
+        // A reader at the end of a pipe wants to see each run as it ends.
         let _ = std::io::stdout().flush();
     };
     let mut total = Total::default();

@@ -16,7 +16,7 @@ pub enum Call {
     Read,
     /// SET token NX PX
     Acquire {
-        /// Who.
+        /// The token that is to hold it.
         token: u64,
         /// For how long, ns.
         ttl: u64,
@@ -47,7 +47,7 @@ pub struct Lock {
     pub slack: u64,
 }
 
-/// Who holds it, and what is known of the time.
+/// What holds the lock, and what is known of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
     holder: Option<Held>,

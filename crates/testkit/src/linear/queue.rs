@@ -1,8 +1,9 @@
 //! A queue and the list its consumers put elements aside in: pushes and pops at both ends, BLMOVE from one to the other,
 //! LREM of what was put aside, LRANGE of either.
 //!
-//! That a pop waited is not part of it: one that found nothing in the end found nothing at some moment, and one that was
-//! served was served at some moment. Who was served first is not looked at.
+//! That a pop waited is not part of it: one that found nothing in the end found nothing at some
+//! moment, and one that was served was served at some moment. The order in which waiting pops were
+//! served is not checked.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -450,8 +450,9 @@ fn who_asks() -> Vec<u8> {
     encode(&WHO)
 }
 
-/// Who served what was asked between two such questions. Where the second was not answered, the first counts: it was answered after the operations were sent,
-/// by a node that had not let go of the session by then.
+/// The node that served what was asked between two such questions. If the second was not answered,
+/// the first counts: it was answered after the operations were sent, by a node that had not let go
+/// of the session by then.
 fn server(before: Option<&Reply>, after: Option<&Reply>) -> Option<Arc<str>> {
     let id = |reply: &Reply| match reply {
         Reply::Bulk(id) => String::from_utf8(id.clone()).ok(),

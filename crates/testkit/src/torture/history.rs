@@ -129,7 +129,7 @@ pub enum Outcome {
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Who asked.
+    /// The client that asked.
     pub client: u32,
     /// Position in the list of keys.
     pub key: usize,

@@ -10,7 +10,7 @@ pub(crate) const HERE: &str = "127.0.0.1";
 /// The year until which certificates are valid.
 pub(crate) const GOOD: i32 = 2200;
 
-/// Who vouches for others, in a folder with what it has vouched for.
+/// A certificate authority, in a folder with the certificates that it has signed.
 pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     folder: PathBuf,

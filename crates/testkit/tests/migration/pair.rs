@@ -203,7 +203,7 @@ pub(crate) fn migrate(method: &str) -> Result<Moved> {
     compare(&mut writer, &mut to).with_context(|| format!("{method}, by the new topology"))?;
     let left = from.call(&["KEYS", "*"])?;
     ensure!(left.elements() == [Reply::Bulk(b"{A}stays".to_vec())], "{left:?}");
-    // And home again, where records of before may still lie.
+    // And home again, where former records may still lie.
     ok(&mut to, &["CLUSTERX", "MIGRATE", SLOT, A, "SYNC", "100"])?;
     tell(&mut [&mut from, &mut to], &nodes("0-8191", "8192-16383"), "3")?;
     compare(&mut writer, &mut from).with_context(|| format!("{method}, home again"))?;

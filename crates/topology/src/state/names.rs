@@ -1,4 +1,4 @@
-//! Who this node is, which cluster its folder belongs to, and whether it runs where that folder
+//! This node's id, the cluster that its folder belongs to, and whether it runs where that folder
 //! belongs.
 
 use super::{Assignment, Change, Cluster, ClusterError, SlotSet};
@@ -15,7 +15,7 @@ pub struct Misplaced {
     pub owner: NodeId,
     /// Where that node is.
     pub home: Endpoint,
-    /// Who is where this process listens.
+    /// The node that is where this process listens.
     pub tenant: NodeId,
     /// Where this process listens.
     pub here: Endpoint,

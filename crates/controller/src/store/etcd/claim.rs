@@ -44,7 +44,7 @@ impl Leader {
 /// What a standby reads.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// Who leads; `None` before anybody did.
+    /// The leader; `None` before anybody led.
     pub leader: Option<Leader>,
     /// Records that changed since.
     pub changed: Vec<Record>,
@@ -81,8 +81,8 @@ pub(super) struct Claims {
 const UNKNOWN_MAX: usize = 16;
 
 impl Etcd {
-    /// Who leads now, by a quorum; a claim of this process that it shows is held from here on, one that it does not show
-    /// is lost.
+    /// The current leader, by a quorum. A claim of this process that the read shows is held from
+    /// here on; one that it does not show is lost.
     ///
     /// # Errors
     /// It cannot be read.
@@ -94,7 +94,7 @@ impl Etcd {
         self.noted(read.found(0).value())
     }
 
-    /// Who leads, and what of the clusters has changed since a revision of etcd; 0: all.
+    /// The leader, and what of the clusters has changed since a revision of etcd; 0: all.
     ///
     /// # Errors
     /// It cannot be read.

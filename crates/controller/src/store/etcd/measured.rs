@@ -72,8 +72,9 @@ impl Reads {
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     due: Option<Instant>,
-    /// Those of now, and those of the time before, which are all there.
+    /// Reads of the current period.
     now: Reads,
+    /// Reads of the last period, which is over.
     whole: Reads,
     room: Option<Room>,
 }

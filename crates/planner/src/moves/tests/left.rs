@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A store of before was restored, and the move that it lacks had begun.
+/// An earlier store was restored, and the move that it lacks had begun.
 #[test]
 fn what_is_staged_for_an_unknown_number_is_deleted() {
     let mut s = script();

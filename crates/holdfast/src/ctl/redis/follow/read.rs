@@ -44,7 +44,7 @@ pub(super) fn run(input: impl Read, db: u64, offset: u64, out: &Sender<Result<Wo
     let mut input = BufReader::with_capacity(READ, input);
     let done = data(&mut input, db, out).and_then(|()| commands(&mut input, offset, out));
     if let Err(error) = done {
-        // Who does not listen has ended.
+        // A receiver that does not listen any more has ended.
         let _ = out.blocking_send(Err(error));
     }
 }
