@@ -7,6 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+#[path = "tidy/comments.rs"]
+mod comments;
+
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended on.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),

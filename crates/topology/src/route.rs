@@ -19,7 +19,7 @@ pub struct RouteRequest {
     pub readonly: bool,
     /// The connection sent ASKING just before, or is the link of the running import.
     pub asking: bool,
-    /// The kind of its sender: where it is sent depends on that.
+    /// The client that asks: where it is sent depends on what it can reach.
     pub asker: Asker,
 }
 

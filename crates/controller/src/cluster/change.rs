@@ -35,8 +35,8 @@ pub(crate) enum UpdateError {
     /// The store's thread is gone.
     #[error("the store does not answer")]
     Gone,
-    /// The cluster was deleted, or another controller led meanwhile: what is known of it here is of
-    /// before.
+    /// The cluster was deleted, or another controller led meanwhile: what is known of it here is
+    /// outdated.
     #[error("the cluster is not looked after as it was when this was asked for: ask again")]
     Over,
 }
