@@ -168,19 +168,21 @@ impl Writer {
                         continue;
                     }
                 };
-                match written.write(number, turn, &mut open) {
-                    Said::Done => link = Some(open),
+                let rest = match written.write(number, turn, &mut open) {
+                    Said::Done => {
+                        link = Some(open);
+                        Duration::from_micros(300)
+                    }
                     Said::Moved(to) => {
                         written.moved += 1;
                         place = addresses.iter().position(|known| *known == to).unwrap_or(place);
+                        Duration::from_micros(300)
                     }
-                    Said::Nothing => {
-                        drop(written);
-                        wait::pause(Duration::from_millis(10));
-                    }
-                }
-                // A thread that looks at what was written is to have its turn.
-                wait::pause(Duration::from_micros(300));
+                    Said::Nothing => Duration::from_millis(10),
+                };
+                // The thread that looks at what was written gets the lock meanwhile.
+                drop(written);
+                wait::pause(rest);
             }
         });
         Self { written, stop, thread }
