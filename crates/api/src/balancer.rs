@@ -21,10 +21,11 @@ pub struct Backend {
 pub struct Frontend {
     /// Where clients connect.
     pub listen: Endpoint,
-    /// Who answers, if anybody.
+    /// The node that answers; `None`: there is none.
     pub backend: Option<Backend>,
-    /// With no backend: another one is about to follow. Sessions are taken back from their node and kept, and so are new connections, until the next demand
-    /// or for [`HOLD_MAX_MS`]. Who does not know the word cuts them.
+    /// With no backend: another one is about to follow. Sessions are taken back from their node and
+    /// kept, and so are new connections, until the next demand or for [`HOLD_MAX_MS`]. A balancer
+    /// that does not know this field cuts them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
 }
@@ -64,7 +65,7 @@ pub struct Sessions {
 pub struct FrontendState {
     /// Where clients connect.
     pub listen: Endpoint,
-    /// Who answers.
+    /// The node that answers.
     pub backend: Option<Backend>,
     /// Live sessions by node; nodes without one are left out.
     pub sessions: Vec<Sessions>,

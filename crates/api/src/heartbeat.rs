@@ -52,7 +52,7 @@ pub enum LeaseMode {
     BlockAll,
 }
 
-/// Who may run keyed commands (`client-access`).
+/// Which connections may run keyed commands (`client-access`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ClientAccess {
     /// Any authenticated connection.
@@ -137,7 +137,7 @@ pub struct Reply {
     pub lease_mode: LeaseMode,
     /// How much of the lease is left, 0 when none.
     pub lease_remaining_ms: u64,
-    /// Who may touch keys.
+    /// Which connections may touch keys.
     pub client_access: ClientAccess,
     /// Source networks (CIDR) taken for balancers.
     pub balancer_sources: Vec<String>,

@@ -127,7 +127,7 @@ pub struct Session {
     pub is_readonly: bool,
     /// ASKING was sent just before.
     pub is_asking: bool,
-    /// It watches keys. Who takes it over cannot know what happened to them: its EXEC fails.
+    /// It watches keys. The next node cannot know what happened to them: its EXEC fails there.
     pub is_watching: bool,
     /// A command was refused since MULTI.
     pub is_aborted: bool,

@@ -74,7 +74,7 @@ pub struct Secure {
 pub struct Header {
     /// Bytes the header took, 16..=[`MAX_HEADER`]; what follows is the client's.
     pub len: usize,
-    /// Who speaks.
+    /// PROXY: a client speaks; LOCAL: the balancer itself.
     pub command: Command,
     /// The client; `None` with LOCAL and with families that are not TCP over IP.
     pub source: Option<SocketAddr>,

@@ -87,7 +87,7 @@ pub struct Held {
     pub min_in_sync: u32,
     /// Length of the lease the controller gives, and so of the one replicas are asked for.
     pub lease_ms: u64,
-    /// Whom answers wait for.
+    /// The members that answers wait for.
     pub in_sync: InSync,
     /// Until when each member keeps its promise to this master, ns.
     echoes: BTreeMap<Member, u64>,

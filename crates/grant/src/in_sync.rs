@@ -218,8 +218,9 @@ impl InSync {
         is_new
     }
 
-    /// Whoever began to join in the last [`Self::tick`] is waited for now, and nothing above `latest` was answered before that. They become members once they
-    /// have `latest`. Until this is called nobody who joined is ever asked for.
+    /// The replicas that began to join in the last [`Self::tick`] are waited for from now on, and
+    /// nothing above `latest` was answered before that. A joining replica becomes a member once it
+    /// has `latest`. Before this call no set that contains it is requested.
     pub fn settle(&mut self, latest: u64) {
         let has = latest.max(self.committed);
         for target in self.joining.values_mut() {

@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(lease.store(), None);
         // The first of the site's controllers is of this version, and leads.
         hear(&mut lease, 4, Some(of(0xa, 1))).unwrap();
-        // It ends; one of before takes over.
+        // It ends; a controller of an earlier version takes over.
         hear(&mut lease, 5, None).unwrap();
         lease.obey(5, None).unwrap();
         assert_eq!(lease.store(), Some(of(0xa, 1).by), "what was said is known still");

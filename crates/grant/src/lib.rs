@@ -1,4 +1,5 @@
-//! Who may serve as master, until when, and which of its answers may leave: the rules of grants, leases and in-sync sets as values.
+//! The rules of grants, leases and in-sync sets as values: which node may serve as master, until
+//! when, and which of its answers may leave.
 //!
 //! Everything here is a decision over plain values: no socket, no clock, no random number, no disk. `node` feeds it with what it sees and carries out what
 //! it says; the model of the failover protocol runs the same code. All state is `Clone + Eq + Hash + Ord`.

@@ -157,8 +157,8 @@ pub fn is_there(node: &Node) -> bool {
     folder.exists() && not_of_others(node, &folder).is_ok()
 }
 
-/// Removes what a process that ended within a copy has left under the name that RocksDB makes it
-/// by: links to every table of then. To be called at the start.
+/// Removes an unfinished copy: the process ended while RocksDB made it, and its temporary folder
+/// still links every table of that moment. To be called at the start.
 pub fn sweep(node: &Node) {
     let mut path = folder(node).into_os_string();
     path.push(".new.tmp");

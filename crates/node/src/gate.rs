@@ -31,7 +31,7 @@ impl Role {
 pub struct Engine {
     /// `None` while the database is being replaced.
     pub store: Option<Store>,
-    /// Role of now.
+    /// The current role.
     pub role: Role,
     /// Rises with every change of role or database: a replication link that was started under
     /// another generation may not append.

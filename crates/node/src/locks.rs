@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 /// Number of stripes; two keys share one with a chance of 1 in 4096.
 const STRIPES: usize = 4096;
 
-/// Locks over keys. Whoever waits for a stripe holds none, or takes several in ascending order: nobody waits in a circle.
+/// Locks over keys. A thread that waits for a stripe holds none, or takes several in ascending
+/// order: no circle of waiting threads can form.
 #[derive(Debug)]
 pub struct Locks(Box<[Mutex<()>]>);
 

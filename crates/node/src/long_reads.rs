@@ -1,4 +1,5 @@
-//! Who may run a long read, and how much memory such reads have: `session::long` runs them.
+//! Seats for long reads: how many may run, and how much memory they have together. `session::long`
+//! runs them.
 //!
 //! A seat is a thread and a share of the memory. The thread is free when the read is done; the
 //! memory that its reply takes only when the reply is sent, so that clients which do not read what

@@ -47,7 +47,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
             let mut out = std::io::stdout().lock();
             let written = writeln!(out, "{text}").and_then(|()| out.flush());
             return match written {
-                // Who reads has seen enough.
+                // The reader of the pipe has seen enough.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 written => written.context("write to standard output"),
             }
@@ -301,7 +301,8 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who this node is, by `nodes.conf` and by its data; the two must agree before the database is touched.
+/// This node's identity, by `nodes.conf` and by its data; the two must agree before the database is
+/// touched.
 fn identified(values: &Values, dir: &Path) -> anyhow::Result<Option<NodesConf>> {
     if !values.cluster_enabled {
         return Ok(None);

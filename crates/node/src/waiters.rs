@@ -4,9 +4,9 @@
 //! in between. The batch that gives a key something serves those that wait for it, in order of
 //! arrival, before it lets go of the key (`session::serve`): nobody who comes later is first.
 //!
-//! Invariant: a waiting command is answered once. Whoever takes its [`Slot`] answers it, be it a
-//! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then. What a
-//! batch answers may leave without the connection ([`line`]).
+//! Invariant: a waiting command is answered once. A batch, the end of its time and CLIENT UNBLOCK
+//! may all try: the first to take its [`Slot`] answers. The connection may withdraw it until then.
+//! What a batch answers may leave without the connection ([`line`]).
 //!
 //! What waits for something else (WAIT) is known here for CLIENT UNBLOCK alone ([`Apart`]).
 
@@ -62,7 +62,7 @@ impl Waiter {
     }
 }
 
-/// An answer that was made, and has not left. Who drops it leaves it to the connection.
+/// An answer that was made, and has not left. If it is dropped, the connection sends it.
 #[derive(Debug)]
 pub struct Answer {
     waiter: Arc<Waiter>,
@@ -556,7 +556,7 @@ mod tests {
         let mut waiting = waiters.add(wish(1, &["a"], Some(Duration::from_millis(1))));
         assert_eq!(waiting.told().await, Told::Answer(b"*-1\r\n".to_vec()));
         assert!(!waiters.any());
-        // Whoever holds the slot answers, also after the time.
+        // The holder of the slot answers, even after the time is over.
         let mut late = waiters.add(wish(2, &["a"], Some(Duration::from_millis(1))));
         let waiter = of(&waiters, "a").remove(0);
         assert!(waiters.tell(&waiter, Told::Again));

@@ -14,7 +14,7 @@ pub const ANSWER_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX + 64;
 /// Whether the master's process holds a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granted {
-    /// It does not tell: a version of before.
+    /// It does not tell: an earlier version.
     Untold,
     /// It holds none.
     None,
@@ -29,7 +29,7 @@ pub struct Answer {
     pub position: Position,
     /// Its grant.
     pub granted: Granted,
-    /// Who wrote it; `None` from a version that keeps no lineage.
+    /// Which nodes wrote it; `None` from a version that keeps no lineage.
     pub lineage: Option<History>,
 }
 

@@ -7,8 +7,8 @@
 //!
 //! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches
 //! is marked; afterwards all of them are brought up to date, in the order of the log, and only then
-//! unmarked. Whoever looks at a marked stripe reads RocksDB instead, where the batch is there as a
-//! whole or not at all; and what was read from RocksDB is kept only if no batch touched its stripe
+//! unmarked. A reader that finds its stripe marked reads RocksDB instead, where the batch is there
+//! as a whole or not at all. What was read from RocksDB is kept only if no batch touched its stripe
 //! since the look-up. In the same way it is told whether several entries were there at one moment.
 //! A stripe also remembers the newest record that touched it: a snapshot that is as new sees what
 //! is kept.

@@ -29,7 +29,7 @@ pub struct Txn<'a> {
     store: &'a Store,
     batch: Option<Writer>,
     overlay: RefCell<Overlay>,
-    /// It reads as of then, and writes nothing.
+    /// If there is one, it reads as of that moment, and writes nothing.
     moment: Option<&'a Moment>,
 }
 

@@ -124,7 +124,7 @@ fn a_foreign_epoch_that_cannot_be_is_refused_before_it_is_written() {
     assert_eq!(store.latest_sequence(), 1);
     assert_eq!(store.write_raw(&batch(2, &entry(3))).unwrap(), 3);
     assert_eq!(store.history().newest().map(|entry| entry.first), Some(3));
-    // Whoever removes entries is believed: the records decide.
+    // A batch that removes entries is believed: the records decide.
     let mut writer = batch::Writer::new(Vec::new());
     writer.delete(Family::Propagate, &Entry::key(5));
     let mut bytes = writer.finish().clone();

@@ -25,7 +25,7 @@ fn put(store: &Store, number: usize) -> Result<(), Error> {
     store.publish().map(drop)
 }
 
-/// From now on no file can be opened; returns the limit of before.
+/// From now on no file can be opened; returns the former limit.
 #[expect(unsafe_code, reason = "std has no setrlimit")]
 fn set_soft_limit(soft: u64) -> u64 {
     let before = limits::open_files().expect("read the limit");

@@ -1,4 +1,4 @@
-//! Who may ask at all: see the crate's page.
+//! Which requests are let in at all: see the crate's page.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -243,7 +243,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&live) as Arc<dyn ServerCertVerifier>);
         let mut config = builder.with_client_cert_resolver(live);
-        // Who was known once is looked at again.
+        // A resumed session would not be verified again.
         config.resumption = Resumption::disabled();
         Ok(config)
     }

@@ -20,7 +20,7 @@ pub struct NodeAnswer {
     /// For how long its disk has taken nothing of the log, ms; 0 while nothing waits.
     #[serde(default)]
     pub log_wait_ms: u64,
-    /// Who may touch keys.
+    /// Which connections may touch keys.
     pub client_access: String,
     /// State of its replication link.
     pub link_status: String,

@@ -65,7 +65,7 @@ pub struct Refusal {
     pub context: Context,
     /// The command, key or channel.
     pub object: Vec<u8>,
-    /// Who.
+    /// The user's name.
     pub user: String,
     /// The line of CLIENT LIST.
     pub client: String,

@@ -1,11 +1,14 @@
 //! Places: how many connections there may be of each kind, counted and taken in one step.
 //!
-//! Clients have `maxclients` places. Peers, that is nodes and controllers, have places of their own, so that clients can fill theirs and cut nobody off from the
-//! node's control. Who a connection is shows only when it has said something: one that finds no client's place is a *visitor* for a moment. A visitor that
-//! authenticates as a peer, or asks what only nodes and controllers ask, stays; any other is told that there is no place.
+//! Clients have `maxclients` places. Peers, that is nodes and controllers, have places of their own,
+//! so that clients can fill theirs and cut nobody off from the node's control. A new connection does
+//! not show whose it is until it says something: if no client's place is free, it is a *visitor* for
+//! a moment. A visitor that authenticates as a peer, or asks what only nodes and controllers ask,
+//! stays; any other is told that there is no place.
 //!
-//! Invariant: no more clients enter than there are places, and no more visitors wait than [`Places::enter`] is told; the oldest one leaves for the newest, so
-//! that a crowd which connects and is silent does not keep a peer out that speaks at once.
+//! Invariant: no more clients enter than there are places, and no more visitors wait than
+//! [`Places::enter`] is told. The newest visitor replaces the oldest, so that a silent crowd does not
+//! keep out a peer that speaks at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

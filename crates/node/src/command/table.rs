@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::row::Row;
 
-/// All commands of this build. Whoever starts the process hands them in.
+/// All commands of this build. The process hands them in when it starts ([`Table::give`]).
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<&'static Row>,

@@ -83,7 +83,7 @@ impl Config {
         Self { set_log_level: Box::new(set_log_level), ..self }
     }
 
-    /// The values of now. A command keeps one view from start to end.
+    /// The current values. A command keeps one view from start to end.
     pub fn now(&self) -> Arc<Values> {
         self.values.load_full()
     }

@@ -18,7 +18,7 @@ pub struct Heap {
     pub resident: u64,
 }
 
-/// The heap of now.
+/// The current heap.
 pub fn heap() -> Option<Heap> {
     // Statistics are those of the last epoch: begin a new one.
     tikv_jemalloc_ctl::epoch::advance().ok()?;

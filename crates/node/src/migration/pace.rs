@@ -33,7 +33,7 @@ fn interval(size: u32, speed: u32) -> Duration {
 }
 
 impl<'l, 'n> Pipeline<'l, 'n> {
-    /// An empty one, by the options of now.
+    /// An empty one, as large and as fast as the options say.
     pub fn new(link: &'l mut Link<'n>, options: &Values) -> Self {
         let size = options.migrate_pipeline_size;
         Self {

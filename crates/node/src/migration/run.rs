@@ -129,7 +129,8 @@ fn master(engine: &Engine, generation: Option<u64>) -> Option<&Store> {
     engine.store.as_ref().filter(|_| engine.role.is_master() && is_same)
 }
 
-/// A migration. The options are those at its begin; of batches those of now count.
+/// A migration. It keeps the options of its start, except for the size and rate of batches: those
+/// are read anew for each batch.
 struct Run<'n> {
     node: &'n Arc<Node>,
     job: &'n Job,

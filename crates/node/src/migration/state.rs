@@ -53,7 +53,7 @@ pub type Ended = Result<(), String>;
 pub struct Job {
     /// Its slots.
     pub range: SlotRange,
-    /// Who takes them.
+    /// The node that takes them.
     pub to: NodeId,
     course: Mutex<Course>,
     ended: watch::Sender<Option<Ended>>,

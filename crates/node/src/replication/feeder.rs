@@ -117,7 +117,8 @@ async fn answer(
     };
     node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
     tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
-    // Whoever changes the generation ends the feeds that are registered; this one may have come too late for that.
+    // A change of the generation ends the feeds that are registered; this one may have come too
+    // late for that.
     if node.engine().generation != generation {
         return Ok("the role or the database changed");
     }

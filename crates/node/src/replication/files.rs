@@ -145,7 +145,7 @@ impl Sending {
                 while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
             }
         };
-        // Whoever does not close within this time is closed.
+        // A replica that does not close within this time is cut off.
         let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
         Ok(())
     }

@@ -33,7 +33,7 @@ use crate::upkeep::settle;
 pub(super) struct Job {
     pub(super) node: Arc<Node>,
     pub(super) master: Endpoint,
-    /// Who may speak for the node's link.
+    /// This link's number: what it reports counts while it is the node's newest link.
     pub(super) serial: u64,
     /// Of the write gate.
     pub(super) generation: u64,
@@ -337,7 +337,7 @@ impl Driver {
     async fn trust(&mut self) -> Result<(), Over> {
         let (node, generation) = (Arc::clone(&self.job.node), self.job.generation);
         {
-            // Whoever changes the role sets these under the gate.
+            // A change of role sets these under the gate.
             let engine = node.engine();
             if engine.generation != generation {
                 return Err(Over::Stale);

@@ -59,8 +59,8 @@ impl Mark {
         self.keep(dir)
     }
 
-    /// What stood there before is so again. A full disk, which may be why, takes no new file: the
-    /// one of before gets its name back.
+    /// Restores the former mark. A full disk, which may be the reason, takes no new file: the file
+    /// that was kept aside gets its name back.
     pub(super) fn take_back(self, dir: &Path) -> io::Result<()> {
         let is_back = fs::rename(dir.join(BEFORE), dir.join(FILE)).and_then(|()| sync_folder(dir));
         is_back.or_else(|_| self.keep(dir))

@@ -43,7 +43,7 @@ pub struct Replication {
     pub(crate) syncing: tokio::sync::Mutex<()>,
     pub(super) is_sweeping: AtomicBool,
     pub(super) pacer: Pacer,
-    /// Who wrote the data here.
+    /// Which node wrote which part of the data here.
     pub lineage: Keeper,
     /// What lies in `db.deposed`.
     pub aside: Aside,

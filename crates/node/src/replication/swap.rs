@@ -167,8 +167,8 @@ fn finish(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The database opened since the last exchange: the old one is not needed.
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
-            // A process that ended within a checkpoint has left it under the name that RocksDB
-            // makes it by: links to every table of then.
+            // If the process ended while RocksDB made a checkpoint, its temporary folder still
+            // links every table of that moment.
             for name in [folder::CHECKPOINT.to_owned(), format!("{}.tmp", folder::CHECKPOINT)] {
                 remove_folder_if_there(&dir.join(name))?;
             }

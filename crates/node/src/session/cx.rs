@@ -21,7 +21,7 @@ pub struct ReadCx<'a> {
     pub scope: Scope<'a>,
     /// The node.
     pub node: &'a Node,
-    /// The options of now.
+    /// The current options.
     pub config: &'a Values,
     /// Which worker runs this, for counters.
     pub worker: usize,
@@ -58,7 +58,7 @@ pub struct WriteCx<'a> {
     pub scope: Scope<'a>,
     /// The node.
     pub node: &'a Node,
-    /// The options of now.
+    /// The current options.
     pub config: &'a Values,
     /// Which worker runs this, for counters.
     pub worker: usize,
@@ -72,7 +72,7 @@ pub struct SessionCx<'a> {
     pub node: &'a Arc<Node>,
     /// The connection.
     pub session: &'a mut Session,
-    /// The options of now.
+    /// The current options.
     pub config: &'a Values,
     /// Inside EXEC what the transaction has written so far. A command there may not wait.
     pub exec: Option<&'a Txn<'a>>,

@@ -47,7 +47,7 @@ enum State {
     /// The connection sends.
     #[default]
     Own,
-    /// Who answers sends.
+    /// The thread that answers sends.
     Lent(Wire),
     /// The answer has left, so many bytes. The end of the bell would wake the connection, too.
     Used { sent: usize, _bell: oneshot::Sender<Told> },

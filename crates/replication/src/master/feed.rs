@@ -66,7 +66,7 @@ pub struct Feed {
     leave: Option<Leave>,
     ping_at: u64,
     stamp_at: u64,
-    /// Who the replica is.
+    /// What the replica said of itself.
     pub replica: Replconf,
 }
 

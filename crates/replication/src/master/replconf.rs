@@ -17,9 +17,9 @@ pub struct Replconf {
     pub position: Option<Position>,
     /// It asks what this node is granted.
     pub asks_grant: bool,
-    /// Who wrote the replica's data, as far as it knows.
+    /// Which nodes wrote the replica's data, as far as it knows.
     pub lineage: Option<History>,
-    /// Which data it is, as in-sync sets name it. The text is checked by whoever knows members.
+    /// Which data it is, as in-sync sets name it. The text is checked where members are known.
     pub member: Option<String>,
     /// Newest sequence applied (seen here only outside a stream).
     pub ack: Option<u64>,

@@ -83,9 +83,10 @@ fn by_lineage(mine: Mine<'_>, theirs: &Answer) -> Verdict {
     }
 }
 
-/// A version of before tells neither grant nor lineage. Its epochs prove what this node wrote in an epoch of its own, one that
-/// begins in the same stretch, once it is closed there: nobody else wrote in it. A stretch that begins within an epoch was
-/// written by hand, and in an epoch that goes on at the master another node writes by hand: no epoch vouches for those.
+/// A master of an earlier version tells neither grant nor lineage. Its epochs prove what this node
+/// wrote in an epoch of its own, one that begins in the same stretch, once it is closed there:
+/// nobody else wrote in it. A stretch that begins within an epoch was written by hand, and in an
+/// epoch that goes on at the master another node writes by hand: no epoch vouches for those.
 fn by_epochs_alone(mine: Mine<'_>, theirs: &Position) -> Verdict {
     let Position { history, latest } = mine.position;
     let stretch = mine.lineage.stretch(*latest);

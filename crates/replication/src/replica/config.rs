@@ -23,7 +23,7 @@ pub struct Config {
     pub next: u64,
     /// Epochs of the data here, as of the start; later ones are told with [`super::Machine::know`].
     pub history: Arc<History>,
-    /// Who wrote the data here, as of the start; told anew with [`super::Machine::know`].
+    /// Which nodes wrote the data here, as of the start; told anew with [`super::Machine::know`].
     pub lineage: Arc<Lineage>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,

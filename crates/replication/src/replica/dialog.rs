@@ -179,7 +179,7 @@ impl Dialog {
                 Some(Ok(answer)) => self.shown(Some(answer), config, now, out),
                 _ => refused("REPLCONF history"),
             },
-            // A master of before members knows nothing of them, and needs nothing.
+            // A master of a version without members needs nothing.
             Step::Member => Ok(self.data(config, now, out)),
             Step::Psync { .. } if line.starts_with(b"+") => Ok(Outcome::Streaming),
             Step::Psync { with_id: true } if line == b"-ERR wrong number of arguments" => {

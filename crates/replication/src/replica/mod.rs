@@ -177,17 +177,18 @@ impl Machine {
         self.config.must_full_sync || self.config.is_deposed || self.is_parted
     }
 
-    /// Tells the epochs and the lineage of the data here and the number of its newest record, as of now. Needed before every
-    /// step outside the stream: a replica may have been written to meanwhile.
+    /// Tells the current epochs and lineage of the data here and the number of its newest record.
+    /// Needed before every step outside the stream: a replica may have been written to meanwhile.
     pub fn know(&mut self, history: Arc<History>, lineage: Arc<Lineage>, latest: u64) {
         (self.config.history, self.config.lineage) = (history, lineage);
         self.config.next = latest.saturating_add(1);
     }
 
-    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside where that cannot be known.
+    /// Which nodes wrote the data that is copied. The inner `None`: the master keeps no lineage;
+    /// the outer one: that cannot be known.
     pub fn copied_lineage(&self) -> Option<Option<&History>> {
         let theirs = self.their_lineage.as_ref().map(Option::as_ref)?;
-        // A Holdfast of before keeps none, and its next version will begin one.
+        // An earlier Holdfast keeps none, and begins one when it is upgraded.
         (theirs.is_some() || self.peer == Peer::Kvrocks).then_some(theirs)
     }
 

@@ -268,7 +268,7 @@ fn listed(files: &[(FileName, u64)], held: Vec<Held>) -> (Machine, Vec<Action<'s
     assert_eq!(m.step(Event::Connected(Conn(2)), 0), [send(2, &["replconf", "holdfast", "1"])]);
     let asked = ["replconf", "history", "5;-", "granted", "?", "lineage", "-"];
     assert_eq!(says(&mut m, 2, b"+OK\r\n", 0), [send(2, &asked)]);
-    // A master of before knows neither form.
+    // A master of an earlier version knows neither form.
     let unknown = b"-ERR unknown option\r\n";
     assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &asked[..3])]);
     assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &["_fetch_meta"])]);

@@ -62,7 +62,7 @@ pub enum Act {
     Rest,
 }
 
-/// Why an order is not obeyed. Whoever gave it sees what is so, and decides anew.
+/// Why an order is not obeyed. The controller that gave it sees the state here, and decides anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
     /// A controller of a higher term has given orders for this move.
@@ -482,7 +482,7 @@ mod tests {
         }
         let mut owner = Node { owns: true, ..Node::default() };
         assert_eq!(owner.obeys(&order(1, 3, Order::Drop)), Err(Refusal::Owner));
-        // What a number of before has staged is dropped with the next one.
+        // What a lower number has staged is dropped with the next one.
         let mut d = Node::default();
         d.obeys(&pull).unwrap();
         assert!(matches!(d.obeys(&order(2, 3, Order::Drop)), Ok(Act::Empty(_))));
@@ -500,7 +500,7 @@ mod tests {
         }
     }
 
-    /// A store of before has given the number again.
+    /// A store that was restored from an older copy has given the number again.
     #[test]
     fn nothing_is_obeyed_of_a_number_that_is_another_moves() {
         let at = |slots: &str, of| Ordered { slots: slots.parse().unwrap(), ..order(1, 3, of) };
@@ -547,7 +547,7 @@ mod tests {
         assert_eq!(node.machine.newest(&node.table), MoveId(0));
     }
 
-    /// The record is one of before that move: it may be the only copy.
+    /// The topology's record is older than that move: what it brought may be the only copy.
     #[test]
     fn what_a_move_has_brought_is_neither_staged_over_nor_dropped_while_there_is_data_of_it() {
         let held = |id, slots: &str, version| Mark {

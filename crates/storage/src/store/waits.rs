@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(waits.longest(5_000), 0);
         waits.begin(10, || 5_000);
         assert_eq!(waits.longest(5_300), 300);
-        // Who joins does not make it shorter.
+        // A second waiter does not make it shorter.
         waits.begin(10, || 5_400);
         assert_eq!(waits.longest(5_500), 500);
         // Something came through: the disk works.

@@ -106,7 +106,8 @@ fn a_request_of_a_web_page_runs_nothing_of_what_is_in_it() {
     }
 }
 
-/// Who is refused before he has said anything is told so, unless a balancer speaks first.
+/// A connection that protected mode refuses is told so, even if it has said nothing. One that starts
+/// with a PROXY header gets no answer.
 #[test]
 fn protected_mode_answers_no_header() {
     let protected = |values: &mut Values| {

@@ -157,7 +157,7 @@ fn an_answer_that_waits_for_the_disk_is_sent_by_its_connection() {
     });
 }
 
-/// Who pushes has other clients, too.
+/// The worker that pushes has other clients, too: a long answer would hold them up.
 #[test]
 fn a_long_answer_is_sent_by_its_connection() {
     served(|node, mut stream| async move {

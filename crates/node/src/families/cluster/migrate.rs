@@ -74,8 +74,8 @@ fn parse_sync(args: &mut Args<'_>) -> Result<Sync> {
     }
 }
 
-/// `MIGRATE <slots> <node id> [ASYNC | SYNC [<timeout>]]`: gives slots to another master. Whoever
-/// asked tells the topology when it is done.
+/// `MIGRATE <slots> <node id> [ASYNC | SYNC [<timeout>]]`: gives slots to another master. When it
+/// is done, the client that asked tells the topology.
 pub(super) fn migrate(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,

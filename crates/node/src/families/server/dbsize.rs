@@ -136,7 +136,8 @@ fn count(node: &Node, namespace: &[u8], given_up: &AtomicBool) -> Result<i64> {
         let mut is_whole = true;
         let scope = Scope { namespace, ..node.scope(clock::unix_ms()) };
         let census = keyspace::census(&store, &scope, || {
-            // Whoever wants the gate for himself may want to close the database: it must not wait for this handle.
+            // A task that wants the gate alone may want to close the database: it must not wait
+            // for this handle.
             let goes_on =
                 node.gate.try_read().is_some_and(|engine| engine.generation == generation);
             is_whole = goes_on && !is_over();

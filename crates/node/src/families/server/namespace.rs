@@ -76,7 +76,7 @@ fn text<'a>(args: &mut Args<'a>) -> Result<&'a str> {
 fn change(cx: &mut SessionCx<'_>, wish: Wish<'_>, reply: Reply<'_>) -> Result<After> {
     let node = cx.node;
     let _one_at_a_time = node.namespaces.change();
-    // By the option of now: its change holds that lock, too.
+    // The current option: a change of it holds that lock, too.
     let config = node.config.now();
     let values = &*config;
     if node.config.file.is_none() && !values.repl_namespace_enabled {

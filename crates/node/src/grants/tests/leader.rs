@@ -29,7 +29,7 @@ fn led(text: &str) -> Heeds {
 fn the_store_is_on_disk_before_the_first_answer_and_no_other_is_obeyed_whatever_its_term() {
     let node = master(|_| {});
     assert_eq!(told(&node).1, Heeds::Nobody);
-    // A controller of before says no store.
+    // A controller of an earlier version says no store.
     assert_eq!(led(&beat(&node, &m(), "8", &[])), Heeds::Nobody);
     assert_eq!(led(&beat(&node, &m(), "9", &["STORE", "aa", "2"])), Heeds::Store(OWN));
     let dir = node.node.dir.clone();
@@ -105,7 +105,7 @@ fn a_topology_by_hand_is_not_taken_beside_a_controller_that_has_a_name() {
         assert_eq!(seen.standing.granted_epoch, 1);
         seen.version
     };
-    // One of before has no other way to say it.
+    // A controller of an earlier version has no other way to say it.
     assert_eq!(lead(&[]), 1);
     assert_eq!(set(&["CLUSTERX"], "2"), "+OK");
     assert_eq!(lead(&["STORE", "aa", "2"]), 2);

@@ -1,4 +1,5 @@
-//! Numbers that a store of before gives again, and what moves have brought that it does not know.
+//! A controllers' store that was restored from an older copy gives numbers of moves again, and does
+//! not know what later moves have brought.
 
 use super::*;
 
@@ -54,7 +55,7 @@ fn a_number_counts_for_the_slots_that_it_was_given_for() {
     assert_eq!(cluster.d.records(), cluster.s.records());
 }
 
-/// A record of before gives the slots to the giver again, which has deleted them.
+/// An older record, restored, gives the slots to the giver again, which has deleted them.
 #[test]
 fn the_only_copy_is_not_staged_over_and_not_dropped() {
     let mut cluster = Cluster::new();

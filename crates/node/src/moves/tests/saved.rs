@@ -66,7 +66,8 @@ fn a_dump_file_is_loaded_where_its_keys_are_served() {
     cluster.finish();
     assert_eq!(load(&cluster.d), "+OK");
     assert_eq!(Client::new(&cluster).run(&["GET", &key]), "x");
-    // By a record of before the giver has them again: what is stored there nobody would find.
+    // An older record, restored, gives them to the giver again: nobody would find what is stored
+    // there.
     cluster.version = 1;
     cluster.s.set_nodes(&cluster.topology(), 3);
     let said = load(&cluster.s);

@@ -177,7 +177,7 @@ fn many_keys_are_put_back_and_what_changed_stays() {
     let expected: Vec<&str> = (0..KEYS).map(expected).collect();
     let before = node.sequence();
     {
-        // Whoever only asks holds nobody up, and waits for nobody who reads.
+        // A dry run does not wait for readers, and does not hold them up.
         let _reading = node.node.gate.read();
         assert_eq!(apply(&node, fork, &request("DRY")), expected.join(" "));
     }

@@ -15,7 +15,7 @@ use crate::node::Node;
 /// What a batch came to.
 #[derive(Debug)]
 pub struct Ended {
-    /// Newest sequence number its commands could see; `None` if the gate was let go of before.
+    /// Newest sequence number its commands could see; `None` if the gate was released earlier.
     pub(super) sequence: Option<u64>,
     pub(super) written: SmallVec<[usize; 8]>,
     pub(super) failed: Vec<Failed>,
@@ -44,7 +44,7 @@ pub struct Ran {
     pub(super) waits: bool,
     pub(super) later: Tells,
     pub(super) lease_mode: LeaseMode,
-    /// Newest sequence number the commands could see; `None` if the gate was let go of before.
+    /// Newest sequence number the commands could see; `None` if the gate was released earlier.
     pub(super) sequence: Option<u64>,
 }
 

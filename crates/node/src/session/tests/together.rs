@@ -132,7 +132,7 @@ fn other_namespaces_are_other_batches() {
     assert_eq!(turn.take(&[&["GET a"], &["GET a"]]), ["$1 1", "$1 2"]);
 }
 
-/// It is served before the next command runs. Who waits for another key divides nothing.
+/// It is served before the next command runs. A client that waits for another key divides nothing.
 #[test]
 fn a_client_that_waits_divides_a_batch_where_its_key_is_written() {
     let mut turn = Turn::new(2);

@@ -259,7 +259,7 @@ fn what_was_removed_made_anew_or_changed_in_place_is_so_again() {
     assert_eq!(stream::len(&pair.successor.txn(), &SCOPE.at(b"renewed")).unwrap(), 1);
 }
 
-/// Its members of before the fork are in nobody's log any more, and may be in no table either.
+/// Its members from before the fork are in no log any more, and may be in no table either.
 #[test]
 fn a_key_whose_end_came_at_the_master_since_is_left_alone_unless_all_of_it_is_there() {
     const LATER_MS: u64 = NOW_MS + 600_000;

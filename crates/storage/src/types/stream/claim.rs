@@ -11,7 +11,7 @@ use crate::{Direction, Txn};
 /// How entries change hands.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
-    /// Who gets them.
+    /// The consumer that gets them.
     pub consumer: &'a [u8],
     /// Delivered so long ago at least, in milliseconds.
     pub idle_ms: u64,
