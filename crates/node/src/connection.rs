@@ -1,9 +1,10 @@
 //! One socket: greeting, reading, running what is complete, answering.
 //!
-//! Everything a client makes the node hold is bounded: its unserved bytes, its unsent replies, one command. A client that does not read its replies is
-//! not read from either.
+//! Everything that a client makes the node hold is bounded: its unserved bytes, its unsent replies,
+//! one command. If a client does not read its replies, nothing more is read from it either.
 //!
-//! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
+//! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and
+//! run, up to a bound.
 
 mod arrival;
 mod attend;

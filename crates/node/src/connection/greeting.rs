@@ -1,4 +1,5 @@
-//! How a connection begins: the PROXY header where one must be, and what is done where none may be (`docs/protocol.md` §3).
+//! How a connection begins: the PROXY header where it is required, and how one is handled where
+//! none is allowed (`docs/protocol.md` §3).
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Replies that wait for the in-sync set, in the order of their commands.
 //!
-//! They leave once everybody has what their commands could see, and only if role, grant and lease are then still those of their time; otherwise the connection
-//! is closed and they never leave (rule R4).
+//! They leave once every member of the set has what their commands could see, and only if role,
+//! grant and lease are still the same as when the commands ran. Otherwise the connection is closed,
+//! and they never leave (rule R4).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

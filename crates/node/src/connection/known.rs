@@ -1,8 +1,8 @@
-//! What is spoken with a client, whether that is taken here, and the user that its certificate
-//! names.
+//! How a client speaks (in clear or TLS), whether that is accepted here, and the user that its
+//! certificate names.
 //!
-//! Known once the handshake is over, which is while the first bytes are read, or from the header of
-//! a balancer where the client's TLS ended.
+//! This is known once the handshake is over, while the first bytes are read; if the client's TLS
+//! ended at a balancer, from the balancer's header.
 
 use api::proxy::Secure;
 use resp::Writer;

@@ -1,8 +1,8 @@
-//! Commands whose answer comes later, or that are tried again, hold up their connection, as in
+//! Commands whose answer comes later, or that are tried again. They hold up their connection, as in
 //! Redis.
 //!
-//! While one waits for a key, the end of the stream is noticed, so that nothing is given to a client
-//! that is gone.
+//! While a command waits for a key, the connection watches for the end of its stream, so that
+//! nothing is given to a client that is gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

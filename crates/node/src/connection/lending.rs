@@ -1,8 +1,8 @@
-//! The line of a connection that waits for a key and does nothing else: who answers the command
-//! sends, and its worker sleeps on ([`crate::waiters`]).
+//! The line of a connection that waits for a key and does nothing else: the thread that answers the
+//! command sends the answer, and the connection's worker sleeps on ([`crate::waiters`]).
 //!
-//! Such an answer is looked at as any reply that comes later (rule R4). What may not leave at once
-//! is the connection's to send, or to hold.
+//! Such an answer is checked as any reply that comes later (rule R4). If it may not leave at once,
+//! the connection sends or holds it.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;

@@ -1,9 +1,12 @@
 //! A session that goes to another node, and one that comes from there.
 //!
-//! A balancer that can move sessions ends its side of the connection when it wants one back; that a client has ended its own is told by a mark in the stream,
-//! and such a session is answered to its end, here or where it goes. At the end of the balancer's side every whole command before the end has run and is
-//! answered, except those that wait; what was not answered goes into the trailer. So no command is lost and none runs twice: what ran is answered before the
-//! trailer, what is in the trailer did not run.
+//! A balancer that can move sessions ends its side of the connection when it wants a session back.
+//! If the client itself has ended its side, a mark in the stream says so, and the session is
+//! answered to its end, here or at the next node.
+//!
+//! When the balancer's side ends, every whole command before the end has run and is answered,
+//! except those that wait; the unanswered ones go into the trailer. So no command is lost and none
+//! runs twice: what ran is answered before the trailer, what is in the trailer did not run.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

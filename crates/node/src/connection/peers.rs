@@ -1,6 +1,7 @@
-//! Peers leave the worker that accepted them for one of their own, so that no command of a client, however long, delays a heartbeat.
+//! Peers move from the worker that accepted them to one of their own, so that no command of a
+//! client, however long, delays a heartbeat.
 //!
-//! A connection moves between two commands, when it has answered everything: nothing of it is under way.
+//! A connection moves between two commands, when it has answered everything.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a connection holds where `maxmemory` bounds it: counted whenever it changes, and a reason
-//! to wait while it is more than the connection's share.
+//! The memory that a connection uses, if `maxmemory` bounds it. It is counted whenever it changes;
+//! while it exceeds the connection's share, the connection waits.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

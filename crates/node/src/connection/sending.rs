@@ -1,4 +1,4 @@
-//! What leaves a connection, a part at a time: its worker has other ones.
+//! Sending of replies in parts, as the worker has other connections, too.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;

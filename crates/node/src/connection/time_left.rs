@@ -1,5 +1,6 @@
-//! For how long a command that waits still does, written into the command: one that begins anew at
-//! another node, or behind a look that took long, waits no longer than its client asked for.
+//! The rest of a blocking command's timeout, written into the command itself. A command that begins
+//! anew at another node, or after a look that took long, so waits no longer than its client asked
+//! for.
 //!
 //! Pure: words in, words out.
 

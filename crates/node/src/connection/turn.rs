@@ -1,11 +1,11 @@
 //! The turn of a worker: all commands that its connections have sent are run together, under one
-//! hold of the write gate, become one batch of the log, and are published by one system call. So
-//! Redis does in a turn of its loop.
+//! hold of the write gate, become one batch of the log, and are published by one system call. Redis
+//! does the same in a turn of its loop.
 //!
 //! A connection that wrote lately lines up and lets the others of its worker do so; the one that
 //! came first runs what all of them sent. Nothing is held while a connection waits in line: no
-//! lock, no gate, nothing that has run. One that reads runs its commands at once, and so does one
-//! that was alone in line lately.
+//! lock, no gate, no command that has run. A connection that only reads runs its commands at once,
+//! and so does one that was alone in line lately.
 
 use std::any::Any;
 use std::cell::RefCell;

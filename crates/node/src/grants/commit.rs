@@ -1,7 +1,8 @@
 //! Which replies may leave, as atomics that every worker reads, and how workers hear of it.
 //!
-//! A worker whose replies wait is woken once per news, whatever the number of replies; it then wakes those of its connections that may go on. Where nobody
-//! is waited for – asynchronously, without a grant, alone in the set – a batch costs one load more.
+//! A worker whose replies wait is woken once per change, whatever the number of replies; it then
+//! wakes those of its connections that may go on. If no member is waited for (asynchronous mode, no
+//! grant, a set of one), a batch costs one more load.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! When a controller was last heard, for another one that wants to know whether this node is led.
+//! When a controller was last heard: other controllers ask, to learn whether this node is led.
 
 use parking_lot::Mutex;
 

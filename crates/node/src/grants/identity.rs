@@ -1,7 +1,8 @@
-//! What a set calls the data here, and the promise that outlives the process.
+//! The name of the data here in in-sync sets, and the promise that outlives the process.
 //!
-//! The incarnation lies *in* the database folder: a full sync replaces the folder, and with it the name of the data, in one rename (rule R3). A crash on
-//! the way leaves old data under its old name or new data under none, and never new data under the old name.
+//! The incarnation lies *in* the database folder: a full sync replaces the folder, and with it the
+//! name of the data, in one rename (rule R3). After a crash on the way there is old data under its
+//! old name or new data under none, and never new data under the old name.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! From which store this node is led: kept on disk before the first answer under it (rule O7).
+//! The controllers' store that this node obeys: kept on disk before the first answer to a
+//! controller of that store (rule O7).
 
 use std::io;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Whose data the database folder holds: the node and its cluster, written beside the incarnation.
 //!
-//! `nodes.conf` says who this node is, and lies outside of the database; folders are moved by hand,
-//! one without the other. A database that says another name than `nodes.conf` is refused at the
-//! start: its epochs and positions would be taken for this node's. Where `nodes.conf` is gone, the
+//! `nodes.conf` says who this node is, and lies outside of the database; an operator may move one
+//! without the other. If the database names another node than `nodes.conf` does, the start is
+//! refused: its epochs and positions would be taken for this node's. If `nodes.conf` is gone, the
 //! database still knows.
 
 use std::io;

@@ -1,7 +1,9 @@
-//! `CLUSTERX RELAY`: a controller that cannot reach a master reaches it through one of its replicas (rule R9).
+//! `CLUSTERX RELAY`: a controller that cannot reach a master reaches it through one of its replicas
+//! (rule R9).
 //!
-//! The replica passes the heartbeat on over a connection of its own and returns the answer as it is. Nothing in it is changed: the lease counts from a
-//! stamp of the master's clock, so the detour makes it shorter and never longer.
+//! The replica passes the heartbeat on over a connection of its own and returns the answer
+//! unchanged. The lease counts from a stamp of the master's clock, so the detour makes it shorter
+//! and never longer.
 
 use std::sync::Arc;
 use std::time::Duration;

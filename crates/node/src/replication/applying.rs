@@ -1,4 +1,4 @@
-//! What one step of the link writes into the database, and into the note of whose data that is.
+//! What one step of the link writes: batches into the database, and the data's lineage.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is known of `db.deposed`, where data lies that was set aside.
+//! What is known of `db.deposed`, the folder of data that was set aside.
 
 use std::path::Path;
 

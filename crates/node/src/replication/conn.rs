@@ -1,7 +1,8 @@
-//! One socket of the link: a task that connects, reads into the driver's queue and writes what the driver queued.
+//! One socket of the link: a task that connects, reads into the driver's queue and writes what the
+//! driver queued.
 //!
-//! Reading never waits for writing: a Kvrocks master from before there were
-//! acknowledgements never reads them.
+//! Reading never waits for writing: a Kvrocks master of a version without acknowledgements never
+//! reads them.
 
 use std::sync::Arc;
 

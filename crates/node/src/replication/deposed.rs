@@ -1,8 +1,9 @@
-//! `db.deposed`: the database that a full copy took the place of, kept because it may hold what nobody else has.
+//! `db.deposed`: the database that a full copy has replaced, kept because it may hold writes that
+//! no other node has.
 //!
-//! It says where it ends in a file of its own, so that a controller can be told without it being opened. It is given up
-//! only for data that is known to go at least as far ([`place`]); and it is put back in service ([`restore`]) when an
-//! operator says so.
+//! A file of its own says where it ends, so that a controller can be told without opening it. It is
+//! given up only for data that is known to go at least as far ([`place`]), and put back in service
+//! ([`restore`]) only when an operator says so.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How a link exchanges the database for the one it has downloaded.
+//! How a link replaces the database with the one that it has downloaded.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Which failed attempts of the link are told in the log: a master that stays away is tried every
-//! few seconds, maybe for days, and the same line each time hides all others.
+//! Which failed attempts of the link are logged. A master that stays away is tried every few
+//! seconds, maybe for days: the same line each time would hide all others.
 //!
 //! INFO and heartbeats have the newest fault in any case.
 

@@ -1,7 +1,8 @@
-//! Feeding one replica: the connection of a `PSYNC` on a thread of its own, from the decision to its end.
+//! Feeding one replica: the connection of a `PSYNC` on a thread of its own, from the decision to
+//! its end.
 //!
-//! Invariant: only published batches leave, in unbroken sequence. What the feed cannot continue ends the connection; the replica comes back
-//! and is told to take a full sync.
+//! Invariant: only published batches leave, in unbroken sequence. If the feed cannot continue, the
+//! connection ends; the replica comes back and is told to take a full sync.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The replicas that are fed: what is known of each, and how those who feed them are woken.
+//! The replicas that are fed: what is known of each, and how the feeds are woken.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Sending a checkpoint: `_fetch_meta` and `_fetch_file`, each connection on a thread of its own.
 //!
-//! One checkpoint at a time, in `<dir>/checkpoint`, shared by all replicas that copy and deleted when none does. Names are plain file names
-//! by type (`FileName`), so nothing outside that folder can be read.
+//! There is one checkpoint at a time, in `<dir>/checkpoint`. All replicas that copy share it, and
+//! it is deleted when none is left. Names are plain file names by type (`FileName`), so nothing
+//! outside that folder can be read.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};

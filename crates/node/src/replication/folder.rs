@@ -1,7 +1,9 @@
-//! The folder a full sync is downloaded into: `sync_checkpoint`, beside the data that stays in service meanwhile.
+//! The folder that a full sync is downloaded into: `sync_checkpoint`, beside the data that stays in
+//! service meanwhile.
 //!
-//! Invariant: everything in it belongs to the checkpoint named in `sync_checkpoint.id`, and a file without the suffix `.tmp` is complete,
-//! checked and on disk. A master that names no checkpoint finds the folder empty each time.
+//! Invariant: everything in it belongs to the checkpoint named in `sync_checkpoint.id`, and a file
+//! without the suffix `.tmp` is complete, checked and on disk. If the master names no checkpoint,
+//! the folder is emptied each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};

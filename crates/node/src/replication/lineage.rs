@@ -1,7 +1,8 @@
-//! The lineage of this node's database: in memory, and in a file inside the database folder, so that it moves with the data.
+//! The lineage of this node's database: in memory, and in a file inside the database folder, so
+//! that it moves with the data.
 //!
-//! Invariant: what is in memory is on the disk, or something more careful, which takes less for the master's, and is about to
-//! be in force ([`Keeper::prepare`]).
+//! Invariant: the disk has the lineage that is in memory, or the more careful one that is about to
+//! be in force ([`Keeper::prepare`]) and counts fewer records as the master's.
 
 use std::io;
 use std::path::Path;

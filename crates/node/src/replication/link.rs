@@ -1,7 +1,8 @@
 //! The link to the master: executes what the replica's machine orders, on a thread of its own.
 //!
-//! Invariant: every batch is applied under the write gate and only while its generation is the one this link was started under (or made
-//! itself, by replacing the database). A link that was told to end, or finds another generation, touches nothing any more.
+//! Invariant: a batch is applied under the write gate, and only while the gate's generation is the
+//! one the link was started under (or that it made itself by replacing the database). A link that
+//! was told to end, or finds another generation, touches nothing any more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The file `fullsync.required` in `dir`: across restarts, the data here is another history than
-//! any master's, and only a full sync makes a replica of this node.
+//! The file `fullsync.required` in `dir`. It says across restarts that the data here does not
+//! belong to any master's history: this node can become a replica only by a full sync.
 //!
-//! It says, too, whether the data is whole all the same. What is whole is good for a node that is
-//! promoted by hand; what a copy or a cut has begun to take the place of is not.
+//! It also says whether the data is whole. Whole data can still serve if the node is promoted by
+//! hand; data that a copy or a cut has begun to replace cannot.
 
 use std::path::Path;
 use std::{fs, io};

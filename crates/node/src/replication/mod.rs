@@ -1,8 +1,9 @@
 //! Drives the state machines of crate `replication` with sockets, threads and the database.
 //!
-//! One thread follows the master ([`link`]), one thread feeds each replica ([`feeder`]), one sends each set of files ([`files`]).
-//! A change of role only tells them to end and starts others: it waits for none of them. What protects the data meanwhile is the
-//! write gate: a link applies under it, and only while the generation it was started under is the present one.
+//! One thread follows the master ([`link`]), one thread feeds each replica ([`feeder`]), one sends
+//! each set of files ([`files`]). A change of role only tells them to end and starts others: it
+//! waits for none of them. Meanwhile the write gate protects the data: a link applies under it, and
+//! only while the gate's generation is the one that the link was started under.
 
 mod applying;
 pub mod aside;

@@ -2,9 +2,9 @@
 //!
 //! A message is a record of the log. A node that follows a log from far back (a new process, data
 //! that was replaced or cut off) passes by messages that were given out long ago, some of them to
-//! the same subscribers at another node. They would hear them twice; `docs/safety.md` promises
-//! at most once. A link that merely broke missed nothing that anybody here was told: after it, all
-//! that comes is news.
+//! the same subscribers at another node. Delivering these again would break `docs/safety.md`, which
+//! promises at most once. After a link merely broke, all that comes is news: no subscriber here was
+//! told of any of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,7 +1,9 @@
-//! Cutting this node's data off where it parted from its master's, and keeping what is cut off in `dir/discarded`.
+//! Cutting this node's data off where it parted from its master's, and keeping what is cut off in
+//! `dir/discarded`.
 //!
-//! The work is `storage::rewind`; here it is put between taking the database out of service and putting it back, as an exchange of databases
-//! is. A rewind that its process did not live to finish is finished before the database is opened ([`finish`]).
+//! `storage::rewind` does the work; here the database is taken out of service before it and put
+//! back after it, as in an exchange of databases. If the process ends during a rewind, the next
+//! start finishes it before it opens the database ([`finish`]).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Taking the database out of service and putting one back.
 //!
-//! Meanwhile there is none, and clients are answered with LOADING. Every exchange makes the write
-//! gate's generation rise twice, so nothing that was begun with the old database goes on with the
-//! new one.
+//! Meanwhile there is none, and clients are answered with LOADING. Every exchange raises the write
+//! gate's generation twice, so nothing that was begun with the old database goes on with the new
+//! one.
 
 use std::io;
 use std::sync::Arc;

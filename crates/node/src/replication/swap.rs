@@ -1,7 +1,10 @@
-//! Putting a downloaded database in the place of the present one, so that a crash at any moment leaves one whole database.
+//! Putting a downloaded database in the place of the present one, so that a crash at any moment
+//! leaves one whole database.
 //!
-//! The intent file `fullsync.swap` is durable before anything moves and names where the old database goes: `db.deposed` (kept: it may hold
-//! writes nobody else has) or `db.old` (removed once the new one is open). While it exists, the moves are finished before the database opens.
+//! The intent file `fullsync.swap` is durable before anything moves. It names where the old
+//! database goes: `db.deposed` (kept: it may hold writes that no other node has) or `db.old`
+//! (removed once the new one is open). While the file exists, the moves are finished before a
+//! database is opened.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

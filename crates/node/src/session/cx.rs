@@ -1,4 +1,4 @@
-//! What handlers are given.
+//! The contexts that handlers are given.
 
 use std::sync::Arc;
 

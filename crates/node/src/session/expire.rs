@@ -1,8 +1,9 @@
-//! Keys whose end is past: removed where events of that are wanted, so that each is told of once,
-//! as in Redis. A command that finds one has it removed, and a walk in the background finds those
-//! that nobody asks for.
+//! Removal of keys whose end is past, if events of that are enabled: each such key is told of once,
+//! as in Redis. A command that finds one has it removed, and a walk in the background finds the
+//! keys that no command asks for.
 //!
-//! Elsewhere they stay until compactions, and are there for nobody.
+//! If these events are disabled, such keys stay until compactions remove them, and no command sees
+//! them.
 
 use storage::Name;
 use storage::types::CommandError;

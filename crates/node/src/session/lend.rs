@@ -1,6 +1,7 @@
-//! What a command that runs on another thread takes along of its connection, and brings back.
+//! The part of a session that a command takes along to another thread, and brings back.
 //!
-//! What others see of the connection stays with it.
+//! What other connections see of the client (e.g. its line in CLIENT LIST) stays with the
+//! connection.
 
 use std::sync::Arc;
 

@@ -1,14 +1,16 @@
 //! Reads that take more steps than their worker has for them.
 //!
 //! Such a read is ended on its worker (`storage::budget`) and run anew, from its first step, by a
-//! thread that serves no client. Its connection waits for the answer where it waits for everything,
-//! and the other ones of its worker go on. E.g. SMEMBERS of ten million members takes some
-//! milliseconds of the worker, and then seconds of a thread of its own.
+//! thread that serves no client. Its connection waits for the answer, and the worker's other
+//! connections go on. E.g. SMEMBERS of ten million members takes some milliseconds of the worker,
+//! and then seconds of a thread of its own.
 //!
-//! Invariants: it holds neither the write gate nor a lock, so nobody waits for it; it ends soon
-//! after a change of role or database, after its client is gone, and at shutdown, so nobody waits
-//! for the database it holds open either; its answer passes the same checks as any other one before
-//! it leaves (`Ran::finish_later`).
+//! Invariants:
+//!
+//! * It holds neither the write gate nor a lock, so nothing waits for these.
+//! * It ends soon after a change of role or database, after its client is gone, and at shutdown, so
+//!   nothing waits long for the database that it holds open.
+//! * Its answer passes the same checks as any other before it leaves (`Ran::finish_later`).
 //!
 //! Inside EXEC such a read is put aside: what it would have seen is kept as a [`Moment`], the
 //! transaction goes on and is committed, and the gap in its reply is filled afterwards.

@@ -1,12 +1,14 @@
 //! Writes that have run but are not committed: they become one batch, as the commands of a MULTI
-//! do. They are those of one pipeline, and of the other connections of the worker that had
-//! something to run in the same turn.
+//! do. They come from one pipeline, and from the other connections of the worker that had commands
+//! in the same turn.
 //!
 //! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen, and
-//! so do sixteen clients that send one each. No client can tell: the keys stay locked until the
-//! commit, no reply leaves before it, a write of one of the keys sees what waits, and a command
-//! that is not a write commits what its own client wrote first. If the commit fails, every one of
-//! the commands is answered with the error.
+//! so do sixteen clients that send one each. No client can see a difference:
+//!
+//! * the keys stay locked until the commit, and no reply leaves before it;
+//! * a write of one of these keys sees the uncommitted writes;
+//! * a command that is no write first commits what its own client wrote before it;
+//! * if the commit fails, each of the commands is answered with the error.
 
 use std::sync::Arc;
 

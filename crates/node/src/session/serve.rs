@@ -1,13 +1,14 @@
 //! Commands that waited for a key are served by the batch that changed it.
 //!
 //! They run as they were sent, in order of arrival, each as a batch of its own, while the keys of
-//! the batch before are still locked. A command that names other keys too is served then if those
-//! are free; else afterwards, under all its locks. Where a script holds one of them, which may be
-//! for long, it begins anew on its own connection, and holds up nobody: the worker that gave the
-//! key something has other clients.
+//! the changing batch are still locked. A command that names other keys too is served at once only
+//! if those are free; else afterwards, under all its locks. If a script holds one of them, maybe
+//! for long, the command begins anew on its own connection: the worker that changed the key does
+//! not wait, as it has other clients.
 //!
-//! What the user of a waiting command may do is asked again before it gets anything, as in Redis:
-//! one that may no more is told so, and what it would have got is the next one's.
+//! The permissions of a waiting command's user are checked again before it gets anything, as in
+//! Redis. If they no longer suffice, it is answered with the refusal, and the next command in line
+//! is served.
 //!
 //! Answers leave once no locks are held: some from here, the others from their connections.
 

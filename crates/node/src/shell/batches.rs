@@ -1,12 +1,19 @@
-//! The write batches of our commands against recorded ones, byte by byte, through the table.
+//! The write batches of our commands against recorded ones of Kvrocks, byte by byte, through the
+//! table.
 //!
-//! Commands that are not served yet are applied as they were recorded, so that every command meets
-//! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the
-//! shortest form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued
-//! is left out. SMOVE, MPUBLISH, EVAL, SCRIPT FLUSH, FUNCTION and the BF.ADD that makes a filter were
-//! recorded as several batches, and are one; SPOP takes what chance says. XREADGROUP counts
-//! deliveries as Redis does, and XGROUP DESTROY removes a group alone. A key that is made anew has
-//! another version than it had then, which is the time; everything else is the same to the byte.
+//! A command that is not served yet is applied as it was recorded, so that every command meets the
+//! state it was recorded in. Known differences:
+//!
+//! * INCRBYFLOAT and HINCRBYFLOAT are applied as recorded, too: we store the shortest form, as
+//!   Redis does (1.5), Kvrocks six digits (1.500000).
+//! * EXEC is applied as recorded, and what was queued is left out.
+//! * SMOVE, MPUBLISH, EVAL, SCRIPT FLUSH, FUNCTION and the BF.ADD that makes a filter were recorded
+//!   as several batches, and are one here.
+//! * SPOP takes members at random.
+//! * XREADGROUP counts deliveries as Redis does, and XGROUP DESTROY removes a group alone.
+//! * A key that is made anew has another version, as versions are made from the time.
+//!
+//! Everything else is the same to the byte.
 
 use std::fmt::Write as _;
 

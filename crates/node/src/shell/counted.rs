@@ -1,4 +1,4 @@
-//! What commands count for that EXEC and scripts run: commandstats, and SLOWLOG.
+//! Statistics of the commands that EXEC and scripts run: commandstats, and SLOWLOG.
 
 use crate::command::Table;
 use crate::shell::Shell;

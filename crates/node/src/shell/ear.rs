@@ -1,4 +1,4 @@
-//! What a thread says to the log.
+//! The lines that a thread writes to the log, for tests.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! Commands of a type held against a model of it: random ones, alone and in transactions, while time
+//! Commands of a type against a model of it: random ones, alone and in transactions, while time
 //! passes and the node restarts. Afterwards the replica holds the same raw entries, and so does the
 //! database when it is opened again.
 //!
-//! A type says what its own commands do ([`Value::step`]); what all types share is here: keys,
-//! their time, RENAME, COPY, DEL, TYPE. Time does not pass by itself, so a run is its seed's.
+//! Each type says what its own commands do ([`Value::step`]); what all types share is here: keys,
+//! their time, RENAME, COPY, DEL, TYPE. Time does not pass by itself, so a seed always gives the
+//! same run.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Reads that wait for entries of streams: what wakes them, and what they are told.
+//! Reads that wait for entries of streams: what wakes them, and what they are answered.
 
 use super::Shell;
 use super::waiting::told;

@@ -1,4 +1,5 @@
-//! Users through the table: what one may not do is refused at the gate, alone, in MULTI and at EXEC.
+//! Users through the table: a command that its user may not run is refused at the gate, alone, in
+//! MULTI and at EXEC.
 
 use super::Shell;
 use super::waiting::told;

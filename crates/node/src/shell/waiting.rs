@@ -1,4 +1,4 @@
-//! Commands that wait for a key: who is served, by what, and when.
+//! Commands that wait for a key: which client is served, by what, and when.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! What a connection waits for is sent by whoever answers it.
+//! The answer to a waiting command is sent by the thread that makes it.
 
 use std::io::Read as _;
 

@@ -1,5 +1,5 @@
-//! What a session takes along to the next node, who may bring it there, and which sessions end
-//! with their connection.
+//! What a session takes along to the next node, which connections may bring it there, and which
+//! sessions end with their connection.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whose place a connection has, as what it has proved changes; what CLIENT LIST shows of it.
+//! Which kind of place a connection takes, as it proves what it is; what CLIENT LIST shows of it.
 
 use super::*;
 use crate::clients::TOO_MANY;

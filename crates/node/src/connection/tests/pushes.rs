@@ -1,4 +1,4 @@
-//! What reaches a connection without having been asked for.
+//! Pushes: what a connection is sent without having asked.
 
 use super::*;
 use crate::inbox::Limit;

@@ -1,4 +1,4 @@
-//! Replies that waited for the set are looked at once more when they may leave, and what an
+//! Replies that waited for the set are checked again when they may leave; and what an
 //! acknowledgement is worth with `durable-ack`.
 
 use std::time::{Duration, Instant};

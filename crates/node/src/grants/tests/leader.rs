@@ -1,4 +1,4 @@
-//! From which store this node is led (rule O7).
+//! The controllers' store that this node obeys (rule O7).
 
 use api::store::{Heeds, Said, StoreId};
 

@@ -1,4 +1,4 @@
-//! `CLUSTERX DISCARDED` between nodes: what is told of exports, and what is put back where.
+//! `CLUSTERX DISCARDED` between nodes: what is reported of exports, and what is put back where.
 
 use std::collections::BTreeMap;
 

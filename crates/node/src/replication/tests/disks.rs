@@ -1,4 +1,4 @@
-//! WAITAOF: whose disks count.
+//! WAITAOF: which nodes' disks count.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Epoch histories between nodes: who may go on, who rewinds, who copies.
+//! Epoch histories between nodes: which replica may go on, which rewinds, which copies.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What lies beside the data in a database that comes into service: whose it is, and who writes it.
+//! A database that comes into service: the owner's name and the lineage beside its data.
 
 use ::replication::lineage::Source;
 

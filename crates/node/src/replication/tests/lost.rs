@@ -1,4 +1,5 @@
-//! Masters that lost their data, and what was set aside: nothing is given up for a node that shows no grant.
+//! Masters that lost their data, and data that was set aside: a replica gives up nothing for a
+//! master that shows no grant.
 
 use ::grant::{CommitMode, EpochId, Grant, Heartbeat, Least, Members};
 

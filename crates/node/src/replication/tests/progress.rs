@@ -1,4 +1,4 @@
-//! What a replica tells while it does not follow yet.
+//! What a replica reports while it does not follow yet.
 
 use super::*;
 

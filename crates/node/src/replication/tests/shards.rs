@@ -1,4 +1,4 @@
-//! What Redis' clients ask a node of its shard and of the bus that there is not.
+//! Questions of Redis' clients about the shard and the cluster bus, which does not exist here.
 
 use super::*;
 

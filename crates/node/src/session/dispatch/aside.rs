@@ -1,10 +1,11 @@
-//! Commands that run scripts run aside, those alone excepted that begin on their worker and are over
-//! soon (`dispatch::here`): on a thread for scripts, in a batch of their own, while the worker
-//! serves its other connections.
+//! Commands that run scripts *aside*: on a thread for scripts, in a batch of their own, while the
+//! worker serves its other connections. Exception: a script that begins on its worker and is over
+//! soon (`dispatch::here`).
 //!
-//! Unlike other commands they do not hold the write gate while they run, so that a change of role
-//! need not wait for them: what they have written is appended only after the gates were passed once
-//! more under it (`NestedCx::enter`), and dropped if the role has changed meanwhile.
+//! Unlike other commands, a command aside does not hold the write gate while it runs, so a change
+//! of role need not wait for it. Before its writes are appended, it takes the write gate, and the
+//! checks of `session::gates` are made again (`NestedCx::enter`): if the role has changed
+//! meanwhile, the writes are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,6 +1,6 @@
-//! Keys that a read does not find, and keys whose end is past, where somebody wants to be told.
+//! Keyspace notifications for reads: keys that a read does not find, and keys whose end is past.
 //!
-//! Where nobody does, nothing is looked up.
+//! If no such event is enabled, nothing is looked up.
 
 use storage::budget;
 

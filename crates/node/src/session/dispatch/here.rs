@@ -1,8 +1,9 @@
 //! Scripts begin on the worker of their connection, under the write gate and together with the
-//! writes that wait: most are over before a thread for scripts would have woken up.
+//! uncommitted writes: most are over before a thread for scripts would have woken up.
 //!
-//! One that is not, or needs what is not free, gives way: it is undone, and begins anew aside
-//! (`dispatch::aside`). It may have done nothing here that cannot be undone, and nobody has seen it.
+//! If a script is not over soon, or needs something that is not free, it gives way: it is undone,
+//! and begins anew aside (`dispatch::aside`). So a script here does nothing that cannot be undone,
+//! and nobody sees it before it is over.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

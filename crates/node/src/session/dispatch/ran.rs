@@ -1,6 +1,7 @@
-//! What commands left behind, and whether it may be answered.
+//! The outcome of commands that ran, and whether it may be answered.
 //!
-//! Invariant: no reply leaves before the log that it tells of was handed to the operating system, nor after the lease is over or the role has changed.
+//! Invariant: a reply leaves only after the log records that it depends on were handed to the
+//! operating system, and only while the lease lasts and the role is unchanged.
 
 use api::heartbeat::LeaseMode;
 use smallvec::SmallVec;

@@ -1,6 +1,6 @@
-//! Reads: at once, or by another thread where they take long, or later where memory is short.
+//! Reads. They run at once; or on another thread, if they take long; or later, if memory is short.
 //!
-//! No read writes; one that is tried again leaves nothing in the buffer of replies.
+//! A read never writes, and one that is tried again leaves nothing in the buffer of replies.
 
 use std::sync::atomic::Ordering;
 

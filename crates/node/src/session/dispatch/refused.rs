@@ -1,6 +1,6 @@
-//! What a command is answered that a gate refuses.
+//! The replies to commands that a gate refuses.
 //!
-//! The gates have decided: nothing is allowed here that they refused.
+//! The gates have decided by then: nothing here admits a refused command.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Commands whose share of RocksDB's work is looked at, for PERFLOG.
+//! PERFLOG samples: commands whose work in RocksDB is measured.
 
 use super::super::{After, Command, Session};
 use super::Batch;

@@ -1,4 +1,5 @@
-//! Reads that wait, with the moment at which they came.
+//! Blocking reads whose words are settled first: a position such as `$` becomes the number it
+//! stands for at that moment, so that entries which come meanwhile count as new.
 
 use super::super::table::Handler;
 use super::super::{After, Command, Session};

@@ -1,4 +1,4 @@
-//! What makes a batch one of several connections: they run one after the other, and are committed
+//! A batch of several connections: their commands run one after the other, and are committed
 //! together.
 
 use storage::Store;

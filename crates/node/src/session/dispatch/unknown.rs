@@ -1,4 +1,4 @@
-//! What is said of a command that nobody knows.
+//! The reply to an unknown command.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

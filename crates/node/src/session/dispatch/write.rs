@@ -1,4 +1,5 @@
-//! Writes: under their key locks, on top of what waits before them in the pipeline, committed together.
+//! Writes: they run under their key locks, on top of the pipeline's uncommitted writes, and are
+//! committed together with these.
 
 use std::sync::Arc;
 

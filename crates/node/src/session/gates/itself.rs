@@ -1,4 +1,4 @@
-//! The checks of the gates for what writes by itself, and names no key.
+//! The gates' checks for handlers that write on their own and name no key.
 
 use storage::Store;
 

@@ -1,4 +1,4 @@
-//! What slots that move to another shard mean for a command.
+//! The gates for slots that move to another shard.
 
 use std::cell::Cell;
 

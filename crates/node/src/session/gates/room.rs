@@ -1,6 +1,6 @@
-//! Room on the disk and in memory.
+//! The gates for room on the disk and in memory.
 //!
-//! It only looks: room is made elsewhere.
+//! They only check: room is made elsewhere.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! What a script's commands pass, and what is passed once more before its writes are appended.
+//! The gates for the commands of a script, and those asked again before its writes are appended.
 
 use topology::{Route, Slot};
 

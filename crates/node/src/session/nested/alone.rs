@@ -1,5 +1,5 @@
-//! What the commands of a transaction or a script are alone with: the locks of their keys, and the
-//! write gate where the batch does not hold it for them.
+//! Exclusive access for a transaction or a script: the locks of its keys, and the write gate if the
+//! batch does not already hold it.
 
 use std::sync::Arc;
 use std::time::Duration;

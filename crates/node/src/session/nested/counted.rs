@@ -1,8 +1,8 @@
-//! What commands inside a command count for: commandstats, SLOWLOG and LATENCY have each of them as
-//! if it had come alone, as in Redis.
+//! Statistics of commands inside EXEC or a script: commandstats, SLOWLOG and LATENCY count each of
+//! them as if it had come alone, as in Redis.
 //!
-//! It is told once the whole is over, and only of the try that was the last. E.g. a script that
-//! takes too long on its worker runs aside from its beginning: what it calls counts there.
+//! They are reported once the whole is over, and only for its last try. E.g. a script that takes
+//! too long on its worker begins anew on another thread: only the calls made there count.
 
 use std::collections::VecDeque;
 use std::time::Instant;

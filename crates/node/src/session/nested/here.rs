@@ -1,8 +1,8 @@
-//! A script on the worker of its connection: what it has there, and when it gives way.
+//! A script on the worker of its connection: what it may use there, and when it gives way.
 //!
-//! The worker holds the write gate for it and serves nobody else meanwhile. So a script stays only
-//! as long as nobody will notice, and waits for nothing: where it would have to, or takes too much,
-//! it gives way. Nothing of it stays then, and it begins anew on a thread for scripts.
+//! The worker holds the write gate for the script, and serves no other client meanwhile. So the
+//! script may run only for a short time ([`TIME_HERE`]), and may not wait. If it would have to
+//! wait, or takes too long, it gives way: it is undone, and begins anew on a thread for scripts.
 
 use std::cell::Cell;
 use std::time::Duration;

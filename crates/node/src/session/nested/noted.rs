@@ -1,7 +1,7 @@
-//! Keys that are not there, where somebody wants to be told of that: what commands inside a command
-//! find of them.
+//! Absent keys that commands inside EXEC or a script looked for, kept for keyspace notifications
+//! (expired, key miss) until the whole is over.
 //!
-//! So many are kept and no more, whatever a script asks for.
+//! Their number and their bytes are bounded: a script may look for any number of keys.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -1,4 +1,5 @@
-//! Samples of commands inside a command, for PERFLOG: of those whose whole is not sampled already.
+//! PERFLOG samples of commands inside EXEC or a script. If the whole is sampled already, its
+//! commands are not sampled again.
 
 use super::super::{Command, WriteCx};
 use super::NestedCx;

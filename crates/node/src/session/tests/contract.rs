@@ -1,4 +1,5 @@
-//! Sentences of `docs/protocol.md`: who may do what through which door (§3), what a node does without a lease (§2), what a pause promises (§1).
+//! Sentences of `docs/protocol.md`: which connections may use which commands (§3), what a node does
+//! without a lease (§2), what a pause promises (§1).
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;

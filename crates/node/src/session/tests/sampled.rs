@@ -1,4 +1,4 @@
-//! What it means for a pipeline that a command of it is sampled for PERFLOG.
+//! A pipeline of which a command is sampled for PERFLOG.
 
 use super::*;
 use crate::config::sampled::Sampled;

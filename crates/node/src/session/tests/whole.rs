@@ -1,5 +1,5 @@
-//! A transaction runs as a whole or not at all: what must hold for all of it is looked at before
-//! any of it runs.
+//! A transaction runs as a whole or not at all: what must hold for all of it is checked before any
+//! of it runs.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};

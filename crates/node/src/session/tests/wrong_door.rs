@@ -1,4 +1,5 @@
-//! Rule R15: who comes to the wrong node is neither served from data that nobody vouches for nor sent in a circle.
+//! Rule R15: a client at the wrong node is neither served from data that nobody vouches for nor
+//! sent in a circle.
 
 use std::net::SocketAddr;
 

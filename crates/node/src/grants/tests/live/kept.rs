@@ -1,4 +1,4 @@
-//! What is kept beside the data, and what is said to the log.
+//! Live options of what is kept beside the data, and of what is logged.
 
 use super::*;
 use crate::shell::Shell;

@@ -1,5 +1,5 @@
-//! The options of Kvrocks' own migration, each set on a node that gives a slot, and then seen by
-//! who takes it.
+//! The options of Kvrocks' own migration, each set on a node that gives a slot, and then observed
+//! by the node that takes it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
