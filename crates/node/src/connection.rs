@@ -99,7 +99,7 @@ pub struct Seat {
     pub node: Arc<Node>,
     /// Index of the worker.
     pub worker: usize,
-    /// Where peers are served instead, if that is elsewhere.
+    /// The worker that serves peers instead, if it is another one.
     pub peers: Option<Desk>,
 }
 
@@ -169,11 +169,11 @@ struct Connection {
     at_end: bool,
     /// Pushes stay where they are: what is waited for was read before they came.
     keeps_pushes: bool,
-    /// What is waited for may be sent by whoever answers it.
+    /// The thread that answers the waiting command may send the answer by this.
     lent: Option<Lent>,
-    /// It is not known yet whether the client speaks TLS, and what that tells of it.
+    /// It is not known yet whether the client speaks TLS, nor whom its certificate names.
     is_new: bool,
-    /// What it holds, as the node counts.
+    /// The memory it uses, as the node counts it.
     charge: Charge,
 }
 
@@ -203,13 +203,14 @@ impl Connection {
         }
     }
 
-    /// From here on the client says whether it speaks TLS, where this node has a certificate.
+    /// From here on the client may begin TLS, if this node has a certificate.
     fn secure(&mut self) -> std::io::Result<()> {
         let tls = self.node.tls.now();
         self.stream.secure(tls.as_deref(), &mut self.buffer, self.mark)
     }
 
-    /// Its balancer may take the session elsewhere. One over TLS has its keys here, and stays.
+    /// Whether its balancer may take the session elsewhere. A session over TLS has its keys here,
+    /// and stays.
     fn may_move(&self) -> bool {
         self.moves && !self.stream.is_secure()
     }
@@ -463,7 +464,7 @@ enum Stop {
     /// A command ended so that the next one cannot follow at once.
     Command {
         after: After,
-        /// Of the command, in bytes.
+        /// Length of the command, in bytes.
         length: usize,
         /// CLIENT REPLY as it was before the command.
         replies: ReplyMode,

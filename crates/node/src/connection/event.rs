@@ -28,9 +28,9 @@ pub(super) enum Reads {
     ToEnd,
     /// Until its client has ended its side, or the stream has ended.
     WhileAwaited,
-    /// The same, however much the client sends ahead: what it waits for is taken from others, and
-    /// must not be taken for one that is gone. Above `client-query-buffer-limit` it is cut off, as
-    /// by Redis; above its share, where connections hold all that they may.
+    /// The same, however much the client sends ahead: its end must be noticed, as a client that is
+    /// gone must take nothing from others. Above `client-query-buffer-limit` it is cut off, as by
+    /// Redis; so it is above its share, if connections use all the memory they may.
     UntilGone,
 }
 

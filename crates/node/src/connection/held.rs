@@ -24,7 +24,7 @@ const GROUPS_MAX: usize = 1024;
 pub(super) struct Held {
     groups: VecDeque<Group>,
     bytes: usize,
-    /// Of them, those of pushes.
+    /// How many of these bytes are pushes.
     pushed: usize,
 }
 
@@ -71,7 +71,7 @@ impl Held {
         self.groups.push_back(group);
     }
 
-    /// Bytes of them.
+    /// Bytes of all waiting replies.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -92,8 +92,8 @@ pub(super) fn recognize_behind(
     }
 }
 
-/// The session is that of the user whom the certificate names. A client of one that is not there,
-/// or is off, has to show who it is as anybody else; nobody is the default user by a name.
+/// Gives the session to the user whom the certificate names. If that user does not exist or is off,
+/// the client must authenticate as any other; a certificate never makes it the default user.
 fn become_user(node: &Node, session: &mut Session, name: Option<&str>) {
     let takes_names = node.config.now().tls_auth_clients_user == ClientsUser::Cn;
     let Some(name) = name.filter(|_| takes_names && session.auth != Auth::Peer) else { return };

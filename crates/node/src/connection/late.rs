@@ -22,7 +22,8 @@ use crate::session::{After, LongRead, ReplyMode, Session};
 use crate::stats::latency::Begun;
 use crate::waiters::{Told, Waiting};
 
-/// What a command that has waited is when it runs again, here or elsewhere; `None`: what it was.
+/// The words with which a command that has waited runs again, here or elsewhere; `None`: those it
+/// had.
 fn words_again(
     session: &Session,
     told: Option<&Told>,
@@ -161,7 +162,7 @@ impl Connection {
         answered
     }
 
-    /// What a long read answers, and the memory it holds until that is sent; `None` if the balancer
+    /// The answer of a long read, and the memory it uses until it is sent; `None` if the balancer
     /// wants the session first, and the read may begin anew elsewhere.
     pub(super) async fn long(
         &mut self,
@@ -170,8 +171,8 @@ impl Connection {
     ) -> Result<(Option<Told>, Option<Hold>), End> {
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
-        // That a key has changed comes behind the value that it had before: else the client would
-        // keep that, and be told of nothing any more.
+        // An invalidation must follow the value that it is about: else the client would keep the
+        // old value, and be told of nothing any more.
         self.keeps_pushes = session.tracks.is_some();
         let answered = self.done_or_end(session, reads, read.answer).await;
         self.keeps_pushes = false;

@@ -162,9 +162,9 @@ fn subscriptions(client: &Client) -> moving::Subscriptions {
     }
 }
 
-/// Makes a new session what the one that was moved here was. What was published in between it has
-/// missed, as any subscriber that connects anew; of channels whose slots left this shard meanwhile
-/// it is told that they did.
+/// Gives a new session the state of the one that was moved here. It has missed what was published
+/// in between, as any subscriber that connects anew. If slots of its channels left this shard
+/// meanwhile, it is told so.
 pub(super) fn unpack(node: &Node, session: &mut Session, moved: moving::Session, config: &Values) {
     if moved.is_authenticated {
         session.auth = Auth::Client;

@@ -58,10 +58,10 @@ impl Connection {
         if self.is_short(session) { self.node.memory.share() } else { usize::MAX }
     }
 
-    /// One that waits for a key reads on, or its end would not be noticed.
+    /// A connection that waits for a key goes on reading, or the client's end would not be noticed.
     ///
     /// # Errors
-    /// It is more than its share, and connections hold all that they may.
+    /// It uses more than its share, and connections use all the memory they may.
     pub(super) fn may_send_ahead(&self, ahead: usize) -> Result<(), End> {
         let memory = &self.node.memory;
         let is_much = ahead > READ_BYTES && self.charge.bytes() > memory.share();
@@ -78,8 +78,8 @@ impl Connection {
         if self.node.memory.is_bounded() { SENT_AT_ONCE / 8 } else { SENT_AT_ONCE }
     }
 
-    /// How large buffers are kept while they are empty, of what came and of replies. Where memory
-    /// is bounded, no larger than `memory::parts::CONNECTION` says.
+    /// Sizes of the buffers (input, replies) that are kept while they are empty. If memory is
+    /// bounded, they are no larger than `memory::parts::CONNECTION` says.
     pub(super) fn keeps(&self) -> (usize, usize) {
         match self.node.memory.is_bounded() {
             true => (READ_BYTES, REPLIES_KEPT),
@@ -116,8 +116,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether its last command waits until connections hold less. What is in the way of nothing
-    /// but what waits itself has its turn, and does not.
+    /// Whether its last command waits until connections use less memory. If only waiting
+    /// connections are in the way, one of them goes first and does not wait.
     pub(super) fn waits_for_memory(&mut self, session: &Session) -> bool {
         let waits = |connection: &Self| {
             let row = session.client.last_command.get();

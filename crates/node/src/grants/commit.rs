@@ -24,14 +24,14 @@ const MARK_BYTES: u64 = 64 << 10;
 /// How far the in-sync set is.
 #[derive(Debug)]
 pub struct Commit {
-    /// Newest sequence everybody who is waited for has.
+    /// Newest sequence that every member waited for has.
     reached: AtomicU64,
     lacks_members: AtomicBool,
     lacks_copies: AtomicBool,
-    /// Rises when everybody who waits must look again whatever is reached.
+    /// Rises when all waiters must look again, whatever is reached.
     alarm: AtomicU64,
     desks: Vec<Desk>,
-    /// Where those are woken who are no workers.
+    /// Where waiters that are no workers are woken.
     others: Desk,
     tail: Mutex<VecDeque<Mark>>,
     /// Bytes appended when the newest acknowledged mark was made.
@@ -76,12 +76,12 @@ impl Commit {
         self.reached.load(Ordering::SeqCst) != NOBODY
     }
 
-    /// Whether everybody who is waited for has `sequence`.
+    /// Whether every member waited for has `sequence`.
     pub fn has(&self, sequence: u64) -> bool {
         self.reached.load(Ordering::SeqCst) >= sequence
     }
 
-    /// Newest sequence that everybody who is waited for has.
+    /// Newest sequence that every member waited for has.
     pub fn newest(&self) -> u64 {
         self.reached.load(Ordering::SeqCst)
     }
@@ -142,7 +142,7 @@ impl Commit {
         }
     }
 
-    /// Nothing is waited for any more, and whoever waits finds out why.
+    /// Nothing is waited for any more: all waiters find out why.
     pub(super) fn end(&self) {
         self.alarm.fetch_add(1, Ordering::SeqCst);
         self.set(None, Lacks::default(), None);
@@ -160,7 +160,7 @@ impl Commit {
         }
     }
 
-    /// Returns once everybody who is waited for has `sequence`, or after `longest`, on any thread.
+    /// Returns once every member waited for has `sequence`, or after `longest`, on any thread.
     pub async fn reached_within(&self, sequence: u64, longest: Duration) {
         let _waiting = Waiting::begin(&self.others.waiting);
         let mut rung = std::pin::pin!(self.others.bell.notified());
@@ -190,8 +190,8 @@ impl Commit {
         self.reached(worker, reached.saturating_add(1))
     }
 
-    /// Returns once everybody who is waited for has `sequence`, or something else changed that whoever waits must look at. To be awaited on the worker's
-    /// own thread.
+    /// Returns once every member waited for has `sequence`, or something else changed that waiters
+    /// must look at. To be awaited on the worker's own thread.
     pub fn reached(&self, worker: usize, sequence: u64) -> Reached<'_> {
         let alarm = self.alarm.load(Ordering::SeqCst);
         Reached { commit: self, worker, sequence, alarm, id: None }
@@ -221,7 +221,7 @@ impl Commit {
     }
 }
 
-/// Counts who waits, however the wait ends.
+/// Counts the waiters, however their waits end.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

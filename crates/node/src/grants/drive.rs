@@ -121,8 +121,8 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
     })
 }
 
-/// What the data says of slots that moved counts for the cluster that it was said in: of another
-/// one it is deleted, before anything is served by it. Alone with the gate.
+/// Marks of moved slots count only for the cluster that made them: those of another cluster are
+/// deleted before anything is served by them. Alone with the gate.
 fn be_of_cluster(node: &Node, store: &Store) -> Result<(), storage::Error> {
     let Some(name) = node.cluster.load().cluster_id() else { return Ok(()) };
     let marks = store.be_of_cluster(&name.to_string())?;
@@ -162,7 +162,8 @@ fn addresses(node: &Node, members: &Members) -> String {
     members.iter().map(name).collect::<Vec<_>>().join(" ")
 }
 
-/// Judges the set by what is seen now: who is dropped, who may join, what is asked for.
+/// Judges the set by what is seen now: which members are dropped, which replicas may join, which
+/// set is asked for.
 pub fn look(node: &Node) {
     let grants = &node.grants;
     let Some(store) = node.engine().store.clone() else { return };
@@ -305,8 +306,8 @@ pub fn may_leave(node: &Node, ticket: &Ticket) -> Result<(), &'static str> {
         .map_err(|_| "the lease ran out while a reply waited")
 }
 
-/// What this node says of its controller, and of itself: the answer counts only if it is the node
-/// that was meant.
+/// What this node says of its controller, and of itself: the answer counts only if this is the node
+/// that the question was meant for.
 pub fn told(node: &Node) -> Told {
     let cluster = node.cluster.load();
     let heard = node.grants.heard.newest();

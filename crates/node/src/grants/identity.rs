@@ -31,7 +31,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of the database in `db`. Where it cannot be read or made, this is logged, and the node can be no member of a set.
+    /// The identity of the database in `db`. If it cannot be read or made, this is logged, and the
+    /// node cannot be a member of a set.
     pub fn load(db: &Path) -> Self {
         let identity = Self { incarnation: AtomicU64::new(0), boot: boot() };
         identity.reload(db);
@@ -143,11 +144,11 @@ pub fn keep_promise(dir: &Path, identity: &Identity, kept: Kept) -> io::Result<(
 pub struct Obeyed {
     /// The highest term; 0 if none is known.
     pub term: u64,
-    /// The store of whoever said so.
+    /// The store of the controller that said so.
     pub store: Option<StoreId>,
 }
 
-/// Reads that; nothing where the file is missing, or is nonsense.
+/// Reads the term and the store; nothing if the file is missing, or is nonsense.
 pub fn load_obeyed(dir: &Path) -> Obeyed {
     let Ok(text) = std::fs::read_to_string(dir.join(TERM)) else { return Obeyed::default() };
     let mut words = text.split_whitespace();

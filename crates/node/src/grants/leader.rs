@@ -45,7 +45,7 @@ pub(super) fn begin(node: &Node, term: u64, said: Option<Said>) -> Result<(), No
     let Some(store) = to_begin()? else { return Ok(()) };
     let before = grants.store();
     if before.is_none() && node.cluster.load().id().is_none() {
-        // It was made nobody's since it was judged for whom this is.
+        // The node was reset after this beat was found to be meant for it.
         return Ok(());
     }
     if before.is_none() && kept.failed_at.is_some_and(|at| at.elapsed() < KEEP_AGAIN) {

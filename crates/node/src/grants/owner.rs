@@ -63,9 +63,9 @@ fn of(cluster: Option<ClusterId>) -> String {
     cluster.map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default()
 }
 
-/// Checks that the database of `dir` is that of the node which `conf` names. Where `conf` names
-/// none, it takes the database's: also a node that lost the file must not pass for one without data
-/// of anybody.
+/// Checks that the database of `dir` is that of the node which `conf` names. If `conf` names none,
+/// it takes the database's name: a node that lost the file must not pass for one whose data is
+/// nobody's.
 ///
 /// # Errors
 /// [`Misfit`], [`Restored`]; a file that is there and cannot be read.

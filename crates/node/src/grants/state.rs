@@ -45,11 +45,11 @@ pub struct Grants {
     pub(super) naming: Mutex<()>,
     /// The term that the next process finds on disk.
     kept_term: AtomicU64,
-    /// What it finds there beside; held while that is written, and taken before the holder.
+    /// What else it finds there; locked while that is written, and before the holder is.
     pub(super) kept: Mutex<OnDisk>,
 }
 
-/// What the next process finds on disk of whom this one obeyed.
+/// What the next process finds on disk of the controllers that this one obeyed.
 #[derive(Debug, Default)]
 pub(super) struct OnDisk {
     /// The store.
@@ -63,7 +63,7 @@ pub(super) struct OnDisk {
 pub struct Ticket {
     /// Newest sequence its commands could see.
     pub sequence: u64,
-    /// Of the write gate, when they ran.
+    /// Generation of the write gate when they ran.
     pub generation: u64,
     /// One of them wrote.
     pub is_write: bool,

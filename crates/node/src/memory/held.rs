@@ -187,9 +187,9 @@ impl Charge {
         self.waiting = wanted;
     }
 
-    /// Whether the connection of this number goes on, though it holds more than its share: one at a
-    /// time does where only those that wait are in its way, or nobody would. It does so until it
-    /// holds no more than its share.
+    /// Whether the connection of this number goes on, though it uses more than its share. If only
+    /// waiting connections are in the way, one of them does, until it uses no more than its share:
+    /// or none ever would.
     pub fn goes_first(&mut self, id: u64) -> bool {
         let (held, limit) = (&self.held, self.held.limit());
         let waiting = held.waiting.0.load(Ordering::Relaxed).saturating_sub(self.waiting);

@@ -356,6 +356,6 @@ impl Feeding {
 
 /// Returns when a feed is told to end.
 async fn ended(receiver: &mut watch::Receiver<bool>) {
-    // An error means that whoever could say so is gone: the same.
+    // An error means that the sender is gone, so nobody can end it any more: it has ended.
     let _ = receiver.wait_for(|ended| *ended).await;
 }

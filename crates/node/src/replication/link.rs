@@ -54,7 +54,7 @@ pub(super) fn run(job: Job) {
         let Some(mut driver) = Driver::new(job, events) else { return };
         let end = driver.run(incoming).await;
         if !driver.machine.must_full_sync() {
-            // What is in service is whole, and nobody will compare it with this master's.
+            // The data in service is whole, and no longer has to be compared with this master's.
             driver.job.node.resync.set_touched(false);
         }
         tracing::info!(master = %driver.job.master, %end, "replication link ended");
@@ -78,7 +78,7 @@ pub(super) struct Driver {
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
     pub(super) folder: Folder,
-    /// What the master has not was exported, up to the newest record.
+    /// All records that the master lacks were exported, up to the newest.
     pub(super) is_exported: bool,
     /// What the file says of the data here.
     pub(super) mark: Option<Mark>,
@@ -136,7 +136,8 @@ impl Driver {
             let deadline = self.machine.deadline();
             let step = tokio::select! {
                 biased;
-                // An error means that whoever could cancel is gone: the same.
+                // An error means that the sender is gone, so nobody can cancel any more: it is
+                // cancelled.
                 _ = cancelled.wait_for(|cancelled| *cancelled) => return Over::Cancelled,
                 _ = shutdown.wait_for(|stop| *stop) => return Over::Shutdown,
                 Some(message) = incoming.recv() => self.take(message).await,

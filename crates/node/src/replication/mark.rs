@@ -67,9 +67,9 @@ impl Mark {
     }
 }
 
-/// What a start makes of the mark, once the role is known: before anybody is served, and also where
-/// no link follows that would look. Nobody is to read what is of no use to anybody, whatever the
-/// role; what is whole is good for a master alone.
+/// Obeys the mark at a start, once the role is known: before any client is served, and also if no
+/// link follows that would look. Spoilt data is shown to nobody, whatever the role; data that is
+/// whole but apart serves only at a master.
 pub fn heed(node: &Node) {
     let is_master = node.engine().role.is_master();
     let is_good = match Mark::read(&node.dir) {

@@ -13,7 +13,7 @@ use replication::wire::BatchHead;
 /// Where the news begin.
 #[derive(Debug)]
 pub(crate) struct News {
-    /// What the next master that tells its end has up to there, is history.
+    /// All that the next master has when it tells its end is history.
     is_unknown: AtomicBool,
     /// The newest record that is history.
     history: AtomicU64,

@@ -109,7 +109,7 @@ impl Driver {
             }
         };
         let store = reopen(&node, &options).await?;
-        // What is here is whole: what it was, or a part of the master's.
+        // The data here is whole: as before, or a part of the master's.
         node.resync.set_touched(self.mark == Some(Mark::Spoilt));
         if matches!(event, Event::RewindImpossible { is_spoilt: false, .. }) {
             self.is_exported = export(&store, &discarded, fork, at_ms);

@@ -35,8 +35,8 @@ pub(super) fn take_out(node: &Arc<Node>, generation: u64) -> Option<(Store, u64)
 /// Puts a database in service; the generation that begins, or `None` if the role changed since
 /// `generation`.
 ///
-/// A master writes by itself from here on: one that was promoted while there was no database, or is
-/// given another one. That is on the disk before, as often as it takes.
+/// A master writes on its own from here on, if it was promoted while there was no database, or is
+/// given another one. That is put on the disk before, as often as it takes.
 pub(super) async fn put_in(
     node: &Arc<Node>,
     store: Store,
@@ -102,8 +102,8 @@ pub(super) async fn close(store: Store) {
             tracing::debug!(others, "waiting for the last users of the database that is replaced");
         }
     }
-    // Its folder must not be touched before; whoever keeps it that long is a fault that a person
-    // should hear of.
+    // Its folder must not be touched while it is in use. A user that keeps it for long is a fault
+    // that an operator should hear of.
     let mut complain_at = tokio::time::Instant::now() + COMPLAIN;
     while !watch.is_closed() {
         tokio::time::sleep(Duration::from_millis(2)).await;

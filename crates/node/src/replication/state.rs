@@ -39,7 +39,7 @@ pub struct Replication {
     pub(super) shelf: Mutex<Shelf>,
     /// One checkpoint at a time is being made.
     pub(super) making: Mutex<()>,
-    /// Held by whoever syncs the log for clients that wait for that.
+    /// Held by the task that syncs the log for clients that wait for that.
     pub(crate) syncing: tokio::sync::Mutex<()>,
     pub(super) is_sweeping: AtomicBool,
     pub(super) pacer: Pacer,
@@ -54,7 +54,7 @@ pub struct Replication {
 pub(super) struct Link {
     /// Rises with every link, so that an old one cannot speak for a new one.
     pub(super) serial: u64,
-    /// Of the write gate, when the link was ordered.
+    /// Generation of the write gate when the link was ordered.
     pub(super) generation: u64,
     pub(super) status: LinkStatus,
     /// Why there is no stream, since when an attempt last failed.
@@ -80,7 +80,7 @@ impl Replication {
         self.poke.notify_one();
     }
 
-    /// Options have changed: whoever waits by the old ones looks at the new ones.
+    /// Options have changed: what waits by the old ones looks at the new ones.
     pub fn look_again(&self) {
         self.retry();
         self.bell.ring_now();
@@ -137,9 +137,9 @@ impl Replication {
         self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
     }
 
-    /// How far a replica of this node is, as INFO shows it: what it has acknowledged, or, if it
-    /// does not, what it was sent. `None` of one that has no stream here. Replicas of Kvrocks say no
-    /// id: they are known by where they listen.
+    /// How far a replica of this node is, as INFO shows it: the sequence it has acknowledged, or,
+    /// if it acknowledges none, the one it was sent. `None` if it has no stream here. Replicas of
+    /// Kvrocks say no id: they are known by where they listen.
     pub fn offset_of(&self, id: NodeId, local: &Endpoint) -> Option<u64> {
         let replicas = self.feeders.list();
         let is_it = |replica: &&Arc<Replica>| match replica.member {
@@ -181,7 +181,7 @@ impl Replication {
         }
     }
 
-    /// When the files are here, what was said last stays until the sync is over.
+    /// Once all files are here, the last progress stays until the sync is over.
     pub(super) fn set_progress(&self, serial: u64, progress: Option<Progress>) {
         let Some(progress) = progress else { return };
         let mut link = self.link.lock();

@@ -96,10 +96,10 @@ impl SessionCx<'_> {
 }
 
 impl WriteCx<'_> {
-    /// A command has done to a key what it was to do. Where that wrote nothing, because the key was
-    /// like that, those who watch or track it and events are told of a change all the same, as in
-    /// Redis. E.g. HSET of what a field has already. `before`: records of the transaction when the
-    /// command began.
+    /// Notes that a command has done its work on a key. If that wrote nothing, e.g. an HSET of the
+    /// value that a field already has, clients that watch or track the key and events are told of a
+    /// change all the same, as in Redis. `before`: records of the transaction when the command
+    /// began.
     pub fn touch_unless_written(&mut self, at: &At<'_>, before: u32) {
         if self.txn.count() == before {
             self.touched.push(at.scope.name(at.key).id().to_vec());

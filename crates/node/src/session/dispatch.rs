@@ -65,13 +65,13 @@ pub struct Batch<'n> {
     generation: u64,
     /// Replies waited for the in-sync set when the first command ran.
     waits: bool,
-    /// What the last command's answer tells of, if it comes later.
+    /// What data the last command's answer shows, if the answer comes later.
     later: Tells,
     /// It runs on a thread for scripts.
     is_aside: bool,
-    /// Of connections whose commands have run, those whose writes were committed since.
+    /// The connections whose commands have run, and whose writes were committed since.
     written: SmallVec<[usize; 8]>,
-    /// And those whose writes could not be.
+    /// The same for writes that could not be committed.
     failed: Vec<Failed>,
     /// Ids of keys that its commands found past their ends, and that are to be removed.
     ended: Vec<Vec<u8>>,
@@ -204,7 +204,7 @@ impl<'n> Batch<'n> {
         }
         if command.flags.has(Flags::PEER) && session.client.via == Via::Direct {
             session.asks_as_peer = true;
-            // Where there is a secret, words prove nothing.
+            // If a secret is configured, it alone proves a peer: words do not.
             if self.config.peer_secrets().next().is_none() {
                 session.client.show_peer();
             }
@@ -344,9 +344,9 @@ impl<'n> Batch<'n> {
         self.cluster = None;
     }
 
-    /// The gates of one command. Those of EXEC are also the gates of all it is about to run: what
-    /// must hold for the whole is known before anything ran, and stays so while the write gate is
-    /// held.
+    /// The gates of one command. For EXEC they are also the gates of all commands it is about to
+    /// run: the whole is judged before any of it runs, and the judgement holds while the write gate
+    /// is held.
     fn pass(
         &self,
         session: &Session,
@@ -395,7 +395,7 @@ impl<'n> Batch<'n> {
             return;
         }
         let micros = u64::try_from(self.last.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // What answers an error has failed, e.g. a script by what it calls.
+        // A command that answers with an error has failed, e.g. a script with the error of a call.
         let is_error = outcome == Outcome::Done && first == Some(&b'-');
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
             stats.command(index, micros, if is_error { Outcome::Failed } else { outcome });
@@ -437,8 +437,9 @@ impl<'n> Batch<'n> {
     }
 }
 
-/// Whether a command may wait for the next ones of its pipeline before it is committed. One that
-/// runs aside lets go of the write gate, under which what waits before it is committed.
+/// Whether a command may wait for the next ones of its pipeline before it is committed. A command
+/// that runs aside may not: it lets go of the write gate, under which the waiting writes are
+/// committed.
 fn can_join(session: &Session, command: &Command) -> bool {
     matches!(command.handler, Handler::Write(_))
         && !command.flags.has(Flags::SCRIPT)

@@ -25,8 +25,9 @@ const WALKED: usize = 5_000;
 pub(super) const AT_ONCE: usize = 64;
 
 impl Server<'_> {
-    /// Removes those of these keys (ids of their names) whose end is past, and tells of each: those
-    /// alone that are this master's to change now, and that nobody else is at. True if one was.
+    /// Removes those of these keys (ids of their names) whose end is past, and tells of each. A key
+    /// is left alone if this master may not change it now, or if its lock is held. True if one was
+    /// removed.
     pub fn remove_ended(&self, engine: &Engine, ids: &[Vec<u8>]) -> bool {
         let is_wanted = self.config.notify_keyspace_events.minds_ends();
         if !is_wanted || gates::may_write(self.node, self.config, engine).is_err() {

@@ -149,9 +149,8 @@ pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
     memory_to_queue(check)
 }
 
-/// All gates of a transaction. Every gate sees all commands before the next one sees any: what they
-/// are refused for is what the first gate that refuses one of them says, as if they were one
-/// command.
+/// All gates of a transaction. Every gate sees all commands before the next gate sees any: the
+/// refusal is that of the first gate that refuses one of them, as if they were one command.
 pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(), Refusal> {
     ALWAYS
         .iter()
@@ -160,7 +159,7 @@ pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(
         .try_for_each(|gate| checks.clone().try_for_each(|check| gate(&check)))
 }
 
-/// A visitor, for whom there is no client's place, may show that it is a peer, and nothing else.
+/// A visitor (a connection without a client's place) may show that it is a peer, and nothing else.
 fn place(check: &Check<'_>) -> Result<(), Refusal> {
     if !check.session.client.is_visitor() {
         return Ok(());

@@ -12,8 +12,8 @@ use super::{Auth, ReplicaFacts, ReplyMode, Session};
 use crate::acl::Account;
 use crate::tracking::Mode;
 
-/// What commands in EXEC make of a connection, beside what others see of it: HELLO, SELECT, AUTH,
-/// CLIENT TRACKING and their kin.
+/// The state of a connection that commands in EXEC may change (HELLO, SELECT, AUTH, CLIENT TRACKING
+/// and their kin), beside what others see of it.
 #[derive(Debug)]
 pub struct State {
     protocol: Protocol,
@@ -31,9 +31,9 @@ pub struct State {
 }
 
 impl Session {
-    /// What a command takes along that runs on another thread, while its connection waits: what the
-    /// connection is, and the transaction, if it is the one that ends it. What is watched for a
-    /// transaction that is still to come is the connection's.
+    /// The part of the session that a command takes along to another thread, while its connection
+    /// waits: the connection's state, and the transaction, if the command ends it. Keys that are
+    /// watched for a later transaction stay with the connection.
     pub fn lend(&mut self) -> Self {
         Self {
             client: Arc::clone(&self.client),
@@ -62,7 +62,7 @@ impl Session {
         }
     }
 
-    /// What a command has made of the session that it was lent.
+    /// The state of the session after the command that it was lent to.
     pub fn state(&self) -> State {
         State {
             protocol: self.protocol,

@@ -62,7 +62,7 @@ pub(super) struct Job {
     pub(super) namespace: Arc<[u8]>,
     pub(super) protocol: Protocol,
     pub(super) now_ms: u64,
-    /// Of the write gate, when the gates were passed.
+    /// Generation of the write gate when the gates were passed.
     pub(super) generation: u64,
     /// What it sees; `None`: the database as it is then.
     pub(super) moment: Option<Arc<Moment>>,
@@ -73,7 +73,7 @@ pub(super) struct Job {
 /// A reply with gaps, which reads fill.
 pub(super) struct Gaps {
     pub(super) reply: Vec<u8>,
-    /// Where in the reply, in order.
+    /// The reads, each with its place in the reply, in order.
     pub(super) jobs: Vec<(usize, Job)>,
 }
 
@@ -204,8 +204,8 @@ impl Job {
         }
     }
 
-    /// Whether role and database are those of the time when it came. A gate that is held alone just
-    /// now is looked at the next time: waiting for it would be waiting with the database in hand.
+    /// Whether role and database are the same as when the command came. A gate that is held alone
+    /// now is looked at next time: this thread must not wait for it with the database open.
     fn is_current(&self) -> bool {
         self.node.gate.try_read().is_none_or(|engine| engine.generation == self.generation)
     }

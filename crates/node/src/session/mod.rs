@@ -87,7 +87,8 @@ pub struct Session {
     pub is_denied: bool,
     /// Its next command begins anew, to wait: another thread has found nothing for it.
     pub has_looked: bool,
-    /// What its next command, which begins anew, has from its earlier wait.
+    /// The place in line and the deadline of its next command, from the command's earlier wait: it
+    /// begins anew.
     pub standing: Option<Standing>,
 }
 
@@ -209,7 +210,7 @@ impl Session {
     }
 
     /// Whether it may use all of these channels, or patterns of them. Also asked once they are
-    /// entered: rules that changed behind the gates have ended what was entered by then.
+    /// entered: a change of rules after the gates has ended only those that were entered by then.
     pub fn may_use<'n>(
         &self,
         node: &Node,
@@ -226,7 +227,7 @@ impl Session {
         }
     }
 
-    /// Where its commands are said, for ACL LOG.
+    /// The context of its commands, for ACL LOG.
     pub fn context(&self) -> Context {
         if self.transaction.is_open() { Context::Multi } else { Context::Toplevel }
     }
@@ -300,8 +301,8 @@ impl Session {
         }
     }
 
-    /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST
-    /// cannot tell of a transaction that is over.
+    /// Publishes what others see of this session. Nothing else writes it, so CLIENT LIST cannot
+    /// show a transaction that is over.
     pub fn show(&self) {
         let (shown, transaction) = (&self.client.shown, &self.transaction);
         let queued =
@@ -314,9 +315,9 @@ impl Session {
         shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
     }
 
-    /// Which nodes its client can reach, and how it speaks with them. Where only balancers bring
-    /// clients, one that came through a balancer reaches announced endpoints; who came to the node
-    /// itself is a peer or an operator, and sees every node.
+    /// Which nodes its client can reach, and how it speaks with them. With `client-access
+    /// balancer-only`, a client that came through a balancer reaches announced endpoints. A direct
+    /// connection is then a peer or an operator, and sees every node.
     pub fn asker(&self, config: &Values) -> Asker {
         let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
         let reach = match config.client_access {
@@ -326,7 +327,7 @@ impl Session {
         Asker { reach, is_tls: self.client.tls.get().is_some() }
     }
 
-    /// What a connection has before it says anything: everything where no password is set, unless
+    /// The rights of a connection before it says anything: all if no password is set, but none if
     /// it came around the balancers.
     pub fn initial_auth(&self, config: &Values) -> Auth {
         let needs_peer_auth = config.client_access == ClientAccess::BalancerOnly

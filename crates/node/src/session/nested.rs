@@ -59,13 +59,13 @@ pub struct NestedCx<'a> {
     store: &'a Store,
     worker: usize,
     now_ms: u64,
-    /// Of the write gate, when it began.
+    /// Generation of the write gate when it began.
     generation: u64,
     /// The batch holds the write gate.
     holds_gate: bool,
     /// It is at a replica that takes no writes of clients.
     pub(super) reads_only: bool,
-    /// What all commands read there, while the master's batches are applied.
+    /// The moment that all commands read at such a replica, while the master's batches are applied.
     moment: Option<Arc<Moment>>,
     /// Reads that took too long, and where their replies belong; `None` where all must be read at
     /// once.
@@ -91,7 +91,7 @@ pub struct NestedCx<'a> {
     entered: Option<RwLockReadGuard<'a, Engine>>,
     /// Keys for which others wait, to be served when the command holds no locks.
     ready: Ready,
-    /// What the commands did to keys, to be told once it is written.
+    /// Events of the commands, to be told once the batch is written.
     events: Vec<Event>,
     /// What they found of keys that are not there.
     noted: noted::Noted,
@@ -151,7 +151,8 @@ impl<'a> NestedCx<'a> {
         (self.has_data, self.has_written)
     }
 
-    /// Nothing of what was written is to stay; the same error, for whoever asked.
+    /// Marks the whole as failed: none of its writes is to stay. Returns the same error, for the
+    /// caller.
     pub fn fail(&mut self, error: Error) -> Error {
         let text = error.to_string();
         let same = if matches!(error, Error::Locked) { Error::Locked } else { Error::text(text) };
@@ -203,9 +204,10 @@ impl<'a> NestedCx<'a> {
         self.session.reply(self.out)
     }
 
-    /// What the commands will read is from the first call on what there is then, where only the
-    /// master's batches change it; whether that is so. A batch touches its keys before it can be
-    /// seen: a look at what is watched that comes after this knows of all that is read.
+    /// Fixes what the commands read: from the first call on, the database as it is then. Only
+    /// needed, and only done, at a replica, where the master's batches change it; returns whether
+    /// it is one. A batch marks watched keys before it can be seen, so a look at them after this
+    /// call knows of all that is read.
     pub fn fix_moment(&mut self) -> bool {
         if self.reads_only && self.moment.is_none() {
             self.moment = Some(Arc::new(self.store.txn().moment()));

@@ -18,7 +18,7 @@ use crate::waiters::Waiting;
 pub enum After {
     /// It answered; the next one runs.
     Next(Replied),
-    /// It answered, and has written data by itself: the answer waits as that of any write (rule
+    /// It answered, and has written data on its own: the answer waits as that of any write (rule
     /// R4).
     Wrote(Replied),
     /// What is written is sent, then the connection is closed.
@@ -67,11 +67,11 @@ pub struct LongRead {
     pub is_repeatable: bool,
     /// The connection is closed after it.
     pub closes: bool,
-    /// The words that it begins anew with, where these may be others than its client sent.
+    /// The words that it begins anew with, if they differ from those its client sent.
     pub again: Option<Vec<Vec<u8>>>,
 }
 
-/// What came of it.
+/// The result of a long read.
 #[derive(Debug)]
 pub struct Done {
     /// The answer, as RESP.
@@ -127,7 +127,7 @@ pub struct Detached {
     pub stream: Away,
     /// Bytes that were read and not used.
     pub unread: Vec<u8>,
-    /// Its entry in CLIENT LIST; to be removed by whoever owns the socket last.
+    /// Its entry in CLIENT LIST; to be removed by the last owner of the socket.
     pub client: Arc<Client>,
     /// The node.
     pub node: Arc<Node>,
@@ -136,8 +136,8 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Sees what the socket has become to its end, and forgets its client then. A panic in it ends
-    /// that alone: whoever is at the other end comes again.
+    /// Runs the socket's new task to its end, and forgets its client then. A panic ends this
+    /// connection alone: the other end connects again.
     pub(crate) async fn attended(self, what: &str, run: impl AsyncFnOnce(Self)) {
         let (node, client) = (Arc::clone(&self.node), Arc::clone(&self.client));
         if let Err(panic) = surviving(run(self)).await {

@@ -31,12 +31,12 @@ pub struct Pending<'n> {
     held: SmallVec<[MutexGuard<'n, ()>; 16]>,
     stripes: SmallVec<[u16; 16]>,
     commands: usize,
-    /// What they did to keys, to be told once it is written.
+    /// Their events, to be told once the batch is written.
     events: Vec<Event>,
     groups: Groups,
-    /// Whose keys they are: those of one namespace only.
+    /// The namespace of all their keys.
     namespace: Option<Arc<[u8]>>,
-    /// The client that wrote last; the only one where clients are told of changes but their own.
+    /// The client that wrote last; the only one, if clients are told of all changes but their own.
     writer: Option<u64>,
 }
 
@@ -54,13 +54,13 @@ pub struct Group {
 /// In the order in which they ran.
 pub type Groups = SmallVec<[Group; 4]>;
 
-/// What became of a commit, and of whose commands.
+/// The result of a commit, and the commands that it is for.
 #[derive(Debug)]
 pub struct Committed {
     /// The commands that waited.
     pub groups: Groups,
-    /// Whether something was written; or why not, in which case all of them are to be answered with
-    /// the error.
+    /// Whether something was written. If it failed, all of the commands are to be answered with the
+    /// error.
     pub result: Result<bool, Error>,
 }
 
@@ -105,8 +105,8 @@ impl<'n> Pending<'n> {
         }
     }
 
-    /// Gives the writes back with those of one more command of a connection, whose reply begins at
-    /// `mark` of its output.
+    /// Gives the writes back, together with those of one more command. The command's reply begins
+    /// at `mark` of its connection's output.
     pub fn add(
         &mut self,
         ((writes, events), namespace, writer): ((Suspended, Vec<Event>), &Arc<[u8]>, u64),
@@ -128,7 +128,8 @@ impl<'n> Pending<'n> {
         self.stripes.extend_from_slice(stripes);
     }
 
-    /// Commits what waits, serves those who waited for its keys, and lets go of them.
+    /// Commits the waiting writes, serves the commands that waited for their keys, and unlocks the
+    /// keys.
     pub fn commit(&mut self, server: Option<Server<'_>>) -> Committed {
         let groups = std::mem::take(&mut self.groups);
         let server = server.map(|server| Server { writer: self.writer.take(), ..server });
@@ -191,7 +192,7 @@ mod tests {
         }
         assert!(pending.has_of(2) && !pending.has_of(0));
         assert!(pending.is_in(b"mine") && !pending.is_in(b"other"));
-        // As a command does that panics on top of them.
+        // As if a command panicked on top of them.
         drop(pending.take_writes());
         let committed = pending.commit(None);
         let groups: Vec<_> = committed

@@ -34,20 +34,20 @@ use crate::scripts::SLICE;
 use crate::tracking::Sending;
 use crate::waiters::{Answer, Slot, Told, Waiter};
 
-/// Answers of one batch that are sent by whoever made them. The connections of the others send
-/// theirs, and hear of them at once: their workers share what is much work for one, and nobody has
+/// So many answers of one batch are sent by the thread that made them. The others are sent by their
+/// own connections, which hear of them at once: their workers share the work, and no thread holds
 /// all of these answers in memory.
 const SENT_HERE: usize = 8;
 
 /// Keys that others wait for, and that got something: the ids of their names, each once. A client
-/// may wait for any number of keys, and a batch give something to all of them. And what those are
-/// answered who were served.
+/// may wait for any number of keys, and a batch may give something to all of them. Also the answers
+/// to the commands that were served.
 #[derive(Debug, Default)]
 pub struct Ready {
     queue: VecDeque<Arc<[u8]>>,
     known: HashSet<Arc<[u8]>>,
     answers: Vec<Answer>,
-    /// How many there were of these.
+    /// How many answers there were.
     kept: usize,
 }
 
@@ -104,9 +104,9 @@ impl Ready {
 /// What came of the locks of a waiting command.
 enum Locking<L> {
     Held(L),
-    /// Its key is tried again by whoever holds no locks.
+    /// Its key is tried again once the caller holds no locks.
     Later,
-    /// They are not to be had soon.
+    /// They will not be free soon: it begins anew.
     Anew,
 }
 
@@ -127,15 +127,13 @@ pub struct Server<'a> {
     pub writer: Option<u64>,
 }
 
-/// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
-/// something.
+/// Tells watchers and subscribers what a batch changed, and notes the keys for which commands wait.
 pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
     server.node.watches.touch_changed(batch, server.config.cluster_enabled);
     note_removed(server, batch, ready);
 }
 
-/// The same of a batch that changes nothing for those who watch: of keys that were not there any
-/// more.
+/// The same for a batch that only removes keys which had already ended: watchers see no change.
 pub fn note_removed(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
     let (node, cluster) = (server.node, server.config.cluster_enabled);
     let (limit, now_ms) = (server.config.subscriber_limit(), server.now_ms);
@@ -144,8 +142,8 @@ pub fn note_removed(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
     note_ready(node, batch, cluster, ready);
 }
 
-/// Tells those who subscribe or track what a batch of the master changed, and takes up what it says
-/// of namespaces. Watchers were told by [`crate::watch::Watches::applying`].
+/// Tells subscribers and tracking clients what a batch of the master changed, and applies its
+/// changes of namespaces. Watchers were told by [`crate::watch::Watches::applying`].
 pub fn note_applied(node: &Node, batch: &[u8]) {
     let config = node.config.now();
     let (limit, cluster) = (config.subscriber_limit(), config.cluster_enabled);
@@ -157,7 +155,7 @@ pub fn note_applied(node: &Node, batch: &[u8]) {
     node.namespaces.take_up(&config, batch);
 }
 
-/// Notes for whom a batch may have something.
+/// Notes the keys of a batch for which commands wait.
 pub fn note_ready(node: &Node, batch: &[u8], cluster: bool, ready: &mut Ready) {
     if !node.waiters.any() {
         return;
@@ -184,8 +182,8 @@ impl Server<'_> {
         events::deliver(&self.node.pubsub, wanted, events, limit, self.now_ms);
     }
 
-    /// Serves those who wait for these keys, whose stripes the caller holds. What is left in
-    /// `ready` is to be served once it holds none. True if something was written.
+    /// Serves the commands that wait for these keys, whose stripes the caller holds. The rest of
+    /// `ready` is to be served once the caller holds none. True if something was written.
     pub fn serve_holding(&self, ready: &mut Ready, held: &[u16]) -> bool {
         let (mut has_written, mut later) = (false, Ready::new());
         while let Some(key) = ready.take() {
@@ -202,11 +200,11 @@ impl Server<'_> {
         has_written
     }
 
-    /// The same for a caller that holds no locks; then those are answered who were served.
+    /// The same for a caller that holds no locks. Afterwards the answers leave.
     pub fn serve(&self, mut ready: Ready) -> bool {
-        // For all of them together, however many wait.
+        // One bound for all of them together, however many wait.
         let (mut has_written, mut patience) = (false, SLICE);
-        // Those who were served under the caller's locks do not wait for others'.
+        // Clients that were served under the caller's locks do not wait for others'.
         ready.answer();
         while let Some(key) = ready.take() {
             self.serve_key(&key, &mut ready, &mut has_written, |server, stripes| {
@@ -225,8 +223,8 @@ impl Server<'_> {
         has_written
     }
 
-    /// Serves the reads that wait for these keys: all that a replica serves when its master's batch
-    /// has changed them.
+    /// Serves the reads that wait for these keys. A replica does so when its master's batch has
+    /// changed them, and serves nothing else.
     pub fn serve_reads(&self, ready: &Ready) {
         for id in &ready.queue {
             let Some(name) = Name::of(id) else { continue };
@@ -239,7 +237,7 @@ impl Server<'_> {
         }
     }
 
-    /// Serves those who wait for a key; false if the locks of one of them were not to be had.
+    /// Serves the commands that wait for a key; false if one of them could not get its locks.
     fn serve_key<'s, L>(
         &'s self,
         id: &[u8],
@@ -367,7 +365,7 @@ impl Server<'_> {
         has_written
     }
 
-    /// What its user is told who may not run it any more; noted in ACL LOG.
+    /// The refusal, if its user may not run it any more; noted in ACL LOG.
     fn refused(&self, waiter: &Waiter, command: &Command, words: &[&[u8]]) -> Option<Vec<u8>> {
         let account = waiter.user.as_ref()?;
         let refused = account.refusal(&command.row, words)?;

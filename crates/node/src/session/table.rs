@@ -39,10 +39,11 @@ pub type BlockingReadHandler =
 /// that.
 pub type Settle = fn(&ReadCx<'_>, &[&[u8]]) -> Option<Vec<Vec<u8>>>;
 
-/// What calls of a thread for scripts do before anything is held for them. What it finds, their
-/// handlers find; it is called once more, without calls, to forget that when they are done.
+/// Called on a thread for scripts before anything is held for the calls. What it prepares, their
+/// handlers use. It is called again, without calls, to forget that when they are done.
 ///
-/// There is one: it is handed all calls that are prepared, whichever commands they are of.
+/// There is only one such function: it is handed all calls that are prepared, whichever commands
+/// they are of.
 pub type Prepare = fn(&Node, &Values, &[Words<'_>]);
 
 /// A command that runs inside another one, and its words.
@@ -53,7 +54,7 @@ pub type Call<'w> = (&'static Command, Words<'w>);
 pub enum Taken<'a> {
     /// It answered.
     Replied(Replied),
-    /// Nothing is there, and nothing was written.
+    /// There is nothing for it, and nothing was written.
     Nothing(Wait<'a>),
 }
 
@@ -115,8 +116,8 @@ pub enum Handler {
     Write(WriteHandler),
     /// As a write, and waits if there is nothing for it. Inside EXEC it does not wait.
     Blocking(BlockingHandler),
-    /// As a read, and waits if there is nothing for it. Inside EXEC it does not wait.
-    /// What settles its words is called when it comes, before it reads.
+    /// A read that waits if there is nothing for it; inside EXEC it does not wait. The second
+    /// function settles its words when it comes, before it reads.
     BlockingRead(BlockingReadHandler, Settle),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
     Session(SessionHandler),
@@ -216,7 +217,7 @@ impl Command {
         Self::new(name, arity, Keys::None, Handler::Session(handler))
     }
 
-    /// A command that runs others. What they may do to data is said here, so that it passes the
+    /// A command that runs others. `access` is what they may do to data, so that it passes the
     /// gates of a read or a write before it begins; EXEC passes those of all it runs instead.
     pub const fn nested(
         name: &'static str,

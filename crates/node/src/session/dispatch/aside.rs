@@ -214,8 +214,8 @@ impl<'n> Batch<'n> {
         }))
     }
 
-    /// Runs a script: under the locks of the keys it names, or under all of them, if it needs more
-    /// and could not get them while it held those.
+    /// Runs a script under the locks of the keys it names. If it needs more and cannot get them
+    /// while it holds those, it runs under the locks of all keys.
     pub(super) fn run_script(
         &mut self,
         session: &mut Session,

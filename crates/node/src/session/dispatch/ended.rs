@@ -12,8 +12,8 @@ use crate::command::Error;
 use crate::events::{self, Event};
 
 impl Batch<'_> {
-    /// Which keys a read that is about to run will miss; notes those that have ended. Nothing of
-    /// one that takes too long for its worker already to look for them.
+    /// The keys that a read is about to miss; notes those whose end is past. If the look itself
+    /// takes too long for the worker, nothing is told of this read.
     pub(super) fn look_for_absent(
         &mut self,
         session: &Session,
@@ -46,9 +46,10 @@ impl Batch<'_> {
         }
     }
 
-    /// Removes what commands have found past its end, once none of them waits to be committed.
+    /// Removes the keys that commands have found past their end, once no write waits to be
+    /// committed.
     pub(super) fn remove_ended(&mut self) {
-        // What waits to be committed holds the locks of its keys.
+        // Uncommitted writes hold the locks of their keys.
         if self.ended.is_empty() || !self.pending.is_empty() {
             return;
         }

@@ -36,9 +36,9 @@ const LONG_MAX: usize = 1_000;
 
 /// A script that took too long when it was tried last.
 struct Long {
-    /// So many calls went aside then, or are to.
+    /// How many calls went aside after that try, or are to.
     spell: u8,
-    /// So many still are to.
+    /// How many of these are still to go aside.
     left: u8,
 }
 
@@ -92,7 +92,7 @@ pub(super) fn note_aside(words: &[&[u8]]) {
     });
 }
 
-/// The locks that a script holds beside those of what waits before it.
+/// The locks that a script holds beside those of the uncommitted writes before it.
 struct Taken<'n, 'p> {
     locks: &'n Locks,
     pending: &'p Pending<'n>,
@@ -114,7 +114,7 @@ impl More for Taken<'_, '_> {
 
 /// A script that has run, or not.
 struct Tried {
-    /// What waits, and what the script wrote if it has ended well.
+    /// The uncommitted writes before it, and the script's own if it has ended well.
     writes: Suspended,
     ended: Result<Result<Vec<Event>, Error>, Why>,
     /// Somebody waits for a key that it has written, or may.
@@ -122,8 +122,8 @@ struct Tried {
 }
 
 impl<'n> Batch<'n> {
-    /// Whether a command is a script that begins here. What others are told of while it runs could
-    /// not be taken back: where somebody wants to know, it runs aside.
+    /// Whether a command is a script that begins here. What it tells others while it runs could not
+    /// be taken back: if somebody listens for that, it runs aside.
     pub(super) fn begins_here(
         &self,
         session: &Session,

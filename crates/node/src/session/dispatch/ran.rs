@@ -59,7 +59,8 @@ impl Ran {
             return Ok(None);
         }
         let engine = node.engine();
-        // What took it writes its log to the end, or does not: a node that stops, a full sync.
+        // No store here means that a shutdown or a full sync took it. Its new owner may or may not
+        // write the log to the end: nothing is answered.
         self.publish(engine.store.as_ref().ok_or("the database was replaced")?)?;
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {
@@ -71,7 +72,8 @@ impl Ran {
         if !Node::is_lease_blocking(self.lease_mode) {
             return Ok(None);
         }
-        // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
+        // A write was in the WAL before the role changed, but its client could take a later answer
+        // for a promise of the new master.
         if engine.generation != self.generation {
             return Err("the role of this node changed while the command ran");
         }
@@ -79,7 +81,7 @@ impl Ran {
         check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
     }
 
-    /// Of a command whose answer has come, and tells of that.
+    /// For a command whose answer has come: the answer shows data as `later` says.
     #[must_use]
     pub fn telling(self, later: Tells) -> Self {
         Self { later, ..self }
@@ -96,8 +98,9 @@ impl Ran {
         Self { has_data, has_written, sequence: None, ..self }.finish(node)
     }
 
-    /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a
-    /// failed append nothing may be said at all, be it that the append failed (rule R14).
+    /// Hands to the operating system all log records that the replies depend on, also those of
+    /// other clients: even a read must not show data that the next process might not have. After a
+    /// failed append nothing may be said at all, not even that the append failed (rule R14).
     fn publish(&self, store: &Store) -> Result<(), &'static str> {
         if self.seen(store) > store.published() {
             publish(store)?;
@@ -110,7 +113,8 @@ impl Ran {
         self.sequence.unwrap_or_else(|| store.seen_sequence())
     }
 
-    /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
+    /// What the replies wait for: everything these commands could see, also other clients' writes
+    /// (rule R4).
     fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
         let store = engine.store.as_ref().ok_or("the database was replaced")?;
         let sequence = self.seen(store);

@@ -16,8 +16,8 @@ use crate::command::{Args, Error, Reply};
 use crate::memory::held::Level;
 
 impl Batch<'_> {
-    /// Runs a read. Where connections hold all that they may, its reply must fit into the
-    /// connection's share, or it is tried again.
+    /// Runs a read. If connections already use all the memory they may, its reply must fit into the
+    /// connection's share, or the read is tried again.
     pub(super) fn run_read(
         &self,
         session: &Session,

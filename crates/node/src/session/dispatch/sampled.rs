@@ -14,9 +14,9 @@ fn is_to_come(ran: &Ran) -> bool {
 }
 
 impl Batch<'_> {
-    /// Runs a command. One that is sampled is written alone: what waits is written before it, and
-    /// what it writes within its sample, which so holds all of that, and of others only those that
-    /// it wakes.
+    /// Runs a command. A sampled one is committed alone: the waiting writes are committed before
+    /// it, and its own within its sample. So the sample holds all of its work, and of other
+    /// commands' work only that of the waiters it wakes.
     pub(super) fn call_sampled(
         &mut self,
         session: &mut Session,

@@ -9,8 +9,7 @@ use super::{Batch, Ended, Ran, can_join};
 use crate::command::Flags;
 
 impl Batch<'_> {
-    /// The commands of one connection have run; those of another one may follow. Its writes may not
-    /// be committed yet.
+    /// Ends the part of one connection: another's may follow. Its writes may not be committed yet.
     pub fn leave(&mut self) -> Ran {
         if self.node.tracking.any() {
             // A client that is not told of its own changes is the one that wrote: one a commit.
@@ -55,9 +54,10 @@ impl Batch<'_> {
         self.end().apply(0, ran, session, out)
     }
 
-    /// Whether a command may run while writes wait: one that may join them, or a short read of a
-    /// connection that has written nothing of it. What others wrote is answered after this read,
-    /// which may so come before it; a long read would keep others from their keys.
+    /// Whether a command may run while writes wait to be committed: a write or script that may join
+    /// them, or a short read of a connection that has no write among them. Other connections'
+    /// writes are answered after such a read, so the read may come before them. A long read would
+    /// keep others from the locked keys.
     pub(super) fn may_wait(&self, session: &Session, command: &Command, words: &[&[u8]]) -> bool {
         match command.handler {
             Handler::Read(_) => {

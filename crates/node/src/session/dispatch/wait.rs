@@ -126,7 +126,7 @@ impl<'n> Batch<'n> {
             }
             return found;
         }
-        // What changed the key was quicker, and has answered.
+        // The batch that changed the key was quicker, and has answered.
         out.truncate(mark);
         Ok(After::Blocked(waiting))
     }

@@ -22,7 +22,7 @@ use crate::node::Node;
 /// How often a write is tried that is told of more and more keys it writes besides.
 const TRIES: u32 = 4;
 
-/// What a write has put into its transaction, and what it did to keys.
+/// The records that a write has put into its transaction, and its events.
 type Written = (Suspended, Vec<Event>);
 
 /// How the handler of a write ended.
@@ -51,7 +51,7 @@ impl Failed {
 }
 
 impl<'n> Batch<'n> {
-    /// Commits the writes that wait. Where that fails, their replies become the error.
+    /// Commits the writes that wait. If that fails, their replies become the error.
     pub(super) fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
         for failed in self.commit() {
             if failed.group.member == self.member {
@@ -103,7 +103,8 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// Runs a write and leaves it to be committed with the next ones of the pipeline, where it can wait.
+    /// Runs a write and, if it can wait, leaves it to be committed with the next ones of the
+    /// pipeline.
     pub(super) fn run_write(
         &mut self,
         session: &Session,

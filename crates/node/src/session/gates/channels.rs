@@ -7,8 +7,8 @@ use crate::config::Values;
 use crate::node::Node;
 
 impl Caller<'_> {
-    /// Whether those who subscribe to a shard channel are served here: by any node of its shard, as
-    /// in Redis.
+    /// Whether subscribers of a shard channel are served here: by any node of its shard, as in
+    /// Redis.
     fn has_channel(&self, name: &[u8]) -> bool {
         let Some(cluster) = self.cluster else { return true };
         let slot = key_slot(name);
@@ -24,9 +24,9 @@ impl Caller<'_> {
     }
 }
 
-/// Ends those of a connection's subscriptions that are another shard's, and tells it so. To be
-/// called once they are entered: a topology that came since the gates were passed has ended those
-/// alone that it found.
+/// Ends those of a connection's subscriptions that belong to another shard, and tells it so. To be
+/// called once the subscriptions are entered: a topology that came after the gates were passed has
+/// ended only those that were entered by then.
 pub fn leave_foreign_channels(
     (node, config, now_ms): (&Node, &Values, u64),
     session: &Session,

@@ -19,7 +19,7 @@ pub(super) fn is_opened_by(caller: &Caller<'_>, slot: u16) -> bool {
     caller.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
 }
 
-/// One of so many commands is counted, as so many.
+/// One of so many commands is counted, with this weight.
 const COUNTED_AS: u32 = 64;
 
 thread_local! {
@@ -27,7 +27,7 @@ thread_local! {
     static CHANCE: Cell<u32> = const { Cell::new(1) };
 }
 
-/// What slots are asked for is known by a few of the commands that may run.
+/// Counts the load of slots, by a sample of the commands that may run.
 pub(super) fn counted(check: &Check<'_>) -> Result<(), Refusal> {
     let chance = CHANCE.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     CHANCE.set(chance);
@@ -39,8 +39,8 @@ pub(super) fn counted(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names
-/// no key and writes to all of them waits too.
+/// Commands for slots that are handed over wait and are not refused; EXEC waits as a whole. A
+/// command that names no key and writes to all of them waits, too.
 pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
     let (command, node) = (check.command, check.node);
     batch(check)?;
@@ -58,7 +58,7 @@ pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 /// APPLYBATCH names no key: the slots of its records are looked up here, as those of a command that
-/// writes them. What is left of a connection that another one has taken over from brings nothing.
+/// writes them. If another connection has taken over the import, the command is refused.
 fn batch(check: &Check<'_>) -> Result<(), Refusal> {
     let (Some(cluster), Some(store)) = (check.cluster, &check.engine.store) else { return Ok(()) };
     let Some(raw) = check.words.get(1).filter(|_| check.command.name == "applybatch") else {
@@ -96,8 +96,8 @@ fn not_here(id: MoveId) -> String {
     format!("CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node")
 }
 
-/// Where a write of a slot belongs for a handler that writes by itself, by the topology and by what
-/// the data says of slots that move, as it does for a command: [`Route::TryAgain`] where it will be
+/// Where a write of a slot belongs, for a handler that writes on its own: decided by the topology
+/// and by what the data says of moving slots, as for a command. [`Route::TryAgain`]: it will be
 /// known soon. To be asked with the write gate held.
 ///
 /// # Errors
@@ -121,8 +121,9 @@ pub fn route_write(node: &Node, engine: &Engine, slot: Slot) -> Result<Route, Er
     }
 }
 
-/// Slots that Kvrocks' own migration hands over take no writes meanwhile: what names their keys is
-/// refused where slots are looked up, what writes to all keys without naming them is here.
+/// Slots that Kvrocks' own migration hands over take no writes meanwhile. A command that names
+/// their keys is refused where slots are looked up; one that writes to all keys without naming them
+/// is refused here.
 pub(super) fn frozen(check: &Check<'_>) -> Result<(), Refusal> {
     match check.command.flags.has(Flags::ALL_KEYS) {
         true => all_may_change(check),

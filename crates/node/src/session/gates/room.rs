@@ -25,8 +25,8 @@ pub(super) fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Above `maxmemory` nothing is written. Where connections hold all of their part, one that holds
-/// more than its share waits, and what may take any amount does.
+/// Above `maxmemory` nothing is written. If connections use all of their part, two kinds of command
+/// wait: those of a connection that uses more than its share, and those that may take any amount.
 pub(super) fn memory(check: &Check<'_>) -> Result<(), Refusal> {
     if !concerns(check) {
         return Ok(());
@@ -35,7 +35,8 @@ pub(super) fn memory(check: &Check<'_>) -> Result<(), Refusal> {
     if waits_for_memory(check.node, check.session, check.command) { Err(wait()) } else { Ok(()) }
 }
 
-/// Above `maxmemory` nothing is written. Nothing waits here: a script would, with its keys.
+/// Above `maxmemory` nothing is written. Nothing waits here: a script would wait with its keys
+/// locked.
 pub(super) fn memory_to_write(check: &Check<'_>) -> Result<(), Refusal> {
     if concerns(check) && check.node.memory.is_over() && check.command.may_grow() {
         return refused(check);
@@ -67,12 +68,13 @@ pub(super) fn memory_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Where memory is bounded, for clients; peers and replicas go on.
+/// Whether the gate concerns a command: memory is bounded, and the session is a client's. Peers and
+/// replicas go on.
 fn concerns(check: &Check<'_>) -> bool {
     check.node.memory.is_bounded() && is_bound_in_memory(check.session)
 }
 
-/// Whether what it holds is bounded where memory is: a client's, not a peer's.
+/// Whether a session's memory is bounded if the node's is: a client's, not a peer's.
 pub fn is_bound_in_memory(session: &Session) -> bool {
     session.auth != Auth::Peer && session.client.is_bound_in_memory()
 }

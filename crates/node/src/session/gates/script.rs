@@ -9,11 +9,11 @@ use super::{
 };
 use crate::acl::log::Context;
 
-/// Passed by a command that a script calls and its user may run, before those of [`RUNNING`]; the
-/// script's own has passed the others.
+/// Passed before those of [`RUNNING`] by a command that a script calls, once its user may run it;
+/// the script's own command has passed the others.
 const CALLED: &[Gate] = &[admin, door, control, cluster_mode];
 
-/// Passed once more before what a script has written is appended: it did not hold the write gate.
+/// Passed again before a script's writes are appended: it did not hold the write gate.
 const APPENDING: &[Gate] =
     &[slot_owner, moves, frozen, paused, trusted_data, read_only_replica, lease, in_sync];
 

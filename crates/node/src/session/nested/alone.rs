@@ -77,8 +77,8 @@ impl<'a> NestedCx<'a> {
         self.held.clear();
     }
 
-    /// Takes the locks of what a command in a script names besides. It holds others, so it waits for
-    /// a moment only: then the script begins anew with all of them.
+    /// Takes the locks of further keys that a command in a script names. The script holds others,
+    /// so it waits for a moment only: after that it begins anew with all locks.
     ///
     /// # Errors
     /// [`Error::Locked`].

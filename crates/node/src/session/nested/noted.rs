@@ -22,12 +22,12 @@ pub(super) struct Noted {
     ended: BTreeSet<Vec<u8>>,
     /// Missed by a script, and to be told of.
     missed: HashSet<Vec<u8>>,
-    /// Of both of them.
+    /// Bytes of both together.
     bytes: usize,
 }
 
 impl Noted {
-    /// The commands begin, perhaps once more: what they miss is told of anew.
+    /// The commands begin, perhaps again: misses are told of anew.
     pub(super) fn begin(&mut self) {
         for id in self.missed.drain() {
             self.bytes = self.bytes.saturating_sub(id.len());
@@ -58,8 +58,9 @@ impl Noted {
 }
 
 impl NestedCx<'_> {
-    /// Looks for the keys that a command names, if what is not there is to be told. Where reads are
-    /// put aside that take too long, this is part of the read; of one that is nothing is told.
+    /// Looks for the keys that a command names, if absent ones are to be told of. If long reads are
+    /// put aside, the look counts as part of the read, and nothing is told of a read that was put
+    /// aside.
     pub(super) fn look(
         &mut self,
         write: &WriteCx<'_>,
