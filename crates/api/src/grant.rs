@@ -1,4 +1,5 @@
-//! The words of grants: who is in an in-sync set, what an epoch is called, and the `GRANT` of a heartbeat.
+//! The words of grants: the members of an in-sync set, the name of an epoch, and the `GRANT` of a
+//! heartbeat.
 //!
 //! Written by controllers and read by nodes, and the other way round in the reply of a heartbeat. What follows from them is decided in crate `grant`.
 

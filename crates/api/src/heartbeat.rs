@@ -105,7 +105,8 @@ pub struct ReplicaLine {
     pub member: Option<Member>,
 }
 
-/// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
+/// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, the data with
+/// the higher epoch has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct End {
     /// Newest epoch.

@@ -2,7 +2,7 @@
 //! says of it.
 //!
 //! Orders ride in heartbeats: they may be lost, come late and come twice. So each names its move
-//! and the term of whoever gave it, and acts only on the state before it. What follows from them is
+//! and the term of its controller, and acts only on the state before it. What follows from them is
 //! decided in `planner::moves` and `replication::slots`.
 
 use std::fmt;

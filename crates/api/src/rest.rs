@@ -56,7 +56,7 @@ pub struct Message {
     /// Of a 403: the least role that may ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<UserRole>,
-    /// And the role of whoever asked.
+    /// And the role that the request had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has: Option<UserRole>,
 }

@@ -152,7 +152,7 @@ fn covers(taken: StoreId, known: StoreId) -> bool {
 /// Why a node obeys no controller of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mismatch {
-    /// The store of whoever was refused.
+    /// The store of the controller that was refused.
     pub said: StoreId,
     /// The store that has led the node.
     pub known: StoreId,

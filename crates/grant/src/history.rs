@@ -13,7 +13,8 @@ pub struct Opened {
     pub first: u64,
 }
 
-/// How far data goes. Ordered: who has the higher epoch has more, whatever its sequence (rule R2).
+/// How far data goes. Ordered: the data with the higher epoch has more, whatever its sequence (rule
+/// R2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
     /// Newest epoch, 0 for none.

@@ -1,11 +1,13 @@
-//! The in-sync set of a master: whom its answers wait for, and what it asks the store to hold (rule R3).
+//! The in-sync set of a master: the members its answers wait for, and the set it asks the store to
+//! hold (rule R3).
 //!
 //! The master owns its set by *numbered requests*: request `n` of an epoch names the desired set, and the store adopts requests in order. What the store holds
 //! is therefore one of the sets from the confirmed request (named by the newest grant) to the newest one, and the master waits for the union of all of them: a
 //! member is waited for before it is asked for, and given up only after the store confirmed.
 //!
-//! Invariant: whoever the store may hold as a member has every sequence that was ever [`InSync::committed`]. Members that are being added are therefore
-//! waited for first, without being asked for ("joining"), until they have all that was committed without them.
+//! Invariant: every member that the store may hold has every sequence that was ever
+//! [`InSync::committed`]. A member that is being added is therefore waited for first, without being
+//! asked for ("joining"), until it has all that was committed without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +63,7 @@ pub struct InSync {
     was_linked: BTreeSet<Member>,
     committed: u64,
     opened_ms: u64,
-    /// So many members stay, this node included, whoever asks to leave.
+    /// So many members stay, this node included, even if they ask to leave.
     least: u32,
 }
 

@@ -244,7 +244,8 @@ fn replicas_of_another_epoch_do_not_join() {
     assert_eq!(s.waited_for().len(), 0);
 }
 
-/// A small random walk that plays master, replicas and store, and looks at the invariant after every step: whoever the store holds has all that was committed.
+/// A small random walk that plays master, replicas and store, and looks at the invariant after
+/// every step: every member that the store holds has all that was committed.
 #[test]
 fn whoever_the_store_holds_has_all_that_was_committed() {
     for seed in 0..3000_u64 {

@@ -213,7 +213,7 @@ impl Client {
     pub fn push(&self, push: &[u8], limit: Limit, now_ms: u64) {
         let is_there_for_pushes =
             self.kind() == Kind::Subscriber || self.is_monitor.load(Ordering::Relaxed);
-        // A reply that somebody asked for who is told of changes besides is no push, however long.
+        // A reply that a tracking client asked for is no push, however long.
         let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
         let unsent = unsent.load(Ordering::Relaxed);
         let own = self.charged.load(Ordering::Relaxed).saturating_add(self.inbox.len());

@@ -187,7 +187,8 @@ fn measure(node: &Node, earlier: &Counted) -> Counted {
     now
 }
 
-/// `timeout`: as in Redis, never for replicas; nor for peers, who keep a connection for when they need it.
+/// `timeout`: as in Redis, never for replicas; nor for peers, which keep a connection for when they
+/// need it.
 pub(crate) fn close_idle(node: &Node, now_ms: u64) {
     let longest_ms = u64::from(node.config.now().timeout) * 1000;
     if longest_ms == 0 {

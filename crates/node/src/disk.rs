@@ -149,9 +149,10 @@ fn watch(dir: &Path, is_over: &Receiver<()>) {
     }
 }
 
-/// For how long the disk of the database has given nothing back. A disk that hangs keeps whoever
-/// reads what memory does not have, without an error, while the log of a node that is not written
-/// to waits for nothing; so a thread reads a little every second, past the page cache.
+/// For how long the disk of the database has given nothing back. A disk that hangs blocks every
+/// read that memory cannot answer, without an error. The log of a node that is not written to waits
+/// for nothing meanwhile, and shows no hang; so a thread reads a little every second, past the page
+/// cache.
 #[derive(Debug)]
 pub struct Reads {
     opened_at: Instant,
@@ -301,7 +302,7 @@ mod tests {
         assert_eq!(gone.kind(), ErrorKind::NotFound);
     }
 
-    /// A file that hangs whoever opens it: nobody writes to it.
+    /// Opening the file hangs: nobody writes to it.
     #[test]
     fn the_watch_tells_of_a_disk_that_gives_nothing_back_and_goes_on_with_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -25,9 +25,9 @@ impl Role {
     }
 }
 
-/// What the write gate covers: who may append, and to what. Commands hold it shared from their last
-/// check until their batch is in the WAL; a change of role or of the database takes it exclusively,
-/// so nothing can slip through between check and append (rule R5).
+/// What the write gate covers: the right to append, and the database. Commands hold it shared from
+/// their last check until their batch is in the WAL. A change of role or of the database takes it
+/// exclusively, so nothing can slip through between check and append (rule R5).
 pub struct Engine {
     /// `None` while the database is being replaced.
     pub store: Option<Store>,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// Stands for the address of whoever came by the socket file: this host, and a port that no TCP
+/// Stands for the address of a client of the socket file: this host, and a port that no TCP
 /// connection has.
 pub const FILE_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -53,7 +53,8 @@ impl Locks {
             .collect()
     }
 
-    /// Locks these stripes if all are free, without waiting: allowed to whoever holds others.
+    /// Locks these stripes if all are free, without waiting: allowed also to a caller that holds
+    /// others.
     pub fn try_lock(&self, stripes: &[u16]) -> Option<Held<'_>> {
         stripes.iter().map(|stripe| self.0.get(usize::from(*stripe))?.try_lock()).collect()
     }

@@ -62,8 +62,8 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
         .enable_all()
         .build()
         .context("start the runtime")?;
-    // Before the first line of the log: whoever has read that may send it. From here on it does not
-    // end the process, whenever it comes.
+    // Before the first line of the log: a supervisor that has read it may send SIGHUP. From here on
+    // SIGHUP does not end the process, whenever it comes.
     let hangup = {
         let _inside = runtime.enter();
         signal(SignalKind::hangup()).context("handle SIGHUP")?

@@ -396,7 +396,7 @@ mod tests {
         scripts.run(Box::new(move |number| tell.send(number).unwrap())).unwrap();
         let number = told.recv_timeout(Duration::from_secs(60)).unwrap();
         assert!(number < THREADS_MAX);
-        // All of them have ended, and each told who waited for it.
+        // All of them have ended, and each told its waiter.
         let all_gone = Err(std::sync::mpsc::RecvTimeoutError::Disconnected);
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), all_gone);
         assert!(scripts.pool.queue.lock().threads <= THREADS_MAX);

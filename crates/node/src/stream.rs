@@ -271,7 +271,7 @@ impl Stream {
         matches!(self.inner, Inner::Greeting(_) | Inner::Secure(_))
     }
 
-    /// What is spoken with whoever was accepted here.
+    /// What is spoken with the client that was accepted here.
     pub fn spoken(&self) -> Spoken {
         match &self.inner {
             Inner::Plain(_) => Spoken::Clear,

@@ -43,7 +43,7 @@ pub struct Tls {
     trust: Vec<Trust>,
 }
 
-/// What is in force, and who may change it.
+/// The configuration of TLS that is in force, and the lock for changing it.
 #[derive(Debug, Default)]
 pub struct Current {
     tls: ArcSwapOption<Tls>,
@@ -299,7 +299,7 @@ fn is_of_a_ca(path: &Path) -> bool {
     !is_hidden && (is_named || (is_hash && is_number))
 }
 
-/// Everybody who may vouch for others.
+/// All CAs that may vouch for others.
 fn roots(values: &Values) -> Result<Roots, Fault> {
     let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
     if !values.tls_ca_cert_file.is_empty() {
@@ -352,7 +352,7 @@ fn server(
     Ok(config)
 }
 
-/// What `option` asks of whoever connects.
+/// What `option` asks of a client that connects.
 fn verifier(
     option: &'static str,
     asked: AuthClients,

@@ -4,8 +4,8 @@
 //! the two is missed; one too many may be told. What merely expires is told when it is written next:
 //! a client keeps a key no longer than it lives.
 //!
-//! Invariant: of a key that was told nothing is noted any more, as in Redis: who reads it again is
-//! told again.
+//! Invariant: once a change of a key was told, the key is noted no more, as in Redis. A client that
+//! reads it again is told again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use storage::changes::{self, Change};
 use crate::clients::Client;
 use crate::inbox::Limit;
 
-/// Channel of those who are told by way of another connection.
+/// Channel of clients that are told by way of another connection.
 pub const CHANNEL: &[u8] = b"__redis__:invalidate";
 
 /// What a client is told of.
@@ -305,7 +305,7 @@ impl State {
         }
     }
 
-    /// Tells those who are told without having read, each of all at once.
+    /// Tells clients that asked for all changes (`BCAST`), each of all keys at once.
     fn broadcast(&mut self, changed: &BTreeSet<Vec<u8>>, writer: Option<u64>, sending: Sending) {
         let listeners =
             self.trackers.values_mut().filter(|tracker| tracker.wish.mode == Mode::Broadcast);

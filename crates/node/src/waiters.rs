@@ -206,9 +206,9 @@ impl Waiters {
         0..self.queues.lock().next
     }
 
-    /// The first of these places that waits for the key with this id, and the places behind it. Of a
-    /// key that is gone it is nobody if nobody minds its end: who pushes one element for a thousand
-    /// that wait does not pass by all of them.
+    /// The first of these places that waits for the key with this id, and the places behind it. If
+    /// the key is gone and no waiter minds its end, there is none: a client that pushes one element
+    /// for a thousand waiters does not pass by all of them.
     pub fn next(
         &self,
         id: &[u8],

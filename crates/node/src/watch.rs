@@ -70,8 +70,7 @@ impl Watches {
         applied
     }
 
-    /// What this batch changes is told to those who watch it; on a master, while the locks of its
-    /// keys are held.
+    /// Tells watchers what this batch changes; on a master, while the locks of its keys are held.
     pub fn touch_changed(&self, batch: &[u8], cluster: bool) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;

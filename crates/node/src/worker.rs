@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(sent(2), 0);
         let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
         assert_eq!(call(&mut peer, "AUTH secret").await, "+OK");
-        // With the secret alone it is an operator, who may ask what takes long.
+        // With the secret alone it is an operator's connection, which may ask what takes long.
         assert_eq!(call(&mut peer, "PING").await, "+PONG");
         assert_eq!(sent(2), 0);
         let asked = call(&mut peer, "REPLCONF listening-port 1").await;

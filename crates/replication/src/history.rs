@@ -1,4 +1,5 @@
-//! The history of epochs of a database: who wrote which stretch of the sequence numbers, and where two databases part.
+//! The history of epochs of a database: which stretch of the sequence numbers each epoch has, and
+//! where two databases part.
 //!
 //! Every epoch begins with one record of its own in the database ([`Entry`]); its sequence number is the first of the
 //! epoch, and the epoch lasts up to the record before the next entry, or to the newest record. One epoch is written by

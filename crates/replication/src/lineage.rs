@@ -179,7 +179,7 @@ mod tests {
         // It was master and wrote nothing.
         assert_eq!(b.fork(70, &a.history(), 71), Some(Fork::Same));
         assert_eq!(b.source(70), Some(Source::Master));
-        // A third node that follows whoever was promoted.
+        // A third node that follows the promoted one.
         let third = Lineage::adopted(&a.history());
         assert_eq!(third.fork(70, &b.history(), 90), Some(Fork::Same));
         assert_eq!(third.fork(75, &b.history(), 90), Some(Fork::At(70)), "ahead of the fork");

@@ -1,5 +1,5 @@
 //! Redis' scripts: Lua 5.1 in Redis' sandbox, with its libraries. Replies are made into Lua values
-//! and back; commands are run by whoever gave the engine a [`Host`].
+//! and back; commands are run by the [`Host`] that the engine is given.
 //!
 //! Invariant: nothing a script does outlives its run but the functions of loaded libraries, and
 //! nothing it does can end the process: errors, lack of memory and endless loops end the script.

@@ -1,5 +1,5 @@
-//! Which keys a write batch changes: told by the batch itself, so that it is the same whoever wrote
-//! it.
+//! Which keys a write batch changes: told by the batch itself, so that its writer makes no
+//! difference.
 
 use std::collections::HashMap;
 

@@ -235,7 +235,7 @@ impl Filter {
             FilterKind::SubKey(_) if !self.may_judge(key) => false,
             FilterKind::SubKey(family) => match self.why(key, value) {
                 None => false,
-                // Looked at last: what was seen as dead is so for whoever comes to read later.
+                // Looked at last: a reader that comes later sees the entry as dead, too.
                 Some(_) if self.is_read() => false,
                 Some(Why::Owner) => self.is_old_enough(family, key, None),
                 Some(Why::Value) => self.is_old_enough(family, key, Some(value)),

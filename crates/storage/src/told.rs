@@ -1,4 +1,5 @@
-//! Write batches told as commands, for whoever follows the log without knowing how data is stored.
+//! Write batches told as commands, for clients that follow the log without knowing how data is
+//! stored.
 //!
 //! As in Kvrocks: one command for each record of an element, by the type that the log data before
 //! it names, and those of lists and bitmaps by the command that the log data names. Of a key that

@@ -1,9 +1,9 @@
 //! When scripts and libraries of functions change (`types::scripts`): for those who keep what they
 //! have read of them.
 //!
-//! Invariant: whoever is told a version reads what everybody reads that is told the same one. E.g.
-//! the text of a script that was read between two looks at one version is its text for each later
-//! transaction of that version, whichever thread it is on.
+//! Invariant: all readers that are told the same version read the same. E.g. the text of a script
+//! that was read between two looks at one version is its text for each later transaction of that
+//! version, whichever thread it is on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 

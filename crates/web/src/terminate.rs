@@ -192,7 +192,7 @@ pub struct Said {
 
 /// One side of a session: a client's connection, or one to a node.
 pub enum Side {
-    /// In clear, or encrypted for whoever is behind this process.
+    /// In clear, or encrypted for a process behind this one.
     Plain(TcpStream),
     /// Its TLS ends here.
     Secure(Box<Secure>),

@@ -252,7 +252,7 @@ impl Tls {
     /// host.
     ///
     /// # Errors
-    /// Those of the connection, and of whoever does not.
+    /// Those of the connection; the other side does not prove it.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,

@@ -3,7 +3,7 @@
 use crate::grant::{EpochId, Members, show_id};
 use crate::store::Heeds;
 
-/// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
+/// What a node says of grants: its name as a member of a set, what it holds, what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
     /// Of the data; `None` from nodes that have none.

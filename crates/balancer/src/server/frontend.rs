@@ -74,7 +74,7 @@ pub(super) struct Frontend {
     route: Mutex<Route>,
     /// Signalled when the last session that was to leave its node is gone from there.
     left: Notify,
-    /// Signalled when whoever waits may go on.
+    /// Signalled when waiting connections may go on.
     go: Notify,
 }
 

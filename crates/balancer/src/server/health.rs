@@ -86,8 +86,9 @@ async fn rounds(table: Arc<Table>, interval_ms: u64) {
     }
 }
 
-/// What a check tells, and where it dialled from; `None` if the node took the connection and is late with its answer. Then it is reached and busy, as under a
-/// bulk load that its disk cannot follow, or it hangs: which of both is for the controller to find out, who asks the node itself.
+/// What a check tells, and where it dialled from; `None` if the node took the connection and is
+/// late with its answer. Then it is reached and busy, as under a bulk load that its disk cannot
+/// follow, or it hangs: the controller finds out which, by asking the node itself.
 async fn check(backend: &Backend, shared: &Shared) -> Option<(Reach, Option<IpAddr>)> {
     let patience = shared.connect_timeout.min(PATIENCE);
     let mut stream = match timeout(patience, dial(backend, shared)).await {

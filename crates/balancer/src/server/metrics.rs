@@ -49,7 +49,7 @@ pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
         family(metric, read);
     }
     let state = table.state();
-    // As after a start: whoever sends clients here should send them elsewhere.
+    // As after a start: clients should be sent elsewhere.
     let is_closed = state.frontends.iter().all(|frontend| frontend.backend.is_none());
     page.family(&rows::APPLIED_TERM, [(balancer, state.term)]);
     page.family(&rows::APPLIED_VERSION, [(balancer, state.version)]);

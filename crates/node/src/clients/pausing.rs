@@ -47,7 +47,7 @@ impl Clients {
     pub async fn resumed(&self, longest: std::time::Duration) {
         let resumed = self.resumed.notified();
         if self.is_paused.load(Ordering::SeqCst) {
-            // Either end of the wait is the same to the caller, who looks again.
+            // Either end of the wait is the same to the caller: it looks again.
             let _ = tokio::time::timeout(longest, resumed).await;
         }
     }

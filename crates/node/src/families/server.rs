@@ -329,7 +329,7 @@ fn sample(kind: &[u8], protocol: Protocol, reply: Reply<'_>) -> Result<Replied> 
             writer.push(2);
             writer.bulk(b"server-cpu-usage");
             writer.integer(42);
-            // A push is no reply: whoever waits for one gets it behind it.
+            // A push is no reply: a client that waits for one gets it behind the push.
             writer.bulk(b"Some real reply following the push reply");
         }),
         b"BIGNUM" => reply.with(|w| w.big_number("1234567999999999999999999999999999999")),

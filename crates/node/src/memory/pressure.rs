@@ -136,17 +136,17 @@ mod tests {
             holder(4, 300_000, 300_000, 100),
             holder(5, 1_000, 1_000, 9_000),
         ];
-        // Full: who has made no progress for half a second, the one that is still for longest
-        // first.
+        // Full: connections without progress for half a second are chosen, the one that is still
+        // for longest first.
         assert_eq!(choose(holders.clone(), LIMIT + 1, LIMIT, share), [2]);
         assert_eq!(choose(holders.clone(), LIMIT + 200_000, LIMIT, share), [2, 1]);
-        // Then who only is in the way; never one within its share, or that moves.
+        // Then those that are only in the way; never one within its share, or that moves.
         let all = LIMIT * 5 / 4 - 1;
         assert_eq!(choose(holders[..1].to_vec(), all, LIMIT, share), [1]);
         assert_eq!(choose(holders[2..].to_vec(), all, LIMIT, share), [3]);
         // A quarter above the limit nobody is waited for.
         assert_eq!(choose(holders[3..].to_vec(), LIMIT * 2, LIMIT, share), [4]);
-        // With room nobody is closed, and between three quarters and all of it who is still for
+        // With room none is closed; between three quarters and all of it, one that is still for
         // five seconds, or ten.
         assert_eq!(choose(holders.clone(), LIMIT / 2, LIMIT, share), [0_u64; 0]);
         assert_eq!(choose(holders, LIMIT - 1, LIMIT, share), [3]);

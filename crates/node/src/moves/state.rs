@@ -307,7 +307,7 @@ impl Moves {
         now.saturating_sub(since) < EARLY_NS
     }
 
-    /// A mark was put: who comes from now on comes early anew.
+    /// A mark was put: a command that comes from now on comes early anew.
     pub(super) fn marked(&self) {
         self.early_ns.store(0, Ordering::SeqCst);
     }

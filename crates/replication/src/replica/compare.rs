@@ -73,7 +73,7 @@ fn is_closed(mine: &Position, theirs: &Position) -> bool {
         .is_some_and(|entry| newest.is_some_and(|newest| !newest.is_same(entry)))
 }
 
-/// Nothing was granted: who wrote what tells whether the master has it.
+/// Nothing was granted: the lineages tell whether the master has the data here.
 fn by_lineage(mine: Mine<'_>, theirs: &Answer) -> Verdict {
     let Some(lineage) = &theirs.lineage else { return by_epochs_alone(mine, &theirs.position) };
     match mine.lineage.fork(mine.position.latest, lineage, theirs.position.latest) {

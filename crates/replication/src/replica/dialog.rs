@@ -33,7 +33,7 @@ enum Step {
     History {
         is_plain: bool,
     },
-    /// The histories are with whoever compares them.
+    /// The histories were handed to the caller, which compares them.
     Compared,
     Member,
     Psync {

@@ -43,8 +43,8 @@ impl Since {
         }
     }
 
-    /// Looks through everything that was published, as long as `goes_on`, which is asked every few ms: whoever wants to
-    /// close the database waits for this reader.
+    /// Looks through everything that was published, as long as `goes_on`, which is asked every few
+    /// ms: a close of the database waits for this reader.
     ///
     /// # Errors
     /// I/O errors.
@@ -79,7 +79,8 @@ impl Since {
                     self.touch(family, key);
                 }
                 Record::DeleteRange { family, begin, end } => {
-                    // Of sub-keys too: whoever removes all of them removes the metadata as well.
+                    // Of sub-keys too: a writer that removes all of them removes the metadata as
+                    // well.
                     let is_within = |key: &[u8]| begin <= key && key < end;
                     let keys = self.wanted.iter().filter(|_| family == Family::Metadata);
                     for (_, place) in keys.filter(|(key, _)| is_within(key)) {

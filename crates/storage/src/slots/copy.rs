@@ -43,8 +43,8 @@ pub struct Chunk {
     pub cursor: Cursor,
 }
 
-/// How much of a copy is read at once, about: whoever appends it keeps others from writing for so
-/// long, and with small records that is a matter of their number.
+/// About how much of a copy is read at once. The thread that appends it keeps others from writing
+/// meanwhile; with small records, their number decides for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Most {
     /// Bytes.

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Store;
 use crate::Error;
 
-/// Tells when a database is closed, whoever used it last.
+/// Tells when a database is closed, whichever thread used it last.
 #[derive(Debug, Clone, Default)]
 pub struct CloseWatch(Arc<(Mutex<bool>, Condvar)>);
 

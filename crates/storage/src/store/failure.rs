@@ -4,8 +4,9 @@
 //! have, and whether a batch that failed half way is in the file shows at the next start only. So nobody may be told
 //! anything from here any more, be it a reply, an error, or a read.
 //!
-//! A limit of the process that was met in the middle of that, descriptors or memory, leaves the database in the same state, and is told
-//! apart for whoever ends the process ([`Cause::is_limit`]). A compaction that met one is tried again by RocksDB and stops nothing.
+//! A limit of the process that was met in the middle of that, descriptors or memory, leaves the
+//! database in the same state. It is told apart, for the code that ends the process
+//! ([`Cause::is_limit`]). A compaction that met one is tried again by RocksDB and stops nothing.
 //!
 //! Invariant: once it failed, a database stays failed until it is opened again, and the hook was called before the
 //! append or publish that failed returned.

@@ -1,7 +1,8 @@
 //! For how long the disk has taken nothing of the log that it was given (rule R14).
 //!
-//! A disk that hangs returns no error, and a thread in a write to it cannot be waited out or woken. So whoever calls says
-//! when it begins and when it is through, and others see how long ago anything came through while somebody waits.
+//! A disk that hangs returns no error, and a thread in a write to it cannot be waited out or woken.
+//! So each caller says when it begins and when it is through. Others see how long ago anything came
+//! through while a caller waits.
 //!
 //! Times are milliseconds of one clock of this process.
 

@@ -109,7 +109,8 @@ fn one_that_does_not_read_what_it_has_waited_for_waits_no_more() {
     });
 }
 
-/// A reply that nobody reads is counted, whoever made it, until its client is gone.
+/// A reply that its client does not read is counted, whichever thread made it, until the client is
+/// gone.
 #[test]
 fn a_reply_that_is_not_read_counts_and_its_client_may_be_closed() {
     served(|node, mut stream| async move {

@@ -205,7 +205,7 @@ fn of_valkey(writer: &mut Writer<'_>, job: &Job) {
 }
 
 /// `MIGRATION IMPORT <start> <end> … | STATUS [ID <id> | ALL] | CANCEL ID <id> | CANCEL ALL`, at
-/// who takes them.
+/// the node that takes the slots.
 pub(super) fn migration(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,

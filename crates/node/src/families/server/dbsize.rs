@@ -71,7 +71,7 @@ pub(super) fn dbsize(
     Ok(After::Later(answer, Tells::Read))
 }
 
-/// Held by whoever waits for a count.
+/// Held by the connection that waits for a count.
 #[derive(Default)]
 struct Wish {
     given_up: Arc<AtomicBool>,

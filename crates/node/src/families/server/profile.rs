@@ -35,7 +35,8 @@ fn switched(outcome: std::result::Result<(), Refused>, reply: Reply<'_>) -> Resu
     Ok(reply.ok().into())
 }
 
-/// Answers when the file is there. The disk may be slow, so it is not the worker who writes it.
+/// Answers when the file is there. The disk may be slow, so another thread than the worker writes
+/// it.
 fn dump(folder: &[u8]) -> After {
     let folder = Path::new(OsStr::from_bytes(folder)).to_owned();
     let answer = Box::pin(async move {

@@ -58,8 +58,8 @@ fn a_reply_that_waited_does_not_leave_once_the_lease_is_over() {
     });
 }
 
-/// What one gets that waits for a key tells of what was written, whoever sends it, and whoever was
-/// waited for when it came.
+/// The answer to a command that waited for a key shows what was written. It waits for the set,
+/// whichever thread sends it, and whichever members were waited for when the command came.
 #[test]
 fn what_is_handed_over_waits_for_a_set_that_began_meanwhile() {
     let node = master(|_| {});
@@ -139,8 +139,8 @@ fn nothing_more_runs_once_too_many_bytes_of_answers_wait() {
     assert_eq!(answer(&mut client), ":1");
 }
 
-/// However short they are. With one worker, whoever is answered on another connection came to it
-/// after what was sent before.
+/// However short they are. With one worker, a command that is answered on another connection ran
+/// after all that was sent before.
 #[test]
 fn nothing_more_runs_once_1024_answers_wait_one_by_one() {
     const GROUPS: u64 = 1_024;

@@ -44,7 +44,7 @@ fn apply(node: &Running, fork: u64, rest: &[&str]) -> String {
 fn what_a_history_that_was_given_up_discarded_is_not_put_back_over_what_is_newer() {
     let (a, b, c) = (start(), start(), start());
     let ports = [a.port, b.port, c.port];
-    // Nobody is there: who is told to follow it stays where it is.
+    // No node listens there: a replica that is told to follow it stays where it is.
     let nowhere = [a.port, b.port, c.port, 1];
     for (index, node) in [&a, &b, &c].into_iter().enumerate() {
         tell(node, index, 0, &ports, 1);
@@ -269,7 +269,8 @@ fn restoring(node: &Running, file: &str) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
     keys.into_iter().map(of_key).collect()
 }
 
-/// Of every type, told by an export and taken by another node; who waits for a key is served.
+/// Keys of every type, told by an export and taken by another node; a client that waits for one is
+/// served.
 #[test]
 fn keys_of_any_type_are_put_back_and_those_who_wait_for_them_are_served() {
     let (a, b) = (start(), start());

@@ -176,7 +176,7 @@ fn a_pause_answers_after_the_last_write() {
     });
     let reply = crate::role::heartbeat_reply(&node);
     assert!(reply.paused);
-    // Until it is over nobody writes; peers, who may, are asked not to by themselves.
+    // Until it is over no client writes; peers may, but are expected not to.
     let mut out = Vec::new();
     let mut session = Bench::session(&node);
     let mut batch = begin(&node);
