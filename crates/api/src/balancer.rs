@@ -107,7 +107,8 @@ pub struct State {
     pub term: u64,
     /// Version applied within it.
     pub version: u64,
-    /// The address it dials nodes from, where one is configured; to be inside the nodes' `balancer-sources`.
+    /// The address it dials nodes from, where one is configured; to be inside the nodes'
+    /// `balancer-sources`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind_source: Option<String>,
     /// Whether nodes get a PROXY header; older balancers do not say.

@@ -1,7 +1,8 @@
 //! The words of grants: the members of an in-sync set, the name of an epoch, and the `GRANT` of a
 //! heartbeat.
 //!
-//! Written by controllers and read by nodes, and the other way round in the reply of a heartbeat. What follows from them is decided in crate `grant`.
+//! Written by controllers and read by nodes, and the other way round in the reply of a heartbeat.
+//! What follows from them is decided in crate `grant`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -41,7 +42,8 @@ pub enum WordError {
     Arity,
 }
 
-/// Random name of an epoch, 16 hexadecimal digits: two controllers that open the same number are told apart by it.
+/// Random name of an epoch, 16 hexadecimal digits: two controllers that open the same number are
+/// told apart by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct EpochId(pub u64);
@@ -86,14 +88,16 @@ pub fn show_id(id: Option<EpochId>) -> String {
     id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
-/// What an in-sync set names: data, not a node. A node whose data was replaced, or may have lost what was not on its disk, is another member.
+/// What an in-sync set names: data, not a node. A node whose data was replaced, or may have lost
+/// what was not on its disk, is another member.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Member {
     node: NodeId,
     /// Of the data; replaced with it.
     pub incarnation: u64,
-    /// Of the kernel; `None` where acknowledged means on disk (`durable-ack`), so that a reboot loses nothing.
+    /// Of the kernel; `None` where acknowledged means on disk (`durable-ack`), so that a reboot
+    /// loses nothing.
     pub boot: Option<u128>,
 }
 

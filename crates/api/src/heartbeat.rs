@@ -80,7 +80,8 @@ pub enum Resync {
     /// The data belongs to the history of the current master.
     #[default]
     None,
-    /// The node was master under an older version: its data is another history until a full sync is done.
+    /// The node was master under an older version: its data is another history until a full sync is
+    /// done.
     Required,
     /// That full sync is running.
     Running,
@@ -115,7 +116,8 @@ pub struct End {
     pub sequence: u64,
 }
 
-/// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's CLOCK_BOOTTIME.
+/// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's
+/// CLOCK_BOOTTIME.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// What the process does now.
@@ -124,7 +126,8 @@ pub struct Reply {
     pub sequence: u64,
     /// Node id, empty before SETNODEID.
     pub myid: String,
-    /// Which cluster its folder belongs to, 16 hexadecimal digits; `-` before it was told, empty from nodes that keep none.
+    /// Which cluster its folder belongs to, 16 hexadecimal digits; `-` before it was told, empty
+    /// from nodes that keep none.
     pub cluster_id: String,
     /// Topology version, -1 when none was ever set.
     pub version: i64,
@@ -160,9 +163,11 @@ pub struct Reply {
     pub loading: bool,
     /// Replicas with a live stream.
     pub replicas: Vec<ReplicaLine>,
-    /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
+    /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing
+    /// waits for it.
     pub log_wait_ms: u64,
-    /// Room on the disk of its data folder, as it was some seconds ago; `None` before the first look.
+    /// Room on the disk of its data folder, as it was some seconds ago; `None` before the first
+    /// look.
     pub room: Option<Room>,
     /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
     /// one that cannot be told.

@@ -1,8 +1,11 @@
-//! What a session takes with it when a balancer moves it from one node to another (`docs/protocol.md` §12).
+//! What a session takes with it when a balancer moves it from one node to another
+//! (`docs/protocol.md` §12).
 //!
-//! Pure: bytes in, bytes out. A node gives a session back as a *trailer* behind its last reply: a record and a footer that can be found from the end of the
-//! stream. The balancer never looks into a record; it passes it on behind the next PROXY header, in which [`crate::proxy`] writes how long it is.
-//! Not here: the authentication of records, which is the nodes' affair: a record is a body and 32 bytes that only nodes can make.
+//! Pure: bytes in, bytes out. A node gives a session back as a *trailer* behind its last reply: a
+//! record and a footer that can be found from the end of the stream. The balancer never looks into
+//! a record; it passes it on behind the next PROXY header, in which [`crate::proxy`] writes how
+//! long it is. Not here: the authentication of records, which is the nodes' affair: a record is a
+//! body and 32 bytes that only nodes can make.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,10 +18,12 @@ pub const RECORD_MAX: usize = 1 << 20;
 /// Bytes of authentication at the end of a record.
 pub const MAC_BYTES: usize = 32;
 
-/// Longest trailer, in bytes: what a balancer withholds at most while it waits for the end of a stream.
+/// Longest trailer, in bytes: what a balancer withholds at most while it waits for the end of a
+/// stream.
 pub const TRAILER_MAX: usize = RECORD_MAX + FOOTER;
 
-/// The end of every trailer. Whole replies end in CR LF, so no stream without a trailer ends like this unless it was cut short.
+/// The end of every trailer. Whole replies end in CR LF, so no stream without a trailer ends like
+/// this unless it was cut short.
 const MAGIC: [u8; 8] = *b"HF:moved";
 const FOOTER: usize = 4 + MAGIC.len();
 
@@ -30,9 +35,11 @@ const SUBSCRIBED: u8 = 2;
 /// another user than the default one.
 const OF_USER: u8 = 3;
 
-/// What a balancer sends behind a client's last byte, where it must keep its own side open: random for each connection, and known to balancer and node only.
+/// What a balancer sends behind a client's last byte, where it must keep its own side open: random
+/// for each connection, and known to balancer and node only.
 ///
-/// No byte of it is LF, the last byte of every command: a node that holds back what may be its beginning delays no command.
+/// No byte of it is LF, the last byte of every command: a node that holds back what may be its
+/// beginning delays no command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Mark([u8; Self::BYTES]);
 
@@ -60,7 +67,8 @@ impl Mark {
         &self.0
     }
 
-    /// How many of the last bytes of a stream may be its beginning; [`Self::BYTES`] if it is all there.
+    /// How many of the last bytes of a stream may be its beginning; [`Self::BYTES`] if it is all
+    /// there.
     pub fn begun_in(&self, stream: &[u8]) -> usize {
         let is_begun =
             |count: &usize| self.0.get(..*count).is_some_and(|part| stream.ends_with(part));
@@ -83,7 +91,8 @@ pub fn trailer(mut record: Vec<u8>) -> Option<Vec<u8>> {
     Some(record)
 }
 
-/// Where the record lies in the last bytes of a stream that has ended; `None` if no trailer is there. What lies before it are replies.
+/// Where the record lies in the last bytes of a stream that has ended; `None` if no trailer is
+/// there. What lies before it are replies.
 pub fn find(end: &[u8]) -> Option<Range<usize>> {
     let rest = end.strip_suffix(&MAGIC)?;
     let (rest, length) = rest.split_last_chunk::<4>()?;
@@ -185,7 +194,8 @@ pub enum Error {
 }
 
 impl Session {
-    /// The body of a record, without authentication; `None` if it would be longer than a record may be.
+    /// The body of a record, without authentication; `None` if it would be longer than a record may
+    /// be.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(256 + self.unread.len());
         let format = match (self.user.is_empty(), self.subscriptions.is_empty()) {

@@ -1,10 +1,12 @@
-//! PROXY protocol version 2: the header that tells a node which client is behind a balancer's connection.
+//! PROXY protocol version 2: the header that tells a node which client is behind a balancer's
+//! connection.
 //!
-//! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
-//! Of the TLVs two are read: Holdfast's own, by which a balancer says that it can move the session
-//! (`docs/protocol.md` §12), and `PP2_TYPE_SSL`, by which it says that TLS ended there. Others are
-//! skipped.
-//! Not here: reading version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3). [`opening`] knows either version where none is expected.
+//! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length
+//! the header states and never panics on any input. Of the TLVs two are read: Holdfast's own, by
+//! which a balancer says that it can move the session (`docs/protocol.md` §12), and `PP2_TYPE_SSL`,
+//! by which it says that TLS ended there. Others are skipped. Not here: reading version 1 (text),
+//! checksums; who may send a header at all (`docs/protocol.md` §3). [`opening`] knows either
+//! version where none is expected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,7 +17,8 @@ use crate::moving::Mark;
 /// The twelve bytes every header starts with.
 pub const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Longest header accepted, in bytes. The format allows 65,551; addresses and customary TLVs need far less.
+/// Longest header accepted, in bytes. The format allows 65,551; addresses and customary TLVs need
+/// far less.
 pub const MAX_HEADER: usize = 4096;
 
 /// Signature, version and command, family and transport, length.
@@ -27,7 +30,8 @@ const TCP6_LEN: usize = 36;
 
 /// Of the range that the format leaves to applications.
 const TLV_MOVING: u8 = 0xe7;
-/// What its value begins with. Then come the form, 1 byte, the length of a record, 4 bytes, and in form 2 a mark.
+/// What its value begins with. Then come the form, 1 byte, the length of a record, 4 bytes, and in
+/// form 2 a mark.
 const MOVING: [u8; 13] = *b"holdfast-move";
 /// Without a mark: older balancers.
 const UNMARKED: u8 = 1;
@@ -91,7 +95,8 @@ pub struct Header {
 pub struct Moving {
     /// Length of the record that follows the header, 0 without one: then the session is new.
     pub record: u32,
-    /// What it sends when the client has ended its side. Without one the balancer ends its own, and nobody can tell that from the wish for a trailer.
+    /// What it sends when the client has ended its side. Without one the balancer ends its own, and
+    /// nobody can tell that from the wish for a trailer.
     pub mark: Option<Mark>,
 }
 
@@ -127,7 +132,8 @@ pub enum Error {
     TooShort(usize),
 }
 
-/// Looks for a header at the start of `bytes`. Wrong bytes are refused as soon as they are seen, before the header is complete.
+/// Looks for a header at the start of `bytes`. Wrong bytes are refused as soon as they are seen,
+/// before the header is complete.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
     let seen = bytes.len().min(SIGNATURE.len());
     if bytes[..seen] != SIGNATURE[..seen] {
@@ -238,8 +244,8 @@ pub enum Opening {
 /// How a header of version 1 begins.
 const TEXT: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
 
-/// Tells a header from a command, where a header may not be. Read as commands, version 2 ends in QUIT, and its `+OK` would be taken for the answer to
-/// the client's first command.
+/// Tells a header from a command, where a header may not be. Read as commands, version 2 ends in
+/// QUIT, and its `+OK` would be taken for the answer to the client's first command.
 pub fn opening(bytes: &[u8]) -> Opening {
     let is_like = |header: &[u8]| {
         let seen = bytes.len().min(header.len());
@@ -257,7 +263,8 @@ pub fn opening(bytes: &[u8]) -> Opening {
     }
 }
 
-/// A header for the connection of a client whose session can be moved; `record` is the length of the record that is sent behind it, 0 for a new session.
+/// A header for the connection of a client whose session can be moved; `record` is the length of
+/// the record that is sent behind it, 0 for a new session.
 pub fn encode_moving(
     source: SocketAddr,
     destination: SocketAddr,
@@ -318,7 +325,8 @@ fn tls(Secure { version, cipher, is_known, name }: &Secure) -> Vec<u8> {
     value
 }
 
-/// A header for a client's connection. With one IPv4 and one IPv6 address both are written as IPv6, the former as `::ffff:a.b.c.d`.
+/// A header for a client's connection. With one IPv4 and one IPv6 address both are written as IPv6,
+/// the former as `::ffff:a.b.c.d`.
 pub fn encode(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut out = Vec::with_capacity(FIXED + TCP6_LEN);
     out.extend_from_slice(&SIGNATURE);
@@ -381,7 +389,8 @@ fn port(body: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
 }
 
-/// `::ffff:a.b.c.d` is the same client as `a.b.c.d`: rules about addresses must see one of them only.
+/// `::ffff:a.b.c.d` is the same client as `a.b.c.d`: rules about addresses must see one of them
+/// only.
 fn plain(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }

@@ -93,7 +93,8 @@ pub struct ClusterSpec {
     /// When writes count as done; without, in-sync where shards have replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_mode: Option<CommitMode>,
-    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up, without: 1.
+    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up,
+    /// without: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
     /// The slots of each shard, in the order of the shards, as `0-99,200`; `-` for none. Together
@@ -120,7 +121,8 @@ pub struct ImportSpec {
     /// When writes count as done; without, in-sync where shards have replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_mode: Option<CommitMode>,
-    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up, without: 1.
+    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up,
+    /// without: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
 }
@@ -230,10 +232,12 @@ pub struct Nodes {
 pub struct Failover {
     /// 40 characters.
     pub new_master_id: String,
-    /// How long writes waited, ms, as the controller saw it: from the pause until every balancer led to the new master; `None` where none does.
+    /// How long writes waited, ms, as the controller saw it: from the pause until every balancer
+    /// led to the new master; `None` where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_ms: Option<u64>,
-    /// Sessions that balancers took back from their nodes to go on elsewhere; `None` unless all are built-in: others cut, and do not say how many.
+    /// Sessions that balancers took back from their nodes to go on elsewhere; `None` unless all are
+    /// built-in: others cut, and do not say how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<u64>,
     /// Sessions that they reset.
@@ -259,7 +263,8 @@ pub struct Cluster {
     /// Writes are refused below so many members of the in-sync set.
     #[serde(default)]
     pub min_in_sync: u32,
-    /// How many writes a replica may be known to lack that is promoted in an asynchronous shard; absent: any number.
+    /// How many writes a replica may be known to lack that is promoted in an asynchronous shard;
+    /// absent: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<u64>,
 }
@@ -267,7 +272,8 @@ pub struct Cluster {
 /// What the store holds of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Its lasting id, 16 hexadecimal digits; zeros while it has none, empty from older controllers.
+    /// Its lasting id, 16 hexadecimal digits; zeros while it has none, empty from older
+    /// controllers.
     #[serde(default)]
     pub id: String,
     /// Its nodes.
@@ -293,8 +299,8 @@ pub struct Status {
     pub topology_hash: String,
     /// Term of the controller.
     pub term: u64,
-    /// Every shard is steady, every node plays its role at this version, and in in-sync clusters every
-    /// node is in its shard's set.
+    /// Every shard is steady, every node plays its role at this version, and in in-sync clusters
+    /// every node is in its shard's set.
     pub healthy: bool,
     /// When writes count as done.
     #[serde(default)]
@@ -333,7 +339,8 @@ pub struct ShardStatus {
     /// Nodes of its in-sync set, by id; empty in asynchronous clusters.
     #[serde(default)]
     pub in_sync: Vec<String>,
-    /// In an in-sync cluster: a node is not in the set, so a write has fewer copies than there are nodes.
+    /// In an in-sync cluster: a node is not in the set, so a write has fewer copies than there are
+    /// nodes.
     #[serde(default)]
     pub degraded: bool,
     /// Its nodes.

@@ -46,7 +46,8 @@ impl History<'_> {
 
     /// Newest sequence that is a part of the epoch `id`; `None` if that is not in here.
     ///
-    /// A later epoch may have begun below the end of an earlier one elsewhere: the newest sequence alone would count its writes as theirs.
+    /// A later epoch may have begun below the end of an earlier one elsewhere: the newest sequence
+    /// alone would count its writes as theirs.
     pub fn end_of(&self, id: EpochId) -> Option<u64> {
         let at = self.entries.iter().position(|entry| entry.id == id)?;
         let next = self.entries.get(at + 1);

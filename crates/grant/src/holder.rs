@@ -1,7 +1,10 @@
-//! The grant a process holds: what a heartbeat does to it, until when it lets the node serve, and what it is told by replicas.
+//! The grant a process holds: what a heartbeat does to it, until when it lets the node serve, and
+//! what it is told by replicas.
 //!
-//! A node serves as master only under a grant held in the memory of this process (rule R1). `nodes.conf`, a topology and a restart give none. Every grant
-//! after a start, or after a demotion, opens a new epoch: the put that opens it is on disk before the grant is held, and so before anything is answered in it.
+//! A node serves as master only under a grant held in the memory of this process (rule R1).
+//! `nodes.conf`, a topology and a restart give none. Every grant after a start, or after a
+//! demotion, opens a new epoch: the put that opens it is on disk before the grant is held, and so
+//! before anything is answered in it.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +60,8 @@ pub enum Taken {
     Ignored(Ignored),
     /// The grant is held, the lease extended, the set confirmed.
     Renewed,
-    /// A new epoch: put it in the database, make that durable, then call [`Holder::open`] under the same gate.
+    /// A new epoch: put it in the database, make that durable, then call [`Holder::open`] under the
+    /// same gate.
     Open,
 }
 
@@ -94,7 +98,8 @@ pub struct Held {
 }
 
 impl Held {
-    /// Until when those that could be promoted have promised not to be; for ever when there are none.
+    /// Until when those that could be promoted have promised not to be; for ever when there are
+    /// none.
     fn promised_until_ns(&self) -> u64 {
         if self.mode != CommitMode::InSync {
             // Without a set anybody could be promoted.
@@ -159,7 +164,8 @@ impl Holder {
         self.lease.to_keep(kept)
     }
 
-    /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
+    /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule
+    /// O5).
     ///
     /// # Errors
     /// A higher one was seen, or another store leads.
@@ -206,7 +212,8 @@ impl Holder {
         self.promise.left_ns(now_ns)
     }
 
-    /// Whether this node serves only under a grant: some heartbeat carried one, or the database holds an epoch.
+    /// Whether this node serves only under a grant: some heartbeat carried one, or the database
+    /// holds an epoch.
     pub fn needs_grant(&self, history: &History<'_>) -> bool {
         self.has_seen || !history.entries.is_empty()
     }
@@ -214,7 +221,8 @@ impl Holder {
     /// Takes a heartbeat.
     ///
     /// # Errors
-    /// When it is not from a controller to be listened to, or its grant contradicts what is here; then nothing is extended.
+    /// When it is not from a controller to be listened to, or its grant contradicts what is here;
+    /// then nothing is extended.
     pub fn heartbeat(
         &mut self,
         beat: &Heartbeat,
@@ -308,8 +316,9 @@ impl Holder {
         Ok(())
     }
 
-    /// The epoch of `beat`'s grant is in the database, durably, from sequence `first` on: the grant is held from now on, and the lease with it. To be called
-    /// with the facts that [`Self::heartbeat`] said [`Taken::Open`] to, the gate held since.
+    /// The epoch of `beat`'s grant is in the database, durably, from sequence `first` on: the grant
+    /// is held from now on, and the lease with it. To be called with the facts that
+    /// [`Self::heartbeat`] said [`Taken::Open`] to, the gate held since.
     pub fn open(&mut self, beat: &Heartbeat, first: u64, facts: &Facts<'_>) {
         let (Some(grant), Some(me)) = (&beat.grant, facts.me) else { return };
         let now_ms = facts.now_ns / MS;
@@ -349,7 +358,8 @@ impl Holder {
         self.held.as_mut().map(|held| &mut held.in_sync)
     }
 
-    /// A replica that applied the held epoch returned a stamp of this process' clock: it refuses grants until `stamp_ns` plus the lease is over.
+    /// A replica that applied the held epoch returned a stamp of this process' clock: it refuses
+    /// grants until `stamp_ns` plus the lease is over.
     pub fn echo(
         &mut self,
         member: Member,
@@ -367,7 +377,8 @@ impl Holder {
         }
     }
 
-    /// A ping of this node's master: true if its stamp may be returned ([`Promise::ping`]). A master promises nobody anything.
+    /// A ping of this node's master: true if its stamp may be returned ([`Promise::ping`]). A
+    /// master promises nobody anything.
     pub fn ping(&mut self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
         self.held.is_none() && self.promise.ping(lease_ms, now_ns, longest_ms)
     }
@@ -385,7 +396,8 @@ impl Holder {
         self.promise.kept(kept);
     }
 
-    /// CLOCK_BOOTTIME until which this node may serve, ns; `u64::MAX` for a master that is alone in its set. 0 for none.
+    /// CLOCK_BOOTTIME until which this node may serve, ns; `u64::MAX` for a master that is alone in
+    /// its set. 0 for none.
     pub fn until_ns(&self, history: &History<'_>) -> u64 {
         match &self.held {
             Some(held) => self.lease.until_ns().max(held.promised_until_ns()),
@@ -417,7 +429,8 @@ impl Holder {
         }
     }
 
-    /// The node is no master any more, or its database was replaced: grant and lease are over, and only a newer epoch brings them back (R6).
+    /// The node is no master any more, or its database was replaced: grant and lease are over, and
+    /// only a newer epoch brings them back (R6).
     pub fn give_up(&mut self) {
         self.held = None;
         self.lease.clear();

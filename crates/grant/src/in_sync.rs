@@ -1,9 +1,11 @@
 //! The in-sync set of a master: the members its answers wait for, and the set it asks the store to
 //! hold (rule R3).
 //!
-//! The master owns its set by *numbered requests*: request `n` of an epoch names the desired set, and the store adopts requests in order. What the store holds
-//! is therefore one of the sets from the confirmed request (named by the newest grant) to the newest one, and the master waits for the union of all of them: a
-//! member is waited for before it is asked for, and given up only after the store confirmed.
+//! The master owns its set by *numbered requests*: request `n` of an epoch names the desired set,
+//! and the store adopts requests in order. What the store holds is therefore one of the sets from
+//! the confirmed request (named by the newest grant) to the newest one, and the master waits for
+//! the union of all of them: a member is waited for before it is asked for, and given up only after
+//! the store confirmed.
 //!
 //! Invariant: every member that the store may hold has every sequence that was ever
 //! [`InSync::committed`]. A member that is being added is therefore waited for first, without being
@@ -13,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::grant::{EpochId, Member, Members};
 
-/// Requests that may be under way. A store that is away for long gets no more until it confirms some.
+/// Requests that may be under way. A store that is away for long gets no more until it confirms
+/// some.
 const REQUESTS_MAX: usize = 64;
 
 /// A replica with a live stream, as its master sees it.
@@ -54,7 +57,8 @@ pub struct InSync {
     requests: BTreeMap<u64, Members>,
     /// Newest sequence of each member, under this epoch.
     acked: BTreeMap<Member, u64>,
-    /// Waited for, not asked for yet: until they have acknowledged this; `None` until [`InSync::settle`] says what that is.
+    /// Waited for, not asked for yet: until they have acknowledged this; `None` until
+    /// [`InSync::settle`] says what that is.
     joining: BTreeMap<Member, Option<u64>>,
     /// Streaming, not waited for: what was published when they were first seen.
     judged: BTreeMap<Member, u64>,
@@ -120,7 +124,8 @@ impl InSync {
         all
     }
 
-    /// How many have what is committed, this node included: what an acknowledged write can count on.
+    /// How many have what is committed, this node included: what an acknowledged write can count
+    /// on.
     pub fn copies(&self) -> usize {
         self.waited_for().len() + 1
     }
@@ -143,7 +148,8 @@ impl InSync {
         }
     }
 
-    /// A member acknowledged everything up to `sequence`, having applied the epoch `id`. Of another epoch it counts for nothing.
+    /// A member acknowledged everything up to `sequence`, having applied the epoch `id`. Of another
+    /// epoch it counts for nothing.
     pub fn ack(&mut self, member: Member, id: Option<EpochId>, sequence: u64) {
         if id == Some(self.id) {
             let acked = self.acked.entry(member).or_default();
@@ -151,7 +157,8 @@ impl InSync {
         }
     }
 
-    /// Newest sequence that everybody who could be promoted has; never falls within an epoch. `published` is what this node has.
+    /// Newest sequence that everybody who could be promoted has; never falls within an epoch.
+    /// `published` is what this node has.
     pub fn commit(&mut self, published: u64) -> u64 {
         let least = self.waited_for().iter().map(|member| self.acked_by(member)).min();
         self.committed = self.committed.max(least.map_or(published, |least| least.min(published)));
@@ -167,10 +174,12 @@ impl InSync {
         self.acked.get(member).copied().unwrap_or(0)
     }
 
-    /// Judges everybody by what is seen now, and asks for another set where one is wanted: true if a new request was made. To be called every few ten
-    /// milliseconds. `published` is the newest sequence replicas may have been sent; `timeout_ms` is `in-sync-timeout-ms`.
+    /// Judges everybody by what is seen now, and asks for another set where one is wanted: true if
+    /// a new request was made. To be called every few ten milliseconds. `published` is the newest
+    /// sequence replicas may have been sent; `timeout_ms` is `in-sync-timeout-ms`.
     ///
-    /// Afterwards those that began to join are waited for ([`Self::waited_for`]); once that is in force everywhere, [`Self::settle`] is to be called.
+    /// Afterwards those that began to join are waited for ([`Self::waited_for`]); once that is in
+    /// force everywhere, [`Self::settle`] is to be called.
     pub fn tick(&mut self, now_ms: u64, published: u64, timeout_ms: u64, links: &[Link]) -> bool {
         let published = published.max(self.committed);
         for link in links {
@@ -230,7 +239,8 @@ impl InSync {
         }
     }
 
-    /// Newest sequence whose answers may leave as far as others go; `None` where nobody is waited for.
+    /// Newest sequence whose answers may leave as far as others go; `None` where nobody is waited
+    /// for.
     pub fn reached(&self) -> Option<u64> {
         let least = self.waited_for().iter().map(|member| self.acked_by(member)).min();
         least.map(|least| least.max(self.committed))
@@ -244,7 +254,8 @@ impl InSync {
         }
     }
 
-    /// Notes since when who owes what. The oldest write a member lacks is at least as old as its note.
+    /// Notes since when who owes what. The oldest write a member lacks is at least as old as its
+    /// note.
     fn note_debts(&mut self, now_ms: u64, published: u64) {
         let waited_for = self.waited_for();
         self.owes.retain(|member, _| waited_for.contains(member));

@@ -69,7 +69,8 @@ fn a_member_is_given_up_only_after_the_store_confirmed() {
 
 #[test]
 fn growth_waits_before_it_asks() {
-    // Else the store adds a replica while the master still acknowledges without it, and that one is promoted (rule R3).
+    // Else the store adds a replica while the master still acknowledges without it, and that one is
+    // promoted (rule R3).
     let mut s = in_sync("m");
     assert_eq!(s.commit(100), 100);
     assert!(!tick(&mut s, 1000, 100, TIMEOUT, &[link('r', 90)]), "judged: it lacks 10");

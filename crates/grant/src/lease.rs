@@ -1,7 +1,7 @@
 //! The lease of a master: until when it may serve without hearing from its controller again.
 //!
-//! A lease is granted until *this node's* CLOCK_BOOTTIME reads a time that is computed from an earlier reply of this process, so a heartbeat that was
-//! read late grants the past (rule R7).
+//! A lease is granted until *this node's* CLOCK_BOOTTIME reads a time that is computed from an
+//! earlier reply of this process, so a heartbeat that was read late grants the past (rule R7).
 
 use api::grant::Grant;
 use api::store::{Mismatch, Said, StoreId};
@@ -79,8 +79,8 @@ impl Lease {
         self.nonce
     }
 
-    /// An earlier process of this node has seen `term`, and this one refuses lower ones as well (rule O7): a controller on a
-    /// store that was left behind would else lead whatever restarted.
+    /// An earlier process of this node has seen `term`, and this one refuses lower ones as well
+    /// (rule O7): a controller on a store that was left behind would else lead whatever restarted.
     pub fn remember(&mut self, term: u64) {
         self.term = self.term.max(term);
     }
@@ -90,8 +90,8 @@ impl Lease {
         self.term
     }
 
-    /// What the next process of this node is to [`Self::remember`], where it is not `kept` already. Terms of controllers that
-    /// say no CLOCK are kept by nobody: theirs may begin anew.
+    /// What the next process of this node is to [`Self::remember`], where it is not `kept` already.
+    /// Terms of controllers that say no CLOCK are kept by nobody: theirs may begin anew.
     pub fn to_keep(&self, kept: u64) -> Option<u64> {
         (self.has_clock && self.term > kept).then_some(self.term)
     }
@@ -164,7 +164,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Until when a heartbeat grants at `now_ns`; `None` if it is for another process or from the future. `longest_ms` is `master-lease-max-ms`.
+    /// Until when a heartbeat grants at `now_ns`; `None` if it is for another process or from the
+    /// future. `longest_ms` is `master-lease-max-ms`.
     pub fn offered(&self, beat: &Heartbeat, now_ns: u64, longest_ms: u64) -> Option<u64> {
         let from = match beat.clock {
             None => now_ns,

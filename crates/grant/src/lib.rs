@@ -1,13 +1,15 @@
 //! The rules of grants, leases and in-sync sets as values: which node may serve as master, until
 //! when, and which of its answers may leave.
 //!
-//! Everything here is a decision over plain values: no socket, no clock, no random number, no disk. `node` feeds it with what it sees and carries out what
-//! it says; the model of the failover protocol runs the same code. All state is `Clone + Eq + Hash + Ord`.
+//! Everything here is a decision over plain values: no socket, no clock, no random number, no disk.
+//! `node` feeds it with what it sees and carries out what it says; the model of the failover
+//! protocol runs the same code. All state is `Clone + Eq + Hash + Ord`.
 //!
 //! * [`Holder`] takes heartbeats: refuse, renew, or open an epoch. It owns the rest.
 //! * [`Lease`] is what controllers give against this process's own clock (rule R7).
 //! * [`InSync`] is the set the master waits for, owned by it through numbered requests (R3).
-//! * [`Promise`] is a replica's word to its master, while no controller is heard, not to become master (R9).
+//! * [`Promise`] is a replica's word to its master, while no controller is heard, not to become
+//!   master (R9).
 
 pub mod history;
 pub mod holder;

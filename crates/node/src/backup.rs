@@ -1,10 +1,14 @@
-//! BGSAVE: a copy of the database in a folder, as Kvrocks makes it, for a restore into a new cluster (`docs/operating.md`).
+//! BGSAVE: a copy of the database in a folder, as Kvrocks makes it, for a restore into a new
+//! cluster (`docs/operating.md`).
 //!
-//! The copy is a checkpoint: nothing is flushed for it, and the tail of the history is in its log. It is kept only once everything in it is acknowledged by the
-//! in-sync set and this node is still what it was when it began, so that no backup holds what may be discarded (rule R13). It carries a name
-//! ([`NAME`]) and no incarnation: what is restored from it is other data, and no member of any set.
+//! The copy is a checkpoint: nothing is flushed for it, and the tail of the history is in its log.
+//! It is kept only once everything in it is acknowledged by the in-sync set and this node is still
+//! what it was when it began, so that no backup holds what may be discarded (rule R13). It carries
+//! a name ([`NAME`]) and no incarnation: what is restored from it is other data, and no member of
+//! any set.
 //!
-//! Invariants: one at a time; an earlier backup is there until the new one is complete and on the disk; no folder is replaced or removed that holds anything else than a backup.
+//! Invariants: one at a time; an earlier backup is there until the new one is complete and on the
+//! disk; no folder is replaced or removed that holds anything else than a backup.
 
 mod slots;
 pub mod state;
@@ -325,7 +329,8 @@ fn name(node: &Node, origin: &Origin, sequence: u64, slots: &Slots) -> String {
     )
 }
 
-/// Whether RocksDB gives a checkpoint's files such names, or it is the name of the backup: what else lies in a folder is somebody's, and stays.
+/// Whether RocksDB gives a checkpoint's files such names, or it is the name of the backup: what
+/// else lies in a folder is somebody's, and stays.
 fn is_part(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match name.split_once(['.', '-']) {

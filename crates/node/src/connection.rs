@@ -163,7 +163,8 @@ struct Connection {
     mark: Option<Mark>,
     /// Bytes at the end of the buffer that may be the beginning of the mark.
     kept_back: usize,
-    /// The client has ended its side: what it sent is run and answered, then the connection is closed.
+    /// The client has ended its side: what it sent is run and answered, then the connection is
+    /// closed.
     is_over: bool,
     /// The stream has ended.
     at_end: bool,

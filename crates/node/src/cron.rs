@@ -18,7 +18,8 @@ use crate::session::expire;
 /// Rounds between two looks at the disk when no `max-db-size` depends on them.
 const RELAXED_ROUNDS: u64 = 10;
 
-/// The tail of the log stays out of the tables for no longer than this after the start, milliseconds: it costs memory.
+/// The tail of the log stays out of the tables for no longer than this after the start,
+/// milliseconds: it costs memory.
 const HOLD_MS: u64 = 600_000;
 
 /// Counters at the last round, to tell rates by.
@@ -138,7 +139,8 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells the operator, once, that a master stopped serving because nobody renews its lease, and once that it serves again.
+/// Tells the operator, once, that a master stopped serving because nobody renews its lease, and
+/// once that it serves again.
 fn look_at_lease(node: &Node, before: LeaseState) -> LeaseState {
     let Some(engine) = node.gate.try_read() else { return before };
     let mode = node.config.now().master_lease_mode;
@@ -156,7 +158,8 @@ fn look_at_lease(node: &Node, before: LeaseState) -> LeaseState {
     now
 }
 
-/// Tells the operator that compactions meet a limit: they are tried again, and the database grows meanwhile.
+/// Tells the operator that compactions meet a limit: they are tried again, and the database grows
+/// meanwhile.
 fn look_at_limits(node: &Node, before: u64) -> u64 {
     let Some(engine) = node.gate.try_read() else { return before };
     let Some(store) = &engine.store else { return before };
@@ -216,7 +219,8 @@ fn weigh(node: &Node) {
     }
 }
 
-/// Purges old log files, keeps compactions going, and ends the care taken of the log's tail where no master was found for long.
+/// Purges old log files, keeps compactions going, and ends the care taken of the log's tail where
+/// no master was found for long.
 fn tend(node: &Node) {
     let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     if node.uptime_ms() > HOLD_MS && store.is_holding() {

@@ -1,11 +1,15 @@
-//! What this process does when its disk fails it (rule R14): it ends, at once, and comes back as any restarted process does.
+//! What this process does when its disk fails it (rule R14): it ends, at once, and comes back as
+//! any restarted process does.
 //!
-//! A log that could not be written or synced is of no more use to this process, and what memory has beyond it must reach nobody. So the process ends on the
-//! thread that failed, before that thread can answer anything; others are kept from answering by the store itself. The next process tries the disk out
-//! before it opens the database, and says that it is full instead of waiting in the middle of a recovery.
+//! A log that could not be written or synced is of no more use to this process, and what memory has
+//! beyond it must reach nobody. So the process ends on the thread that failed, before that thread
+//! can answer anything; others are kept from answering by the store itself. The next process tries
+//! the disk out before it opens the database, and says that it is full instead of waiting in the
+//! middle of a recovery.
 //!
-//! A limit of descriptors or memory that is met in the same place leaves the same doubt about the log, so that the process ends too; but it blames no disk
-//! ([`LIMIT_EXIT_CODE`]). That clients come so far is prevented elsewhere (`crate::descriptors`).
+//! A limit of descriptors or memory that is met in the same place leaves the same doubt about the
+//! log, so that the process ends too; but it blames no disk ([`LIMIT_EXIT_CODE`]). That clients
+//! come so far is prevented elsewhere (`crate::descriptors`).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -16,13 +20,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// The process ended because its disk is full or does not take what it must: EX_IOERR of sysexits.h. A supervisor may start it again after a while.
+/// The process ended because its disk is full or does not take what it must: EX_IOERR of
+/// sysexits.h. A supervisor may start it again after a while.
 pub const EXIT_CODE: u8 = 74;
 
-/// The process ended because it met a limit of descriptors or memory where its log depends on it: EX_OSERR of sysexits.h.
+/// The process ended because it met a limit of descriptors or memory where its log depends on it:
+/// EX_OSERR of sysexits.h.
 pub const LIMIT_EXIT_CODE: u8 = 71;
 
-/// A disk that takes nothing for so long is said to hang, ms: as long as a controller with default settings waits for an answer.
+/// A disk that takes nothing for so long is said to hang, ms: as long as a controller with default
+/// settings waits for an answer.
 pub const HANG_MS: u64 = 800;
 
 /// So much must fit before the database is opened: its next log file, MANIFEST and options.
@@ -74,7 +81,8 @@ pub(crate) fn exit_at_once(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// Writes, syncs and removes a file in `dir`, of the size of what opening a database writes at least.
+/// Writes, syncs and removes a file in `dir`, of the size of what opening a database writes at
+/// least.
 ///
 /// # Errors
 /// Those of the file system, [`ErrorKind::StorageFull`] above all.
@@ -112,7 +120,8 @@ pub fn is_limit(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Looks after a start: while it lasts, a disk that is full ends the process instead of letting it wait for space in silence.
+/// Looks after a start: while it lasts, a disk that is full ends the process instead of letting it
+/// wait for space in silence.
 #[derive(Debug)]
 pub struct Opening {
     _over: Sender<()>,

@@ -30,8 +30,9 @@ use crate::{
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
 
-/// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
-/// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
+/// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the
+/// configured log level and place at the start, the level whenever CONFIG SET changes it, and the
+/// place at each SIGHUP.
 pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
     // The configuration may rename commands.
     table::give(families::ALL);
@@ -213,8 +214,8 @@ fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
     Ok(all)
 }
 
-/// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it. Folders
-/// that are not the node's are their owner's business.
+/// What an earlier version, or a copy, left open to others on this host: the data, and what was
+/// discarded of it. Folders that are not the node's are their owner's business.
 fn make_private(dir: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let is_ours = |name: &str| {
@@ -282,7 +283,8 @@ fn load_users(node: &Node) -> anyhow::Result<()> {
     taken.map(drop).map_err(|why| anyhow::anyhow!("users of {place}: {why}"))
 }
 
-/// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.
+/// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a
+/// master: that takes a lease.
 fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     let is_here = |endpoint: &Endpoint| role::identifies(node, endpoint);
     let loaded = Cluster::load(conf, &is_here);
@@ -292,7 +294,8 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     if let Assignment::ReplicaOf { local, .. } = outcome.assignment {
         node.gate.write().role = Role::Replica { from: local };
     }
-    // A node without an id was reset, or is new: what was obeyed in this folder before is nothing to it.
+    // A node without an id was reset, or is new: what was obeyed in this folder before is nothing
+    // to it.
     match loaded.id() {
         Some(_) => node.grants.remember(grants::identity::load_obeyed(&node.dir)),
         None => grants::identity::forget_term(&node.dir).context("remove the file `term`")?,
@@ -385,7 +388,8 @@ async fn wait_for_end(
     Ok(())
 }
 
-/// Nothing is written from here on: the gate is held while the last bytes go to the disk, and the database is closed.
+/// Nothing is written from here on: the gate is held while the last bytes go to the disk, and the
+/// database is closed.
 fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
     replication::end(node);
     let store = node.gate.write().store.take();

@@ -1,9 +1,9 @@
 //! Scripts: the threads that run them, which of them run now, and the texts that EVAL brought.
 //!
-//! A script may run as long as it likes, so one that is not over at once runs on a thread of its own
-//! and holds up neither the connections of a worker nor a change of role. Threads are made when all
-//! others have work, up to a bound; each has its own Lua state. Those of scripts that are over at
-//! once, on their workers, are not known here.
+//! A script may run as long as it likes, so one that is not over at once runs on a thread of its
+//! own and holds up neither the connections of a worker nor a change of role. Threads are made when
+//! all others have work, up to a bound; each has its own Lua state. Those of scripts that are over
+//! at once, on their workers, are not known here.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};

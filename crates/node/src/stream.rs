@@ -289,8 +289,8 @@ impl Stream {
         }
     }
 
-    /// Whether a text can be sent at once: not within a handshake, and not in clear where TLS alone is
-    /// spoken.
+    /// Whether a text can be sent at once: not within a handshake, and not in clear where TLS alone
+    /// is spoken.
     pub fn takes_text(&self) -> bool {
         match &self.inner {
             Inner::Greeting(_) => false,

@@ -1,8 +1,8 @@
 //! CLIENT TRACKING: clients that keep what they read are told when it changes.
 //!
-//! A key is noted before it is read, and a change is told after it was written, so no change between
-//! the two is missed; one too many may be told. What merely expires is told when it is written next:
-//! a client keeps a key no longer than it lives.
+//! A key is noted before it is read, and a change is told after it was written, so no change
+//! between the two is missed; one too many may be told. What merely expires is told when it is
+//! written next: a client keeps a key no longer than it lives.
 //!
 //! Invariant: once a change of a key was told, the key is noted no more, as in Redis. A client that
 //! reads it again is told again.

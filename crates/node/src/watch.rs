@@ -40,8 +40,8 @@ pub struct Watches {
 pub struct Since(u64);
 
 impl Watches {
-    /// `dirty` is set when `key` changes from now on. What a batch changes that is just being applied it may miss: the answer is
-    /// for [`Self::may_have_missed`].
+    /// `dirty` is set when `key` changes from now on. What a batch changes that is just being
+    /// applied it may miss: the answer is for [`Self::may_have_missed`].
     pub fn add(&self, key: &Name<'_>, dirty: &Dirty) -> Since {
         let mut by_key = self.by_key.lock();
         let watchers = by_key.entry(key.id().to_vec()).or_default();

@@ -1,9 +1,11 @@
 //! Worker threads, and the accepting that feeds them.
 //!
-//! A connection stays on the worker it was given to; a worker is an OS thread with a single-threaded runtime. Accepting is done by one thread that deals
-//! connections out in turn, so that few connections are spread evenly.
+//! A connection stays on the worker it was given to; a worker is an OS thread with a
+//! single-threaded runtime. Accepting is done by one thread that deals connections out in turn, so
+//! that few connections are spread evenly.
 //!
-//! Every accepted connection has a place ([`crate::clients::places`]) before anybody serves it. One that takes a descriptor of the node's own reserve is told so and closed here.
+//! Every accepted connection has a place ([`crate::clients::places`]) before anybody serves it. One
+//! that takes a descriptor of the node's own reserve is told so and closed here.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
@@ -41,7 +43,8 @@ const WORD: Duration = Duration::from_secs(10);
 /// Rest after an error, so that one that stays does not cost a processor.
 const REST: Duration = Duration::from_millis(10);
 
-/// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
+/// Starts the workers: those of clients, and the one of peers, which no accepted connection is
+/// dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
     let peers = node.workers - 1;
     let (door, callers) = mpsc::unbounded_channel();
@@ -203,7 +206,8 @@ impl Refusing {
         }
     }
 
-    /// Without a descriptor for a connection the kernel would keep it waiting, and the listener ready: it is accepted with the spare one, and told.
+    /// Without a descriptor for a connection the kernel would keep it waiting, and the listener
+    /// ready: it is accepted with the spare one, and told.
     fn cannot_accept(&mut self, node: &Node, error: &io::Error) {
         if !limits::is_limit(error) {
             if let Some(count) = self.seldom.count() {

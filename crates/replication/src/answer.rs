@@ -57,8 +57,8 @@ impl Answer {
         Ok(answer)
     }
 
-    /// Whether data of the epoch `newest` may be given up for this master's. One that does not tell its grants is taken at
-    /// its history's word: an epoch in there was granted to somebody once.
+    /// Whether data of the epoch `newest` may be given up for this master's. One that does not tell
+    /// its grants is taken at its history's word: an epoch in there was granted to somebody once.
     pub fn shows(&self, newest: &Entry) -> bool {
         let history = &self.position.history;
         let granted = match self.granted {
@@ -114,7 +114,8 @@ mod tests {
         let newest = mine.history.newest().unwrap();
         let other = "9;4:000000000000000b:1:0";
         for (text, is_shown) in [
-            // Empty: an older version, one without a grant, one that was granted an older epoch, and a later one.
+            // Empty: an older version, one without a grant, one that was granted an older epoch,
+            // and a later one.
             ("0;-", false),
             ("0;- granted -", false),
             ("0;- granted 2", false),

@@ -1,11 +1,12 @@
 //! The history of epochs of a database: which stretch of the sequence numbers each epoch has, and
 //! where two databases part.
 //!
-//! Every epoch begins with one record of its own in the database ([`Entry`]); its sequence number is the first of the
-//! epoch, and the epoch lasts up to the record before the next entry, or to the newest record. One epoch is written by
-//! one process, so two databases that both have an entry hold the same records from there to the end of the shorter one
-//! (rule R11). Numbers alone say nothing: two controllers can give one number to two epochs, therefore each has a random
-//! id, and entries are the same only if number, id and first sequence are.
+//! Every epoch begins with one record of its own in the database ([`Entry`]); its sequence number
+//! is the first of the epoch, and the epoch lasts up to the record before the next entry, or to the
+//! newest record. One epoch is written by one process, so two databases that both have an entry
+//! hold the same records from there to the end of the shorter one (rule R11). Numbers alone say
+//! nothing: two controllers can give one number to two epochs, therefore each has a random id, and
+//! entries are the same only if number, id and first sequence are.
 //!
 //! Invariant of [`History`]: epochs and first sequences rise from entry to entry.
 
@@ -13,13 +14,16 @@ use std::fmt;
 
 use crate::number::decimal;
 
-/// Most entries that are sent to a peer: the newest ones. Databases that part before them need a full copy.
+/// Most entries that are sent to a peer: the newest ones. Databases that part before them need a
+/// full copy.
 pub const SENT_ENTRIES_MAX: usize = 1024;
-/// Longest text of a [`Position`] that is read; room for [`SENT_ENTRIES_MAX`] entries of the longest numbers.
+/// Longest text of a [`Position`] that is read; room for [`SENT_ENTRIES_MAX`] entries of the
+/// longest numbers.
 pub const TEXT_BYTES_MAX: usize = 128 << 10;
 /// Bytes of an entry as the value of its record, see [`Entry::value`].
 pub const VALUE_BYTES: usize = 24;
-/// What the keys of entries begin with, in the propagate family. Kvrocks ignores keys there that it does not know.
+/// What the keys of entries begin with, in the propagate family. Kvrocks ignores keys there that it
+/// does not know.
 pub const KEY_PREFIX: &[u8] = b"__holdfast_epoch__";
 
 /// Random identity of an epoch: 16 hex digits as text.
@@ -300,7 +304,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// `<epoch>:<id>:<first>:<wall ms>,…`, or `-` without any epoch. Only the newest entries, at most [`SENT_ENTRIES_MAX`].
+/// `<epoch>:<id>:<first>:<wall ms>,…`, or `-` without any epoch. Only the newest entries, at most
+/// [`SENT_ENTRIES_MAX`].
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.entries.is_empty() {
@@ -315,9 +320,9 @@ impl fmt::Display for History {
     }
 }
 
-/// Whether a node may be given data for that is of the epoch `newest`: its own data has that epoch, or this process
-/// was granted a later one (`granted`). A node of which neither is known has lost its data, or never had any: that it
-/// has no history does not make it another one.
+/// Whether a node may be given data for that is of the epoch `newest`: its own data has that epoch,
+/// or this process was granted a later one (`granted`). A node of which neither is known has lost
+/// its data, or never had any: that it has no history does not make it another one.
 pub fn is_grant_shown(newest: &Entry, theirs: &History, granted: Option<u64>) -> bool {
     theirs.entries.iter().any(|entry| entry.is_same(newest))
         || granted.is_some_and(|granted| granted > newest.epoch)
@@ -328,7 +333,8 @@ pub fn is_grant_shown(newest: &Entry, theirs: &History, granted: Option<u64>) ->
 pub enum Fork {
     /// Nowhere: the other one holds everything this one does.
     Same,
-    /// Everything up to this sequence number is the same; what this one has behind it, the other has not.
+    /// Everything up to this sequence number is the same; what this one has behind it, the other
+    /// has not.
     At(u64),
     /// Nothing is known to be the same.
     None,
@@ -340,8 +346,8 @@ pub fn common<'a>(mine: &'a History, theirs: &History) -> Option<&'a Entry> {
     mine.entries.iter().rev().find(is_theirs)
 }
 
-/// Where `mine` parts from `theirs`: at the smaller end of the newest epoch that both have. An empty database is the
-/// beginning of any other.
+/// Where `mine` parts from `theirs`: at the smaller end of the newest epoch that both have. An
+/// empty database is the beginning of any other.
 pub fn fork(mine: &Position, theirs: &Position) -> Fork {
     if mine.latest == 0 {
         return Fork::Same;

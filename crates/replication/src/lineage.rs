@@ -1,12 +1,14 @@
 //! The lineage of a database: which process wrote which stretch of it, kept beside the data.
 //!
-//! Epochs ([`crate::history`]) tell two histories apart where a controller grants them. A lineage does where nobody
-//! grants anything, or more than one node wrote within one epoch: every node that becomes master, and every start of
-//! one, begins an entry with a random id; a replica takes over the entries of the master whose stream it applies. Two
-//! databases then hold the same records up to the smaller end of the newest entry both have, as with epochs.
+//! Epochs ([`crate::history`]) tell two histories apart where a controller grants them. A lineage
+//! does where nobody grants anything, or more than one node wrote within one epoch: every node that
+//! becomes master, and every start of one, begins an entry with a random id; a replica takes over
+//! the entries of the master whose stream it applies. Two databases then hold the same records up
+//! to the smaller end of the newest entry both have, as with epochs.
 //!
-//! It is no part of the data, so Kvrocks is sent none of it and no sequence number is spent. A stretch that came from a
-//! master without a lineage (Kvrocks) is an entry of its own that nobody else can name.
+//! It is no part of the data, so Kvrocks is sent none of it and no sequence number is spent. A
+//! stretch that came from a master without a lineage (Kvrocks) is an entry of its own that nobody
+//! else can name.
 //!
 //! Invariant: an entry is on the disk before the first record of its stretch is written here.
 
@@ -76,8 +78,8 @@ impl Lineage {
         history
     }
 
-    /// Begins a stretch behind `latest`. Entries of which the database holds no record are dropped: what they would have
-    /// held is not here.
+    /// Begins a stretch behind `latest`. Entries of which the database holds no record are dropped:
+    /// what they would have held is not here.
     pub fn begin(&mut self, latest: u64, id: EpochId, wall_ms: u64, source: Source) {
         self.entries.retain(|(entry, _)| entry.first <= latest);
         let epoch = self.entries.last().map_or(0, |(newest, _)| newest.epoch) + 1;
@@ -104,14 +106,15 @@ impl Lineage {
         self.stretch(latest).map(|(_, source)| source)
     }
 
-    /// The stretch that holds the newest of the records up to `latest`: its first record, and where it came from.
+    /// The stretch that holds the newest of the records up to `latest`: its first record, and where
+    /// it came from.
     pub fn stretch(&self, latest: u64) -> Option<(u64, Source)> {
         let found = self.entries.iter().rev().find(|(entry, _)| entry.first <= latest);
         found.map(|(entry, source)| (entry.first, *source))
     }
 
-    /// Where data of this lineage that ends at `latest` parts from a master's that ends at `their_latest`; `None` where
-    /// nothing is known of the data here.
+    /// Where data of this lineage that ends at `latest` parts from a master's that ends at
+    /// `their_latest`; `None` where nothing is known of the data here.
     pub fn fork(&self, latest: u64, theirs: &History, their_latest: u64) -> Option<Fork> {
         if self.entries.is_empty() {
             return None;

@@ -44,8 +44,8 @@ pub enum Change<'a> {
     },
 }
 
-/// What a batch changes, record by record: a key comes as often as it has records. In a cluster keys
-/// carry their slot. Records that cannot be read change nothing.
+/// What a batch changes, record by record: a key comes as often as it has records. In a cluster
+/// keys carry their slot. Records that cannot be read change nothing.
 pub fn of(bytes: &[u8], cluster: bool) -> impl Iterator<Item = Change<'_>> {
     batch::records(bytes).map_while(Result::ok).filter_map(move |record| {
         let (family, key, value) = match record {

@@ -1,12 +1,13 @@
-//! Compaction filters: they remove what no reader can see any more (expired keys, sub-keys of deleted or re-created
-//! keys, transient families), as Kvrocks' do.
+//! Compaction filters: they remove what no reader can see any more (expired keys, sub-keys of
+//! deleted or re-created keys, transient families), as Kvrocks' do.
 //!
-//! Invariant: when in doubt, keep. Undecodable entries are kept, and until [`Filters::attach`] nothing is removed, so a
-//! directory opened in the wrong cluster mode loses nothing.
+//! Invariant: when in doubt, keep. Undecodable entries are kept, and until [`Filters::attach`]
+//! nothing is removed, so a directory opened in the wrong cluster mode loses nothing.
 //!
-//! One difference from Kvrocks: both the metadata of an expired key and its sub-keys stay for the same grace period. With
-//! grace for the sub-keys only, a replica whose clock is ahead drops the metadata first, then the sub-keys of the missing
-//! metadata at once, while the master may still prolong the key.
+//! One difference from Kvrocks: both the metadata of an expired key and its sub-keys stay for the
+//! same grace period. With grace for the sub-keys only, a replica whose clock is ahead drops the
+//! metadata first, then the sub-keys of the missing metadata at once, while the master may still
+//! prolong the key.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -36,12 +37,13 @@ pub(crate) struct Filters {
 
 struct Shared {
     cluster: bool,
-    /// Weak: the filters are owned by the database. The store waits for background work before it drops its strong
-    /// reference, so a filter never holds the last one.
+    /// Weak: the filters are owned by the database. The store waits for background work before it
+    /// drops its strong reference, so a filter never holds the last one.
     db: OnceLock<Weak<DB>>,
     /// Weak for the same reason.
     views: OnceLock<Weak<Views>>,
-    /// Epochs are in use: what is above the acknowledged sequence may be discarded, and must not be looked at.
+    /// Epochs are in use: what is above the acknowledged sequence may be discarded, and must not be
+    /// looked at.
     has_epochs: AtomicBool,
     /// Copies of slots that a view may be older than.
     barriers: Barriers,
@@ -245,8 +247,8 @@ impl Filter {
 
     /// Whether a way from a label leads to no series with this label. It has no version: one that
     /// led nowhere may have been written once more since, for a series that has the label again, or
-    /// has it again once its deletion is discarded. So it is judged by what is now, where nothing is
-    /// ever discarded, and stays otherwise: a query looks at the series, and only takes longer.
+    /// has it again once its deletion is discarded. So it is judged by what is now, where nothing
+    /// is ever discarded, and stays otherwise: a query looks at the series, and only takes longer.
     fn leads_nowhere(&self, key: &[u8]) -> bool {
         let has_epochs = self.shared.has_epochs.load(Ordering::Acquire);
         if has_epochs || !matches!(self.look, Look::Now) {
@@ -287,8 +289,8 @@ impl Filter {
         }
     }
 
-    /// A view from before a copy of the slot began may know versions as dead that the copy has brought
-    /// back (rule M13).
+    /// A view from before a copy of the slot began may know versions as dead that the copy has
+    /// brought back (rule M13).
     fn may_judge(&self, key: &[u8]) -> bool {
         match &self.look {
             Look::At(view) if self.shared.cluster => {
@@ -335,9 +337,11 @@ impl Filter {
         }
     }
 
-    /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back, but with a copy of its slot
-    /// ([`Self::may_judge`]). A newer one may belong to an owner that the view has not seen. A filter that began before the first epoch decides nothing after it.
-    /// One that is dead by its `value` must have had it then: another one may be discarded, and what lay below it comes back.
+    /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes
+    /// back, but with a copy of its slot ([`Self::may_judge`]). A newer one may belong to an owner
+    /// that the view has not seen. A filter that began before the first epoch decides nothing after
+    /// it. One that is dead by its `value` must have had it then: another one may be discarded, and
+    /// what lay below it comes back.
     fn is_old_enough(&self, family: Family, key: &[u8], value: Option<&[u8]>) -> bool {
         match &self.look {
             Look::Now => !self.shared.has_epochs.load(Ordering::Acquire),

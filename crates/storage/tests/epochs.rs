@@ -1,4 +1,5 @@
-//! Epoch entries: durable, replicated as data, kept by compactions, and never contradicting each other.
+//! Epoch entries: durable, replicated as data, kept by compactions, and never contradicting each
+//! other.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

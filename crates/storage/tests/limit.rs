@@ -1,4 +1,5 @@
-//! A database in a process that has no descriptors left. Alone in its process, because the limit is the whole process'.
+//! A database in a process that has no descriptors left. Alone in its process, because the limit is
+//! the whole process'.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ fn a_want_of_descriptors_is_no_fault_of_the_disk() {
     put(&store, 100).unwrap();
     store.compact(b"", b"").unwrap();
 
-    // A log that cannot be followed by the next one is the end of this use of it, with the right word.
+    // A log that cannot be followed by the next one is the end of this use of it, with the right
+    // word.
     set_soft_limit(3);
     let failed = (101..10_000).find_map(|number| put(&store, number).err().map(|e| (number, e)));
     set_soft_limit(before);

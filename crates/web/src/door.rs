@@ -224,8 +224,9 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Heade
     }
 }
 
-/// Every change says that it is JSON, also one without a body: a page of another origin may send plain texts, forms and
-/// nothing at all unasked, but no JSON. A DELETE it may not send unasked at all, so one without a body may leave it out.
+/// Every change says that it is JSON, also one without a body: a page of another origin may send
+/// plain texts, forms and nothing at all unasked, but no JSON. A DELETE it may not send unasked at
+/// all, so one without a body may leave it out.
 fn is_json(request: &Request) -> Result<(), Refused> {
     let method = request.method();
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {

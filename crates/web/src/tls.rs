@@ -145,7 +145,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// What these files hold. A certificate that is not valid now is in force all the same, and told.
+    /// What these files hold. A certificate that is not valid now is in force all the same, and
+    /// told.
     ///
     /// # Errors
     /// The option to change, and why.
@@ -229,8 +230,8 @@ impl Tls {
         self.loaded.load().dials_nodes
     }
 
-    /// What others are dialled with. It looks here for each connection, so it need not be made again
-    /// when files are read again.
+    /// What others are dialled with. It looks here for each connection, so it need not be made
+    /// again when files are read again.
     ///
     /// # Errors
     /// Those of rustls.

@@ -156,7 +156,8 @@ impl Entry {
     }
 }
 
-/// The right to go to a backend; the session counts until this is dropped, so it is dropped after the session's sockets.
+/// The right to go to a backend; the session counts until this is dropped, so it is dropped after
+/// the session's sockets.
 pub(super) struct Pass {
     pub(super) frontend: Arc<Frontend>,
     /// Told when the session is to leave its node.
@@ -221,8 +222,9 @@ impl Frontend {
         }
     }
 
-    /// Sends new connections where `way` says. A session that leads elsewhere is reset, or, with [`Way::Hold`], asked to leave its node and to wait;
-    /// [`Self::drained`] tells when they are gone. True if it holds from now on.
+    /// Sends new connections where `way` says. A session that leads elsewhere is reset, or, with
+    /// [`Way::Hold`], asked to leave its node and to wait; [`Self::drained`] tells when they are
+    /// gone. True if it holds from now on.
     pub(super) fn switch(&self, way: &Way) -> bool {
         let (mut tasks, mut orders) = (Vec::new(), Vec::new());
         let begins;
@@ -310,8 +312,9 @@ impl Frontend {
         }
     }
 
-    /// Ends the tasks of sessions that are cut; one that is not started yet ends when it is. To be called without the lock: an aborted task may be dropped
-    /// right here, and its pass takes the lock.
+    /// Ends the tasks of sessions that are cut; one that is not started yet ends when it is. To be
+    /// called without the lock: an aborted task may be dropped right here, and its pass takes the
+    /// lock.
     fn end(&self, tasks: Vec<Option<AbortHandle>>) {
         self.counters.cut.fetch_add(tasks.len() as u64, Ordering::Relaxed);
         for task in tasks.into_iter().flatten() {
@@ -369,7 +372,8 @@ impl Frontend {
         self.route.lock().sessions.len()
     }
 
-    /// Notes whether `backend` was reached, and from where, unless it is not the backend any more. A change for the worse is told in the log.
+    /// Notes whether `backend` was reached, and from where, unless it is not the backend any more.
+    /// A change for the worse is told in the log.
     pub(super) fn set_reach(&self, backend: &Arc<Backend>, reach: Reach, from: Option<IpAddr>) {
         let mut route = self.route.lock();
         if !route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {
@@ -383,7 +387,8 @@ impl Frontend {
         route.reach = reach;
     }
 
-    /// A client's connection was made. That the node answers on it is not known yet: where checks find that out, a connection says nothing.
+    /// A client's connection was made. That the node answers on it is not known yet: where checks
+    /// find that out, a connection says nothing.
     pub(super) fn connected(&self, backend: &Arc<Backend>, from: Option<IpAddr>, checked: bool) {
         let known = if checked { self.route.lock().reach.clone() } else { Reach::Up };
         self.set_reach(backend, known, from);

@@ -1,9 +1,12 @@
-//! Health of backends between clients: a PING behind a LOCAL header, which a node answers on the thread that serves clients.
+//! Health of backends between clients: a PING behind a LOCAL header, which a node answers on the
+//! thread that serves clients.
 //!
-//! It only reports; nothing here closes a frontend or moves a route. A check is no session: it cannot touch keys (`docs/protocol.md` §3).
+//! It only reports; nothing here closes a frontend or moves a route. A check is no session: it
+//! cannot touch keys (`docs/protocol.md` §3).
 //!
-//! Only PONG is health. A node that does not know this balancer ends the connection without a byte, and a server that takes the header for commands answers
-//! something else: what clients would get from either is no answer to what they sent.
+//! Only PONG is health. A node that does not know this balancer ends the connection without a byte,
+//! and a server that takes the header for commands answers something else: what clients would get
+//! from either is no answer to what they sent.
 
 use std::io;
 use std::net::IpAddr;
@@ -21,8 +24,8 @@ use super::session::{Shared, dial};
 use super::sys;
 use super::table::Table;
 
-/// How long a connection may take, and then an answer: short beside the outages that this is to notice. A host that is reached takes connections however busy
-/// the node is.
+/// How long a connection may take, and then an answer: short beside the outages that this is to
+/// notice. A host that is reached takes connections however busy the node is.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -40,8 +43,8 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
     }
 }
 
-/// Begins the watch anew whenever it ends by a fault, which `/healthz` tells until a round was made: without it a node that
-/// is not reached is the backend for ever.
+/// Begins the watch anew whenever it ends by a fault, which `/healthz` tells until a round was
+/// made: without it a node that is not reached is the backend for ever.
 async fn keep<F: Future<Output = ()> + Send + 'static>(table: &Table, watch: impl Fn() -> F) {
     loop {
         // Ended with this task.
@@ -128,7 +131,8 @@ fn judge(answer: io::Result<Vec<u8>>, from: Option<IpAddr>, send_proxy: bool) ->
     };
     match answer {
         Ok(answer) if answer == PONG => Reach::Up,
-        // Full of clients, or short of descriptors: it is there, and who replaced it would help nobody.
+        // Full of clients, or short of descriptors: it is there, and who replaced it would help
+        // nobody.
         Ok(answer) if answer.starts_with(b"-ERR max number of clients reached") => Reach::Up,
         // Another server than a Holdfast node, with a password.
         Ok(answer) if !send_proxy && answer.starts_with(b"-NOAUTH ") => Reach::Up,

@@ -1,14 +1,14 @@
 //! Places: how many connections there may be of each kind, counted and taken in one step.
 //!
-//! Clients have `maxclients` places. Peers, that is nodes and controllers, have places of their own,
-//! so that clients can fill theirs and cut nobody off from the node's control. A new connection does
-//! not show whose it is until it says something: if no client's place is free, it is a *visitor* for
-//! a moment. A visitor that authenticates as a peer, or asks what only nodes and controllers ask,
-//! stays; any other is told that there is no place.
+//! Clients have `maxclients` places. Peers, that is nodes and controllers, have places of their
+//! own, so that clients can fill theirs and cut nobody off from the node's control. A new
+//! connection does not show whose it is until it says something: if no client's place is free, it
+//! is a *visitor* for a moment. A visitor that authenticates as a peer, or asks what only nodes and
+//! controllers ask, stays; any other is told that there is no place.
 //!
 //! Invariant: no more clients enter than there are places, and no more visitors wait than
-//! [`Places::enter`] is told. The newest visitor replaces the oldest, so that a silent crowd does not
-//! keep out a peer that speaks at once.
+//! [`Places::enter`] is told. The newest visitor replaces the oldest, so that a silent crowd does
+//! not keep out a peer that speaks at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use tokio::time::Instant;
 /// For how long a visitor may be silent.
 const VISIT: Duration = Duration::from_secs(1);
 
-/// Peers that are known by what they ask and not by a secret, at most: without `peer-auth` anybody may ask it.
+/// Peers that are known by what they ask and not by a secret, at most: without `peer-auth` anybody
+/// may ask it.
 pub const PEERS_BY_CONDUCT: usize = 64;
 
 /// What is taken.

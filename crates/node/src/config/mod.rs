@@ -77,7 +77,8 @@ impl Config {
         }
     }
 
-    /// Has `set_log_level` told each new value of `log-level`, in the order of the changes. It must not change options.
+    /// Has `set_log_level` told each new value of `log-level`, in the order of the changes. It must
+    /// not change options.
     #[must_use]
     pub fn with_log(self, set_log_level: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { set_log_level: Box::new(set_log_level), ..self }

@@ -91,8 +91,8 @@ impl Connection {
         }
     }
 
-    /// Notes a header where a command should be, and says why the connection ends. Not a byte is answered: the client behind the balancer would take it for
-    /// the answer to what it sent.
+    /// Notes a header where a command should be, and says why the connection ends. Not a byte is
+    /// answered: the client behind the balancer would take it for the answer to what it sent.
     pub(super) fn stray_header(&self, client: &Client) -> &'static str {
         let (balancer, fault, why) = match client.via {
             Via::Direct => {
@@ -107,8 +107,8 @@ impl Connection {
         why
     }
 
-    /// Whether the first bytes of a connection that is refused anyway are a header, so that its client is told nothing. A
-    /// connection that says nothing for a moment is no balancer's.
+    /// Whether the first bytes of a connection that is refused anyway are a header, so that its
+    /// client is told nothing. A connection that says nothing for a moment is no balancer's.
     pub(super) async fn is_introduced(&mut self, client: &Client) -> bool {
         let reading = async {
             loop {

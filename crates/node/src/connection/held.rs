@@ -156,7 +156,8 @@ impl Connection {
         Ok(())
     }
 
-    /// While replies wait: sends those that become free, and reads what the client sends meanwhile. `None` once nothing waits and nothing was read.
+    /// While replies wait: sends those that become free, and reads what the client sends meanwhile.
+    /// `None` once nothing waits and nothing was read.
     pub(super) async fn read_while_waiting(
         &mut self,
         session: &Session,

@@ -69,13 +69,13 @@ impl Connection {
     }
 }
 
-/// Sends what the kernel takes at once: how many bytes. Why it was not more the connection will find
-/// out.
+/// Sends what the kernel takes at once: how many bytes. Why it was not more the connection will
+/// find out.
 #[expect(unsafe_code, reason = "the socket is another thread's")]
 fn send_now(descriptor: RawFd, bytes: &[u8]) -> usize {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the pointer is to so many live bytes. The descriptor is open, and the connection's: it
-    // ends its wait before it lets go of it, and so takes the line back, which waits for this.
+    // SAFETY: the pointer is to so many live bytes. The descriptor is open, and the connection's:
+    // it ends its wait before it lets go of it, and so takes the line back, which waits for this.
     let sent = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
     usize::try_from(sent).unwrap_or(0)
 }

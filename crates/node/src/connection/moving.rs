@@ -26,7 +26,8 @@ use crate::node::Node;
 use crate::session::{Auth, ReplyMode, Session, gates};
 
 impl Connection {
-    /// Reads a record of `length` bytes behind a PROXY header, and checks that it belongs to this client.
+    /// Reads a record of `length` bytes behind a PROXY header, and checks that it belongs to this
+    /// client.
     pub(super) async fn read_record(
         &mut self,
         length: u32,
@@ -71,7 +72,8 @@ impl Connection {
         }
     }
 
-    /// Takes the mark off what was read. What may be its beginning is kept from the parser, for which it could complete a command.
+    /// Takes the mark off what was read. What may be its beginning is kept from the parser, for
+    /// which it could complete a command.
     pub(super) fn look_for_mark(&mut self) {
         // Behind TLS there are the client's bytes alone: what a balancer adds, no client sealed.
         let Some(mark) = self.mark.as_ref().filter(|_| !self.stream.is_secure()) else { return };
@@ -101,7 +103,8 @@ impl Connection {
     }
 }
 
-/// Whether the last command may begin anew at another node: what is asked of a node is meant for this one, and a script that runs already may write.
+/// Whether the last command may begin anew at another node: what is asked of a node is meant for
+/// this one, and a script that runs already may write.
 pub(super) fn is_repeatable(session: &Session) -> bool {
     let command = session.client.last_command.get();
     let stays = [Flags::PEER, Flags::AT_NODE, Flags::SCRIPT, Flags::RUNS_QUEUE];

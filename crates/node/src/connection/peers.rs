@@ -27,8 +27,8 @@ pub struct Caller {
 }
 
 impl Connection {
-    /// Whether this is a peer that is not where peers are served, and may move now. The secret alone makes none: operators
-    /// have it too, and what they ask may take long.
+    /// Whether this is a peer that is not where peers are served, and may move now. The secret
+    /// alone makes none: operators have it too, and what they ask may take long.
     pub(super) fn belongs_elsewhere(&self, session: &Session) -> bool {
         session.auth == Auth::Peer
             && session.asks_as_peer

@@ -1,7 +1,8 @@
-//! Commands about the node as a whole: INFO, CONFIG, COMMAND, DBSIZE, FLUSHALL, BGSAVE, SLOWLOG, SHUTDOWN, DEBUG.
+//! Commands about the node as a whole: INFO, CONFIG, COMMAND, DBSIZE, FLUSHALL, BGSAVE, SLOWLOG,
+//! SHUTDOWN, DEBUG.
 //!
-//! Behaviour and error texts are Redis 7's; ROLE has Kvrocks' shape. What changes the node itself is refused to clients that came through a
-//! balancer of a balancer-only node.
+//! Behaviour and error texts are Redis 7's; ROLE has Kvrocks' shape. What changes the node itself
+//! is refused to clients that came through a balancer of a balancer-only node.
 
 mod config;
 pub(crate) use config::{change_options, is_of_tls};
@@ -113,8 +114,9 @@ fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> R
     Ok(reply.integer(i64::try_from(seconds).unwrap_or(i64::MAX)).into())
 }
 
-/// Begins a backup; as in Kvrocks the answer comes at once, and INFO tells what came of it. SCHEDULE is Redis', and some clients always send it: nothing else
-/// writes files here that a backup would have to wait for.
+/// Begins a backup; as in Kvrocks the answer comes at once, and INFO tells what came of it.
+/// SCHEDULE is Redis', and some clients always send it: nothing else writes files here that a
+/// backup would have to wait for.
 fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     match (args.word().as_deref(), args.is_empty()) {
         (None | Some(b"SCHEDULE"), true) => {}
@@ -342,7 +344,8 @@ fn sample(kind: &[u8], protocol: Protocol, reply: Reply<'_>) -> Result<Replied> 
     })
 }
 
-/// Redis has one thread, so DEBUG SLEEP stops all of it; here the write gate does: no command, heartbeat or replicated batch runs meanwhile.
+/// Redis has one thread, so DEBUG SLEEP stops all of it; here the write gate does: no command,
+/// heartbeat or replicated batch runs meanwhile.
 #[expect(clippy::disallowed_methods, reason = "sleeping is what DEBUG SLEEP is for")]
 fn sleep(cx: &SessionCx<'_>, length: Duration) {
     let _alone = cx.node.gate.write();

@@ -203,7 +203,8 @@ fn count_dropped<'a>(node: &Node, links: &[Link], dropped: impl Iterator<Item = 
     }
 }
 
-/// Looks at the set every few ten milliseconds, keeps on disk the term of controllers, and what it may promise its master, until the node stops.
+/// Looks at the set every few ten milliseconds, keeps on disk the term of controllers, and what it
+/// may promise its master, until the node stops.
 ///
 /// # Errors
 /// None; the type is that of the other services.
@@ -227,8 +228,8 @@ async fn judge(node: &Node) {
     }
 }
 
-/// Puts each higher term on disk, soon after it was heard: no heartbeat waits for that, or is refused where the disk
-/// does not take it.
+/// Puts each higher term on disk, soon after it was heard: no heartbeat waits for that, or is
+/// refused where the disk does not take it.
 async fn keep_terms(node: &Arc<Node>) {
     loop {
         tokio::time::sleep(LOOK).await;
@@ -246,8 +247,8 @@ async fn keep_terms(node: &Arc<Node>) {
     }
 }
 
-/// Puts on disk what this node is about to promise its master (rule R9), ahead of the pings: neither they nor the stream
-/// wait for a disk.
+/// Puts on disk what this node is about to promise its master (rule R9), ahead of the pings:
+/// neither they nor the stream wait for a disk.
 async fn keep_promises(node: &Arc<Node>) {
     let mut refused = 0_u32;
     loop {

@@ -176,7 +176,8 @@ impl Grants {
         let reached = held.and_then(|held| held.in_sync.reached());
         self.commit.set(reached, lacks, Some(store));
         match (holder.held(), held) {
-            // Alone in its set: what is published is all there is to wait for. Without a word of it old log files would stay.
+            // Alone in its set: what is published is all there is to wait for. Without a word of it
+            // old log files would stay.
             (_, Some(_)) if reached.is_none() => store.set_acknowledged(store.published()),
             (Some(_), None) => store.forget_acknowledged(),
             _ => {}
@@ -213,7 +214,8 @@ impl Grants {
         holder.ping(lease_ms, now_ns, longest_ms)
     }
 
-    /// What must be on disk for the next pings; `None` where enough is, and where the master has asked for nothing within its lease.
+    /// What must be on disk for the next pings; `None` where enough is, and where the master has
+    /// asked for nothing within its lease.
     pub(super) fn promise_to_keep(&self, longest_ms: u64) -> Option<Kept> {
         let (lease_ms, asked_ns) = (*self.asked.lock())?;
         let now_ns = clock::boottime_ns();

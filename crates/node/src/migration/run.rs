@@ -1,10 +1,10 @@
 //! The thread that gives slots to another master.
 //!
 //! What is sent is the database at one moment, then what the log has since. When little is left,
-//! writes of the slots are stopped, the rest is sent, and the target is told that all has come. From
-//! then on it serves them, and this node says MOVED. Whatever fails before leaves the slots here,
-//! and a target that is too slow for that is such a failure: writes are stopped for [`FREEZE`] at
-//! most.
+//! writes of the slots are stopped, the rest is sent, and the target is told that all has come.
+//! From then on it serves them, and this node says MOVED. Whatever fails before leaves the slots
+//! here, and a target that is too slow for that is such a failure: writes are stopped for
+//! [`FREEZE`] at most.
 //!
 //! An answer to that last request that is lost is asked for until it is known: neither side may
 //! write meanwhile, since both might.
@@ -72,8 +72,8 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
     });
 }
 
-/// Writes down whose the slots are now, and that the job has ended: a topology that comes in between
-/// would take it for one that runs.
+/// Writes down whose the slots are now, and that the job has ended: a topology that comes in
+/// between would take it for one that runs.
 fn conclude(node: &Arc<Node>, job: &Arc<Job>, result: Result<(), Failed>) -> super::state::Ended {
     let is_given = result.is_ok();
     // This process ends, and may serve for a moment yet what the target has.

@@ -157,8 +157,8 @@ impl Migration {
         self.kept.lock().giving.forbidden = Some(range);
     }
 
-    /// The job has ended. Does nothing for one that ended before. Where it `is_open` whose the slots
-    /// are, nobody may write them until a topology says so.
+    /// The job has ended. Does nothing for one that ended before. Where it `is_open` whose the
+    /// slots are, nobody may write them until a topology says so.
     pub fn end(&self, job: &Arc<Job>, ended: Ended, is_open: bool) {
         let giving = &mut self.kept.lock().giving;
         if !giving.job.as_ref().is_some_and(|known| Arc::ptr_eq(known, job)) {
@@ -217,8 +217,8 @@ impl Migration {
         }
     }
 
-    /// Slots begin to come over a connection. If they do already, they begin anew, over this one: the
-    /// giver has given the other one up.
+    /// Slots begin to come over a connection. If they do already, they begin anew, over this one:
+    /// the giver has given the other one up.
     ///
     /// # Errors
     /// [`Refused::Importing`].

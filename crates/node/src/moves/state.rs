@@ -243,8 +243,8 @@ impl Moves {
         flows
     }
 
-    /// Whether what had expired at the giver when writes stopped has expired here: until then nobody
-    /// reads it here (rule M15).
+    /// Whether what had expired at the giver when writes stopped has expired here: until then
+    /// nobody reads it here (rule M15).
     pub(super) fn may_open(&self, id: MoveId) -> bool {
         let takes = self.takes.lock();
         let opens_at_ms = takes.get(&id).map(|take| take.opens_at_ms.load(Ordering::SeqCst));
@@ -268,8 +268,8 @@ impl Moves {
         self.held.lock().machine.newest(marks.table())
     }
 
-    /// Whether a slot that is not this node's by its topology is held back all the same: its clients
-    /// are told where it went once the taker has opened it (rule M9).
+    /// Whether a slot that is not this node's by its topology is held back all the same: its
+    /// clients are told where it went once the taker has opened it (rule M9).
     pub fn is_held(&self, slot: u16) -> bool {
         self.is_holding() && self.held.lock().machine.access(slot) != Access::Free
     }

@@ -29,11 +29,13 @@ pub(super) struct Applying {
     is_apart: bool,
 }
 
-/// The master's lineage becomes that of the data here, which ended at `told` when it was compared with the master's.
+/// The master's lineage becomes that of the data here, which ended at `told` when it was compared
+/// with the master's.
 ///
-/// A replica may be written to (`slave-read-only no`) at any moment. A write that has noted itself and is not in the
-/// database yet would lose its note: with the gate taken alone there is none, and one that was made meanwhile shows. That
-/// option may change, too, while the gate is shared: then the note itself shows.
+/// A replica may be written to (`slave-read-only no`) at any moment. A write that has noted itself
+/// and is not in the database yet would lose its note: with the gate taken alone there is none, and
+/// one that was made meanwhile shows. That option may change, too, while the gate is shared: then
+/// the note itself shows.
 pub(super) fn adopt(
     (node, generation): To<'_>,
     theirs: Option<&History>,
@@ -124,7 +126,8 @@ impl Applying {
         }
         Ok(Some(match (self.failure, published) {
             (None, Ok(_)) => Event::Applied { next },
-            // Something else wrote here. Numbers alone do not tell: as many records may have been written as were lost.
+            // Something else wrote here. Numbers alone do not tell: as many records may have been
+            // written as were lost.
             (Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Diverged { next },
             (Some(error), _) | (None, Err(error)) => {
                 Event::ApplyFailed { next, cause: format!("apply a batch: {error}") }

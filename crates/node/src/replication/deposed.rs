@@ -40,8 +40,8 @@ impl Place {
     }
 }
 
-/// Where data that is set aside goes: not in the place of data that goes further, or may. Looks at the folders, which may
-/// open databases: not for threads that serve clients.
+/// Where data that is set aside goes: not in the place of data that goes further, or may. Looks at
+/// the folders, which may open databases: not for threads that serve clients.
 pub(super) fn place(node: &Node, position: &Position) -> Place {
     let there = node.replication.aside.look_closely(&node.dir);
     // Needed only beside the other one.
@@ -60,13 +60,14 @@ fn choose(there: &Found, lesser: &Found, mine: &Position) -> Place {
     if end(there) > end(mine) {
         return beside(lesser, mine);
     }
-    // It is of an older epoch, or ends earlier. The former may still be most of what there ever was.
+    // It is of an older epoch, or ends earlier. The former may still be most of what there ever
+    // was.
     let is_outdone = goes_further(lesser, there);
     Place { old: Old::Keep, is_above: there.latest > mine.latest && !is_outdone }
 }
 
-/// `db.deposed` stays. What lies in `db.deposed.lesser` does only where it goes further in every respect: then there is no
-/// place left.
+/// `db.deposed` stays. What lies in `db.deposed.lesser` does only where it goes further in every
+/// respect: then there is no place left.
 fn beside(lesser: &Found, mine: &Position) -> Place {
     Place::plain(if goes_further(lesser, mine) { Old::Remove } else { Old::KeepLesser })
 }
@@ -108,10 +109,12 @@ pub enum RestoreError {
     Stopping,
 }
 
-/// Puts the data in `db.deposed` in service; what is there now lies in `db.deposed` then. Only if that data ends where
-/// `expected` says, and never under a grant. A process that dies meanwhile leaves the one or the other whole in `db`.
+/// Puts the data in `db.deposed` in service; what is there now lies in `db.deposed` then. Only if
+/// that data ends where `expected` says, and never under a grant. A process that dies meanwhile
+/// leaves the one or the other whole in `db`.
 ///
-/// It runs on a thread of its own, because it waits for the replication link and for the last users of the database.
+/// It runs on a thread of its own, because it waits for the replication link and for the last users
+/// of the database.
 pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreError> {
     may_restore(&node, &expected)?;
     // The link may be in the middle of replacing the database: it ends at its next step.

@@ -156,7 +156,8 @@ impl Driver {
         }
     }
 
-    /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
+    /// Puts a database in service; false if the role changed meanwhile (there must be a database
+    /// then, too).
     pub(super) async fn install(&mut self, store: Store) -> Result<bool, Over> {
         let node = &self.job.node;
         match put_in(node, store, self.job.generation).await? {

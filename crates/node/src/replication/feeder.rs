@@ -27,7 +27,8 @@ use crate::session::Detached;
 use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
-/// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either side ends.
+/// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either
+/// side ends.
 pub fn serve(detached: Detached, request: Request) {
     spawn("repl-feed", move || {
         block_on(detached.attended("feed", async move |detached| run(detached, request).await))
@@ -141,7 +142,8 @@ async fn answer(
     feeding.run(stream).await
 }
 
-/// How many pings a replica gets within a lease that it may have to lend, at least: it begins after a third of it, and some are late.
+/// How many pings a replica gets within a lease that it may have to lend, at least: it begins after
+/// a third of it, and some are late.
 const PINGS_OF_A_LEASE: u64 = 10;
 
 /// The current options of a feed, for a replica that is asked for such a lease.
@@ -151,7 +153,8 @@ fn config(node: &Node, stamp: Option<Stamp>) -> Config {
     Config { ping_interval_ms: often_ms.min(asks_ms), ..Config::default() }
 }
 
-/// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
+/// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err`
+/// is the error reply.
 fn accept(
     node: &Node,
     request: Request,

@@ -111,16 +111,18 @@ impl Replica {
 /// A replica that was heard so lately is alive, in pings of the stream.
 const ALIVE_PINGS: u64 = 5;
 
-/// How long a replica that says nothing still counts as alive, in ms, by what its stream is paced with.
+/// How long a replica that says nothing still counts as alive, in ms, by what its stream is paced
+/// with.
 pub(super) fn alive_ms(ping_ms: u32) -> u64 {
     u64::from(ping_ms).saturating_mul(ALIVE_PINGS).max(1_000)
 }
 
 impl Feeders {
-    /// Puts a replica on the list. Data that an in-sync set counts on is held once: of two processes
-    /// with one member name, one runs on a copy of the other's folder, and what one of them
-    /// acknowledges the other may not have. So the later one is refused while the first is heard.
-    /// A process that comes back is the same one: its old stream ends. So does one that fell silent.
+    /// Puts a replica on the list. Data that an in-sync set counts on is held once: of two
+    /// processes with one member name, one runs on a copy of the other's folder, and what one of
+    /// them acknowledges the other may not have. So the later one is refused while the first is
+    /// heard. A process that comes back is the same one: its old stream ends. So does one that fell
+    /// silent.
     ///
     /// # Errors
     /// The replica that has the name.

@@ -137,7 +137,8 @@ impl Sending {
         self.hang_up().await
     }
 
-    /// Ends the sending direction and waits for the replica to close: a reset could overtake the last bytes.
+    /// Ends the sending direction and waits for the replica to close: a reset could overtake the
+    /// last bytes.
     async fn hang_up(&mut self) -> Result<(), End> {
         let mut rest = [0; 512];
         let drained = async {
@@ -164,8 +165,9 @@ impl Sending {
                 return Err(error);
             }
         };
-        // The role changed since the replica was told who wrote the data here: it would keep what it was told beside a copy
-        // of newer data, find that the two do not fit, and copy once more.
+        // The role changed since the replica was told who wrote the data here: it would keep what
+        // it was told beside a copy of newer data, find that the two do not fit, and copy once
+        // more.
         let compared_with = self.facts.compared_with;
         if compared_with.is_some_and(|generation| generation != self.node.engine().generation) {
             tracing::info!(
@@ -189,7 +191,8 @@ impl Sending {
         self.send(&text).await
     }
 
-    /// Why the data of this replica, as far as it said what it is, must not be replaced by what is here.
+    /// Why the data of this replica, as far as it said what it is, must not be replaced by what is
+    /// here.
     fn refusal(&self) -> Option<String> {
         let newest = self.facts.position.as_ref().and_then(|position| position.history.newest());
         let history = self.node.engine().store.as_ref().map(Store::history).unwrap_or_default();
@@ -296,7 +299,8 @@ fn list(node: &Node) -> std::io::Result<Vec<(FileName, u64)>> {
     Ok(listed)
 }
 
-/// The checkpoint to copy, made if need be; `None` while the present one can be neither given nor replaced, or there is no data to give.
+/// The checkpoint to copy, made if need be; `None` while the present one can be neither given nor
+/// replaced, or there is no data to give.
 fn checkpoint(node: &Arc<Node>) -> Result<Option<(CheckpointId, u64)>, End> {
     let replication = &node.replication;
     let _one_at_a_time = replication.making.lock();

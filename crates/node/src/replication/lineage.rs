@@ -40,7 +40,8 @@ struct Ahead {
 }
 
 impl Keeper {
-    /// After another database was put in service. Where the file cannot be read, nothing is known of the data.
+    /// After another database was put in service. Where the file cannot be read, nothing is known
+    /// of the data.
     pub fn reload(&self, db: &Path) {
         *self.state.lock() = State { now: Arc::new(read(db)), ahead: None };
     }
@@ -50,9 +51,10 @@ impl Keeper {
         Arc::clone(&self.state.lock().now)
     }
 
-    /// Writes what [`Keeper::begin`] will need at this end, so that it finds it done. In memory all stays as it is: a stream
-    /// that goes on meanwhile is still the master's to everybody who asks. Only a process that dies before one or the other
-    /// is in force leaves the records since for its own; they cost a copy then, and are kept aside.
+    /// Writes what [`Keeper::begin`] will need at this end, so that it finds it done. In memory all
+    /// stays as it is: a stream that goes on meanwhile is still the master's to everybody who asks.
+    /// Only a process that dies before one or the other is in force leaves the records since for
+    /// its own; they cost a copy then, and are kept aside.
     ///
     /// # Errors
     /// The disk did not take it.
@@ -106,7 +108,8 @@ impl Keeper {
         })
     }
 
-    /// The data here is that of a master with this lineage (`None`: it keeps none), and what follows too. True if that is news.
+    /// The data here is that of a master with this lineage (`None`: it keeps none), and what
+    /// follows too. True if that is news.
     ///
     /// # Errors
     /// The disk did not take it: nothing of that master's may be written here.
@@ -187,7 +190,8 @@ fn write(db: &Path, lineage: &Lineage) -> io::Result<()> {
     sync_folder(db)
 }
 
-/// Puts the lineage of a copy into its folder before that is put in service: `None` for data of a master that keeps none.
+/// Puts the lineage of a copy into its folder before that is put in service: `None` for data of a
+/// master that keeps none.
 pub(super) fn write_copied(folder: &Path, theirs: Option<&History>) -> io::Result<()> {
     let lineage = match theirs {
         Some(theirs) => Lineage::adopted(theirs),

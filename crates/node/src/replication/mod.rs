@@ -48,7 +48,8 @@ pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
 
-/// Replicates from `master` from now on, under write-gate generation `generation`; ends what was before. Never waits.
+/// Replicates from `master` from now on, under write-gate generation `generation`; ends what was
+/// before. Never waits.
 pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
     node.replication.cut_replicas();
     let (cancel, cancelled) = watch::channel(false);
@@ -86,7 +87,8 @@ pub fn end(node: &Arc<Node>) {
     node.replication.feeders.end_all();
 }
 
-/// Looks for what was set aside before this process, on a thread of its own: a database of an older version has to be opened.
+/// Looks for what was set aside before this process, on a thread of its own: a database of an older
+/// version has to be opened.
 pub fn look_aside(node: &Arc<Node>) {
     let node = Arc::clone(node);
     spawn("repl-aside", move || node.replication.aside.look(&node.dir));

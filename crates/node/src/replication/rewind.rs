@@ -21,7 +21,8 @@ use crate::clock;
 /// Folder in `dir` with the writes that were cut off, a file for each rewind.
 pub const DISCARDED: &str = "discarded";
 
-/// Finishes a rewind that was under way when the last process ended. To be called before the database is opened.
+/// Finishes a rewind that was under way when the last process ended. To be called before the
+/// database is opened.
 ///
 /// # Errors
 /// A step fails again: the database must not be opened.

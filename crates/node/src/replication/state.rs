@@ -206,8 +206,8 @@ impl Replication {
         self.feeders.end_where(|replica| replica.is_holdfast);
     }
 
-    /// A replica that may be written to (`slave-read-only no`) is about to be: what it writes behind
-    /// `latest` is not its master's.
+    /// A replica that may be written to (`slave-read-only no`) is about to be: what it writes
+    /// behind `latest` is not its master's.
     pub fn note_own_write(&self, db: &Path, latest: u64) -> io::Result<()> {
         if self.lineage.write(db, latest)? {
             self.lineage_changed();

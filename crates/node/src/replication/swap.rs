@@ -21,7 +21,8 @@ const DB: &str = "db";
 pub(super) enum Old {
     /// Moved to `db.deposed`, in place of an earlier one.
     Keep,
-    /// Moved to `db.deposed.lesser`, in place of an earlier one: what lies in `db.deposed` goes further.
+    /// Moved to `db.deposed.lesser`, in place of an earlier one: what lies in `db.deposed` goes
+    /// further.
     KeepLesser,
     /// Removed in the end.
     Remove,
@@ -42,7 +43,8 @@ pub(super) fn old_path(dir: &Path, old: Old) -> PathBuf {
     dir.join(old.folder())
 }
 
-/// Says durably that the downloaded database, complete on disk, is to take the place of the present one.
+/// Says durably that the downloaded database, complete on disk, is to take the place of the present
+/// one.
 pub(super) fn intend(dir: &Path, old: Old) -> io::Result<()> {
     write_durably(&dir.join(INTENT), old.folder().as_bytes())?;
     sync_folder(dir)
@@ -69,8 +71,9 @@ pub(super) fn move_on(dir: &Path, old: Old) -> io::Result<()> {
     sync_folder(dir)
 }
 
-/// What lies in `db.deposed` moves to `db.deposed.lesser`, in place of an earlier one, because something is to take its place
-/// and both may be wanted. To be called before the intent is there; a process that dies in between leaves it there.
+/// What lies in `db.deposed` moves to `db.deposed.lesser`, in place of an earlier one, because
+/// something is to take its place and both may be wanted. To be called before the intent is there;
+/// a process that dies in between leaves it there.
 pub(super) fn make_way(dir: &Path) -> io::Result<()> {
     let (aside, lesser) = (old_path(dir, Old::Keep), old_path(dir, Old::KeepLesser));
     remove_folder_if_there(&lesser)?;
@@ -102,8 +105,9 @@ pub(super) fn move_back(dir: &Path, old: Old) -> io::Result<()> {
     forget(dir)
 }
 
-/// Exchanges `db` and `db.deposed`: the latter becomes a download that is put in service in the usual way. Ends with the intent
-/// still there, to be forgotten once the database is open. The database must be closed.
+/// Exchanges `db` and `db.deposed`: the latter becomes a download that is put in service in the
+/// usual way. Ends with the intent still there, to be forgotten once the database is open. The
+/// database must be closed.
 pub(super) fn bring_back(dir: &Path) -> io::Result<()> {
     let (new, aside) = (dir.join(folder::NAME), old_path(dir, Old::Keep));
     // What was downloaded before is of no use to anybody now.
@@ -115,7 +119,8 @@ pub(super) fn bring_back(dir: &Path) -> io::Result<()> {
     move_on(dir, Old::Keep)
 }
 
-/// Takes that back, from wherever it got to; `is_done`: the exchange was made, and what was brought back does not open.
+/// Takes that back, from wherever it got to; `is_done`: the exchange was made, and what was brought
+/// back does not open.
 pub(super) fn take_back_again(dir: &Path, is_done: bool) -> io::Result<()> {
     let (db, new, aside) = (dir.join(DB), dir.join(folder::NAME), old_path(dir, Old::Keep));
     if is_done {
@@ -132,15 +137,17 @@ pub(super) fn take_back_again(dir: &Path, is_done: bool) -> io::Result<()> {
     forget(dir)
 }
 
-/// Keeps other processes from `dir` for as long as it lives: the lock of the database itself moves with its folder.
+/// Keeps other processes from `dir` for as long as it lives: the lock of the database itself moves
+/// with its folder.
 #[derive(Debug)]
 #[must_use = "the lock ends with this value"]
 pub struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 const LOCK: &str = "lock";
 
-/// Locks `dir`, finishes what a full sync had begun when the last process ended, and removes what nobody needs. To be called before the
-/// database is opened; the lock is to be held until it is closed.
+/// Locks `dir`, finishes what a full sync had begun when the last process ended, and removes what
+/// nobody needs. To be called before the database is opened; the lock is to be held until it is
+/// closed.
 ///
 /// # Errors
 /// Another process uses `dir`; I/O errors. The database must not be opened then.

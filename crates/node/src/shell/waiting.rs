@@ -187,8 +187,8 @@ fn between_workers_each_element_is_given_once() {
     let mut given: Vec<String> = waiting
         .into_iter()
         .map(|mut waiting| told(&mut waiting).expect("all are told something"))
-        // Of one whose other key somebody else had just then: it looks for itself, and what it would
-        // have got is still there.
+        // Of one whose other key somebody else had just then: it looks for itself, and what it
+        // would have got is still there.
         .filter(|reply| reply != "again")
         .map(|reply| reply.rsplit(' ').next().unwrap().to_owned())
         .collect();

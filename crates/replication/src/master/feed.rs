@@ -1,4 +1,5 @@
-//! What one replica is sent: framed batches in sequence, heartbeats when idle; and what it acknowledged.
+//! What one replica is sent: framed batches in sequence, heartbeats when idle; and what it
+//! acknowledged.
 
 use super::acks::{Ack, AckReader};
 use super::replconf::Replconf;
@@ -8,10 +9,11 @@ use crate::wire::{self, BatchHead, Leave, Malformed, Stamp};
 /// Times and limits of a feed.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Longest silence towards the replica, in milliseconds. Kvrocks waits 2 s; 200 ms lets a replica bear witness
-    /// that its master is alive.
+    /// Longest silence towards the replica, in milliseconds. Kvrocks waits 2 s; 200 ms lets a
+    /// replica bear witness that its master is alive.
     pub ping_interval_ms: u64,
-    /// Enough for one write to the socket, in bytes. What is published is sent at once; this only bounds a group.
+    /// Enough for one write to the socket, in bytes. What is published is sent at once; this only
+    /// bounds a group.
     pub group_bytes_max: usize,
     /// `max-replication-lag`: a replica further behind is dropped (it can come back); in sequences.
     pub lag_max: u64,
@@ -148,7 +150,8 @@ impl Feed {
         }
     }
 
-    /// A heartbeat with the master's clock, once an interval even where batches leave no silence. Only for replicas that said which member they are.
+    /// A heartbeat with the master's clock, once an interval even where batches leave no silence.
+    /// Only for replicas that said which member they are.
     pub fn stamp(&mut self, now: u64, stamp: Stamp, out: &mut Vec<u8>) {
         if self.replica.member.is_some() && now >= self.stamp_at {
             stamp.ping(out);
@@ -157,13 +160,15 @@ impl Feed {
         }
     }
 
-    /// When [`Self::ping`] has something to send, or [`Self::stamp`] where `is_stamped` says that this is asked.
+    /// When [`Self::ping`] has something to send, or [`Self::stamp`] where `is_stamped` says that
+    /// this is asked.
     pub fn due_at(&self, is_stamped: bool) -> u64 {
         if is_stamped { self.ping_at.min(self.stamp_at) } else { self.ping_at }
     }
 
-    /// Asks for an acknowledgement at once, for a waiting WAIT. Holdfast replicas acknowledge unasked.
-    /// Kvrocks before 2.14 would take `_getack` for a batch: it is only sent to replicas that have acknowledged before.
+    /// Asks for an acknowledgement at once, for a waiting WAIT. Holdfast replicas acknowledge
+    /// unasked. Kvrocks before 2.14 would take `_getack` for a batch: it is only sent to replicas
+    /// that have acknowledged before.
     pub fn getack(&mut self, now: u64, out: &mut Vec<u8>) {
         if !self.replica.is_holdfast && self.acked.is_some() {
             out.extend_from_slice(wire::GETACK);

@@ -1,7 +1,8 @@
 //! What a replica does once it knows its master's epoch history (rule R11).
 //!
-//! Nothing is discarded, and nothing of a deposed master is taken for its successor's, before the master has opened an
-//! epoch of its own behind the common one: until then the common epoch may still grow there.
+//! Nothing is discarded, and nothing of a deposed master is taken for its successor's, before the
+//! master has opened an epoch of its own behind the common one: until then the common epoch may
+//! still grow there.
 
 use crate::answer::{Answer, Granted};
 use crate::history::{Fork, Position, common, fork};
@@ -16,7 +17,8 @@ pub(super) enum Verdict {
     Rewind(u64),
     /// The master must open its epoch first.
     Wait,
-    /// The data here is of this epoch, and the master shows no grant of it or a later one: nothing is given up for it.
+    /// The data here is of this epoch, and the master shows no grant of it or a later one: nothing
+    /// is given up for it.
     NoGrant(u64),
     /// The node was a master and nothing can be compared: copy.
     Required,
@@ -44,7 +46,8 @@ pub(super) fn judge(mine: Mine<'_>, theirs: &Answer) -> Verdict {
         return Verdict::Required;
     }
     match by_epochs(mine.position, &theirs.position, mine.is_deposed) {
-        // A grant orders everything within its epoch; without one nodes may have been made masters by hand.
+        // A grant orders everything within its epoch; without one nodes may have been made masters
+        // by hand.
         Verdict::Continue if !matches!(theirs.granted, Granted::Epoch(_)) => {
             by_lineage(mine, theirs)
         }
@@ -54,7 +57,8 @@ pub(super) fn judge(mine: Mine<'_>, theirs: &Answer) -> Verdict {
 
 fn by_epochs(mine: &Position, theirs: &Position, is_deposed: bool) -> Verdict {
     if mine.history.is_empty() && theirs.history.is_empty() {
-        // No epoch was ever opened: what Kvrocks does, with a copy where that is known to be unsound.
+        // No epoch was ever opened: what Kvrocks does, with a copy where that is known to be
+        // unsound.
         return if is_deposed { Verdict::Required } else { Verdict::Continue };
     }
     let is_closed = is_closed(mine, theirs);
@@ -106,7 +110,8 @@ fn by_source(mine: Mine<'_>) -> Verdict {
     if is_own { Verdict::Required } else { Verdict::Continue }
 }
 
-/// The same for a master that knows no histories. `is_proven`: it was streamed from since this machine began.
+/// The same for a master that knows no histories. `is_proven`: it was streamed from since this
+/// machine began.
 pub(super) fn judge_unknown(mine: Mine<'_>, is_proven: bool) -> Verdict {
     // Data of such masters may hold the records of epochs: they were replicas once.
     let is_theirs = is_proven || mine.lineage.source(mine.position.latest) == Some(Source::Foreign);
@@ -188,7 +193,8 @@ mod tests {
             for is_spoilt in [false, true] {
                 let own = Mine { is_spoilt, ..mine(&own, &none, is_deposed) };
                 for theirs in [
-                    // Empty: its disk was lost, its folder is not the one it was, or it never was of this cluster.
+                    // Empty: its disk was lost, its folder is not the one it was, or it never was
+                    // of this cluster.
                     position(&[], 0),
                     // Filled by hand.
                     position(&[], 900),

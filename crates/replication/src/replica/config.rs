@@ -27,11 +27,12 @@ pub struct Config {
     pub lineage: Arc<Lineage>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
-    /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
-    /// unless the epochs prove it sound.
+    /// The data may hold writes that the master has not (the node was a master under an older
+    /// topology): no partial sync unless the epochs prove it sound.
     pub is_deposed: bool,
-    /// How long a master may take to open its epoch before the data here is replaced by a copy of its own; `None`: for ever, because the data
-    /// here may hold acknowledged writes that the master has lost.
+    /// How long a master may take to open its epoch before the data here is replaced by a copy of
+    /// its own; `None`: for ever, because the data here may hold acknowledged writes that the
+    /// master has lost.
     pub epoch_patience_ms: Option<u64>,
     /// Ask the master whether it is Holdfast.
     pub offer_extension: bool,
@@ -41,9 +42,11 @@ pub struct Config {
     pub epoch: Option<EpochId>,
     /// `replication-connect-timeout-ms`, for connecting and for each plain answer; 3100.
     pub connect_timeout_ms: u64,
-    /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat interval; 3200.
+    /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat
+    /// interval; 3200.
     pub receive_timeout_ms: u64,
-    /// Longest silence in a transfer. Kvrocks masters with `max-replication-mb` pause between files.
+    /// Longest silence in a transfer. Kvrocks masters with `max-replication-mb` pause between
+    /// files.
     pub transfer_timeout_ms: u64,
     /// Largest batch accepted.
     pub batch_bytes_max: u64,

@@ -1,4 +1,5 @@
-//! One connection's requests up to the point where data flows, strictly one request and one line of answer at a time.
+//! One connection's requests up to the point where data flows, strictly one request and one line of
+//! answer at a time.
 
 use super::event::{Action, Conn, Fault, Peer};
 use super::{Config, State};
@@ -74,7 +75,8 @@ pub(super) struct Dialog {
     patience_ms: u64,
     /// What the master turned out to be.
     pub(super) peer: Peer,
-    /// What the master said of its lineage where it is copied from: outside `None` before it was asked there.
+    /// What the master said of its lineage where it is copied from: outside `None` before it was
+    /// asked there.
     pub(super) copied: Option<Option<History>>,
     /// From which record on the stream was asked for.
     pub(super) asked: u64,
@@ -186,7 +188,8 @@ impl Dialog {
                 self.psync(false, config, now, out);
                 Ok(Outcome::Pending)
             }
-            // Other codes (LOADING, NOAUTH, NOPERM) say "not now" or "not you", not "other history".
+            // Other codes (LOADING, NOAUTH, NOPERM) say "not now" or "not you", not "other
+            // history".
             Step::Psync { .. } if line.starts_with(b"-ERR ") => {
                 Ok(Outcome::Refused(text.into_owned()))
             }
@@ -282,8 +285,8 @@ impl Dialog {
         Outcome::Data
     }
 
-    /// Data of an epoch is given up only for a master that shows a grant, which is looked at once more where it is copied from;
-    /// and the copy is of the lineage that is told there.
+    /// Data of an epoch is given up only for a master that shows a grant, which is looked at once
+    /// more where it is copied from; and the copy is of the lineage that is told there.
     fn is_asked(&self) -> bool {
         self.peer == Peer::Holdfast && self.copied.is_none()
     }
@@ -351,7 +354,8 @@ impl Dialog {
         now: u64,
         out: &mut Vec<Action<'_>>,
     ) {
-        // Opening the WAL at a position and making a checkpoint take the master longer than a plain answer.
+        // Opening the WAL at a position and making a checkpoint take the master longer than a plain
+        // answer.
         self.patience_ms = match step {
             Step::Data | Step::Psync { .. } => config.transfer_timeout_ms,
             _ => config.connect_timeout_ms,

@@ -1,10 +1,12 @@
 //! The replica's side: from a master's address to an up-to-date copy, for ever.
 //!
-//! One attempt = a connection with AUTH, `_db_name`, `replconf`, `PSYNC`; then the stream, or a full sync over further
-//! connections and another attempt. A failed attempt is followed by the next one after a delay of 50 ms doubling to 5 s.
+//! One attempt = a connection with AUTH, `_db_name`, `replconf`, `PSYNC`; then the stream, or a
+//! full sync over further connections and another attempt. A failed attempt is followed by the next
+//! one after a delay of 50 ms doubling to 5 s.
 //!
-//! Invariant: batches are handed out for application only in unbroken sequence, and acknowledged only after the driver
-//! said that they are in the database. A node that must not trust its own data never sends `PSYNC` before a full sync.
+//! Invariant: batches are handed out for application only in unbroken sequence, and acknowledged
+//! only after the driver said that they are in the database. A node that must not trust its own
+//! data never sends `PSYNC` before a full sync.
 
 mod compare;
 mod config;
@@ -85,7 +87,8 @@ pub struct Machine {
     is_proven: bool,
     /// Since when the master's epoch is awaited.
     waiting_since: Option<u64>,
-    /// What the master said of its lineage when it was last asked: outside `None` before that, inside if it keeps none.
+    /// What the master said of its lineage when it was last asked: outside `None` before that,
+    /// inside if it keeps none.
     their_lineage: Option<Option<History>>,
     /// Up to where the master had written when it was last asked, if it told.
     their_latest: Option<u64>,
@@ -211,7 +214,8 @@ impl Machine {
             (connect_timeout_ms, receive_timeout_ms);
     }
 
-    /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
+    /// The newest epoch in the database: acknowledgements name it from now on. To be said before
+    /// [`Event::Applied`].
     pub fn set_epoch(&mut self, epoch: Option<EpochId>) {
         self.config.epoch = epoch;
         if let Phase::Streaming(stream) = &mut self.phase {
@@ -224,7 +228,8 @@ impl Machine {
         self.config.member = member;
     }
 
-    /// The stamp of [`Action::Pinged`] may go back: this node has promised what that means. It leaves with the next [`Event::Tick`].
+    /// The stamp of [`Action::Pinged`] may go back: this node has promised what that means. It
+    /// leaves with the next [`Event::Tick`].
     pub fn echo(&mut self, stamp: Stamp) {
         if let Phase::Streaming(stream) = &mut self.phase {
             stream.echo(stamp);
@@ -370,7 +375,8 @@ impl Machine {
                     }
                     Outcome::Compare(theirs) => {
                         self.compare(theirs.as_ref(), now, out)?;
-                        // The master answers one request at a time: there is nothing more, unless it is none.
+                        // The master answers one request at a time: there is nothing more, unless
+                        // it is none.
                         if input.is_empty() { Ok(()) } else { self.received(conn, input, now, out) }
                     }
                     // Written to while the answer was on its way.

@@ -1,4 +1,5 @@
-//! Which keys were written after a sequence number: found in the log, which is the only place that knows.
+//! Which keys were written after a sequence number: found in the log, which is the only place that
+//! knows.
 
 use std::collections::HashMap;
 
@@ -66,7 +67,8 @@ impl Since {
         }
     }
 
-    /// By place of the key: whether a record touched it. Of several places with one key the last one tells.
+    /// By place of the key: whether a record touched it. Of several places with one key the last
+    /// one tells.
     pub fn changed(&self) -> &[bool] {
         &self.changed
     }

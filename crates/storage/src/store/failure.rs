@@ -1,15 +1,16 @@
 //! A write that the disk did not take ends the use of a database (rule R14).
 //!
-//! After a failed append or sync of the log RocksDB writes nothing more to it, while memory has what the log will never
-//! have, and whether a batch that failed half way is in the file shows at the next start only. So nobody may be told
-//! anything from here any more, be it a reply, an error, or a read.
+//! After a failed append or sync of the log RocksDB writes nothing more to it, while memory has
+//! what the log will never have, and whether a batch that failed half way is in the file shows at
+//! the next start only. So nobody may be told anything from here any more, be it a reply, an error,
+//! or a read.
 //!
 //! A limit of the process that was met in the middle of that, descriptors or memory, leaves the
 //! database in the same state. It is told apart, for the code that ends the process
 //! ([`Cause::is_limit`]). A compaction that met one is tried again by RocksDB and stops nothing.
 //!
-//! Invariant: once it failed, a database stays failed until it is opened again, and the hook was called before the
-//! append or publish that failed returned.
+//! Invariant: once it failed, a database stays failed until it is opened again, and the hook was
+//! called before the append or publish that failed returned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,7 +56,8 @@ struct Told {
 }
 
 impl Failure {
-    /// To be called before the error is passed on. The first cause is kept, and the hook is called for it alone.
+    /// To be called before the error is passed on. The first cause is kept, and the hook is called
+    /// for it alone.
     pub(super) fn fail(&self, why: Cause) {
         let mut told = self.told.lock();
         self.has_failed.store(true, Ordering::SeqCst);
@@ -95,20 +97,22 @@ impl Failure {
     }
 }
 
-/// Hears of failures in RocksDB's own threads: a flush or a MANIFEST that could not be written. Appends would wait, or
-/// fail, from then on.
+/// Hears of failures in RocksDB's own threads: a flush or a MANIFEST that could not be written.
+/// Appends would wait, or fail, from then on.
 struct Listener(Arc<Failure>);
 
 impl EventListener for Listener {
     fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
-        // Softer ones, such as a compaction that found no space, are tried again and stop no writes.
+        // Softer ones, such as a compaction that found no space, are tried again and stop no
+        // writes.
         if status.severity() < StatusSeverity::KHardError {
             return;
         }
         let Err(error) = status.result() else { return };
         let error = Error::engine("run the database", error.clone());
         if error.is_limit() && reason == DBBackgroundErrorReason::KCompaction {
-            // Nothing of it is in force, and without an error it goes back into the queue. A flush would not.
+            // Nothing of it is in force, and without an error it goes back into the queue. A flush
+            // would not.
             self.0.limits_met.fetch_add(1, Ordering::Relaxed);
             status.reset();
             return;
@@ -122,8 +126,8 @@ pub(super) fn listen(options: &mut rocksdb::Options, failure: &Arc<Failure>) {
 }
 
 impl Store {
-    /// Whether a write of the log, or one that the log depends on, ever failed. Memory is then ahead of what the log will
-    /// ever have: tell nobody what it says, and open the database again.
+    /// Whether a write of the log, or one that the log depends on, ever failed. Memory is then
+    /// ahead of what the log will ever have: tell nobody what it says, and open the database again.
     pub fn has_failed(&self) -> bool {
         self.inner.failure.check().is_err()
     }
@@ -133,9 +137,10 @@ impl Store {
         self.inner.failure.limits_met.load(Ordering::Relaxed)
     }
 
-    /// Calls `hook` once, when [`Store::has_failed`] becomes true or at once if it is already; on the thread that failed
-    /// and before its append or publish returns, so that a hook which ends the process ends it before anybody can be told
-    /// anything. There is one hook: later ones are ignored.
+    /// Calls `hook` once, when [`Store::has_failed`] becomes true or at once if it is already; on
+    /// the thread that failed and before its append or publish returns, so that a hook which ends
+    /// the process ends it before anybody can be told anything. There is one hook: later ones are
+    /// ignored.
     pub fn on_failure(&self, hook: FailureHook) {
         self.inner.failure.set_hook(hook);
     }

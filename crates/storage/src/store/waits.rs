@@ -11,15 +11,15 @@ use std::time::Instant;
 
 use crate::Store;
 
-/// What a disk that is only busy may make a sync take, or a write that RocksDB holds back until it has flushed or
-/// compacted: so much of these does not count. While two others wrote 6 GB, a sync took up to 1.0 s, a write of the log
-/// up to 0.03 s.
+/// What a disk that is only busy may make a sync take, or a write that RocksDB holds back until it
+/// has flushed or compacted: so much of these does not count. While two others wrote 6 GB, a sync
+/// took up to 1.0 s, a write of the log up to 0.03 s.
 const BUSY_MS: u64 = 3_000;
 /// A write that RocksDB held back is through so soon after that is over.
 const STOP_OVER_MS: u64 = 1_000;
 
-/// Bytes under way for which a call may take a millisecond longer: 50 MiB/s. One write of 512 MiB took 1.2 s on a disk in
-/// good health, most of it in the processor; it may take 10 s.
+/// Bytes under way for which a call may take a millisecond longer: 50 MiB/s. One write of 512 MiB
+/// took 1.2 s on a disk in good health, most of it in the processor; it may take 10 s.
 const BYTES_PER_MS: u64 = (50 << 20) / 1_000;
 
 /// Bits of a time; the rest counts those who wait. Enough for 8900 years.
@@ -47,15 +47,15 @@ impl Waits {
     /// A call came through, well or not. Where nobody is left who waits, the time is not asked for.
     fn end(&self, now_ms: impl Fn() -> u64) {
         self.update(|count, _| (count.saturating_sub(1), if count > 1 { now_ms() } else { 0 }));
-        // Only now: nobody may see the time of a large call without its size. Writes are one at a time, and a sync takes
-        // along what others wait for.
+        // Only now: nobody may see the time of a large call without its size. Writes are one at a
+        // time, and a sync takes along what others wait for.
         if self.bytes.load(Ordering::Relaxed) > 0 {
             self.bytes.store(0, Ordering::Release);
         }
     }
 
-    /// For how long there have been calls under way of which none came through; 0 if there are none. The time that the
-    /// largest of them needs for its bytes does not count.
+    /// For how long there have been calls under way of which none came through; 0 if there are
+    /// none. The time that the largest of them needs for its bytes does not count.
     fn longest(&self, now_ms: u64) -> u64 {
         let allowed_ms = self.bytes.load(Ordering::Acquire) / BYTES_PER_MS;
         let (count, since) = split(self.state.load(Ordering::Acquire));
@@ -124,7 +124,8 @@ impl LogWaits {
         }
     }
 
-    /// `is_stopped`: whether RocksDB holds writes back now; asked only while somebody waits for an append.
+    /// `is_stopped`: whether RocksDB holds writes back now; asked only while somebody waits for an
+    /// append.
     fn longest(&self, now_ms: u64, is_stopped: impl FnOnce() -> bool) -> u64 {
         let append_ms = self.appends.longest(now_ms);
         if append_ms > 0 && is_stopped() {
@@ -158,18 +159,20 @@ impl Drop for Waiting<'_> {
 }
 
 impl Store {
-    /// For how long appends, or writes of their buffer, or syncs, have been under way without one of them coming through,
-    /// in milliseconds; 0 while nobody waits for the log. The first seconds of a sync do not count, nor those of a write
-    /// that RocksDB holds back: a disk that is only busy makes these long, too. Nor does a second for every 50 MiB of the
-    /// largest of them. Does not wait for the disk itself.
+    /// For how long appends, or writes of their buffer, or syncs, have been under way without one
+    /// of them coming through, in milliseconds; 0 while nobody waits for the log. The first seconds
+    /// of a sync do not count, nor those of a write that RocksDB holds back: a disk that is only
+    /// busy makes these long, too. Nor does a second for every 50 MiB of the largest of them. Does
+    /// not wait for the disk itself.
     pub fn log_wait_ms(&self) -> u64 {
         let waits = &self.inner().waits;
         // A number that cannot be read excuses nothing.
         waits.longest(waits.now_ms(), || self.is_write_stopped().unwrap_or(false))
     }
 
-    /// What a sync has to bring to the disk. 0 where publishing does not sync: then syncs are rare, and what they find
-    /// was brought there by the system long ago, but for an amount that nobody knows.
+    /// What a sync has to bring to the disk. 0 where publishing does not sync: then syncs are rare,
+    /// and what they find was brought there by the system long ago, but for an amount that nobody
+    /// knows.
     pub(super) fn unsynced_bytes(&self) -> u64 {
         match self.inner.options.sync_writes {
             true => {

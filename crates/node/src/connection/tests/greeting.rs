@@ -1,4 +1,5 @@
-//! PROXY headers: where one must be, where none may be, and what a load balancer may do in its own name.
+//! PROXY headers: where one must be, where none may be, and what a load balancer may do in its own
+//! name.
 
 use api::heartbeat::ClientAccess;
 
@@ -106,8 +107,8 @@ fn a_request_of_a_web_page_runs_nothing_of_what_is_in_it() {
     }
 }
 
-/// A connection that protected mode refuses is told so, even if it has said nothing. One that starts
-/// with a PROXY header gets no answer.
+/// A connection that protected mode refuses is told so, even if it has said nothing. One that
+/// starts with a PROXY header gets no answer.
 #[test]
 fn protected_mode_answers_no_header() {
     let protected = |values: &mut Values| {

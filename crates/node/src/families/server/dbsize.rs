@@ -1,9 +1,11 @@
 //! DBSIZE: an exact count, by looking at every key.
 //!
-//! Kvrocks answers with the result of the last `DBSIZE SCAN`; Redis clients and tests expect the truth. So DBSIZE counts, off the worker and
-//! outside the write gate, and is answered when the count is done. A count is kept and answered again as long as nothing was written since and no
-//! counted key can expire. A change of role or database ends a count within a thousand keys, so a count never delays a failover; so does the end of the
-//! connection that asked, or clients that ask and go could have any number of counts under way.
+//! Kvrocks answers with the result of the last `DBSIZE SCAN`; Redis clients and tests expect the
+//! truth. So DBSIZE counts, off the worker and outside the write gate, and is answered when the
+//! count is done. A count is kept and answered again as long as nothing was written since and no
+//! counted key can expire. A change of role or database ends a count within a thousand keys, so a
+//! count never delays a failover; so does the end of the connection that asked, or clients that ask
+//! and go could have any number of counts under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,7 +122,8 @@ fn start(cx: &SessionCx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts all keys of a namespace. The answer is that of one moment, and of the role and lease the node still has at the end.
+/// Counts all keys of a namespace. The answer is that of one moment, and of the role and lease the
+/// node still has at the end.
 fn count(node: &Node, namespace: &[u8], given_up: &AtomicBool) -> Result<i64> {
     let is_over = || *node.shutdown().borrow() || given_up.load(Ordering::Relaxed);
     for _ in 0..ATTEMPTS {
@@ -156,7 +159,8 @@ fn count(node: &Node, namespace: &[u8], given_up: &AtomicBool) -> Result<i64> {
     Err(Error::err("the keys could not be counted because this node was changing: try again"))
 }
 
-/// The same check a data command passes before its reply leaves: a count may take longer than a lease.
+/// The same check a data command passes before its reply leaves: a count may take longer than a
+/// lease.
 fn still_mine(node: &Node, generation: u64) -> Result<()> {
     let mode = node.config.now().master_lease_mode;
     let engine = node.engine();

@@ -114,8 +114,8 @@ fn keep_in_database(node: &Node, tokens: &Tokens) -> Result<()> {
     Ok(())
 }
 
-/// `repl-namespace-enabled` was changed: the tokens move from the file into the database. They do not
-/// move back. No namespace changes until what is returned is dropped.
+/// `repl-namespace-enabled` was changed: the tokens move from the file into the database. They do
+/// not move back. No namespace changes until what is returned is dropped.
 pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<MutexGuard<'_, ()>> {
     let one_at_a_time = node.namespaces.change();
     let engine = node.engine();

@@ -38,8 +38,9 @@ fn apply(node: &Running, fork: u64, rest: &[&str]) -> String {
     node.ask(&[&["CLUSTERX", "DISCARDED", "APPLY", &fork.to_string()], rest].concat())
 }
 
-/// The fork lies in what the first successor went on with; the second one never had that, wrote other records there, and the node with the export
-/// has them too by now. Whether a key was written since is not to be found behind the fork.
+/// The fork lies in what the first successor went on with; the second one never had that, wrote
+/// other records there, and the node with the export has them too by now. Whether a key was written
+/// since is not to be found behind the fork.
 #[test]
 fn what_a_history_that_was_given_up_discarded_is_not_put_back_over_what_is_newer() {
     let (a, b, c) = (start(), start(), start());
@@ -81,7 +82,8 @@ fn what_a_history_that_was_given_up_discarded_is_not_put_back_over_what_is_newer
     a.await_up_with(&c);
     assert_eq!(a.store().position(), c.store().position());
 
-    // What the node's history says of the fork now is what the second successor's says: it tells nothing of the export.
+    // What the node's history says of the fork now is what the second successor's says: it tells
+    // nothing of the export.
     let now = |node: &Running| node.store().history().at(fork).map(|entry| entry.epoch);
     assert_eq!((now(&a), now(&c)), (Some(3), Some(3)));
     // One that cannot be read does not hide the others.

@@ -78,7 +78,8 @@ fn a_deposed_master_rewinds_to_where_its_successor_began() {
     let (old, new) = parted();
     for index in 0..10 {
         old.ask(&["SET", &format!("discarded {index}"), "x"]);
-        // As many records as the old master wrote, with other content: by numbers alone they look the same.
+        // As many records as the old master wrote, with other content: by numbers alone they look
+        // the same.
         if index > 0 {
             new.ask(&["SET", &format!("kept {index}"), "x"]);
         }

@@ -197,8 +197,8 @@ fn follow_another(replica: &Running) -> Running {
     next
 }
 
-/// What goes further by epoch and sequence stays in `db.deposed`, whatever is set aside after it; what goes further by its
-/// sequence alone, the most there may ever have been, is not lost either.
+/// What goes further by epoch and sequence stays in `db.deposed`, whatever is set aside after it;
+/// what goes further by its sequence alone, the most there may ever have been, is not lost either.
 #[test]
 fn data_that_is_set_aside_takes_its_place_by_epoch_and_sequence() {
     let (replica, master, old, new) = set_aside();

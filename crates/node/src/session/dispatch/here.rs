@@ -29,7 +29,8 @@ use crate::node::Node;
 const WORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 64 << 10;
 /// Most calls of a script that took too long here that go aside at once: one after the first time,
-/// as it may have been the machine's fault, and twice as many and one each time that it is so again.
+/// as it may have been the machine's fault, and twice as many and one each time that it is so
+/// again.
 const ASIDE_MAX: u8 = 63;
 /// Scripts of which that is known; beyond that it is found out anew.
 const LONG_MAX: usize = 1_000;

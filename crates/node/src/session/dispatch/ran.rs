@@ -50,7 +50,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the in-sync set.
+    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the
+    /// in-sync set.
     ///
     /// # Errors
     /// Why the replies may not be sent at all.

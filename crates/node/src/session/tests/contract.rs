@@ -153,7 +153,8 @@ fn what_a_master_without_a_lease_does_is_its_modes_word() {
     }
 }
 
-/// CLIENT PAUSE … WRITE answers when no write is in flight any more: the sequence shown from then on is final.
+/// CLIENT PAUSE … WRITE answers when no write is in flight any more: the sequence shown from then
+/// on is final.
 #[test]
 fn a_pause_answers_after_the_last_write() {
     let bench = Bench::new();

@@ -241,8 +241,8 @@ fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
     assert_eq!(bench.pipeline(&live), "+OK +OK");
 }
 
-/// What is watched does not change between the look whether it has and the commit, although no command
-/// of the transaction names it.
+/// What is watched does not change between the look whether it has and the commit, although no
+/// command of the transaction names it.
 #[test]
 fn exec_is_alone_with_what_is_watched() {
     let mut bench = Bench::new();

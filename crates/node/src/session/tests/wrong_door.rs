@@ -125,7 +125,8 @@ fn a_client_that_would_be_sent_where_it_is_is_closed() {
     assert_eq!(bench.answer(&format!("GET {HIGH}")), Ok(moved.clone()), "it came by itself");
     bench.dial(MY_DOOR);
     assert_eq!(bench.answer(&format!("GET {HIGH}")), Ok(moved), "that door is another one");
-    // The balancer of the other node's address points here; its client may have dialled IPv4 by a v6 socket.
+    // The balancer of the other node's address points here; its client may have dialled IPv4 by a
+    // v6 socket.
     for door in [OTHER_DOOR, "[::ffff:192.0.2.2]:7002"] {
         for command in [format!("GET {HIGH}"), format!("SET {HIGH} 1")] {
             bench.dial(door);

@@ -1,5 +1,5 @@
-//! XCLAIM and XAUTOCLAIM: pending entries that change hands. What was deleted from the stream is not
-//! pending any more once somebody looks.
+//! XCLAIM and XAUTOCLAIM: pending entries that change hands. What was deleted from the stream is
+//! not pending any more once somebody looks.
 
 use super::member::{InGroup, Pending, RECORD_BYTES};
 use super::{Entry, Id, Span, Stream};
