@@ -15,7 +15,7 @@ use crate::strangers::Fault;
 
 /// Longest wait for a PROXY header, and for the record behind it.
 const GREETING: Duration = Duration::from_secs(5);
-/// Longest wait for the first bytes of somebody who is refused whatever they are.
+/// Longest wait for the first bytes of a connection that is refused whatever it sends.
 pub(super) const INTRODUCTION: Duration = Duration::from_millis(200);
 
 /// The caller, and the way it came.

@@ -62,7 +62,7 @@ impl Connection {
     }
 }
 
-/// Whether nobody but this host and balancers hear what is said in clear: a client of this host,
+/// Whether only this host and balancers hear what is said in clear. True of a client of this host,
 /// one whose TLS ended at a balancer, and a balancer that asks how this node is. A client that
 /// reached a balancer by loopback is of that host.
 fn may_be_clear(client: &Client) -> bool {

@@ -32,7 +32,7 @@ fn words_again(
 ) -> Option<Vec<u8>> {
     match (told, waiting.again(), left) {
         (Some(told), ..) if told.is_answer() => None,
-        // Elsewhere nobody knows how long it has waited.
+        // The next node does not know how long it has waited.
         (None, (words, _), Some(left)) => {
             Some(time_left::with_rest(last_name(session), words, left))
         }

@@ -142,13 +142,13 @@ fn begin(node: &Arc<Node>, worker: usize) -> Batch<'_> {
     Batch::begin(node, node.config.now(), worker, clock::unix_ms())
 }
 
-/// Lets go of those in line: the worker ends, and nobody will run what they sent.
+/// Lets go of the connections in line: the worker ends, and will not run what they sent.
 pub fn close_line() {
     let line = LINE.take();
     drop(line);
 }
 
-/// Runs what those in line sent.
+/// Runs what the connections in line sent.
 fn take_turn() {
     let mut waiting = LINE.with_borrow_mut(|line| {
         line.alone = if line.waiting.len() == 1 { ALONE } else { 0 };

@@ -83,14 +83,14 @@ fn tell(before: Option<StoreId>, store: StoreId) {
 /// # Errors
 /// As [`begin`].
 pub fn obey(node: &Node, term: u64, said: Option<Said>) -> Result<(), NotBegun> {
-    // A node that was led by nobody is led once it has taken a heartbeat.
+    // A node that no store has led yet is led from its first heartbeat on.
     if node.grants.store().is_some() {
         begin(node, term, said)?;
     }
     Ok(node.grants.holder.lock().obey(term, said)?)
 }
 
-/// Puts a higher term on disk; none where the node was made nobody's meanwhile.
+/// Puts a higher term on disk; none if the node was reset meanwhile.
 pub(super) fn keep_term(node: &Node) -> io::Result<()> {
     let kept = node.grants.kept.lock();
     let Some(term) = node.grants.term_to_keep() else { return Ok(()) };
@@ -99,7 +99,8 @@ pub(super) fn keep_term(node: &Node) -> io::Result<()> {
     Ok(())
 }
 
-/// The node has no id any more, and is nobody's: whom it obeyed is nothing to whose it will be.
+/// The node was reset: it has no id any more, and its next cluster need not know which controllers
+/// it obeyed.
 pub fn forget(node: &Node) {
     let grants = &node.grants;
     let mut kept = grants.kept.lock();

@@ -19,7 +19,7 @@ use crate::node::Node;
 pub const BACKUP: &str = "holdfast.backup";
 
 /// File in the database folder: 40 bytes of the node's id, a blank, the cluster's name or `-`, LF.
-/// Nobody but Holdfast reads it; without it a folder is anybody's.
+/// Only Holdfast reads it; without it a folder may be any node's.
 const FILE: &str = "holdfast.owner";
 
 /// See the module.

@@ -267,7 +267,7 @@ impl Grants {
         })
     }
 
-    /// Whether a replica that leaves may end, and nobody waits for it ([`Holder::lets_go`]).
+    /// Whether a replica that leaves may end: no answer would wait for it ([`Holder::lets_go`]).
     pub fn lets_go(&self, member: &Member, store: &Store) -> bool {
         let holder = self.holder.lock();
         // An epoch in the database was granted, if not to this process.

@@ -236,7 +236,7 @@ mod tests {
             ((3, 5), (2, 9), (2, 500), lesser),
             ((3, 5), (2, 501), (2, 500), nowhere),
             ((9, 9), (3, 400), (2, 500), lesser),
-            // What nobody can tell.
+            // What cannot be known.
             (unknown, nothing, (2, 5), lesser),
             (unknown, (1, 900), (2, 5), lesser),
             (unknown, (2, 6), (2, 5), nowhere),

@@ -142,7 +142,8 @@ impl Driver {
     pub(super) fn take_store(&mut self) -> Option<Store> {
         let (store, generation) = take_out(&self.job.node, self.job.generation)?;
         self.job.generation = generation;
-        // There is no database now: nobody takes what is here for his own.
+        // There is no database now: a promotion by hand must not take what lies here for this
+        // node's own data.
         self.job.node.resync.set_touched(true);
         Some(store)
     }

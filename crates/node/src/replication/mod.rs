@@ -65,8 +65,8 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
         link.serial
     };
     let job = link::Job { node: Arc::clone(node), master, serial, generation, cancelled };
-    // It may panic in the middle of a step that only the next start finishes; and nobody else says
-    // that there is no link.
+    // It may panic in the middle of a step that only the next start finishes; and nothing else
+    // would say that there is no link.
     spawn("repl-link", move || vital("repl-link", || link::run(job)));
 }
 
@@ -81,7 +81,7 @@ fn follow_again(node: &Arc<Node>) {
     }
 }
 
-/// The node ends: it follows nobody and feeds nobody any more. Never waits.
+/// The node ends: it follows no master and feeds no replica any more. Never waits.
 pub fn end(node: &Arc<Node>) {
     stop(node);
     node.replication.feeders.end_all();
@@ -109,7 +109,7 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), deposed:
     result.await.unwrap_or(Err(deposed::RestoreError::Stopping))
 }
 
-/// Replicates from nobody. Never waits.
+/// Ends replication from a master. Never waits.
 pub fn stop(node: &Arc<Node>) {
     node.replication.link.lock().end();
 }

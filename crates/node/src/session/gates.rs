@@ -178,8 +178,8 @@ fn place(check: &Check<'_>) -> Result<(), Refusal> {
     Err(Refusal::ErrorAndClose(TOO_MANY.into()))
 }
 
-/// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever
-/// it sent besides would be nobody's, with nobody's rights.
+/// A load balancer's own connection may ask whether the node answers, and nothing else: no user
+/// stands behind another command of it.
 fn health_check(check: &Check<'_>) -> Result<(), Refusal> {
     if is_health_check(check.session) && check.command.name != "ping" {
         return error(
@@ -381,8 +381,8 @@ fn paused(check: &Check<'_>) -> Result<(), Refusal> {
     if concerns && !is_exempt { Err(Refusal::Wait(pause)) } else { Ok(()) }
 }
 
-/// The data of a deposed master is another history until it has been replaced: nobody may read it
-/// (rule R15).
+/// The data of a deposed master is another history until it has been replaced: no client may read
+/// it (rule R15).
 fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
     if check.command.is_data() && check.node.resync.is_required() {
         return error(

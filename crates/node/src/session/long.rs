@@ -98,7 +98,7 @@ impl Aside {
     }
 }
 
-/// Held by the connection that waits: when it is dropped, nobody does.
+/// Held by the connection that waits; once it is dropped, no connection waits for the read.
 #[derive(Debug, Default)]
 struct Wish(Arc<AtomicBool>);
 
@@ -300,7 +300,7 @@ impl Job {
         }
     }
 
-    /// Its worker, which began it, has told nobody how long it took.
+    /// Notes it as slow if it was: the worker that began it could not know how long it would take.
     fn note_if_slow(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);

@@ -41,8 +41,7 @@ pub(super) fn runs_scripts(session: &Session, command: &Command) -> bool {
     command.flags.has(Flags::SCRIPT)
 }
 
-/// The part of a session that a command aside takes along. What it watches is watched by nobody
-/// once it is dropped.
+/// The part of a session that a command aside takes along. When it is dropped, its watches end.
 struct Lent {
     session: Session,
     node: Arc<Node>,
@@ -275,7 +274,7 @@ impl<'n> Batch<'n> {
         cx
     }
 
-    /// Whether nobody but the master's batches changes what commands read here.
+    /// Whether only the master's batches change what commands read here.
     pub(super) fn reads_only(&self) -> bool {
         let is_replica = self.guard.as_deref().is_some_and(|engine| !engine.role.is_master());
         is_replica && self.config.slave_read_only

@@ -84,8 +84,8 @@ impl<'a> NestedCx<'a> {
         is_message && self.here.as_ref().is_some_and(is_at_replica)
     }
 
-    /// The script is to run aside, and nothing of it is to stay. An error, for what asked for
-    /// something; nobody is told of it. The first reason counts.
+    /// Has the script run aside: nothing of this try stays. Returns an error for the caller that
+    /// needed something; no client is told of it. The first reason counts.
     pub fn give_way(&self, why: Why) -> Error {
         if let Some(here) = &self.here {
             here.gives_way.set(here.gives_way.get().or(Some(why)));
