@@ -14,12 +14,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use api::moving::{Mark, TRAILER_MAX, find};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 use web::terminate::Side;
 
 /// Bytes read at once.
@@ -138,6 +140,9 @@ pub(super) struct Leave<'a> {
     pub(super) mark: Option<Mark>,
     /// Where what is kept for that is taken from.
     pub(super) budgets: &'a Budgets,
+    /// How long the client may keep its side open behind its node's end: nobody answers it any more,
+    /// and the node has no place for it, and no limit.
+    pub(super) patience: Duration,
 }
 
 /// One direction.
@@ -168,7 +173,8 @@ impl Drop for Pipe<'_> {
     }
 }
 
-/// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it.
+/// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it, and so does a
+/// client that does not close behind its node's end.
 /// A session leaves a backend in clear only: what was encrypted for it, and has not left, cannot be
 /// taken back.
 /// `luggage` is sent first, and holds what was not sent when the session leaves.
@@ -187,7 +193,7 @@ pub(super) async fn relay(
         down.unread = unread;
     }
     let mut asked = pin!(leave.order.notified());
-    let (mut is_asked, mut was_over, mut gone) = (false, false, None);
+    let (mut is_asked, mut was_over, mut gone, mut late) = (false, false, None, None);
     let end = poll_fn(|cx| -> Poll<io::Result<End>> {
         if !is_asked && asked.as_mut().poll(cx).is_ready() {
             if leave.mark.is_none() {
@@ -226,10 +232,12 @@ pub(super) async fn relay(
                 (_, Poll::Ready(())) if is_asked && !was_over && !up.ended => {
                     Poll::Ready(Ok(End::NotGiven))
                 }
-                // One side was going anyway.
-                (_, Poll::Ready(())) if is_asked => Poll::Ready(Ok(End::Closed)),
-                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
-                _ => Poll::Pending,
+                // Asked for, one side was going anyway.
+                (upward, Poll::Ready(())) if is_asked || upward.is_ready() => {
+                    Poll::Ready(Ok(End::Closed))
+                }
+                (_, Poll::Ready(())) => over(&mut late, leave.patience, cx),
+                (_, Poll::Pending) => Poll::Pending,
             }
         })
     })
@@ -239,6 +247,16 @@ pub(super) async fn relay(
     luggage.to_client = down.unsent();
     luggage.unread = Some(down.unread.split(usize::MAX));
     Ok(end)
+}
+
+/// Ready once a client has stayed for so long, which counts from the first look.
+fn over(
+    late: &mut Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<End>> {
+    let late = late.get_or_insert_with(|| Box::pin(sleep(patience)));
+    late.as_mut().poll(cx).map(|()| Ok(End::Closed))
 }
 
 /// The same connection once more, to be watched beside its use.

@@ -32,6 +32,10 @@ use crate::lookup::Lookups;
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 /// Between two words in the log about connections that could not be accepted.
 const WORD: Duration = Duration::from_secs(10);
+/// How long a client may stay when its node has ended its session, and all of it was passed on. One
+/// in a pool that nobody looks at would else keep a place here for ever, and those of a client that
+/// sends QUIT and stays cost it nothing at the node.
+const STAYS: Duration = Duration::from_secs(10);
 
 /// What all sessions share.
 pub(super) struct Shared {
@@ -239,7 +243,7 @@ async fn follow(
         return Err(io::ErrorKind::NotConnected.into());
     };
     let counters = &pass.frontend.counters;
-    let leave = Leave { order: &pass.order, mark, budgets: &shared.budgets };
+    let leave = Leave { order: &pass.order, mark, budgets: &shared.budgets, patience: STAYS };
     relay(client, backend, luggage, (&counters.inbound, &counters.outbound), leave).await
 }
 

@@ -1,7 +1,5 @@
 //! Over real sockets, with the client's and the node's ends in the hands of the test.
 
-use std::time::Duration;
-
 use api::moving::trailer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -12,6 +10,8 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More than sockets hold.
 const MUCH: usize = 32 << 20;
+/// How long a client may stay behind its node's end.
+const STAYS: Duration = Duration::from_millis(50);
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -33,7 +33,7 @@ async fn run(
 ) -> io::Result<End> {
     let (inbound, outbound) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut backend = Side::from(backend);
-    let leave = Leave { order, mark: Some(mark()), budgets };
+    let leave = Leave { order, mark: Some(mark()), budgets, patience: STAYS };
     relay(client, &mut backend, luggage, (&inbound, &outbound), leave).await
 }
 
@@ -98,6 +98,26 @@ async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
     let both = async { tokio::join!(relaying, test) };
     let (end, _node) = timeout(PATIENCE, both).await.expect("an end");
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// A client that keeps its side open behind its node's end, as one does that nobody looks at.
+#[tokio::test]
+async fn a_client_that_stays_when_its_node_has_ended_the_session_does_not_keep_it() {
+    let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let mut accepted = Side::from(accepted);
+    let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
+    let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
+    let test = async {
+        node.write_all(b"+OK\r\n").await.unwrap();
+        drop(node);
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"+OK\r\n");
+        client
+    };
+    let both = async { tokio::join!(relaying, test) };
+    let (end, _client) = timeout(PATIENCE, both).await.expect("an end");
+    assert!(matches!(end, Ok(End::Closed)), "{end:?}");
 }
 
 /// What a client leaves unread when its session moves is counted until it is read, and not with what sessions need to move.
