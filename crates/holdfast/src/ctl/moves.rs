@@ -17,6 +17,7 @@ use super::ids::ShardWord;
 use super::planned::{bytes, plan_text, shard_name};
 use super::table::{json, render, text};
 use super::{Context, Place};
+use crate::out::anew;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MoveVerb {
@@ -299,7 +300,10 @@ async fn watch(cx: &Context, place: &Place) -> Result<()> {
             let cluster: ClusterAnswer = cx.http.get(&base).await?;
             let shown = list_text(cx.width, &moves, &cluster.cluster);
             // On a terminal each takes the place of the one before.
-            text(&if is_terminal { format!("\x1b[H\x1b[J{shown}") } else { format!("{shown}\n") })?;
+            match is_terminal {
+                true => anew(&shown)?,
+                false => text(&format!("{shown}\n"))?,
+            }
         }
         if moves.moves.is_empty() {
             return Ok(());
