@@ -347,9 +347,13 @@ impl Frontend {
         self.route.lock().short = Some(Instant::now());
     }
 
-    /// Says why there is no listener.
-    pub(super) fn failed(&self, error: String) {
-        self.route.lock().error = Some(error);
+    /// Says why there is no listener; true if that is news.
+    pub(super) fn failed(&self, error: String) -> bool {
+        let mut route = self.route.lock();
+        let error = Some(error);
+        let is_news = route.error != error;
+        route.error = error;
+        is_news
     }
 
     /// Whether an accept task runs.
@@ -515,6 +519,17 @@ mod tests {
         // Closed on purpose, or before the first listener, it has no fault.
         frontend.unbind().await;
         assert_eq!(frontend.state().error, None);
+    }
+
+    /// A controller says several times a second what it wants: the log is not to have that, too.
+    #[tokio::test]
+    async fn why_there_is_no_listener_is_news_once() {
+        let frontend = Frontend::new(Endpoint { host: "127.0.0.1".to_owned(), port: 7000 });
+        let failed = |why: &str| frontend.failed(why.to_owned());
+        assert!(failed("in use") && !failed("in use") && failed("no such address"));
+        assert_eq!(frontend.state().error.as_deref(), Some("no such address"));
+        frontend.opened(tokio::spawn(std::future::pending()));
+        assert!(failed("no such address"));
     }
 
     #[tokio::test]

@@ -266,9 +266,10 @@ impl Table {
                 }));
             }
             Err(error) => {
-                tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
                 switch(frontend, &Way::Closed);
-                frontend.failed(format!("bind {listen}: {error}"));
+                if frontend.failed(format!("bind {listen}: {error}")) {
+                    tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
+                }
             }
         }
     }
