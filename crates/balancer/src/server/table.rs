@@ -2,9 +2,9 @@
 //!
 //! Invariants: one state is applied at a time; a lower `(term, version)` is refused before anything is touched; old sessions are cut before new listeners are made.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub(super) struct Table {
     shared: Arc<Shared>,
     frontends: Mutex<BTreeMap<Endpoint, Arc<Frontend>>>,
     applied: Mutex<Option<Desired>>,
+    /// Which frontend listens at an address, or did.
+    bound: Mutex<HashMap<SocketAddr, Endpoint>>,
     /// Why backends are not checked, although they should be.
     unchecked: Mutex<Option<String>>,
     /// Held while a state is brought into force.
@@ -83,6 +85,7 @@ impl Table {
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),
+            bound: Mutex::default(),
             unchecked: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
@@ -248,7 +251,7 @@ impl Table {
     /// Makes the listener of a frontend, which is new or has lost its own.
     fn open(&self, frontend: &Arc<Frontend>, way: &Way, found: Answer) {
         let listen = &frontend.listen;
-        match bind(found) {
+        match self.bind(listen, found) {
             Ok(listener) => {
                 if self.shared.tls.terminator(&listen.to_string()).is_some() {
                     tracing::info!(frontend = %listen, "TLS of its clients ends here");
@@ -270,6 +273,35 @@ impl Table {
                 if frontend.failed(format!("bind {listen}: {error}")) {
                     tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
                 }
+            }
+        }
+    }
+
+    fn bind(&self, listen: &Endpoint, found: Answer) -> io::Result<std::net::TcpListener> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in found.addresses()? {
+            match self.claim(listen, address).and_then(|()| sys::listen(address)) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Takes an address for a frontend. Another one may have it under another name, and the kernel
+    /// would part the clients between both, which lead to two nodes.
+    fn claim(&self, listen: &Endpoint, address: SocketAddr) -> io::Result<()> {
+        let mut bound = self.bound.lock();
+        let frontends = self.frontends.lock();
+        bound.retain(|_, other| frontends.get(other).is_some_and(|other| other.is_open()));
+        match bound.get(&address).filter(|other| *other != listen) {
+            Some(other) => {
+                let why = format!("{address} is where {other} is served, under another name");
+                Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+            }
+            None => {
+                bound.insert(address, listen.clone());
+                Ok(())
             }
         }
     }
@@ -355,27 +387,41 @@ fn check(desired: &Desired) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn bind(found: Answer) -> io::Result<std::net::TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in found.addresses()? {
-        match sys::listen(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
     use crate::lookup::Resolving;
 
     fn free_port() -> u16 {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
+    }
+
+    #[tokio::test]
+    async fn two_names_of_one_address_are_not_both_served_there() {
+        let workers = Workers::start(1).unwrap();
+        let mut table = Table::new(&Config::default(), workers, Arc::default());
+        let resolver = |_: String, port: u16| -> Resolving {
+            Box::pin(async move { Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]) })
+        };
+        Arc::get_mut(&mut table.shared).unwrap().lookups = Lookups::by(Arc::new(resolver));
+        let port = free_port();
+        let frontend = |host: &&str| api::balancer::Frontend {
+            listen: Endpoint { host: (*host).to_owned(), port },
+            backend: None,
+            hold: false,
+        };
+        let faults = async |version, hosts: &[&str]| {
+            let frontends = hosts.iter().map(frontend).collect();
+            let state = table.apply(Desired { term: 1, version, frontends }, None).await.unwrap();
+            state.frontends.into_iter().map(|f| f.error.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        for version in [1, 2] {
+            let told = faults(version, &["one.test", "two.test"]).await;
+            assert!(told[0].is_empty() && told[1].contains("one.test"), "{told:?}");
+        }
+        // It is the other's once it is free.
+        assert_eq!(faults(3, &["two.test"]).await, [""]);
     }
 
     #[tokio::test]
