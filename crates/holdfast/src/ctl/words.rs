@@ -117,10 +117,14 @@ pub(super) fn balancers(members: &Members) -> Result<Vec<BalancerSpec>> {
 fn balancer_spec(text: &str) -> Result<BalancerSpec> {
     let mut spec = BalancerSpec { kind: "builtin".to_owned(), ..BalancerSpec::default() };
     let mut master = None;
-    for field in text.split(',') {
-        let (name, value) = field
-            .split_once('=')
-            .with_context(|| format!("--balancer `{text}`: `{field}` is not name=value"))?;
+    for (number, field) in (1..).zip(text.split(',')) {
+        // It may be a token, or the rest of one with a comma in it: it is not shown.
+        let strange = || {
+            format!(
+                "--balancer: its field {number} is none of name=…, kind=…, endpoint=…, master=…, source=…, token=…, token-file=…"
+            )
+        };
+        let (name, value) = field.split_once('=').with_context(strange)?;
         let value = value.to_owned();
         match name {
             "name" => spec.name = value,
@@ -136,9 +140,7 @@ fn balancer_spec(text: &str) -> Result<BalancerSpec> {
                 spec.source =
                     Some(spec.source.map_or(value.clone(), |old| format!("{old},{value}")));
             }
-            _ => bail!(
-                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, master, source, token, token-file"
-            ),
+            _ => bail!(strange()),
         }
     }
     spec.endpoint = with_master(spec.endpoint, master);
@@ -218,6 +220,9 @@ mod tests {
         assert_eq!(spec.source.as_deref(), Some("10.0.0.1,10.0.0.2"));
         let spec = balancer_spec("name=b,kind=haproxy,endpoint=/run/r,master=/run/m").expect("one");
         assert_eq!(spec.endpoint, "/run/r,/run/m");
-        assert!(balancer_spec("colour=red").is_err());
+        for wrong in ["token=s3cret,colour=red", "token=s3cret,red", "token=a,s3cret=", "=s3cret"] {
+            let error = format!("{:#}", balancer_spec(wrong).expect_err(wrong));
+            assert!(error.contains("its field ") && !error.contains("s3cret"), "{error}");
+        }
     }
 }
