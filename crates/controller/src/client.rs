@@ -31,8 +31,12 @@ pub enum ClientError {
     /// Any other failure of the transport.
     #[error("{0}")]
     Io(io::Error),
-    /// This process or machine has no descriptor, or no memory, for a connection: that says nothing of the node.
-    #[error("this controller cannot open a connection: {0}; raise its limit of open files")]
+    /// This process or machine has no descriptor, no memory or no port for a connection: that says
+    /// nothing of the node.
+    #[error(
+        "this controller cannot open a connection: {0}; raise its limit of open files, or the range \
+         of local ports"
+    )]
     Limit(#[source] io::Error),
     /// Not RESP.
     #[error("answer is not RESP: {0}")]
@@ -68,7 +72,7 @@ impl ClientError {
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
-        if limits::is_limit(&error) {
+        if limits::is_limit_of_dialling(&error) {
             return Self::Limit(error);
         }
         match error.kind() {

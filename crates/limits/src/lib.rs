@@ -66,6 +66,12 @@ pub fn is_limit(error: &io::Error) -> bool {
         .contains(&number)
 }
 
+/// The same of an error of dialling, where the ports of this machine may be used up as well. Those
+/// towards one node are shared by all sessions of a load balancer, and it is no fault of the node's.
+pub fn is_limit_of_dialling(error: &io::Error) -> bool {
+    is_limit(error) || error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+}
+
 /// Whether a text that ends in the system's words for an error tells of such a limit; for libraries that give nothing but text.
 pub fn is_limit_text(text: &str) -> bool {
     const WORDS: [&str; 5] = [
@@ -153,6 +159,16 @@ mod tests {
         for number in [libc::EIO, libc::ENOSPC, libc::EROFS, libc::ENOENT, libc::ECONNREFUSED] {
             assert!(!is_one(number), "{number}");
             assert!(!is_limit_text(&io::Error::from_raw_os_error(number).to_string()));
+        }
+    }
+
+    #[test]
+    fn a_want_of_ports_is_a_limit_for_those_who_dial_only() {
+        let no_port = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        assert!(is_limit_of_dialling(&no_port) && !is_limit(&no_port));
+        assert!(is_limit_of_dialling(&io::Error::from_raw_os_error(libc::EMFILE)));
+        for number in [libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ETIMEDOUT] {
+            assert!(!is_limit_of_dialling(&io::Error::from_raw_os_error(number)), "{number}");
         }
     }
 

@@ -19,11 +19,11 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use topology::Endpoint;
 
-/// For how long it is told that a client found no descriptor.
+/// For how long it is told that a client found no descriptor, or no port to be carried on from.
 const SHORT: Duration = Duration::from_secs(5);
 /// What is told then.
-const SHORT_OF: &str = "clients are refused, as this process has no descriptor or no memory left for them: \
-                        raise LimitNOFILE, or lower limits.max_sessions";
+const SHORT_OF: &str = "clients are refused, as there is no descriptor, no memory or no local port left for them: \
+                        raise LimitNOFILE or net.ipv4.ip_local_port_range, or lower limits.max_sessions";
 
 /// Totals since the frontend was opened first.
 #[derive(Default)]
@@ -90,7 +90,7 @@ struct Route {
     /// How often it began to hold.
     holds: u64,
     error: Option<String>,
-    /// When a client was last refused for want of a descriptor, or of memory.
+    /// When a client was last refused for want of a descriptor, of memory or of a port.
     short: Option<Instant>,
     listener: Option<JoinHandle<()>>,
     sessions: HashMap<u64, Entry>,
@@ -342,7 +342,7 @@ impl Frontend {
         route.error = None;
     }
 
-    /// A client was refused because this process has no descriptor, or no memory, for it.
+    /// A client was refused because there is no descriptor, no memory or no port for it here.
     pub(super) fn came_short(&self) {
         self.route.lock().short = Some(Instant::now());
     }

@@ -96,8 +96,8 @@ async fn check(backend: &Backend, shared: &Shared) -> Option<(Reach, Option<IpAd
     let patience = shared.connect_timeout.min(PATIENCE);
     let mut stream = match timeout(patience, dial(backend, shared)).await {
         Ok(Ok(stream)) => stream,
-        // A want of descriptors here says nothing of the node.
-        Ok(Err(error)) if limits::is_limit(&error) => return None,
+        // A want of descriptors or ports here says nothing of the node.
+        Ok(Err(error)) if limits::is_limit_of_dialling(&error) => return None,
         Ok(Err(error)) => return Some((Reach::Down(error.to_string()), None)),
         Err(_) => return Some((Reach::Down(format!("no connection within {patience:?}")), None)),
     };

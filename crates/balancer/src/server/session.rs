@@ -274,8 +274,8 @@ async fn connect(
 /// the same, and is no reason to replace it.
 fn tell(frontend: &Frontend, to: &Arc<Backend>, missed: &Missed) {
     match missed {
-        // A want of descriptors here says nothing of the node.
-        Missed::Dialling(error) if limits::is_limit(error) => frontend.came_short(),
+        // A want of descriptors or ports here says nothing of the node.
+        Missed::Dialling(error) if limits::is_limit_of_dialling(error) => frontend.came_short(),
         Missed::Dialling(error) => {
             frontend.set_reach(to, Reach::Down(error.to_string()), None);
         }
@@ -330,4 +330,33 @@ pub(super) async fn dial(backend: &Backend, shared: &Shared) -> io::Result<TcpSt
     let stream = sys::dialler(target, shared.bind_source)?.connect(target).await?;
     sys::tune(&stream)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use topology::Endpoint;
+
+    use super::super::frontend::Way;
+    use super::*;
+
+    /// A controller replaces a master that a balancer does not reach: clients that use up what this
+    /// machine has to dial with must not bring that about.
+    #[test]
+    fn what_this_machine_lacks_is_not_told_of_the_node() {
+        let told = |number: i32| {
+            let frontend = Frontend::new(Endpoint { host: "127.0.0.1".to_owned(), port: 7000 });
+            let host = "127.0.0.1".to_owned();
+            frontend.switch(&Way::To(Backend { node: "a".repeat(40), host, port: 6666 }));
+            let to = frontend.backend().unwrap();
+            tell(&frontend, &to, &Missed::Dialling(io::Error::from_raw_os_error(number)));
+            let state = frontend.state();
+            (state.backend_up, state.error.is_some())
+        };
+        for number in [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENOBUFS] {
+            assert_eq!(told(number), (None, true), "{number}");
+        }
+        for number in [libc::ECONNREFUSED, libc::EHOSTUNREACH] {
+            assert_eq!(told(number), (Some(false), false), "{number}");
+        }
+    }
 }

@@ -50,7 +50,11 @@ pub(super) fn dialler(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
         }
         // Without this the kernel picks a port at bind that no other connection of the address may use: about 28,000 in all.
         bind_address_no_port(&socket)?;
-        socket.bind(SocketAddr::new(ip, 0))?;
+        // Not in the system's number: that an address is not here is no want of ports.
+        let told = |error: io::Error| {
+            io::Error::new(error.kind(), format!("bind_source {ip} cannot be dialled from: {error}"))
+        };
+        socket.bind(SocketAddr::new(ip, 0)).map_err(told)?;
     }
     Ok(socket)
 }
@@ -87,4 +91,19 @@ fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_here_is_no_want_of_ports() {
+        let target = "127.0.0.1:6666".parse().unwrap();
+        // Of a range for documents.
+        let error = dialler(target, Some("192.0.2.1".parse().unwrap())).unwrap_err();
+        assert!(!limits::is_limit_of_dialling(&error), "{error:?}");
+        assert!(error.to_string().starts_with("bind_source 192.0.2.1 "), "{error}");
+        assert!(dialler(target, Some("127.0.0.2".parse().unwrap())).is_ok());
+    }
 }
