@@ -28,16 +28,26 @@ const TURNS: [RangeInclusive<char>; 4] = [
 /// # Errors
 /// It could not be written; not when the reader is gone.
 pub(crate) fn text(text: &str) -> Result<()> {
-    forgiven(written(text)).context(ACTION)
+    part(text)?;
+    Ok(())
 }
 
-/// Writes `text` in place of all that the terminal shows.
+/// Writes a part of something long; false if nobody reads it any more, and what follows need not be
+/// made.
 ///
 /// # Errors
 /// As [`text`].
-pub(crate) fn anew(text: &str) -> Result<()> {
+pub(crate) fn part(text: &str) -> Result<bool> {
+    is_read(written(text)).context(ACTION)
+}
+
+/// Writes a part in place of all that the terminal shows.
+///
+/// # Errors
+/// As [`text`].
+pub(crate) fn anew(text: &str) -> Result<bool> {
     let mut out = io::stdout().lock();
-    forgiven(out.write_all(EMPTY).and_then(|()| put(&mut out, text))).context(ACTION)
+    is_read(out.write_all(EMPTY).and_then(|()| put(&mut out, text))).context(ACTION)
 }
 
 /// A line for the person who started this; who has stopped listening is told nothing.
@@ -75,10 +85,10 @@ fn is_obeyed(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t')) || TURNS.iter().any(|range| range.contains(&c))
 }
 
-fn forgiven(written: io::Result<()>) -> io::Result<()> {
+fn is_read(written: io::Result<()>) -> io::Result<bool> {
     match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -109,8 +119,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
-        let of = |kind: ErrorKind| forgiven(Err(kind.into()));
-        assert!(of(ErrorKind::BrokenPipe).is_ok());
+        let of = |kind: ErrorKind| is_read(Err(kind.into()));
+        assert!(matches!((is_read(Ok(())), of(ErrorKind::BrokenPipe)), (Ok(true), Ok(false))));
         assert_eq!(
             of(ErrorKind::StorageFull).map_err(|error| error.kind()),
             Err(ErrorKind::StorageFull)

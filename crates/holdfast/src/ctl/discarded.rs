@@ -12,6 +12,7 @@ use reqwest::Method;
 
 use super::table::{json, render, text};
 use super::{Context, Place};
+use crate::out::part;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DiscardedVerb {
@@ -72,7 +73,7 @@ pub(crate) async fn run(cx: &Context, verb: DiscardedVerb) -> Result<()> {
             }
             text(&list_text(cx.width, &serde_json::from_value(value).context("read the list")?))
         }
-        DiscardedVerb::Show { which } => show(cx, &path_of(cx, &which).await?).await,
+        DiscardedVerb::Show { which } => show(cx, &path_of(cx, &which).await?, part).await,
         DiscardedVerb::Apply { which, yes, if_absent } => {
             let path = format!("{}/apply", path_of(cx, &which).await?);
             let body = DiscardedApply { confirm: yes, only_absent: if_absent };
@@ -104,16 +105,18 @@ async fn path_of(cx: &Context, which: &Which) -> Result<String> {
     }
 }
 
-/// Page by page: an export may be large.
-async fn show(cx: &Context, path: &str) -> Result<()> {
+/// Page by page: an export may be large, and its reader may have seen enough before its end.
+async fn show(cx: &Context, path: &str, mut tell: impl FnMut(&str) -> Result<bool>) -> Result<()> {
     let mut offset = 0;
     loop {
         let page: DiscardedPage = cx.http.get(&format!("{path}?offset={offset}")).await?;
         for change in &page.changes {
-            if cx.json {
-                text(&format!("{}\n", serde_json::to_string(change)?))?;
-            } else {
-                text(&change_text(change))?;
+            let told = match cx.json {
+                true => format!("{}\n", serde_json::to_string(change)?),
+                false => change_text(change),
+            };
+            if !tell(&told)? {
+                return Ok(());
             }
         }
         match page.next {
@@ -203,7 +206,50 @@ fn outcome_text(outcome: &DiscardedOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::http::Http;
+    use super::super::tls::TlsArgs;
     use super::*;
+
+    /// `ctl discarded show … | head`: what nobody reads is not asked for.
+    #[tokio::test]
+    async fn an_export_is_read_as_far_as_somebody_looks() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (at, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                if stream.read(&mut [0; 4096]).unwrap_or(0) == 0 {
+                    continue;
+                }
+                // Three pages of two changes.
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                let next = if number < 3 { number.to_string() } else { "null".to_owned() };
+                let change = r#"{"what":"command","key":"k","value":"","words":["DEL","k"]}"#;
+                let body = format!(r#"{{"data":{{"changes":[{change},{change}],"next":{next}}}}}"#);
+                let length = body.len();
+                let head = format!("connection: close\r\ncontent-length: {length}\r\n\r\n");
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}{body}");
+            }
+        });
+        let http = Http::new(Some(at.to_string()), None, &TlsArgs::default(), None).unwrap();
+        let cx = Context { http, json: false, width: 100 };
+        for (wanted, pages) in [(1_usize, 1), (3, 2), (100, 3)] {
+            asked.store(0, Ordering::SeqCst);
+            let mut told = Vec::new();
+            let tell = |text: &str| {
+                told.push(text.to_owned());
+                Ok(told.len() < wanted)
+            };
+            show(&cx, "/x", tell).await.unwrap();
+            assert_eq!((told.len(), asked.load(Ordering::SeqCst)), (wanted.min(6), pages));
+            assert!(told.iter().all(|line| line == "DEL \"k\"\n"), "{told:?}");
+        }
+    }
 
     #[test]
     fn outcomes_name_the_keys_that_stay_and_say_whether_it_was_done() {

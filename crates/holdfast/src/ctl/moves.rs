@@ -17,7 +17,7 @@ use super::ids::ShardWord;
 use super::planned::{bytes, plan_text, shard_name};
 use super::table::{json, render, text};
 use super::{Context, Place};
-use crate::out::anew;
+use crate::out::{anew, part};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MoveVerb {
@@ -287,25 +287,22 @@ async fn list(cx: &Context, place: &Place) -> Result<()> {
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Shows the queue again and again, until nothing is left of it.
+/// Shows the queue again and again, until nothing is left of it, or nobody looks any more.
 async fn watch(cx: &Context, place: &Place) -> Result<()> {
     let base = cx.cluster(place).await?;
     let is_terminal = std::io::stdout().is_terminal();
     loop {
         let value = cx.http.call(Method::GET, &format!("{base}/moves"), None::<&()>).await?;
         let moves: Moves = serde_json::from_value(value.clone()).context("read the moves")?;
-        if cx.json {
-            json(&value)?;
+        let is_read = if cx.json {
+            part(&format!("{value:#}\n"))?
         } else {
             let cluster: ClusterAnswer = cx.http.get(&base).await?;
             let shown = list_text(cx.width, &moves, &cluster.cluster);
             // On a terminal each takes the place of the one before.
-            match is_terminal {
-                true => anew(&shown)?,
-                false => text(&format!("{shown}\n"))?,
-            }
-        }
-        if moves.moves.is_empty() {
+            if is_terminal { anew(&shown)? } else { part(&format!("{shown}\n"))? }
+        };
+        if moves.moves.is_empty() || !is_read {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
