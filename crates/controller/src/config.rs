@@ -117,9 +117,9 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot be read")]
     Read(#[source] std::io::Error),
-    /// The file is not what it should be; the message names line and key.
+    /// The file is not what it should be: where, and what was expected.
     #[error("{0}")]
-    Parse(Box<toml::de::Error>),
+    Parse(String),
     /// The file of etcd's password cannot be used.
     #[error("`etcd_password_file`: {0}")]
     Password(#[source] web::SecretError),
@@ -261,8 +261,8 @@ impl Settings for Config {
 
     fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
-        let parsed = toml::from_str(&text);
-        let mut config: Self = parsed.map_err(|cause| ConfigError::Parse(Box::new(cause)))?;
+        let misread = |error: toml::de::Error| ConfigError::Parse(web::misread(&text, &error));
+        let mut config: Self = toml::from_str(&text).map_err(misread)?;
         if let Some(file) = &config.token_file {
             if config.token.is_some() {
                 return Err(ConfigError::Range {

@@ -28,5 +28,5 @@ pub use door::{Door, Ends, service};
 pub use error::{Say, in_json};
 pub use listener::{Listener, Shown, Stream};
 pub use live::{Admission, Live, Reloaded, Settings, bearer, same};
-pub use place::line_of;
+pub use place::{line_of, misread};
 pub use secret::{SecretError, read_secret};

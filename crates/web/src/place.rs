@@ -1,4 +1,5 @@
-//! Where a key stands in a configuration file, for those who have to correct it.
+//! Where a key stands in a configuration file, and what is wrong there, for those who have to
+//! correct it.
 
 use toml::de::DeTable;
 
@@ -19,9 +20,71 @@ fn begins(table: &DeTable<'_>, key: &str) -> Option<usize> {
     }
 }
 
+/// Why a TOML text was not read, in one line: where, and without what stands there. That may be a
+/// token whose quotes were forgotten, and the words go into logs.
+pub fn misread(text: &str, error: &toml::de::Error) -> String {
+    let mut bare = error.clone();
+    bare.set_input(None);
+    let said = bare.to_string();
+    // Behind the message it names the key, if it knows that.
+    let key = said.strip_prefix(error.message()).unwrap_or_default().trim();
+    let what = format!("{} {key}", without_value(error.message()));
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().map_or(0, |begun| begun.chars().count()) + 1;
+            format!("line {line}, column {column}: {}", what.trim_end())
+        }
+        None => what.trim_end().to_owned(),
+    }
+}
+
+/// `invalid type: integer, expected a string`.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((said, expected)) if said.starts_with("invalid ") => {
+            let kind = said.split(['`', '"']).next().unwrap_or_default().trim_end();
+            format!("{kind}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        token: Option<String>,
+        workers: Option<usize>,
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place_and_never_with_a_secret() {
+        let told = |text: &str| {
+            let error = toml::from_str::<File>(text).unwrap_err();
+            let told = misread(text, &error);
+            assert!(!told.contains("s3cret") && !told.contains("4711"), "{told}");
+            assert!(!told.contains('\n'), "{told:?}");
+            told
+        };
+        for value in ["s3cret", "\"s3cret", "4711", "['s3cret']"] {
+            let words = told(&format!("# ä\ntoken = {value}\n"));
+            assert!(words.starts_with("line "), "{words}");
+        }
+        let words = told("# ä\ntoken = 4711\n");
+        assert!(words.starts_with("line 2, column 9: invalid type: integer, "), "{words}");
+        let words = told("workers = 's3cret, expected s3cret too'\n");
+        assert!(words.starts_with("line 1, column 11: invalid type: string, expected "), "{words}");
+        assert!(words.ends_with("in `workers`"), "{words}");
+        assert!(told("tokne = 's3cret'\n").contains("`tokne`"));
+        let File { token, workers } = toml::from_str("token = 'x'\nworkers = 3\n").unwrap();
+        assert_eq!((token.as_deref(), workers), (Some("x"), Some(3)));
+    }
 
     #[test]
     fn a_key_is_found_in_every_form_that_toml_has() {

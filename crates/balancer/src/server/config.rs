@@ -61,9 +61,9 @@ pub struct Limits {
 /// Why a configuration is not usable.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// Not TOML, an unknown key, or a value of the wrong type; the text names line and key.
+    /// Not TOML, an unknown key, or a value of the wrong type: where, and what was expected.
     #[error("{0}")]
-    Syntax(#[from] toml::de::Error),
+    Syntax(String),
     /// Reachable from elsewhere without a secret.
     #[error(
         "listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
@@ -308,7 +308,8 @@ impl Config {
 
     /// Reads and checks a configuration.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)?;
+        let misread = |error: toml::de::Error| ConfigError::Syntax(web::misread(text, &error));
+        let mut config: Self = toml::from_str(text).map_err(misread)?;
         if let Some(file) = &config.token_file {
             if config.token.is_some() {
                 return Err(ConfigError::TwoTokens);
@@ -519,6 +520,9 @@ mod tests {
         assert!(error("listen = '0.0.0.0:1'").contains("token"));
         assert!(error("token = ''").contains("token"));
         assert!(error("workers = 'many'").contains("workers"));
+        for text in ["token = s3cret", "token = \"s3cret", "name = 'x'\ntoken = [\"s3cret\"]"] {
+            assert!(!error(text).contains("s3cret"), "{}", error(text));
+        }
         let told = error("send_proxy = false\n[tls.terminate]\ncert_file = 'x'\n");
         assert!(
             told.starts_with("option `send_proxy`: with tls.terminate it must be true"),
