@@ -417,7 +417,12 @@ impl Frontend {
         self.route.lock().backend.clone()
     }
 
-    /// What is in force.
+    /// Why clients are not served, or not all of them. Anybody may ask, and as often as they like.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.route.lock().fault()
+    }
+
+    /// What is in force. It counts all sessions.
     pub(super) fn state(&self) -> FrontendState {
         let route = self.route.lock();
         let mut sessions: BTreeMap<&str, u64> = BTreeMap::new();

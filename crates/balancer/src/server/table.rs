@@ -109,10 +109,14 @@ impl Table {
         self.frontends.lock().values().cloned().collect()
     }
 
+    /// Term and version of what is applied; 0 before the first.
+    pub(super) fn applied(&self) -> (u64, u64) {
+        self.applied.lock().as_ref().map_or((0, 0), |applied| (applied.term, applied.version))
+    }
+
     /// What is in force.
     pub(super) fn state(&self) -> State {
-        let (term, version) =
-            self.applied.lock().as_ref().map_or((0, 0), |applied| (applied.term, applied.version));
+        let (term, version) = self.applied();
         State {
             start_id: self.start_id.clone(),
             term,
@@ -144,8 +148,7 @@ impl Table {
         }
         let failed: Vec<String> = (self.frontends().iter())
             .filter_map(|frontend| {
-                let state = frontend.state();
-                state.error.map(|error| format!("{}: {error}", state.listen))
+                frontend.fault().map(|error| format!("{}: {error}", frontend.listen))
             })
             .collect();
         (!failed.is_empty()).then(|| failed.join("; "))
