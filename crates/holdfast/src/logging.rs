@@ -48,9 +48,11 @@ pub(crate) fn init(level: &str) -> Result<Log> {
 
 impl Log {
     /// From now on logs what `level` asks for: `error`, `warn`, `info`, `debug`, `trace`, a filter such as
-    /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so.
+    /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so, and
+    /// so does one that names nobody: it would mute all others.
     pub(crate) fn set_level(&self, level: &str) {
-        let outcome = filter(level, self.environment.as_deref())
+        let outcome = check_level(level)
+            .and_then(|()| filter(level, self.environment.as_deref()))
             .and_then(|filter| Ok(self.filter.reload(filter)?));
         if let Err(error) = outcome {
             tracing::warn!(error = format!("{error:#}"), "the log level stays as it is");
@@ -169,6 +171,29 @@ fn strange(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a file may say at SIGHUP.
+    #[test]
+    fn a_level_that_is_none_leaves_the_one_before() {
+        let output = Writer::default();
+        let lines = fmt()
+            .with_env_filter(filter("info", None).unwrap())
+            .with_writer(output.clone())
+            .with_ansi(false)
+            .with_filter_reloading();
+        let log = Log { filter: lines.reload_handle(), environment: None, output };
+        // The handle is good for as long as this lives.
+        let _subscriber = lines.finish();
+        let set = |level: &str| {
+            log.set_level(level);
+            log.filter.with_current(ToString::to_string).unwrap()
+        };
+        assert_eq!(set("warning"), "warn");
+        for wrong in ["inof", "debug,contoller=trace", "=,=x=y"] {
+            assert_eq!(set(wrong), "warn", "{wrong}");
+        }
+        assert_eq!(set("debug"), "debug");
+    }
 
     #[test]
     fn a_filter_that_names_nobody_mutes_nothing() {
