@@ -34,8 +34,8 @@ pub enum ClientError {
     /// This process or machine has no descriptor, no memory or no port for a connection: that says
     /// nothing of the node.
     #[error(
-        "this controller cannot open a connection: {0}; raise its limit of open files, or the range \
-         of local ports"
+        "this controller cannot open a connection: {0}; raise its limit of open files, or the \
+         range of local ports"
     )]
     Limit(#[source] io::Error),
     /// Not RESP.

@@ -48,8 +48,8 @@ pub(crate) fn init(level: &str) -> Result<Log> {
 
 impl Log {
     /// From now on logs what `level` asks for: `error`, `warn`, `info`, `debug`, `trace`, a filter such as
-    /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so, and
-    /// so does one that names nobody: it would mute all others.
+    /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so.
+    /// One that names nobody is none either: it would mute all others.
     pub(crate) fn set_level(&self, level: &str) {
         let outcome = check_level(level)
             .and_then(|()| filter(level, self.environment.as_deref()))

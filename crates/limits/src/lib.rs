@@ -66,8 +66,8 @@ pub fn is_limit(error: &io::Error) -> bool {
         .contains(&number)
 }
 
-/// The same of an error of dialling, where the ports of this machine may be used up as well. Those
-/// towards one node are shared by all sessions of a load balancer, and it is no fault of the node's.
+/// The same of an error of dialling, where the ports of this machine may be used up as well: all
+/// sessions of a load balancer share those towards a node, and it is no fault of the node's.
 pub fn is_limit_of_dialling(error: &io::Error) -> bool {
     is_limit(error) || error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
 }

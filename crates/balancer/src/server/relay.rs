@@ -140,8 +140,8 @@ pub(super) struct Leave<'a> {
     pub(super) mark: Option<Mark>,
     /// Where what is kept for that is taken from.
     pub(super) budgets: &'a Budgets,
-    /// How long the client may keep its side open behind its node's end: nobody answers it any more,
-    /// and the node has no place for it, and no limit.
+    /// How long the client may keep its side open behind its node's end: nobody answers it any
+    /// more, and the node has no place for it, and no limit.
     pub(super) patience: Duration,
 }
 
@@ -173,8 +173,8 @@ impl Drop for Pipe<'_> {
     }
 }
 
-/// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it, and so does a
-/// client that does not close behind its node's end.
+/// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it.
+/// So does a client that does not close behind its node's end.
 /// A session leaves a backend in clear only: what was encrypted for it, and has not left, cannot be
 /// taken back.
 /// `luggage` is sent first, and holds what was not sent when the session leaves.

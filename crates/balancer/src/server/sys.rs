@@ -52,7 +52,7 @@ pub(super) fn dialler(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
         bind_address_no_port(&socket)?;
         // Not in the system's number: that an address is not here is no want of ports.
         let told = |error: io::Error| {
-            io::Error::new(error.kind(), format!("bind_source {ip} cannot be dialled from: {error}"))
+            io::Error::new(error.kind(), format!("bind_source {ip} cannot be used: {error}"))
         };
         socket.bind(SocketAddr::new(ip, 0)).map_err(told)?;
     }
