@@ -237,6 +237,8 @@ pub struct Writer {
     has_named_late: bool,
     /// Where the first record of the propagate family begins.
     propagate_at: Option<usize>,
+    /// A range of metadata was deleted; it may have been taken back since.
+    has_cut_keys: bool,
 }
 
 impl Writer {
@@ -244,7 +246,8 @@ impl Writer {
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { bytes: buffer, count: 0, has_named_late: false, propagate_at: None }
+        let (has_named_late, propagate_at, has_cut_keys) = (false, None, false);
+        Self { bytes: buffer, count: 0, has_named_late, propagate_at, has_cut_keys }
     }
 
     /// Whether a record is of a family that is made late ([`Family::is_late`]).
@@ -257,6 +260,11 @@ impl Writer {
     /// records are not looked through.
     pub(crate) fn names_propagate(&self) -> bool {
         self.propagate_at.is_some()
+    }
+
+    /// Whether a range of keys is deleted, or was before it was taken back.
+    pub(crate) fn has_cut_keys(&self) -> bool {
+        self.has_cut_keys
     }
 
     /// Records so far, log data not counted.
@@ -317,6 +325,7 @@ impl Writer {
 
     /// Appends a delete of `[begin, end)`.
     pub fn delete_range(&mut self, family: Family, begin: &[u8], end: &[u8]) {
+        self.has_cut_keys |= family == Family::Metadata;
         self.tag(family, TAG_DELETE_RANGE, TAG_FAMILY_DELETE_RANGE);
         self.string(&[begin]);
         self.string(&[end]);

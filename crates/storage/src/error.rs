@@ -95,6 +95,10 @@ pub enum Error {
         /// What is allowed.
         max: usize,
     },
+    /// Ranges of keys were to be deleted, and slots in them have begun to move here since it was
+    /// decided which ones: nothing was written.
+    #[error("slots of these keys have begun to move meanwhile: nothing was deleted")]
+    SlotsMove,
     /// The newest writes may have to be cut off yet, and could not be once they are in tables.
     #[error(
         "it is not known yet whether the newest writes here are the cluster's: they stay in the log"

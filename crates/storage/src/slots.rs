@@ -125,6 +125,29 @@ impl Store {
         self.append_marked(writer, mark, true)
     }
 
+    /// Appends a batch that deletes ranges of keys, which was made around what is others' then: a
+    /// script or a transaction may take long until it ends, and meanwhile a copy may have begun.
+    ///
+    /// # Errors
+    /// [`Error::SlotsMove`], before anything is written: what is staged, or was given away, is
+    /// deleted by its move alone (rule M12). I/O errors.
+    pub(crate) fn append_cut(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let max = self.batch_bytes_max();
+        if bytes.len() > max {
+            return Err(Error::TooLarge { bytes: bytes.len(), max });
+        }
+        let inner = self.inner();
+        let batch = WriteBatch::from_data(bytes);
+        let mut hot = inner.hot.writing(bytes);
+        // Marks change under this lock.
+        let _writing = inner.writing.lock();
+        let marks = self.marks();
+        if marks.is_some_and(|marks| cuts(bytes, marks.foreign())) {
+            return Err(Error::SlotsMove);
+        }
+        self.append_locked(&batch, &mut hot)
+    }
+
     fn append_marked(&self, mut writer: Writer, mark: &Mark, is_part: bool) -> Result<u64, Error> {
         writer.put(Family::Propagate, &[&Mark::key(mark.id)], &[&mark.value()]);
         self.append_with_mark(writer.finish(), mark, is_part)
@@ -140,6 +163,20 @@ pub(crate) fn is_of_move(bytes: &[u8]) -> bool {
 pub(crate) fn names_move(log_data: &[u8]) -> bool {
     let [b'M', number @ ..] = log_data else { return false };
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a batch deletes a range of keys in which some of these slots lie.
+fn cuts(bytes: &[u8], slots: &[(u16, u16)]) -> bool {
+    let is_cut = |begin: &[u8], end: &[u8]| {
+        slots.iter().any(|&(first, last)| {
+            let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
+            begin < &upper[..] && &lower[..] < end
+        })
+    };
+    batch::records(bytes).map_while(Result::ok).any(|record| match record {
+        Record::DeleteRange { family: Family::Metadata, begin, end } => is_cut(begin, end),
+        _ => false,
+    })
 }
 
 /// Deletes all that lies in the slots from the first to the last, in every family of data.

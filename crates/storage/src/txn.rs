@@ -208,7 +208,7 @@ impl<'a> Txn<'a> {
     /// any record nothing is written, not even log data, and the answer is `None`.
     ///
     /// # Errors
-    /// When RocksDB refuses the write; then nothing of it is visible.
+    /// When RocksDB refuses the write, or [`Error::SlotsMove`]; then nothing of it is visible.
     pub fn commit(self) -> Result<Option<u64>, Error> {
         self.commit_and_tell(|_| {})
     }
@@ -227,8 +227,9 @@ impl<'a> Txn<'a> {
         if writer.names_late() {
             store.make_late()?;
         }
+        let has_cut_keys = writer.has_cut_keys();
         let batch = writer.finish();
-        let sequence = store.append(batch)?;
+        let sequence = if has_cut_keys { store.append_cut(batch)? } else { store.append(batch)? };
         tell(batch);
         Ok(Some(sequence))
     }

@@ -49,7 +49,8 @@ impl Error {
 
     /// A failure of the storage is for the log; what a client did wrong is not.
     pub fn log(&self, command: &str) {
-        let is_refused = matches!(self, Self::Storage(storage::Error::TooLarge { .. }));
+        use storage::Error as Cause;
+        let is_refused = matches!(self, Self::Storage(Cause::TooLarge { .. } | Cause::SlotsMove));
         if let (Self::Storage(cause), false) = (self, is_refused) {
             tracing::error!(command, error = %cause, "a command failed in storage");
         }
@@ -128,5 +129,8 @@ impl From<json::Error> for Error {
 }
 
 fn storage_text(error: &storage::Error) -> String {
-    format!("ERR storage: {error}")
+    match error {
+        storage::Error::SlotsMove => format!("TRYAGAIN {error}"),
+        _ => format!("ERR storage: {error}"),
+    }
 }

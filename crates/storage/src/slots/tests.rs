@@ -276,6 +276,32 @@ fn a_view_of_before_a_copy_judges_none_of_it() {
     assert!(barriers.allow(b"", before) && barriers.allow(b"\x0b__namespace\0", before));
 }
 
+/// A script that deletes all keys may take long until it ends: what it is to leave out is what is
+/// others' by then.
+#[test]
+fn nothing_that_has_been_staged_meanwhile_is_flushed() {
+    let db = Db::new();
+    let (comes, mine) = (key(0, 1), key(3, 2));
+    let slots = slots_of(std::slice::from_ref(&comes));
+    let stored = |key: &[u8]| db.store.get(Family::Metadata, &scope().ns_key(key)).unwrap();
+    write(&db.store, 0, &mine, 1);
+    let mut flush = db.store.txn();
+    keyspace::flush_namespace(&mut flush, &scope());
+    db.store.put_mark(&staged(1, &slots), true).unwrap();
+    let mut records = Writer::new(Vec::new());
+    records.put(Family::Metadata, &[&scope().ns_key(&comes)], &[b"v"]);
+    db.store.stage(&staged(1, &slots), records.finish()).unwrap();
+    let before = db.store.latest_sequence();
+    assert!(matches!(flush.commit(), Err(Error::SlotsMove)));
+    assert_eq!(db.store.latest_sequence(), before);
+    assert!(stored(&comes).is_some() && stored(&mine).is_some());
+    // One that knows of it goes around it, also where it ends at its bounds.
+    let mut flush = db.store.txn();
+    keyspace::flush_namespace(&mut flush, &scope());
+    flush.commit().unwrap();
+    assert!(stored(&comes).is_some() && stored(&mine).is_none());
+}
+
 proptest! {
     #[test]
     fn parts_of_a_range_leave_out_what_is_foreign(
