@@ -22,9 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use resp::{Protocol, Room, Writer};
-use storage::Moment;
 use storage::budget::{self, Budget};
+use storage::{Moment, Store};
+use topology::{Asker, RouteRequest, key_slot};
 
+use super::gates::Seen;
 use super::outcome::{Done, LongRead, Tells};
 use super::table::{Handler, Taken};
 use super::{Command, ReadCx, Session, scope_in};
@@ -68,6 +70,8 @@ pub(super) struct Job {
     pub(super) moment: Option<Arc<Moment>>,
     /// Address and name of the client.
     pub(super) client: (String, String),
+    /// Where it would be sent depends on that.
+    pub(super) asker: Asker,
 }
 
 /// A reply with gaps, which reads fill.
@@ -201,6 +205,7 @@ impl Job {
             generation,
             moment: None,
             client: (session.client.address.to_string(), session.client.names.lock().name.clone()),
+            asker: session.asker(config),
         }
     }
 
@@ -240,6 +245,7 @@ impl Job {
                 store.txn()
             }
         };
+        let seen = Seen::now(txn.store());
         let cx = ReadCx {
             txn: &txn,
             serves: None,
@@ -273,7 +279,20 @@ impl Job {
             );
             return Err(Error::err(text));
         }
-        done.unwrap_or_else(|| Err(Error::err(CHANGED)))
+        let is_answered = done.unwrap_or_else(|| Err(Error::err(CHANGED)))?;
+        self.has_found_all(&seen, txn.store(), &words)?;
+        Ok(is_answered)
+    }
+
+    /// Whether the data of its slots was here to the end: it holds no gate, so what was given away
+    /// may have been deleted while it waited or read. What a moment shows stays.
+    fn has_found_all(&self, seen: &Seen, store: &Store, words: &[&[u8]]) -> Result<()> {
+        if self.moment.is_some() || !self.config.cluster_enabled {
+            return Ok(());
+        }
+        let slots = self.command.keys_in(words).map(key_slot);
+        let request = RouteRequest { asker: self.asker, ..RouteRequest::default() };
+        seen.are_still_here(&self.node, store, slots, request)
     }
 
     fn call(

@@ -371,7 +371,10 @@ impl Outside<'_, '_, '_, '_> {
         let passed = self.cx.enter(|caller| {
             let check = caller.check(&command.row, words);
             gates::pass_in_script(&check)?;
-            if command.is_write() { gates::pass_to_write(&check, asks_memory) } else { Ok(()) }
+            match command.is_write() {
+                true => gates::pass_to_write(&check, asks_memory),
+                false => gates::pass_to_read(&check),
+            }
         });
         match passed {
             Ok(_) => Ok(()),

@@ -1,9 +1,11 @@
 //! The gates for slots that move to another shard.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
-use ::replication::slots::MoveId;
+use ::replication::slots::{Mark, MoveId, State};
 use storage::Store;
+use storage::slots::Marks;
 use topology::{Route, RouteRequest, Slot, key_slot};
 
 use super::{Caller, Check, Engine, Refusal, error};
@@ -118,6 +120,48 @@ pub fn route_write(node: &Node, engine: &Engine, slot: Slot) -> Result<Route, Er
         Route::Moved { .. } if node.moves.is_held(number) => Ok(Route::TryAgain),
         Route::Moved { .. } if is_opened() => Ok(Route::Run),
         other => Ok(other),
+    }
+}
+
+/// What a read is told whose slot came back meanwhile.
+const WAS_AWAY: &str = "TRYAGAIN the slot was given away while its data was read";
+
+/// The marks when something began to read that does not hold the write gate to its end: what is
+/// given away is deleted behind it, and what it has found by then is no answer.
+#[derive(Debug)]
+pub struct Seen(Option<Arc<Marks>>);
+
+impl Seen {
+    /// As they are.
+    pub fn now(store: &Store) -> Self {
+        Self(store.marks())
+    }
+
+    /// Whether the data of these slots was here all the time. To be asked behind the last read.
+    ///
+    /// # Errors
+    /// Where to ask instead.
+    pub fn are_still_here(
+        &self,
+        node: &Node,
+        store: &Store,
+        mut slots: impl Iterator<Item = Slot>,
+        request: RouteRequest,
+    ) -> Result<(), Error> {
+        let Some(now) = store.marks() else { return Ok(()) };
+        let is_here = |mark: Option<&Mark>| mark.is_none_or(|mark| mark.state == State::Held);
+        let has_stayed = |slot: &Slot| {
+            let before = self.0.as_deref().and_then(|marks| marks.newest(slot.number()));
+            let now = now.newest(slot.number());
+            // A later mark that says as the one before: it was away, and came back.
+            let is_same = before.map(|mark| mark.id) == now.map(|mark| mark.id);
+            is_here(before) && is_here(now) && is_same
+        };
+        let Some(slot) = slots.find(|slot| !has_stayed(slot)) else { return Ok(()) };
+        match node.cluster.load().route([slot], request) {
+            moved @ Route::Moved { .. } => Err(Error::text(moved.to_string())),
+            _ => Err(Error::text(WAS_AWAY)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gates for the commands of a script, and those asked again before its writes are appended.
 
-use topology::{Route, Slot};
+use topology::{Route, Slot, key_slot};
 
 use super::{
     Caller, Check, Gate, RUNNING, Refusal, admin, ask, cluster_mode, control, door, error, frozen,
@@ -34,6 +34,21 @@ pub fn may_call(check: &Check<'_>) -> Result<(), Refusal> {
 pub fn pass_to_write(check: &Check<'_>, asks_memory: bool) -> Result<(), Refusal> {
     RUNNING.iter().try_for_each(|gate| gate(check))?;
     if asks_memory { memory_to_write(check) } else { Ok(()) }
+}
+
+/// Whether what a read of a script looks for is here, as far as moves go: also of keys that the
+/// script has not declared. Where the topology gives their slots is looked at beside.
+pub fn pass_to_read(check: &Check<'_>) -> Result<(), Refusal> {
+    let (Some(cluster), Some(store)) = (check.cluster, &check.engine.store) else { return Ok(()) };
+    if !check.node.moves.is_holding() && store.marks().is_none() {
+        return Ok(());
+    }
+    let request = check.route_request(false);
+    let mut slots = check.command.keys_in(check.words).map(key_slot);
+    slots.try_for_each(|slot| match cluster.route([slot], request) {
+        Route::Run => may_run(check.node, store, slot.number(), false),
+        _ => Ok(()),
+    })
 }
 
 /// Whether what these commands have written may be appended.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
+use topology::{RouteRequest, key_slot};
 
-use super::super::gates::{self, Caller, Refusal};
+use super::super::gates::{self, Caller, Refusal, Seen};
 use super::super::{Beyond, Command};
 use super::{CHANGED, Call, NestedCx};
 use crate::clock;
@@ -147,7 +148,34 @@ impl<'a> NestedCx<'a> {
         }
     }
 
-    /// The write gate for the end of these commands.
+    /// The write gate for the end of these commands, if they have written.
+    pub(super) fn enter_to_end(
+        &self,
+        calls: &[Call<'_>],
+        seen: &Seen,
+        has_written: bool,
+    ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        self.has_found_all(calls, seen)?;
+        if has_written { self.enter_to_append(calls) } else { Ok(None) }
+    }
+
+    /// Whether the data of all that was looked for was here to the end. With the gate nothing is
+    /// deleted in between, and what a moment shows stays.
+    fn has_found_all(&self, calls: &[Call<'_>], seen: &Seen) -> Result<()> {
+        if self.holds_gate || self.moment.is_some() || !self.config.cluster_enabled {
+            return Ok(());
+        }
+        let named = calls.iter().flat_map(|(command, words)| command.keys_in(words));
+        let slots = named.map(key_slot).chain(self.touched.iter().copied());
+        let request = RouteRequest {
+            readonly: self.session.is_readonly,
+            asker: self.session.asker(self.config),
+            ..RouteRequest::default()
+        };
+        seen.are_still_here(self.node, self.store, slots, request)
+    }
+
+    /// The write gate for the end of what these commands have written.
     pub(super) fn enter_to_append(
         &self,
         calls: &[Call<'_>],
