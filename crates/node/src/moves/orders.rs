@@ -12,10 +12,12 @@ use super::look::{least, master, owns};
 use super::state::{Give, Held, Source};
 use super::take;
 use crate::clock;
+use crate::gate::Engine;
 use crate::node::Node;
 use crate::threads::spawn;
 
-/// How long commands that began before a freeze may go on; then it is tried another time (rule M10).
+/// How long commands that began before a freeze may go on, or before what is gone is deleted; then
+/// it is tried another time (rule M10).
 const DRAIN: Duration = Duration::from_millis(20);
 
 /// So often what a copy in part has brought goes to the disk, ms: each sync is one that commands
@@ -141,55 +143,19 @@ fn keeps(store: &Store, table: &Table, ordered: &Ordered) -> bool {
 /// Carries out one order, if it fits what is so; if not, the answer shows what is.
 fn obey(node: &Arc<Node>, ordered: &Ordered) {
     let (id, slots) = (ordered.id, &ordered.slots);
-    let act = {
-        let engine = node.engine();
-        let Some((store, epoch)) = master(node, &engine) else { return };
-        let marks = store.marks().unwrap_or_default();
-        let cluster = node.cluster.load();
-        let here = Here {
-            table: marks.table(),
-            version: cluster.version(),
-            owns: owns(&cluster, slots),
-            keeps: keeps(store, marks.table(), ordered),
-        };
-        let mut held = node.moves.lock(epoch);
-        let act = match held.machine.obey(ordered, here) {
-            Ok(act) => act,
-            Err(refusal) => {
-                tracing::debug!(%id, order = ?ordered.order, %refusal, "an order of a move is refused");
-                return;
+    let act = match ordered.order {
+        // What began to read before the seal, under the gate, has come to its end: it would find
+        // nothing where there was something, and say so.
+        Order::Clean => match node.gate.try_write_for(DRAIN) {
+            Some(engine) => carry_out(node, &engine, ordered),
+            None => {
+                tracing::debug!(%id, "what is gone is deleted later: something reads for long");
+                None
             }
-        };
-        // While writes are paused for a switchover nothing is appended; but for the one mark that
-        // clients wait for, which a successor that lacks it is ordered to put again.
-        let is_urgent = matches!(act, Act::Put(Mark { state: State::Held, .. }));
-        let appends = matches!(act, Act::Put(_) | Act::Empty(_));
-        if appends && !is_urgent && node.clients.paused(clock::boottime_ns).is_some() {
-            return;
-        }
-        let put = match &act {
-            Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
-            Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),
-            Act::Nothing | Act::Drain | Act::Pull { .. } | Act::Rest => Ok(None),
-        };
-        match put.and_then(|mark| store.publish().map(|_| mark)) {
-            Ok(Some(mark)) => {
-                node.moves.marked();
-                tracing::info!(%id, %slots, mark = ?mark.told(), "slot move");
-                if let State::Gone { is_empty: false } = mark.state {
-                    let marks = store.marks().unwrap_or_default();
-                    let_go(&mut held, ordered, Here { table: marks.table(), ..here });
-                }
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%id, %error, "cannot carry out an order of a slot move");
-                return;
-            }
-        }
-        node.moves.mirror(&held);
-        act
+        },
+        _ => carry_out(node, &node.engine(), ordered),
     };
+    let Some(act) = act else { return };
     if ordered.order == Order::Seal {
         tell_subscribers(node, slots);
     }
@@ -210,6 +176,57 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         }
         Act::Put(_) | Act::Empty(_) | Act::Nothing => {}
     }
+}
+
+/// Under the write gate; what is left to be done without it, if the order is obeyed.
+fn carry_out(node: &Node, engine: &Engine, ordered: &Ordered) -> Option<Act> {
+    let (id, slots) = (ordered.id, &ordered.slots);
+    let (store, epoch) = master(node, engine)?;
+    let marks = store.marks().unwrap_or_default();
+    let cluster = node.cluster.load();
+    let here = Here {
+        table: marks.table(),
+        version: cluster.version(),
+        owns: owns(&cluster, slots),
+        keeps: keeps(store, marks.table(), ordered),
+    };
+    let mut held = node.moves.lock(epoch);
+    let act = match held.machine.obey(ordered, here) {
+        Ok(act) => act,
+        Err(refusal) => {
+            tracing::debug!(%id, order = ?ordered.order, %refusal, "an order of a move is refused");
+            return None;
+        }
+    };
+    // While writes are paused for a switchover nothing is appended; but for the one mark that
+    // clients wait for, which a successor that lacks it is ordered to put again.
+    let is_urgent = matches!(act, Act::Put(Mark { state: State::Held, .. }));
+    let appends = matches!(act, Act::Put(_) | Act::Empty(_));
+    if appends && !is_urgent && node.clients.paused(clock::boottime_ns).is_some() {
+        return None;
+    }
+    let put = match &act {
+        Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
+        Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),
+        Act::Nothing | Act::Drain | Act::Pull { .. } | Act::Rest => Ok(None),
+    };
+    match put.and_then(|mark| store.publish().map(|_| mark)) {
+        Ok(Some(mark)) => {
+            node.moves.marked();
+            tracing::info!(%id, %slots, mark = ?mark.told(), "slot move");
+            if let State::Gone { is_empty: false } = mark.state {
+                let marks = store.marks().unwrap_or_default();
+                let_go(&mut held, ordered, Here { table: marks.table(), ..here });
+            }
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(%id, %error, "cannot carry out an order of a slot move");
+            return None;
+        }
+    }
+    node.moves.mirror(&held);
+    Some(act)
 }
 
 /// The data says that the slots are gone: what was held back for it ends.

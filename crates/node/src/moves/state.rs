@@ -40,8 +40,9 @@ pub struct Moves {
     pub(super) is_syncing: AtomicBool,
     /// CLOCK_BOOTTIME of the last one that was begun, ms.
     pub(super) synced_at_ms: AtomicU64,
-    /// CLOCK_BOOTTIME at which clients first came for slots that are not opened yet; 0: none do.
-    early_ns: AtomicU64,
+    /// The newest move for whose slots clients have come before they are opened, and
+    /// CLOCK_BOOTTIME at which the first of them did, ns.
+    early: Mutex<Option<(MoveId, u64)>>,
 }
 
 /// What the process that holds an epoch keeps of moves.
@@ -288,7 +289,7 @@ impl Moves {
         let Some(marks) = store.marks() else { return Ok(()) };
         match marks.newest(slot) {
             None | Some(Mark { state: State::Held, .. }) => Ok(()),
-            Some(mark @ Mark { state: State::Staged { .. }, .. }) if self.is_early() => {
+            Some(mark @ Mark { state: State::Staged { .. }, .. }) if self.is_early(mark.id) => {
                 tracing::trace!(id = %mark.id, slot, "a client is early");
                 Err(Barred::Wait)
             }
@@ -296,20 +297,19 @@ impl Moves {
         }
     }
 
-    /// Clients may come before the slots are opened, but not for ever.
-    fn is_early(&self) -> bool {
+    /// Clients may come before the slots are opened, but not for ever. Each move has a time of its
+    /// own: a replica, where nobody orders anything, sees many of them.
+    fn is_early(&self, id: MoveId) -> bool {
         let now = clock::boottime_ns();
-        let since = match self.early_ns.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
-        {
-            Ok(_) => now,
-            Err(since) => since,
-        };
-        now.saturating_sub(since) < EARLY_NS
+        let mut early = self.early.lock();
+        let (newest, since) = early.filter(|(known, _)| *known >= id).unwrap_or((id, now));
+        *early = Some((newest, since));
+        newest == id && now.saturating_sub(since) < EARLY_NS
     }
 
     /// A mark was put: a command that comes from now on comes early anew.
     pub(super) fn marked(&self) {
-        self.early_ns.store(0, Ordering::SeqCst);
+        *self.early.lock() = None;
     }
 }
 
@@ -322,6 +322,20 @@ pub fn is_opened(store: &Store, slot: u16, version: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// At a replica no order is obeyed that would begin the time anew.
+    #[test]
+    fn clients_are_held_for_a_while_for_each_move() {
+        let moves = Moves::default();
+        assert!(moves.is_early(MoveId(1)));
+        let ended = clock::boottime_ns().saturating_sub(EARLY_NS);
+        *moves.early.lock() = Some((MoveId(1), ended));
+        assert!(!moves.is_early(MoveId(1)), "not for ever");
+        assert!(moves.is_early(MoveId(2)) && moves.is_early(MoveId(2)), "another one");
+        assert!(!moves.is_early(MoveId(1)), "nor once more");
+        moves.marked();
+        assert!(moves.is_early(MoveId(1)));
+    }
 
     #[test]
     fn what_was_synced_under_another_grant_counts_for_nothing() {

@@ -24,6 +24,7 @@ mod committed;
 mod dump;
 mod numbers;
 mod paces;
+mod reads;
 mod saved;
 mod wished;
 
@@ -272,8 +273,14 @@ impl Cluster {
             let is_safe = taker.mark == Some(Mark::Held) && taker.is_committed && taker.is_synced;
             if is_safe { Ok(()) } else { Err(format!("{taker:?}")) }
         });
-        let gone = self.s.order(Order::Clean);
-        assert_eq!((gone.mark, gone.frozen), (Some(Mark::Gone { is_empty: true }), None));
+        // While a command runs nothing is deleted.
+        wait_until(|| {
+            let gone = self.s.order(Order::Clean);
+            match (gone.mark, gone.frozen) {
+                (Some(Mark::Gone { is_empty: true }), None) => Ok(()),
+                _ => Err(format!("{gone:?}")),
+            }
+        });
         assert_eq!((self.s.count(), self.s.raw()), (0, 0));
     }
 }

@@ -1,0 +1,112 @@
+//! Reads that are under way while slots are handed over: what was given away is deleted behind
+//! them, and what they find then is no answer.
+
+use super::*;
+
+fn send(stream: &mut TcpStream, words: &[&str]) {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    stream.write_all(&wire::request(&words)).unwrap();
+}
+
+/// Two threads run long reads, and a third one waits.
+#[test]
+fn a_long_read_whose_slot_was_given_away_meanwhile_is_sent_on() {
+    let mut cluster = Cluster::new();
+    let key = format!("{{{}}}set", tags(1)[0]);
+    let mut words = vec!["SADD".to_owned(), key.clone()];
+    words.extend((0..100).map(|number| format!("member-{number}")));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert_eq!(cluster.s.ask(&words), ":100");
+    assert_eq!(cluster.s.ask(&["CONFIG", "SET", "long-read-steps", "10"]), "+OK");
+    let node = Arc::clone(&cluster.s.node().node);
+    let seat = || {
+        let mut seat = None;
+        crate::threads::block_on(async { seat = node.long_reads.seat().await });
+        seat.unwrap()
+    };
+    let (first, second) = (seat(), seat());
+    let (mut reader, before) = (cluster.s.node().connect(), node.long_reads.count());
+    send(&mut reader, &["SMEMBERS", &key]);
+    wait_until(|| match node.long_reads.count() > before {
+        true => Ok(()),
+        false => Err("it was read at once".into()),
+    });
+    cluster.copy();
+    let at = cluster.freeze(1);
+    cluster.own(at);
+    drop((first, second));
+    let said = answer(&mut reader);
+    assert!(said.starts_with("-MOVED "), "{said}");
+    assert_eq!(Client::new(&cluster).run(&["SCARD", &key]), ":100");
+}
+
+#[test]
+fn what_is_gone_is_deleted_behind_the_commands_that_began_before() {
+    let mut cluster = Cluster::new();
+    fill(&mut Client::new(&cluster), &tags(2));
+    cluster.copy();
+    let at = cluster.freeze(1);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    cluster.version = 2;
+    cluster.d.order(Order::Open { at, version: 2 });
+    cluster.push();
+    let gone = Some(Mark::Gone { is_empty: false });
+    assert_eq!(cluster.s.order(Order::Leave { version: 2 }).mark, gone);
+    {
+        let _a_transaction = cluster.s.node().node.engine();
+        assert_eq!(cluster.s.order(Order::Clean).mark, gone);
+        assert!(cluster.s.raw() > 0);
+    }
+    cluster.finish();
+}
+
+/// Of keys that it has not declared no gate knew when it began.
+#[test]
+fn a_script_reads_nothing_of_a_sealed_slot() {
+    let mut cluster = Cluster::new();
+    let key = format!("{{{}}}1", tags(1)[0]);
+    let script = "return redis.call('get', ARGV[1])";
+    assert_eq!(cluster.s.ask(&["SET", &key, "before"]), "+OK");
+    assert_eq!(cluster.s.ask(&["EVAL", script, "0", &key]), "before");
+    cluster.copy();
+    let at = cluster.freeze(1);
+    assert_eq!(cluster.s.ask(&["EVAL", script, "0", &key]), "before", "until the seal");
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    let mut reader = cluster.s.node().connect();
+    send(&mut reader, &["EVAL", script, "0", &key]);
+    for _ in 0..50 {
+        assert_eq!(cluster.s.ask(&["GET", "{c}mine"]), "nil");
+    }
+    reader.set_nonblocking(true).unwrap();
+    assert!(reader.peek(&mut [0]).is_err());
+    reader.set_nonblocking(false).unwrap();
+    cluster.own(at);
+    let said = answer(&mut reader);
+    assert!(said.starts_with('-'), "{said}");
+    assert_eq!(cluster.d.ask(&["EVAL", script, "0", &key]), "before");
+}
+
+/// What it has read was there, but a command of it may have been under way while it was deleted.
+#[test]
+fn a_script_that_ends_behind_its_slots_is_sent_on() {
+    let mut cluster = Cluster::new();
+    let key = format!("{{{}}}1", tags(1)[0]);
+    let script = "local function us() \
+                    local t = redis.call('time') return t[1] * 1000000 + t[2] \
+                  end \
+                  local value, till = redis.call('get', KEYS[1]), us() + 3000000 \
+                  while us() < till do end \
+                  return value";
+    assert_eq!(cluster.s.ask(&["SET", &key, "1"]), "+OK");
+    cluster.copy();
+    let mut reader = cluster.s.node().connect();
+    send(&mut reader, &["EVAL", script, "1", &key]);
+    wait_until(|| match cluster.s.node().node.scripts.any_slow() {
+        true => Ok(()),
+        false => Err("it does not run".into()),
+    });
+    let at = cluster.freeze(1);
+    cluster.own(at);
+    let said = answer(&mut reader);
+    assert!(said.starts_with("-MOVED "), "{said}");
+}
