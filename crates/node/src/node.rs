@@ -289,6 +289,13 @@ impl Node {
         is_larger || self.counts_as_full.load(Ordering::Relaxed)
     }
 
+    /// Whether others' data may come in: it is not what fills the last tenth of what the database
+    /// may take, since clients' writes are refused above that (rule M16).
+    pub fn has_size_for_guests(&self, config: &Values) -> bool {
+        let limit = u64::from(config.max_db_size) << 30;
+        limit == 0 || self.used_bytes.load(Ordering::Relaxed) < limit - limit / 10
+    }
+
     /// Whether a data command may run, or its answer may leave, as far as the lease goes. Replicas
     /// need none for what they may serve.
     pub fn check_lease(

@@ -318,10 +318,11 @@ impl Job {
         }
     }
 
-    /// The disk has no room for what is others' (rule M16).
+    /// The disk, or the database, has no room for what is others' (rule M16).
     fn lacks_room(&self) -> bool {
         let room = *self.node.room.lock();
         room.is_some_and(|room| !room.has_place_for_guests())
+            || !self.node.has_size_for_guests(&self.node.config.now())
     }
 
     /// Keeps what came beside the copy, if it fits where that is; the newest sequence of it. `None`

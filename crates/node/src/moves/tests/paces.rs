@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{Shutdown, TcpListener};
 
 use ::replication::slots::copy::encode_place;
-use api::moves::Flow;
+use api::moves::{Brake, Flow};
 
 use super::*;
 
@@ -46,6 +46,25 @@ impl Cluster {
     fn staged(&self) -> Option<Mark> {
         self.d.say().mark
     }
+}
+
+/// Above that size what clients write is refused: the copy is not what brings it there.
+#[test]
+fn a_copy_waits_before_the_database_is_as_large_as_it_may_be() {
+    let cluster = Cluster::filled();
+    assert_eq!(cluster.d.ask(&["CONFIG", "SET", "max-db-size", "1"]), "+OK");
+    let node = &cluster.d.node().node;
+    node.used_bytes.store(950 << 20, Ordering::SeqCst);
+    cluster.d.order(cluster.s.source());
+    wait_until(|| match cluster.d.flow().and_then(|flow| flow.brake) {
+        Some(Brake::Room) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let staged = cluster.staged();
+    assert!(matches!(staged, Some(Mark::Staged { is_whole: false, .. })), "{staged:?}");
+    node.used_bytes.store(0, Ordering::SeqCst);
+    cluster.copy();
+    assert_eq!(cluster.s.records(), cluster.d.records());
 }
 
 #[test]
