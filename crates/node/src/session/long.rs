@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use resp::{Protocol, Room, Writer};
 use storage::budget::{self, Budget};
 use storage::{Moment, Store};
-use topology::{Asker, RouteRequest, key_slot};
+use topology::{RouteRequest, key_slot};
 
 use super::gates::Seen;
 use super::outcome::{Done, LongRead, Tells};
@@ -70,8 +70,8 @@ pub(super) struct Job {
     pub(super) moment: Option<Arc<Moment>>,
     /// Address and name of the client.
     pub(super) client: (String, String),
-    /// Where it would be sent depends on that.
-    pub(super) asker: Asker,
+    /// How its slots are looked up.
+    pub(super) request: RouteRequest,
 }
 
 /// A reply with gaps, which reads fill.
@@ -205,7 +205,13 @@ impl Job {
             generation,
             moment: None,
             client: (session.client.address.to_string(), session.client.names.lock().name.clone()),
-            asker: session.asker(config),
+            request: RouteRequest {
+                is_write: false,
+                readonly: session.is_readonly,
+                // It may have passed as one that asks.
+                asking: true,
+                asker: session.asker(config),
+            },
         }
     }
 
@@ -291,8 +297,7 @@ impl Job {
             return Ok(());
         }
         let slots = self.command.keys_in(words).map(key_slot);
-        let request = RouteRequest { asker: self.asker, ..RouteRequest::default() };
-        seen.are_still_here(&self.node, store, slots, request)
+        seen.are_still_here(&self.node, store, slots, self.request)
     }
 
     fn call(

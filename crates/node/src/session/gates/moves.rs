@@ -145,24 +145,34 @@ impl Seen {
         &self,
         node: &Node,
         store: &Store,
-        mut slots: impl Iterator<Item = Slot>,
+        slots: impl Iterator<Item = Slot>,
         request: RouteRequest,
     ) -> Result<(), Error> {
-        let Some(now) = store.marks() else { return Ok(()) };
-        let is_here = |mark: Option<&Mark>| mark.is_none_or(|mark| mark.state == State::Held);
-        let has_stayed = |slot: &Slot| {
-            let before = self.0.as_deref().and_then(|marks| marks.newest(slot.number()));
-            let now = now.newest(slot.number());
+        let (now, cluster) = (store.marks(), node.cluster.load());
+        for slot in slots {
+            let number = slot.number();
+            let (before, after) = (newest(self.0.as_deref(), number), newest(now.as_deref(), number));
             // A later mark that says as the one before: it was away, and came back.
-            let is_same = before.map(|mark| mark.id) == now.map(|mark| mark.id);
-            is_here(before) && is_here(now) && is_same
-        };
-        let Some(slot) = slots.find(|slot| !has_stayed(slot)) else { return Ok(()) };
-        match node.cluster.load().route([slot], request) {
-            moved @ Route::Moved { .. } => Err(Error::text(moved.to_string())),
-            _ => Err(Error::text(WAS_AWAY)),
+            let is_same = before.map(|mark| mark.id) == after.map(|mark| mark.id);
+            let has_stayed = is_same && is_here(before) && is_here(after);
+            let is_opened = || state::is_opened(store, number, cluster.version());
+            match cluster.route([slot], request) {
+                Route::Run if has_stayed => {}
+                Route::Moved { .. } if has_stayed && is_opened() => {}
+                moved @ Route::Moved { .. } => return Err(Error::text(moved.to_string())),
+                _ => return Err(Error::text(WAS_AWAY)),
+            }
         }
+        Ok(())
     }
+}
+
+fn newest(marks: Option<&Marks>, slot: u16) -> Option<&Mark> {
+    marks?.newest(slot)
+}
+
+fn is_here(mark: Option<&Mark>) -> bool {
+    mark.is_none_or(|mark| mark.state == State::Held)
 }
 
 /// Slots that Kvrocks' own migration hands over take no writes meanwhile. A command that names

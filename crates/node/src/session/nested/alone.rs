@@ -168,9 +168,11 @@ impl<'a> NestedCx<'a> {
         let named = calls.iter().flat_map(|(command, words)| command.keys_in(words));
         let slots = named.map(key_slot).chain(self.touched.iter().copied());
         let request = RouteRequest {
+            is_write: false,
             readonly: self.session.is_readonly,
+            // It may have passed as one that asks.
+            asking: true,
             asker: self.session.asker(self.config),
-            ..RouteRequest::default()
         };
         seen.are_still_here(self.node, self.store, slots, request)
     }
