@@ -151,7 +151,8 @@ impl Seen {
         let (now, cluster) = (store.marks(), node.cluster.load());
         for slot in slots {
             let number = slot.number();
-            let (before, after) = (newest(self.0.as_deref(), number), newest(now.as_deref(), number));
+            let before = newest(self.0.as_deref(), number);
+            let after = newest(now.as_deref(), number);
             // A later mark that says as the one before: it was away, and came back.
             let is_same = before.map(|mark| mark.id) == after.map(|mark| mark.id);
             let has_stayed = is_same && is_here(before) && is_here(after);
