@@ -45,6 +45,8 @@ impl Registry {
         let passing = reqwest::Client::builder()
             .use_preconfigured_tls(tls)
             .no_proxy()
+            // One hop (rule O10), and no further one with a token and a body.
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
             .build()
             .context("prepare requests to other controllers")?;

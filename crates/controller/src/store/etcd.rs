@@ -12,6 +12,7 @@
 mod claim;
 mod client;
 mod clusters;
+mod full;
 mod journal;
 mod measured;
 mod name;

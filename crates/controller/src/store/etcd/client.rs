@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Place;
+use super::full::{self, Fate};
 use super::measured::{Measured, Room};
 use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
 use crate::causes::chain;
@@ -32,7 +33,21 @@ struct Failure {
     is_refused: bool,
     /// A new token is needed.
     wants_token: bool,
+    /// It says that it is full: nothing of what was asked is under way, and it may have been done.
+    is_full: bool,
     why: String,
+}
+
+impl Failure {
+    /// It may be done yet.
+    fn unclear(why: String) -> Self {
+        Self { is_refused: false, wants_token: false, is_full: false, why }
+    }
+
+    /// It never is.
+    fn refused(why: String) -> Self {
+        Self { is_refused: true, ..Self::unclear(why) }
+    }
 }
 
 /// How far the newest answer was.
@@ -78,6 +93,9 @@ struct Status {
     /// Of version 3.4 and later.
     #[serde(rename = "dbSizeInUse", default)]
     in_use: String,
+    /// Alarms of all members, as text. Of version 3.4 and later.
+    #[serde(default)]
+    errors: Vec<String>,
 }
 
 impl Status {
@@ -100,7 +118,9 @@ impl Client {
         let what = "prepare connections to etcd";
         let tls = place.tls.client().map_err(crate::store::failed(what))?;
         let http = reqwest::Client::builder().use_preconfigured_tls(tls).no_proxy();
-        let http = http.tcp_nodelay(true).build().map_err(crate::store::failed(what))?;
+        // What a member sends elsewhere is not asked there: perhaps in clear, and with a password.
+        let http = http.redirect(reqwest::redirect::Policy::none()).tcp_nodelay(true);
+        let http = http.build().map_err(crate::store::failed(what))?;
         Ok(Self {
             http,
             place,
@@ -178,6 +198,9 @@ impl Client {
                         break;
                     }
                 }
+                Err(failure) if failure.is_full => {
+                    return self.found_full(what, (compares, writes), failure).await;
+                }
                 Err(failure) => {
                     self.first.fetch_add(1, Ordering::Relaxed);
                     if !failure.is_refused {
@@ -187,8 +210,30 @@ impl Client {
                 }
             }
         }
-        let none = || Failure { is_refused: true, wants_token: false, why: "no answer".to_owned() };
-        Outcome::NotDone(self.fails(what, last.unwrap_or_else(none)))
+        let last = last.unwrap_or_else(|| Failure::refused("no answer".to_owned()));
+        Outcome::NotDone(self.fails(what, last))
+    }
+
+    /// What became of a transaction that was answered with "full": asked of the keys that it writes
+    /// (rule O4). Nowhere else is it tried: all members are full then.
+    async fn found_full(
+        &self,
+        what: &'static str,
+        (compares, writes): (&[Compare], &[Write]),
+        failure: Failure,
+    ) -> Outcome<Answer> {
+        self.measured.lock().is_full();
+        let read = self.read(what, &full::ranges(writes)).await;
+        let fate = read.as_ref().map_or(Fate::Unknown, |read| full::fate(compares, writes, read));
+        match (fate, read) {
+            (Fate::Made, Ok(mut answer)) => {
+                answer.succeeded = true;
+                self.health.lock().written = Some(Instant::now());
+                Outcome::Done(answer)
+            }
+            (Fate::NotMade, _) => Outcome::NotDone(self.fails(what, failure)),
+            _ => Outcome::Unknown(self.fails(what, failure)),
+        }
     }
 
     /// Two members at once; whichever answers first.
@@ -236,10 +281,9 @@ impl Client {
         let call = async {
             let mut answer = request.send().await.map_err(|error| Failure {
                 is_refused: error.is_connect(),
-                wants_token: false,
-                why: format!("{endpoint}: {}", chain(&error)),
+                ..Failure::unclear(format!("{endpoint}: {}", chain(&error)))
             })?;
-            let unclear = |why| Failure { is_refused: false, wants_token: false, why };
+            let unclear = Failure::unclear;
             let mut text = Vec::new();
             while let Some(chunk) = answer.chunk().await.map_err(|error| unclear(chain(&error)))? {
                 if text.len() + chunk.len() > ANSWER_MAX {
@@ -253,11 +297,7 @@ impl Client {
             serde_json::from_slice(&text)
                 .map_err(|error| unclear(format!("{endpoint}: an answer that is none: {error}")))
         };
-        let late = || Failure {
-            is_refused: false,
-            wants_token: false,
-            why: format!("{endpoint}: no answer within {limit:?}"),
-        };
+        let late = || Failure::unclear(format!("{endpoint}: no answer within {limit:?}"));
         tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -352,8 +392,13 @@ impl Client {
     /// Asks now and then how full it is.
     pub(super) async fn measure(&self) {
         if self.measured.lock().is_due(Instant::now()) {
-            let room = self.status().await.and_then(|status| status.room());
-            self.measured.lock().room(room);
+            let status = self.status().await;
+            let mut measured = self.measured.lock();
+            measured.room(status.as_ref().and_then(Status::room));
+            // One that does not answer has said nothing of it.
+            if let Some(status) = status {
+                measured.alarms(status.errors);
+            }
         }
     }
 
@@ -376,7 +421,7 @@ impl Client {
         let failed = health.failed.as_ref().map(|(since, why)| {
             format!("etcd has not answered for {} s: {why}", since.elapsed().as_secs())
         });
-        health.lost.clone().or(failed)
+        health.lost.clone().or(failed).or_else(|| self.measured.lock().trouble())
     }
 
     pub(super) fn written_ago(&self) -> Option<Duration> {
@@ -388,9 +433,10 @@ impl Client {
 fn refused(endpoint: &str, text: &[u8]) -> Failure {
     let refusal: Refusal = serde_json::from_slice(text).unwrap_or_default();
     let message = &refusal.message;
-    // gRPC: invalid argument, permission denied, resource exhausted, unimplemented, unauthenticated. All are said before
-    // anything is proposed, or instead of it.
-    let is_refused = matches!(refusal.code, 3 | 7 | 8 | 12 | 16);
+    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said before anything is
+    // proposed, or instead of it. Of "resource exhausted" that is so where there are too many requests alone.
+    let is_refused = matches!(refusal.code, 3 | 7 | 12 | 16)
+        || (refusal.code == 8 && message.contains("too many requests"));
     let wants_token = refusal.code == 16
         || message.contains("invalid auth token")
         || message.contains("revision in header is old")
@@ -398,6 +444,7 @@ fn refused(endpoint: &str, text: &[u8]) -> Failure {
     Failure {
         is_refused,
         wants_token,
+        is_full: full::is_said(refusal.code, message),
         why: format!("{endpoint}: {message} (code {})", refusal.code),
     }
 }
@@ -411,10 +458,10 @@ mod tests {
     #[test]
     fn only_what_etcd_certainly_refused_counts_as_not_done() {
         let failure = |text: &str| refused("m", text.as_bytes());
-        assert!(
-            failure(r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#)
-                .is_refused
-        );
+        assert!(failure(r#"{"code":8,"message":"etcdserver: too many requests"}"#).is_refused);
+        // It may say so of what it has made.
+        let full = failure(r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#);
+        assert!(full.is_full && !full.is_refused);
         assert!(failure(r#"{"code":16,"message":"etcdserver: invalid auth token"}"#).wants_token);
         assert!(
             failure(r#"{"code":3,"message":"etcdserver: revision in header is old"}"#).wants_token
@@ -423,6 +470,7 @@ mod tests {
             r#"{"code":14,"message":"etcdserver: request timed out"}"#,
             r#"{"code":14,"message":"etcdserver: leader changed"}"#,
             r#"{"code":2,"message":"something nobody has heard of"}"#,
+            r#"{"code":8,"message":"grpc: received message larger than max (9 vs. 4)"}"#,
             "a proxy says no",
         ] {
             assert!(!failure(unclear).is_refused, "{unclear}");
@@ -435,6 +483,9 @@ mod tests {
         let text = r#"{"version":"3.6.0","dbSize":"20","dbSizeInUse":"10","dbSizeQuota":"30"}"#;
         assert_eq!(room(text), Some(Room { size: 20, in_use: Some(10), quota: 30 }));
         assert_eq!(room(r#"{"version":"3.4.23","dbSize":"20","dbSizeInUse":"10"}"#), None);
+        let text = r#"{"dbSize":"20","errors":["memberID:7 alarm:NOSPACE "]}"#;
+        let status: Status = serde_json::from_str(text).expect("a status");
+        assert_eq!(status.errors, ["memberID:7 alarm:NOSPACE "]);
     }
 
     #[test]

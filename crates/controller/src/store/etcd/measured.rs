@@ -77,6 +77,13 @@ pub(super) struct Measured {
     /// Reads of the last period, which is over.
     whole: Reads,
     room: Option<Room>,
+    /// For so many answers more it counts as full, whatever they say: its alarm may come after the
+    /// write that met the quota.
+    full: u8,
+    /// What it has said of itself: all of it is for people to end.
+    alarms: Vec<String>,
+    /// It is to be asked at the next opportunity.
+    soon: bool,
 }
 
 impl Measured {
@@ -89,8 +96,9 @@ impl Measured {
 
     /// Whether its size is to be asked for again.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let soon = std::mem::take(&mut self.soon);
         if self.due.is_some_and(|due| now < due) {
-            return false;
+            return soon;
         }
         self.due = Some(now + PACE);
         self.whole = std::mem::take(&mut self.now);
@@ -100,6 +108,32 @@ impl Measured {
     /// Its size; nothing where it does not say.
     pub(super) fn room(&mut self, room: Option<Room>) {
         self.room = room;
+    }
+
+    /// It has answered a write with that.
+    pub(super) fn is_full(&mut self) {
+        (self.full, self.soon) = (2, true);
+    }
+
+    /// It has answered with these alarms, or faults, of its members. While there is trouble it is
+    /// asked again and again: whoever ends it wants to see that.
+    pub(super) fn alarms(&mut self, alarms: Vec<String>) {
+        (self.full, self.alarms) = (self.full.saturating_sub(1), alarms);
+        self.soon = self.trouble().is_some();
+    }
+
+    /// Why it takes no writes, though it answers. Reads go on then, and would hide it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let said = |word: &str| self.alarms.iter().find(|alarm| alarm.contains(word));
+        if self.full > 0 || said("NOSPACE").is_some() {
+            return Some(
+                "etcd takes no writes, its quota is used up: compact and defragment it or raise \
+                 `--quota-backend-bytes` of its members, and then `etcdctl alarm disarm`"
+                    .to_owned(),
+            );
+        }
+        let corrupt = said("CORRUPT")?;
+        Some(format!("etcd says that a member's data differs from the others': {}", corrupt.trim()))
     }
 
     /// For people.
@@ -133,6 +167,29 @@ mod tests {
         let history = warning(1_700_000_000, Some(1_600_000_000)).expect("a warning");
         assert!(history.contains("--auto-compaction-retention 1"), "{history}");
         assert_eq!(Measured::default().warnings(LIMIT), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_full_etcd_is_told_of_until_it_has_no_such_alarm_any_more() {
+        let mut measured = Measured::default();
+        let start = Instant::now();
+        assert!(measured.is_due(start) && !measured.is_due(start));
+        assert_eq!(measured.trouble(), None);
+        measured.is_full();
+        assert!(measured.trouble().expect("trouble").contains("alarm disarm"));
+        assert!(measured.is_due(start), "it is asked at once");
+        measured.alarms(Vec::new());
+        assert!(measured.trouble().is_some(), "its alarm comes later than its answer");
+        assert!(measured.is_due(start), "and again");
+        measured.alarms(vec!["memberID:7 alarm:NOSPACE ".to_owned()]);
+        assert!(measured.trouble().expect("trouble").contains("takes no writes"));
+        assert!(measured.is_due(start));
+        measured.alarms(vec!["memberID:7 alarm:CORRUPT ".to_owned()]);
+        assert!(measured.trouble().expect("trouble").ends_with("memberID:7 alarm:CORRUPT"));
+        assert!(measured.is_due(start));
+        measured.alarms(vec!["etcdserver: no leader".to_owned()]);
+        assert_eq!(measured.trouble(), None, "reads tell of that");
+        assert!(!measured.is_due(start), "every day's pace");
     }
 
     #[test]

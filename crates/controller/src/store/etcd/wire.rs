@@ -91,6 +91,11 @@ impl Compare {
         }
     }
 
+    /// Whether it is that this key has this value.
+    pub(super) fn wants(&self, key: &str, value: &str) -> bool {
+        matches!(self, Self::Is(of, wanted) if of == key && wanted == value)
+    }
+
     /// The read that shows why it was not so.
     fn shown(&self) -> Range {
         match self {
