@@ -15,6 +15,8 @@
 //! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
 //! ([`Etcd`]). What both must do is tested by one suite.
 
+#[cfg(test)]
+mod between;
 mod embedded;
 mod etcd;
 mod file;

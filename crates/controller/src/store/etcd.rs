@@ -36,7 +36,7 @@ use planner::Record;
 use serde::Serialize;
 use web::tls::Tls;
 
-use self::claim::Claims;
+use self::claim::{Claim, Claims};
 pub use self::claim::{Leader, Look};
 use self::client::Client;
 use self::clusters::{key_of, records, show};
@@ -191,16 +191,21 @@ impl Etcd {
         format!("{}{rest}", self.prefix)
     }
 
-    /// Makes a change as the leader. The answer's ranges show the compares in their order, behind that of the claim.
+    /// The claim under which something is to be changed: looked at when that is decided, and not
+    /// once it is sent. Another may have led in between, and this process again since.
+    fn claimed(&self) -> Result<Claim, StoreError> {
+        let held = self.claims.lock().held.clone();
+        held.ok_or_else(|| StoreError::Lost("this controller does not lead".to_owned()))
+    }
+
+    /// Makes a change as the leader by that claim. The answer's ranges show the compares in their order, behind that of
+    /// the claim.
     async fn change(
         &self,
-        what: &'static str,
+        (what, claim): (&'static str, &Claim),
         compares: Vec<Compare>,
         writes: Vec<Write>,
     ) -> Outcome<Changed> {
-        let Some(claim) = self.claims.lock().held.clone() else {
-            return Outcome::NotDone(StoreError::Lost("this controller does not lead".to_owned()));
-        };
         let mut all = vec![Compare::Is(self.key("leader"), claim.value.clone())];
         all.extend(compares);
         match self.client.write(what, &all, &writes).await {
@@ -219,9 +224,13 @@ impl Etcd {
     }
 
     /// What appends these events, behind whatever else the transaction does.
-    async fn logged(&self, events: &[Event]) -> Result<Vec<Write>, StoreError> {
+    async fn logged(&self, claim: &Claim, events: &[Event]) -> Result<Vec<Write>, StoreError> {
         let mut journal = self.journal.lock().await;
-        let term = self.claims.lock().held.as_ref().map_or(0, |claim| claim.term);
+        let term = claim.term;
+        if self.holds() != Some(term) {
+            // Numbers are given out under the claim of now alone.
+            return Err(StoreError::Lost("another controller has led meanwhile".to_owned()));
+        }
         if journal.as_ref().is_none_or(|journal| journal.term != term) {
             // Another leader may have written since.
             *journal = Some(Journal::read(&self.client, &self.prefix, term).await?);
@@ -233,12 +242,16 @@ impl Etcd {
     }
 
     async fn append_all(&self, events: Vec<Event>) -> Outcome {
+        let claim = match self.claimed() {
+            Ok(claim) => claim,
+            Err(error) => return Outcome::NotDone(error),
+        };
         for some in events.chunks(journal::AT_ONCE) {
-            let writes = match self.logged(some).await {
+            let writes = match self.logged(&claim, some).await {
                 Ok(writes) => writes,
                 Err(error) => return Outcome::NotDone(error),
             };
-            match self.change("write events", Vec::new(), writes).await {
+            match self.change(("write events", &claim), Vec::new(), writes).await {
                 Outcome::Done(_) => {}
                 Outcome::NotDone(error) => return Outcome::NotDone(error),
                 Outcome::Unknown(error) => return Outcome::Unknown(error),

@@ -1,7 +1,6 @@
 //! What every store must do, run over each kind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::rest::UserRole;
 use planner::Record;
@@ -33,19 +32,19 @@ async fn etcd() -> Stage {
 }
 
 /// Patient, because the machine may be busy.
-fn place(server: &Server) -> Place {
+pub(super) fn place(server: &Server) -> Place {
     let limit = std::time::Duration::from_secs(10);
     Place { endpoints: server.endpoints(), limit, ..Place::default() }
 }
 
-async fn leading(server: &Server) -> Etcd {
+pub(super) async fn leading(server: &Server) -> Etcd {
     let store = Etcd::open(place(server)).await.expect("an etcd");
     let seen = store.leader().await.expect("who leads");
     store.claim(seen.as_ref(), "http://127.0.0.1:1", 0).await.done().expect("the lead");
     store
 }
 
-fn event(kind: &str, text: &str) -> Event {
+pub(super) fn event(kind: &str, text: &str) -> Event {
     Event::now(1, "n/c".to_owned(), kind, text.to_owned())
 }
 
@@ -55,13 +54,13 @@ fn other(name: &str, port: u16) -> Record {
     record
 }
 
-fn longer(was: &Arc<Record>) -> Change {
+pub(super) fn longer(was: &Arc<Record>) -> Change {
     let mut next = was.next();
     next.longest_lease_ms += 1;
     Change::new(Arc::clone(was), next, event("change", "longer leases"))
 }
 
-async fn named(store: &dyn Store, name: &str) -> Outcome {
+pub(super) async fn named(store: &dyn Store, name: &str) -> Outcome {
     store.create_namespace(name.to_owned(), event("operator", "a namespace")).await
 }
 
@@ -437,83 +436,6 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     server.start_again().await;
     assert_eq!(store.namespaces().await.expect("names").len(), 2);
     assert_eq!(store.trouble(), None);
-}
-
-/// A proxy that answers what puts something with "full", having passed it on or not, and passes all
-/// else.
-async fn full(to: String, makes: Arc<AtomicBool>) -> (String, tokio::task::JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let here = format!("http://{}", listener.local_addr().expect("an address"));
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let task = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (http, to, makes) = (http.clone(), to.clone(), Arc::clone(&makes));
-            tokio::spawn(async move { answer_full(stream, (&http, &to), &makes).await });
-        }
-    });
-    (here, task)
-}
-
-/// One request, and the end.
-async fn answer_full(
-    mut stream: tokio::net::TcpStream,
-    (http, to): (&reqwest::Client, &str),
-    makes: &AtomicBool,
-) -> Option<()> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut text = Vec::new();
-    let (path, body) = loop {
-        (stream.read_buf(&mut text).await.ok()? > 0).then_some(())?;
-        let asked = String::from_utf8_lossy(&text).into_owned();
-        let Some((head, body)) = asked.split_once("\r\n\r\n") else { continue };
-        let head = head.to_ascii_lowercase();
-        let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
-        if body.len() < length {
-            continue;
-        }
-        break (head.split(' ').nth(1)?.to_owned(), body.to_owned());
-    };
-    let puts = body.contains("request_put");
-    let says = r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#;
-    let mut answer = (429, says.to_owned());
-    if !puts || makes.load(Ordering::SeqCst) {
-        let made = http.post(format!("{to}{path}")).body(body).send().await.ok()?;
-        let made = (made.status().as_u16(), made.text().await.ok()?);
-        answer = if puts { answer } else { made };
-    }
-    let (status, body) = answer;
-    let length = body.len();
-    let head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}");
-    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.ok()
-}
-
-/// Rule O4: etcd says that it is full of what it has made as well, and a master that is promoted by
-/// it is not to be one of two.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
-    let server = Server::start(1).await;
-    let store = leading(&server).await;
-    named(&store, "n").await.done().expect("a namespace");
-    let first = Arc::new(Record { tag: 3, ..test_record() });
-    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
-    let makes = Arc::new(AtomicBool::new(false));
-    let (by, task) = full(place(&server).endpoints.remove(0), Arc::clone(&makes)).await;
-    let full = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
-
-    let refused = full.swap(longer(&first)).await;
-    assert!(matches!(refused, Outcome::NotDone(StoreError::Engine { .. })), "{refused:?}");
-    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
-    full.leader().await.expect("a read").expect("a leader");
-    assert!(full.trouble().expect("trouble").contains("alarm disarm"), "reads go on, and hide it");
-
-    makes.store(true, Ordering::SeqCst);
-    let change = longer(&first);
-    full.swap(change.clone()).await.done().expect("it was made");
-    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*change.record));
-    assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 3);
-    full.resign().await.done().expect("no lead");
-    assert_eq!(full.holds(), None);
-    task.abort();
 }
 
 /// Rule O9: a read waits for no member that is silent, and a change is asked of one alone: made by

@@ -19,6 +19,10 @@ impl Etcd {
         record: &Record,
         events: &[Event],
     ) -> Outcome {
+        let claim = match self.claimed() {
+            Ok(claim) => claim,
+            Err(error) => return Outcome::NotDone(error),
+        };
         let (doc, tag) = (key_of("clusters", record), key_of("tags", record));
         let (doc, tag) = (self.key(&doc), self.key(&tag));
         let (namespace, compare) = match old {
@@ -29,7 +33,7 @@ impl Etcd {
             }
         };
         for _ in 0..AGAIN {
-            let mut writes = match self.logged(events).await {
+            let mut writes = match self.logged(&claim, events).await {
                 Ok(writes) => writes,
                 Err(error) => return Outcome::NotDone(error),
             };
@@ -50,7 +54,8 @@ impl Etcd {
                     Err(error) => return Outcome::NotDone(error),
                 }
             }
-            let found = match self.change("change a cluster", compares, writes).await {
+            let what = ("change a cluster", &claim);
+            let found = match self.change(what, compares, writes).await {
                 Outcome::Done(Changed::Made) => return Outcome::Done(()),
                 Outcome::Done(Changed::Found(answer)) => answer,
                 Outcome::NotDone(error) => return Outcome::NotDone(error),
@@ -98,11 +103,15 @@ impl Etcd {
     }
 
     pub(super) async fn forget(&self, namespace: String, name: String, event: Event) -> Outcome {
+        let claim = match self.claimed() {
+            Ok(claim) => claim,
+            Err(error) => return Outcome::NotDone(error),
+        };
         let doc = self.key(&format!("clusters/{namespace}/{name}"));
         let tag = self.key(&format!("tags/{namespace}/{name}"));
         for _ in 0..AGAIN {
             let prepared = async {
-                let mut writes = self.logged(std::slice::from_ref(&event)).await?;
+                let mut writes = self.logged(&claim, std::slice::from_ref(&event)).await?;
                 let (mut used, as_before) = self.used().await?;
                 used.release(&format!("{namespace}/{name}"));
                 writes.push(Write::Put(self.key("used"), used.text()?));
@@ -114,7 +123,7 @@ impl Etcd {
                 Err(error) => return Outcome::NotDone(error),
             };
             let compares = vec![Compare::Present(tag.clone()), as_before];
-            match self.change("delete a cluster", compares, writes).await {
+            match self.change(("delete a cluster", &claim), compares, writes).await {
                 Outcome::Done(Changed::Made) => return Outcome::Done(()),
                 Outcome::Done(Changed::Found(answer)) if answer.found(1).value().is_none() => {
                     return Outcome::NotDone(StoreError::NotFound);

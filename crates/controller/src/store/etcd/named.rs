@@ -44,6 +44,10 @@ impl Etcd {
     }
 
     pub(super) async fn note_users(&self, seen: &[(String, u64)]) -> Outcome {
+        let claim = match self.claimed() {
+            Ok(claim) => claim,
+            Err(error) => return Outcome::NotDone(error),
+        };
         for (name, at_ms) in seen {
             let key = self.key(&format!("users/{name}"));
             let read = self.client.read("read a user", &[Range::Key(key.clone())]).await;
@@ -55,7 +59,8 @@ impl Etcd {
             let next = User::seen(was.as_bytes(), *at_ms);
             let Some(next) = next.and_then(|next| String::from_utf8(next).ok()) else { continue };
             let (compare, write) = (Compare::Is(key.clone(), was), Write::Put(key, next));
-            match self.change("note that a user was seen", vec![compare], vec![write]).await {
+            let what = ("note that a user was seen", &claim);
+            match self.change(what, vec![compare], vec![write]).await {
                 // One that was removed in between stays removed.
                 Outcome::Done(_) => {}
                 Outcome::NotDone(error) => return Outcome::NotDone(error),
@@ -86,12 +91,16 @@ impl Etcd {
         event: &Event,
         why_not: fn(&Answer) -> StoreError,
     ) -> Outcome {
-        let mut writes = match self.logged(std::slice::from_ref(event)).await {
+        let claim = match self.claimed() {
+            Ok(claim) => claim,
+            Err(error) => return Outcome::NotDone(error),
+        };
+        let mut writes = match self.logged(&claim, std::slice::from_ref(event)).await {
             Ok(writes) => writes,
             Err(error) => return Outcome::NotDone(error),
         };
         writes.push(write);
-        match self.change(what, compares, writes).await {
+        match self.change((what, &claim), compares, writes).await {
             Outcome::Done(Changed::Made) => Outcome::Done(()),
             Outcome::Done(Changed::Found(answer)) => Outcome::NotDone(why_not(&answer)),
             Outcome::NotDone(error) => Outcome::NotDone(error),

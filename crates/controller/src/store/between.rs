@@ -1,0 +1,147 @@
+//! What lies between a controller and its etcd: requests that wait, and answers that etcd may give.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use planner::Record;
+
+use super::etcd::server::Etcd as Server;
+use super::suite::{event, leading, longer, named, place};
+use super::{Etcd, Outcome, Place, Records as _, Store as _, StoreError};
+use crate::cluster::test_record;
+
+/// What a proxy does.
+#[derive(Default)]
+struct Between {
+    /// What puts something is answered with "full",
+    says_full: AtomicBool,
+    /// and is made.
+    makes: AtomicBool,
+    /// The next request waits.
+    holds: AtomicBool,
+    goes_on: tokio::sync::Notify,
+}
+
+/// Such a proxy.
+async fn between(to: String, does: Arc<Between>) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let here = format!("http://{}", listener.local_addr().expect("an address"));
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (http, to, does) = (http.clone(), to.clone(), Arc::clone(&does));
+            tokio::spawn(async move { passed(stream, (&http, &to), &does).await });
+        }
+    });
+    (here, task)
+}
+
+/// One request, and the end.
+async fn passed(
+    mut stream: tokio::net::TcpStream,
+    (http, to): (&reqwest::Client, &str),
+    does: &Between,
+) -> Option<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut text = Vec::new();
+    let (path, body) = loop {
+        (stream.read_buf(&mut text).await.ok()? > 0).then_some(())?;
+        let asked = String::from_utf8_lossy(&text).into_owned();
+        let Some((head, body)) = asked.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
+        let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
+        if body.len() < length {
+            continue;
+        }
+        break (head.split(' ').nth(1)?.to_owned(), body.to_owned());
+    };
+    if does.holds.swap(false, Ordering::SeqCst) {
+        does.goes_on.notified().await;
+    }
+    let refuses = does.says_full.load(Ordering::SeqCst) && body.contains("request_put");
+    let says = r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#;
+    let mut answer = (429, says.to_owned());
+    if !refuses || does.makes.load(Ordering::SeqCst) {
+        let made = http.post(format!("{to}{path}")).body(body).send().await.ok()?;
+        let made = (made.status().as_u16(), made.text().await.ok()?);
+        answer = if refuses { answer } else { made };
+    }
+    let (status, body) = answer;
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.ok()
+}
+
+/// Rule O4: etcd says that it is full of what it has made as well, and a master that is promoted by
+/// it is not to be one of two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    named(&store, "n").await.done().expect("a namespace");
+    let first = Arc::new(Record { tag: 3, ..test_record() });
+    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let does = Arc::new(Between { says_full: AtomicBool::new(true), ..Between::default() });
+    let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
+    let full = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
+
+    let refused = full.swap(longer(&first)).await;
+    assert!(matches!(refused, Outcome::NotDone(StoreError::Engine { .. })), "{refused:?}");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
+    full.leader().await.expect("a read").expect("a leader");
+    assert!(full.trouble().expect("trouble").contains("alarm disarm"), "reads go on, and hide it");
+
+    does.makes.store(true, Ordering::SeqCst);
+    let change = longer(&first);
+    full.swap(change.clone()).await.done().expect("it was made");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*change.record));
+    assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 3);
+    full.resign().await.done().expect("no lead");
+    assert_eq!(full.holds(), None);
+    task.abort();
+}
+
+/// Takes the lead; the term.
+async fn leads(store: &Etcd) -> u64 {
+    let seen = store.leader().await.expect("who leads");
+    store.claim(seen.as_ref(), "http://127.0.0.1:1", 0).await.done().expect("the lead")
+}
+
+/// Rule O1: what was decided under one claim is not made under a later one of the same process.
+/// Another led in between, and gave leases that the decision does not know of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_made_under_the_claim_that_it_was_begun_under_or_not_at_all() {
+    let server = Server::start(1).await;
+    let other = leading(&server).await;
+    named(&other, "n").await.done().expect("a namespace");
+    let first = Arc::new(Record { tag: 3, ..test_record() });
+    other.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let does = Arc::new(Between::default());
+    let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
+    let by = Place { endpoints: vec![by], ..place(&server) };
+    let next = Etcd::open(place(&server)).await.expect("an etcd");
+    let store = Arc::new(next.through(by).expect("a way"));
+    assert_eq!(leads(&store).await, 2);
+
+    // It reads where the log goes on first, and waits for that.
+    does.holds.store(true, Ordering::SeqCst);
+    let late = tokio::spawn({
+        let (store, change) = (Arc::clone(&store), longer(&first));
+        async move { store.swap(change).await }
+    });
+    let held = async {
+        while does.holds.load(Ordering::SeqCst) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), held).await.expect("a request");
+    assert_eq!(leads(&other).await, 3);
+    assert_eq!(leads(&store).await, 4);
+    does.goes_on.notify_one();
+    let outcome = late.await.expect("an end");
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Lost(_))), "{outcome:?}");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
+    assert_eq!(store.holds(), Some(4));
+    store.swap(longer(&first)).await.done().expect("what is decided now");
+    task.abort();
+}
