@@ -19,7 +19,7 @@ use planner::{Leading, Proof, Time};
 use self::known::{Known, Lead};
 use self::witness::Witness;
 use crate::registry::Registry;
-use crate::store::{Leader, Outcome};
+use crate::store::{Leader, Outcome, StoreError};
 
 /// Between two reads of a leader, and two looks of a standby.
 const PACE: Duration = Duration::from_millis(60);
@@ -102,7 +102,12 @@ impl Lead {
         tracing::info!(?proof, last, "nobody leads any more: this controller claims the lead");
         match self.etcd.claim(seen, &self.address(), self.min_term).await {
             Outcome::Done(term) => tracing::info!(term, "this controller leads"),
-            Outcome::NotDone(error) => tracing::info!(%error, "another one was faster"),
+            Outcome::NotDone(error @ StoreError::Conflict) => {
+                tracing::info!(%error, "another one was faster");
+            }
+            Outcome::NotDone(error) => {
+                tracing::warn!(error = error.chain(), "the store does not take the claim");
+            }
             Outcome::Unknown(error) => {
                 tracing::warn!(error = error.chain(), "whether it leads is not known yet");
             }

@@ -10,11 +10,14 @@ use super::suite::{event, leading, longer, named, place};
 use super::{Etcd, Outcome, Place, Records as _, Store as _, StoreError};
 use crate::cluster::test_record;
 
+const FULL: &str = r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#;
+const DENIED: &str = r#"{"code":7,"message":"etcdserver: permission denied"}"#;
+
 /// What a proxy does.
 #[derive(Default)]
 struct Between {
-    /// What puts something is answered with "full",
-    says_full: AtomicBool,
+    /// What puts something is answered with this,
+    says: Option<&'static str>,
     /// and is made.
     makes: AtomicBool,
     /// The next request waits.
@@ -58,9 +61,8 @@ async fn passed(
     if does.holds.swap(false, Ordering::SeqCst) {
         does.goes_on.notified().await;
     }
-    let refuses = does.says_full.load(Ordering::SeqCst) && body.contains("request_put");
-    let says = r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#;
-    let mut answer = (429, says.to_owned());
+    let says = does.says.filter(|_| body.contains("request_put"));
+    let (refuses, mut answer) = (says.is_some(), (429, says.unwrap_or_default().to_owned()));
     if !refuses || does.makes.load(Ordering::SeqCst) {
         let made = http.post(format!("{to}{path}")).body(body).send().await.ok()?;
         let made = (made.status().as_u16(), made.text().await.ok()?);
@@ -81,7 +83,7 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     named(&store, "n").await.done().expect("a namespace");
     let first = Arc::new(Record { tag: 3, ..test_record() });
     store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
-    let does = Arc::new(Between { says_full: AtomicBool::new(true), ..Between::default() });
+    let does = Arc::new(Between { says: Some(FULL), ..Between::default() });
     let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
     let full = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
 
@@ -98,6 +100,23 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 3);
     full.resign().await.done().expect("no lead");
     assert_eq!(full.holds(), None);
+    task.abort();
+}
+
+/// Where a role lacks a key, or lost it: nobody leads, or nothing changes, and every read is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_etcd_refuses_are_told_of_while_reads_go_on() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    let does = Arc::new(Between { says: Some(DENIED), ..Between::default() });
+    let (by, task) = between(place(&server).endpoints.remove(0), does).await;
+    let denied = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
+    let refused = named(&denied, "n").await;
+    assert!(matches!(refused, Outcome::NotDone(StoreError::Engine { .. })), "{refused:?}");
+    denied.leader().await.expect("a read").expect("a leader");
+    let told = denied.trouble().expect("trouble");
+    assert!(told.contains("refuses changes") && told.contains("permission denied"), "{told}");
+    assert_eq!(store.trouble(), None);
     task.abort();
 }
 

@@ -24,6 +24,9 @@ const ANSWER_MAX: usize = 64 << 20;
 /// How far an answer may be behind in raft's term: a member may call an election while it answers.
 const TERM_SLACK: i64 = 1;
 
+/// A change that was refused is trouble for so long: a claim is tried again every 2 s, all else sooner.
+const REFUSED: Duration = Duration::from_secs(10);
+
 const TRANSACTION: &str = "/v3/kv/txn";
 
 /// Why a call came to nothing.
@@ -35,13 +38,15 @@ struct Failure {
     wants_token: bool,
     /// It says that it is full: nothing of what was asked is under way, and it may have been done.
     is_full: bool,
+    /// etcd has said so itself.
+    is_answer: bool,
     why: String,
 }
 
 impl Failure {
     /// It may be done yet.
     fn unclear(why: String) -> Self {
-        Self { is_refused: false, wants_token: false, is_full: false, why }
+        Self { is_refused: false, wants_token: false, is_full: false, is_answer: false, why }
     }
 
     /// It never is.
@@ -63,7 +68,18 @@ struct Health {
     /// Since when it has been failing, and the last reason.
     failed: Option<(Instant, String)>,
     written: Option<Instant>,
+    /// When etcd last refused a change, and why; none since it took one.
+    refused: Option<(Instant, String)>,
     lost: Option<String>,
+}
+
+impl Health {
+    /// Why changes are refused at `now`, though reads may go on: who needs one asks for it again and again.
+    fn refuses(&self, now: Instant) -> Option<String> {
+        let (at, why) = self.refused.as_ref()?;
+        let is_lately = now.duration_since(*at) < REFUSED;
+        is_lately.then(|| format!("etcd refuses changes, and answers reads: {why}"))
+    }
 }
 
 #[derive(Debug)]
@@ -189,7 +205,8 @@ impl Client {
                     if let Err(error) = self.went_on(&before, &answer.header) {
                         return Outcome::Unknown(error);
                     }
-                    self.health.lock().written = Some(Instant::now());
+                    let mut health = self.health.lock();
+                    (health.written, health.refused) = (Some(Instant::now()), None);
                     return Outcome::Done(answer);
                 }
                 Err(failure) if failure.is_refused && failure.wants_token => {
@@ -211,6 +228,9 @@ impl Client {
             }
         }
         let last = last.unwrap_or_else(|| Failure::refused("no answer".to_owned()));
+        if last.is_answer {
+            self.health.lock().refused = Some((Instant::now(), last.why.clone()));
+        }
         Outcome::NotDone(self.fails(what, last))
     }
 
@@ -421,7 +441,8 @@ impl Client {
         let failed = health.failed.as_ref().map(|(since, why)| {
             format!("etcd has not answered for {} s: {why}", since.elapsed().as_secs())
         });
-        health.lost.clone().or(failed).or_else(|| self.measured.lock().trouble())
+        let refused = || health.refuses(Instant::now());
+        health.lost.clone().or(failed).or_else(|| self.measured.lock().trouble()).or_else(refused)
     }
 
     pub(super) fn written_ago(&self) -> Option<Duration> {
@@ -445,6 +466,7 @@ fn refused(endpoint: &str, text: &[u8]) -> Failure {
         is_refused,
         wants_token,
         is_full: full::is_said(refusal.code, message),
+        is_answer: true,
         why: format!("{endpoint}: {message} (code {})", refusal.code),
     }
 }
@@ -475,6 +497,20 @@ mod tests {
         ] {
             assert!(!failure(unclear).is_refused, "{unclear}");
         }
+    }
+
+    /// A role that was changed, or never did: reads go on, and nobody leads or fails over.
+    #[test]
+    fn changes_that_are_refused_again_and_again_are_told_though_reads_go_on() {
+        let now = Instant::now();
+        let why = refused("m", br#"{"code":7,"message":"etcdserver: permission denied"}"#);
+        assert!(why.is_refused && why.is_answer);
+        let mut health = Health { refused: Some((now, why.why)), ..Health::default() };
+        let told = health.refuses(now + REFUSED / 2).expect("trouble");
+        assert!(told.contains("permission denied"), "{told}");
+        assert_eq!(health.refuses(now + REFUSED), None, "nobody wants one any more");
+        health.refused = None;
+        assert_eq!(health.refuses(now), None);
     }
 
     #[test]
