@@ -202,6 +202,11 @@ impl Cluster {
         self.shared.authority().acts() && self.state.lock().plan.stands_back.is_none()
     }
 
+    /// It was stopped: another controller leads, or the cluster is gone. What is known here is of before.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().deleted
+    }
+
     /// Which of its tasks has ended although nobody ended it, so by a panic; `None` if none has.
     pub(crate) fn ended(&self) -> Option<String> {
         let ended = |task: &JoinHandle<()>| task.is_finished();

@@ -47,6 +47,7 @@ impl Lead {
         let shared = Arc::clone(&registry.shared);
         let mut witness = Witness::new(Arc::clone(&shared));
         let (mut since, mut claimed_at, mut vacant_at) = (0, None, None);
+        let mut failed = 0;
         // How often the lead was given up, and nobody else has taken it.
         let mut in_vain = 0_u32;
         loop {
@@ -57,9 +58,9 @@ impl Lead {
                 (since, vacant_at) = (0, None);
                 continue;
             }
-            match self.etcd.look(since).await {
+            match self.etcd.look_again(since, failed).await {
                 Ok(look) => {
-                    since = look.revision;
+                    (since, failed) = (look.revision, 0);
                     self.looked(None, shared.now());
                     let leader = look.leader.clone();
                     registry.follow(look);
@@ -85,6 +86,8 @@ impl Lead {
                 }
                 // Told once: it is looked again many times a second.
                 Err(error) => {
+                    // What changed is little, and a longer wait would make this one the last to claim.
+                    failed = if since == 0 { failed.saturating_add(1) } else { 0 };
                     if self.looked(Some(error.chain()), shared.now()) {
                         tracing::warn!(
                             error = error.chain(),
@@ -118,14 +121,16 @@ impl Lead {
     async fn leading(&self, registry: &Arc<Registry>, term: u64, in_vain: u32) -> End {
         let shared = &registry.shared;
         // What the predecessor wrote last may be newer than what was seen of it: nobody writes any more.
+        let mut failed = 0;
         let look = loop {
-            match self.etcd.look(0).await {
+            match self.etcd.look_again(0, failed).await {
                 Ok(look) if self.etcd.holds() == Some(term) => break look,
                 Ok(_) => return End::Lost,
                 Err(error) => {
                     if self.looked(Some(error.chain()), shared.now()) {
                         tracing::warn!(error = error.chain(), "read what is to be led");
                     }
+                    failed = failed.saturating_add(1);
                 }
             }
             tokio::time::sleep(PACE).await;

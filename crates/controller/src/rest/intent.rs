@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::rest::Actor;
+use axum::http::StatusCode;
 use planner::{Intent, Shard, ShardId};
 
 use super::error::ApiError;
@@ -12,6 +13,10 @@ use crate::cluster::{Cluster, UpdateError};
 
 /// How often what is seen is looked at.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// What it comes to is for another to tell, and to do.
+const OVER: &str = "this controller leads no more, or the cluster was deleted: what was asked for is in the record, \
+                    and whoever leads now goes on with it; `status` shows what came of it";
 
 /// Names a request; its result carries it.
 pub(super) fn new_id() -> String {
@@ -52,20 +57,21 @@ pub(super) async fn carry_out(
         let done = tokio::time::timeout(limit, async {
             loop {
                 if let Some(result) = result_of(&cluster, (index, of), &intent) {
-                    return result;
+                    return result.map_err(ApiError::failed);
                 }
-                let is_deleted = tokio::select! {
-                    changed = changes.changed() => changed.is_err(),
+                if cluster.is_over() {
+                    return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, OVER));
+                }
+                tokio::select! {
+                    // Its sender lives as long as the cluster.
+                    _ = changes.changed() => {}
                     // What nodes answer is no change of the record.
-                    () = tokio::time::sleep(LOOK) => false,
-                };
-                if is_deleted {
-                    return Err("the cluster was deleted".to_owned());
+                    () = tokio::time::sleep(LOOK) => {}
                 }
             }
         });
         if let Ok(result) = done.await {
-            return result.map_err(ApiError::failed);
+            return result;
         }
         withdraw(&cluster, &by, (index, of), &intent.id).await;
         Err(ApiError::failed(overdue(&cluster, index, &intent, limit)))
@@ -133,5 +139,55 @@ async fn withdraw(cluster: &Arc<Cluster>, by: &Actor, (index, of): (usize, Shard
         .await;
     if let Err(error) = result {
         tracing::debug!(%error, "withdraw a switchover");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::Policy;
+
+    use super::*;
+    use crate::cluster::{Shared, test_actor, test_pair};
+    use crate::events::Event;
+    use crate::store::{Embedded, Store as _};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Otherwise one that waits learns, minutes later, that it was not done, which nobody here knows.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_waits_is_told_at_once_that_another_controller_goes_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+        let event = Event::now(1, "n/c".to_owned(), "operator", "created".to_owned());
+        let made = store.create_namespace("n".to_owned(), event.clone()).await;
+        made.done().expect("a namespace");
+        store.create(test_pair(), event).await.done().expect("a cluster");
+        let shared = Shared::new(Arc::new(store), Policy::default()).expect("threads");
+        let cluster = Cluster::start(Arc::new(shared), test_pair(), None).expect("a cluster");
+
+        let intent = Intent {
+            id: new_id(),
+            preferred: None,
+            force: false,
+            sync_timeout_ms: 1_000,
+            pause_ms: 2_000,
+            accept_loss: false,
+        };
+        let reason = "shard 0: switchover asked for".to_owned();
+        let asked = Asked { index: 0, intent, reason, by: test_actor() };
+        let limit = Duration::from_secs(600);
+        let asking = Arc::clone(&cluster);
+        let waits =
+            tokio::spawn(async move { carry_out(&asking, asked, limit, |_, _| Ok(())).await });
+        let written = async {
+            while cluster.record().shards[0].intent.is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written).await.expect("an intent");
+        cluster.stop();
+        let told = tokio::time::timeout(PATIENCE, waits).await.expect("an answer");
+        let error = told.expect("no panic").expect_err("it is not done").to_string();
+        assert!(error.contains("whoever leads now goes on with it"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use planner::Record;
 
@@ -23,6 +24,8 @@ struct Between {
     /// The next request waits.
     holds: AtomicBool,
     goes_on: tokio::sync::Notify,
+    /// Every answer waits for so long.
+    takes: Duration,
 }
 
 /// Such a proxy.
@@ -68,6 +71,7 @@ async fn passed(
         let made = (made.status().as_u16(), made.text().await.ok()?);
         answer = if refuses { answer } else { made };
     }
+    tokio::time::sleep(does.takes).await;
     let (status, body) = answer;
     let length = body.len();
     let head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}");
@@ -100,6 +104,24 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 3);
     full.resign().await.done().expect("no lead");
     assert_eq!(full.holds(), None);
+    task.abort();
+}
+
+/// What all records are takes as long as they are large, and nobody leads without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_all_records_has_more_time_each_time_that_it_failed() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    let does = Arc::new(Between { takes: Duration::from_millis(300), ..Between::default() });
+    let (by, task) = between(place(&server).endpoints.remove(0), does).await;
+    let limit = Duration::from_millis(150);
+    let slow = Place { endpoints: vec![by], limit, ..place(&server) };
+    let slow = store.through(slow).expect("a way");
+    for failed in 0..=3 {
+        slow.look_again(0, failed).await.expect_err("too little time");
+    }
+    let look = slow.look_again(0, 20).await.expect("a look");
+    assert_eq!(look.leader, store.leader().await.expect("a read"));
     task.abort();
 }
 
@@ -150,10 +172,10 @@ async fn a_change_is_made_under_the_claim_that_it_was_begun_under_or_not_at_all(
     });
     let held = async {
         while does.holds.load(Ordering::SeqCst) {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), held).await.expect("a request");
+    tokio::time::timeout(Duration::from_secs(20), held).await.expect("a request");
     assert_eq!(leads(&other).await, 3);
     assert_eq!(leads(&store).await, 4);
     does.goes_on.notify_one();

@@ -77,6 +77,10 @@ pub(super) struct Claims {
     pub(super) term: u64,
 }
 
+/// So often a look that failed is made again within the limit of every call: etcd may elect.
+const AS_EVER: u32 = 3;
+/// How often the limit of a look doubles at most.
+const DOUBLINGS: u32 = 5;
 /// Claims that are remembered without an answer.
 const UNKNOWN_MAX: usize = 16;
 
@@ -99,6 +103,16 @@ impl Etcd {
     /// # Errors
     /// It cannot be read.
     pub async fn look(&self, since: i64) -> Result<Look, StoreError> {
+        self.look_again(since, 0).await
+    }
+
+    /// The same where it has failed so often: after a few times etcd has twice as long with each. All
+    /// that there is may be much, and one that leads and never reads it keeps the others from leading.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn look_again(&self, since: i64, failed: u32) -> Result<Look, StoreError> {
+        let limit = self.client.limit() * (1_u32 << failed.saturating_sub(AS_EVER).min(DOUBLINGS));
         let clusters = self.key("clusters/");
         let ranges = [
             Range::Key(self.key("leader")),
@@ -107,7 +121,7 @@ impl Etcd {
             Range::Key(self.key("store")),
             Range::Key(self.key(sealing::KEY)),
         ];
-        let read = self.client.read("read what changed", &ranges).await?;
+        let read = self.client.read_within(limit, "read what changed", &ranges).await?;
         self.is_own(read.found(3).value())?;
         self.saw_sealing(read.found(4).value());
         let leader = self.noted(read.found(0).value())?;

@@ -157,6 +157,11 @@ impl Client {
         self.read_within(self.place.limit, what, ranges).await
     }
 
+    /// Of a call.
+    pub(super) fn limit(&self) -> Duration {
+        self.place.limit
+    }
+
     /// The same with another limit: what is much takes longer.
     pub(super) async fn read_within(
         &self,
