@@ -202,7 +202,7 @@ impl Cluster {
         self.shared.authority().acts() && self.state.lock().plan.stands_back.is_none()
     }
 
-    /// It was stopped: another controller leads, or the cluster is gone. What is known here is of before.
+    /// It was stopped: another controller leads, or the cluster is gone. This is of before.
     pub(crate) fn is_over(&self) -> bool {
         self.state.lock().deleted
     }

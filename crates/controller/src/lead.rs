@@ -86,7 +86,7 @@ impl Lead {
                 }
                 // Told once: it is looked again many times a second.
                 Err(error) => {
-                    // What changed is little, and a longer wait would make this one the last to claim.
+                    // What changed is little, and who waits longer is the last to claim.
                     failed = if since == 0 { failed.saturating_add(1) } else { 0 };
                     if self.looked(Some(error.chain()), shared.now()) {
                         tracing::warn!(

@@ -206,3 +206,30 @@ async fn one_that_stands_by_tells_the_leader_how_many_nodes_it_hears() {
     }
     stage.registry.stop();
 }
+
+/// Rule O10: one hop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_passed_on_follows_no_redirect() {
+    let stage = stage().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let there = listener.local_addr().expect("an address");
+    let task = tokio::spawn(async move {
+        let head = format!(
+            "HTTP/1.1 307 x\r\nLocation: http://{there}/other\r\n\
+             Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        let mut asked = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut text = [0; 4096];
+            let count = stream.read(&mut text).await.unwrap_or(0);
+            asked.push(String::from_utf8_lossy(&text[..count]).into_owned());
+            assert_eq!(asked.len(), 1, "{asked:?}");
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    let passed = stage.registry.passing.post(format!("http://{there}/api")).body("{}").send();
+    let answer = passed.await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 307);
+    assert!(!task.is_finished(), "it was asked once");
+    task.abort();
+}

@@ -15,8 +15,8 @@ use crate::cluster::{Cluster, UpdateError};
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What it comes to is for another to tell, and to do.
-const OVER: &str = "this controller leads no more, or the cluster was deleted: what was asked for is in the record, \
-                    and whoever leads now goes on with it; `status` shows what came of it";
+const OVER: &str = "this controller leads no more, or the cluster was deleted: what was asked for is in the \
+                    record, and whoever leads now goes on with it; `status` shows what came of it";
 
 /// Names a request; its result carries it.
 pub(super) fn new_id() -> String {
@@ -153,7 +153,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Otherwise one that waits learns, minutes later, that it was not done, which nobody here knows.
+    /// Otherwise it learns, minutes later, that it was not done, which nobody here knows.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_that_waits_is_told_at_once_that_another_controller_goes_on() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -125,7 +125,34 @@ async fn a_look_at_all_records_has_more_time_each_time_that_it_failed() {
     task.abort();
 }
 
-/// Where a role lacks a key, or lost it: nobody leads, or nothing changes, and every read is answered.
+/// A member that sends a password elsewhere, perhaps in clear, is one that does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_etcd_is_asked_is_asked_nowhere_else() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let by = format!("http://{}", listener.local_addr().expect("an address"));
+    let there = server.endpoints().remove(0);
+    let task = tokio::spawn(async move {
+        let head = format!(
+            "HTTP/1.1 307 x\r\nLocation: {there}/v3/kv/txn\r\n\
+             Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1 << 14]).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    let sent_on = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
+    sent_on.leader().await.expect_err("an answer from elsewhere");
+    let outcome = sent_on.resign().await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    assert!(!store.leader().await.expect("a read").expect("a leader").is_vacant());
+    task.abort();
+}
+
+/// Where a role lacks a key, or lost it: nobody leads, or nothing changes, and reads are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_that_etcd_refuses_are_told_of_while_reads_go_on() {
     let server = Server::start(1).await;

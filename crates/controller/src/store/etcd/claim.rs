@@ -106,8 +106,8 @@ impl Etcd {
         self.look_again(since, 0).await
     }
 
-    /// The same where it has failed so often: after a few times etcd has twice as long with each. All
-    /// that there is may be much, and one that leads and never reads it keeps the others from leading.
+    /// The same where it has failed so often: after a few times etcd has twice as long with each.
+    /// All that there is may be much, and one that leads and never reads it keeps others from it.
     ///
     /// # Errors
     /// As there.
