@@ -124,6 +124,7 @@ async fn carry_out(
         let locals: Vec<Endpoint> =
             cluster.record().nodes().map(|(_, node)| node.local.clone()).collect();
         for (node, local) in nodes.iter_mut().zip(&locals) {
+            until_certain(cluster).await?;
             let freed = free(cluster, (local, before.password.as_deref()), &node.lease_mode).await;
             node.forgets = freed.map_err(|error| format!("node {local}: {error}"))?;
         }
@@ -131,8 +132,8 @@ async fn carry_out(
     };
     let done: Result<(), String> = result.await;
     if let Err(why) = done {
-        take_back(cluster, by, &before, &nodes).await;
-        return Err(ApiError::failed(format!("{why}; the cluster was not released")));
+        let left = take_back(cluster, by, &before, &nodes).await;
+        return Err(ApiError::failed(format!("{why}; the cluster was not released{left}")));
     }
     match registry.delete(&before.namespace, &before.name, by).await {
         Ok(()) => Ok(nodes),
@@ -140,9 +141,31 @@ async fn carry_out(
             "{error}; all nodes are released, and whether the record is gone is not known: release it once more"
         ))),
         Err(error) => {
-            take_back(cluster, by, &before, &nodes).await;
-            Err(error.into())
+            let left = take_back(cluster, by, &before, &nodes).await;
+            if left.is_empty() {
+                return Err(error.into());
+            }
+            Err(ApiError::failed(format!("{error}; the cluster was not released{left}")))
         }
+    }
+}
+
+/// Waits until this controller leads for certain. What a node is told here bears no term, so a
+/// node could not refuse it from one that was replaced meanwhile (rule O5): it would serve without
+/// a lease that its controller counts on.
+async fn until_certain(cluster: &Cluster) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if cluster.is_over() {
+            return Err("another controller leads by now, or the cluster was deleted".to_owned());
+        }
+        if cluster.shared.authority().acts() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err("it is not certain that this controller leads".to_owned());
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -150,6 +173,10 @@ async fn carry_out(
 async fn until_free(cluster: &Arc<Cluster>) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
+        if cluster.is_over() {
+            // What is known of it here does not change any more.
+            return until_certain(cluster).await;
+        }
         let why = match may_be_released(&status::status(cluster, Vec::new())) {
             Ok(()) if is_free(cluster) => return Ok(()),
             Ok(()) => "a master has no epoch without an in-sync set yet".to_owned(),
@@ -194,8 +221,14 @@ async fn free(
     tokio::time::timeout(LIMIT, work).await.map_err(|_| ClientError::Timeout(LIMIT))?
 }
 
-/// As it was: what of it cannot be reached is told by the alarms of the next status.
-async fn take_back(cluster: &Arc<Cluster>, by: &Actor, before: &Record, nodes: &[ReleasedNode]) {
+/// As it was: which nodes could not be reached is told by the alarms of the next status. What is left
+/// of the record's change, for whoever asked.
+async fn take_back(
+    cluster: &Arc<Cluster>,
+    by: &Actor,
+    before: &Record,
+    nodes: &[ReleasedNode],
+) -> String {
     for (node, (_, known)) in
         nodes.iter().zip(before.nodes()).filter(|(n, _)| !n.lease_mode.is_empty())
     {
@@ -205,6 +238,12 @@ async fn take_back(cluster: &Arc<Cluster>, by: &Actor, before: &Record, nodes: &
         let told = crate::client::once(to, password, &[set], LIMIT).await;
         if let Err(error) = told {
             tracing::warn!(node = %known.local, %error, "set the lease mode back");
+            continue;
+        }
+        // Its file may say already that it needs none.
+        let keep = ("CONFIG REWRITE", vec!["CONFIG", "REWRITE"]);
+        if let Err(error) = crate::client::once(to, password, &[keep], LIMIT).await {
+            tracing::info!(node = %known.local, %error, "keep the lease mode that was set back");
         }
     }
     let (paused, mode, least) = (before.paused.clone(), before.commit_mode, before.min_in_sync);
@@ -213,7 +252,35 @@ async fn take_back(cluster: &Arc<Cluster>, by: &Actor, before: &Record, nodes: &
         record.paused.clone_from(&paused);
         Ok(())
     });
-    if let Err(error) = undone.await {
-        tracing::error!(%error, "take the release of a cluster back");
+    let Err(error) = undone.await else { return String::new() };
+    tracing::error!(%error, "take the release of a cluster back");
+    format!(
+        "; its record was not set back ({error}): it is paused, and its commit mode is async, until \
+         somebody sets both as they were"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::Policy;
+
+    use super::*;
+    use crate::cluster::{Shared, test_actor, test_pair};
+    use crate::store::Embedded;
+
+    /// One that is stopped for long and goes on must not take leases from nodes that another leads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_controller_that_leads_no_more_frees_no_node_and_says_what_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+        let shared = Shared::new(Arc::new(store), Policy::default()).expect("threads");
+        let cluster = Cluster::start(Arc::new(shared), test_pair(), None).expect("a cluster");
+        assert_eq!(until_certain(&cluster).await, Ok(()));
+        cluster.stop();
+        let why = until_certain(&cluster).await.expect_err("it leads no more");
+        assert!(why.contains("another controller leads"), "{why}");
+        assert_eq!(until_free(&cluster).await, Err(why), "at once");
+        let left = take_back(&cluster, &test_actor(), &test_pair(), &[]).await;
+        assert!(left.contains("its commit mode is async"), "{left}");
     }
 }
