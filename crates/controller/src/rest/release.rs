@@ -221,8 +221,8 @@ async fn free(
     tokio::time::timeout(LIMIT, work).await.map_err(|_| ClientError::Timeout(LIMIT))?
 }
 
-/// As it was: which nodes could not be reached is told by the alarms of the next status. What is left
-/// of the record's change, for whoever asked.
+/// As it was: which nodes could not be reached is told by the alarms of the next status. Returns
+/// what is left of the record's change, for whoever asked.
 async fn take_back(
     cluster: &Arc<Cluster>,
     by: &Actor,

@@ -198,8 +198,8 @@ impl Etcd {
         held.ok_or_else(|| StoreError::Lost("this controller does not lead".to_owned()))
     }
 
-    /// Makes a change as the leader by that claim. The answer's ranges show the compares in their order, behind that of
-    /// the claim.
+    /// Makes a change as the leader by that claim. The answer's ranges show the compares in their
+    /// order, behind that of the claim.
     async fn change(
         &self,
         (what, claim): (&'static str, &Claim),

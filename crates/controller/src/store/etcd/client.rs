@@ -24,7 +24,7 @@ const ANSWER_MAX: usize = 64 << 20;
 /// How far an answer may be behind in raft's term: a member may call an election while it answers.
 const TERM_SLACK: i64 = 1;
 
-/// A change that was refused is trouble for so long: a claim is tried again every 2 s, all else sooner.
+/// A change that was refused is trouble for so long: claims are made again every 2 s, the rest sooner.
 const REFUSED: Duration = Duration::from_secs(10);
 
 const TRANSACTION: &str = "/v3/kv/txn";
@@ -74,7 +74,7 @@ struct Health {
 }
 
 impl Health {
-    /// Why changes are refused at `now`, though reads may go on: who needs one asks for it again and again.
+    /// Why changes are refused at `now`, though reads may go on. What is needed is tried again.
     fn refuses(&self, now: Instant) -> Option<String> {
         let (at, why) = self.refused.as_ref()?;
         let is_lately = now.duration_since(*at) < REFUSED;
@@ -247,7 +247,7 @@ impl Client {
         (compares, writes): (&[Compare], &[Write]),
         failure: Failure,
     ) -> Outcome<Answer> {
-        self.measured.lock().is_full();
+        self.measured.lock().said_full();
         let read = self.read(what, &full::ranges(writes)).await;
         let fate = read.as_ref().map_or(Fate::Unknown, |read| full::fate(compares, writes, read));
         match (fate, read) {
@@ -459,8 +459,8 @@ impl Client {
 fn refused(endpoint: &str, text: &[u8]) -> Failure {
     let refusal: Refusal = serde_json::from_slice(text).unwrap_or_default();
     let message = &refusal.message;
-    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said before anything is
-    // proposed, or instead of it. Of "resource exhausted" that is so where there are too many requests alone.
+    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said before
+    // anything is proposed, or instead of it; of "resource exhausted" too many requests alone are.
     let is_refused = matches!(refusal.code, 3 | 7 | 12 | 16)
         || (refusal.code == 8 && message.contains("too many requests"));
     let wants_token = refusal.code == 16

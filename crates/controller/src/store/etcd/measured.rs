@@ -111,7 +111,7 @@ impl Measured {
     }
 
     /// It has answered a write with that.
-    pub(super) fn is_full(&mut self) {
+    pub(super) fn said_full(&mut self) {
         (self.full, self.soon) = (2, true);
     }
 
@@ -175,7 +175,7 @@ mod tests {
         let start = Instant::now();
         assert!(measured.is_due(start) && !measured.is_due(start));
         assert_eq!(measured.trouble(), None);
-        measured.is_full();
+        measured.said_full();
         assert!(measured.trouble().expect("trouble").contains("alarm disarm"));
         assert!(measured.is_due(start), "it is asked at once");
         measured.alarms(Vec::new());
