@@ -34,7 +34,7 @@ use api::rest::UserRole::{Admin, Operator, Viewer};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware, routing};
 use planner::{Record, Shard, ShardId};
@@ -45,7 +45,7 @@ use self::error::ApiError;
 use self::table::{Row, delete, get, patch, post};
 use crate::Live;
 use crate::cluster::Cluster;
-use crate::lead::known::HEARS;
+use crate::lead::known::{HEARS, HOLDS};
 use crate::registry::Registry;
 
 /// What every handler gets.
@@ -154,13 +154,19 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
 /// that stands by asks as well, and says what it hears of nodes.
 async fn health(registry: App, headers: HeaderMap) -> Response {
     let hears = headers.get(HEARS).and_then(|hears| hears.to_str().ok());
-    if let Some((lead, hears)) = registry.shared.lead.as_ref().zip(hears) {
+    let lead = registry.shared.lead.as_ref();
+    if let Some((lead, hears)) = lead.zip(hears) {
         lead.told(hears, registry.shared.now());
     }
-    match registry.unready() {
+    let mut answer = match registry.unready() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    };
+    if let Some(lead) = lead {
+        let held = HeaderValue::from(lead.holds().unwrap_or(0));
+        answer.headers_mut().insert(HOLDS, held);
     }
+    answer
 }
 
 /// What can be asked, for programs.

@@ -12,6 +12,9 @@ use crate::store::{Etcd, Leader};
 /// Header of a standby's questions: `3/5`, of five nodes it hears three.
 pub(crate) const HEARS: &str = "x-holdfast-hears";
 
+/// Header of the answer: the term of the claim that the process holds, 0 without one.
+pub(crate) const HOLDS: &str = "x-holdfast-holds";
+
 /// What this process knows of who leads.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -141,6 +144,11 @@ impl Lead {
         if self.etcd.holds() == Some(term) {
             self.known.lock().shown(term, sent);
         }
+    }
+
+    /// The term of the claim that it holds, also while it has not read yet what it is to lead.
+    pub(crate) fn holds(&self) -> Option<u64> {
+        self.etcd.holds()
     }
 
     /// Whether requests are for this process.

@@ -159,6 +159,11 @@ async fn one_that_cannot_open_a_record_is_kept_out_until_it_can() {
 
 /// One that leads, at least by its port: where it is, and what it was asked last.
 async fn leading() -> (Leader, Arc<Mutex<String>>) {
+    answering("").await
+}
+
+/// The same, with a line more in its answers.
+async fn answering(line: &'static str) -> (Leader, Arc<Mutex<String>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(String::new()));
@@ -168,8 +173,8 @@ async fn leading() -> (Leader, Arc<Mutex<String>>) {
             let mut question = [0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut question).await {
                 *newest.lock() = String::from_utf8_lossy(&question[..count]).into_owned();
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                if stream.write_all(answer).await.is_err() {
+                let answer = format!("HTTP/1.1 200 OK\r\n{line}Content-Length: 0\r\n\r\n");
+                if stream.write_all(answer.as_bytes()).await.is_err() {
                     break;
                 }
             }
@@ -232,4 +237,41 @@ async fn a_request_that_is_passed_on_follows_no_redirect() {
     assert_eq!(answer.status().as_u16(), 307);
     assert!(!task.is_finished(), "it was asked once");
     task.abort();
+}
+
+/// All controllers start at one moment, as after a power cut: the address in the store answers, by
+/// another process, perhaps the one that asks. Nobody would ever lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_at_the_leaders_address_is_not_taken_for_it() {
+    let stage = stage().await;
+    let hearing = Hearing::default();
+    let cases = [
+        ("x-holdfast-holds: 0\r\n", false),
+        ("x-holdfast-holds: 1\r\n", true),
+        ("x-holdfast-holds: 2\r\n", true),
+        // One of before says nothing of it.
+        ("", true),
+    ];
+    for (line, is_it) in cases {
+        let (leader, asked) = answering(line).await;
+        let mut witness = Witness::new(Arc::clone(&stage.registry.shared));
+        witness.watch(Some(&leader));
+        let began = witness.standby(None, (Vec::new(), hearing), None).heard_at;
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut questions = 0;
+        // The answer to one question is read before the next one is asked.
+        while questions < 3 {
+            if !std::mem::take(&mut *asked.lock()).is_empty() {
+                questions += 1;
+            }
+            assert!(tokio::time::Instant::now() < end, "{line}: {questions}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let standby = witness.standby(None, (Vec::new(), hearing), None);
+        assert_eq!(standby.heard_at > began, is_it, "{line}");
+        assert_eq!(standby.closed_at, None, "{line}: it takes connections all the same");
+        let silent = planner::proof(&standby, &Policy::default(), began.plus_millis(400));
+        assert_eq!(silent.is_some(), !is_it, "{line}");
+    }
+    stage.registry.stop();
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::known::HEARS;
+use super::known::{HEARS, HOLDS};
 use crate::cluster::Shared;
 use crate::store::Leader;
 
@@ -60,7 +60,8 @@ impl Witness {
         let Some(leader) = leader else { return };
         let seen = Seen { heard_at: self.began, closed_at: None, refused_at: None };
         let seen = Arc::new(Mutex::new(seen));
-        let sight = Sight { seen: Arc::clone(&seen), hears: Arc::clone(&self.hears) };
+        let hears = Arc::clone(&self.hears);
+        let sight = Sight { seen: Arc::clone(&seen), hears, term: leader.term };
         let task = tokio::spawn(look(Arc::clone(&self.shared), leader.address.clone(), sight));
         self.of = Some((leader.claim.clone(), seen, task));
     }
@@ -98,6 +99,8 @@ impl Drop for Witness {
 struct Sight {
     seen: Arc<Mutex<Seen>>,
     hears: Arc<Mutex<(Hearing, Time)>>,
+    /// In which it leads.
+    term: u64,
 }
 
 impl Sight {
@@ -143,7 +146,17 @@ async fn look(shared: Arc<Shared>, url: String, sight: Sight) {
     }
 }
 
-/// Asks until the connection ends. Any byte is life, whatever it says.
+/// Whether an answer is of a process that says that it does not hold the claim of `term`: the
+/// leader's is gone, and another has its address, as after a restart. It may be the one that asks.
+fn is_another(answer: &[u8], term: u64) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let mut said = text.lines().filter_map(|line| line.split_once(": "));
+    let held = said.find(|(name, _)| name.eq_ignore_ascii_case(HOLDS));
+    let held = held.and_then(|(_, held)| held.trim().parse::<u64>().ok());
+    held.is_some_and(|held| held < term)
+}
+
+/// Asks until the connection ends. Any byte is life, whatever it says, unless that it is another.
 async fn listen(
     shared: &Shared,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -160,6 +173,7 @@ async fn listen(
             return;
         }
         match tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await {
+            Ok(Ok(count)) if count > 0 && is_another(&buffer[..count], sight.term) => {}
             Ok(Ok(count)) if count > 0 => {
                 let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
                 *sight.seen.lock() = heard;
