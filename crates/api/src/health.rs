@@ -1,4 +1,5 @@
-//! How a node answers, as the planner judges it: one type for the status, its metrics, `ctl` and `holdfast up`.
+//! How a node answers, as the planner judges it: one type for the status, its metrics, `ctl` and
+//! `holdfast up`.
 
 use std::str::FromStr;
 

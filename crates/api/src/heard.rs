@@ -12,7 +12,8 @@ pub struct Told {
     pub myid: String,
     /// As in a heartbeat's reply.
     pub cluster_id: String,
-    /// Highest term of any controller that this process has seen, or an earlier one of this node has obeyed; 0: none.
+    /// Highest term of any controller that this process has seen, or an earlier one of this node
+    /// has obeyed; 0: none.
     pub term: u64,
     /// How long ago a heartbeat was taken, ms; `None`: never by this process.
     pub heard_ms: Option<u64>,
@@ -37,7 +38,8 @@ impl Told {
         text
     }
 
-    /// The reply of `CLUSTERX OBSERVE`: that of a heartbeat, and whom the node hears. Both are read from it.
+    /// The reply of `CLUSTERX OBSERVE`: that of a heartbeat, and whom the node hears. Both are read
+    /// from it.
     pub fn behind(&self, reply: &crate::heartbeat::Reply) -> String {
         let text = self.render();
         // The heartbeat's reply names node, cluster and store itself.

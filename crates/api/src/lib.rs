@@ -1,4 +1,5 @@
-//! What node, controller, balancer and `ctl` say to each other: the one place that spells these messages, so that both ends of a wire are built from the same type.
+//! What node, controller, balancer and `ctl` say to each other: the one place that spells these
+//! messages, so that both ends of a wire are built from the same type.
 //!
 //! Pure: values and text, no sockets, no clocks. `docs/protocol.md` is the prose.
 

@@ -1,7 +1,8 @@
 //! Driver of the built-in balancer: REST (`docs/protocol.md` §4).
 //!
-//! Every PUT says which process it means (`If-Match`): a balancer that was restarted has forgotten the highest term, so a controller that was stopped
-//! before its PUT must not reach the new process with it.
+//! Every PUT says which process it means (`If-Match`): a balancer that was restarted has forgotten
+//! the highest term, so a controller that was stopped before its PUT must not reach the new process
+//! with it.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What a controller asks of a load balancer, whatever its kind, and what an instance answers.
 //!
-//! Invariant: [`Applied`] is made only from the instance's own answers, never from what it was told to do.
+//! Invariant: [`Applied`] is made only from the instance's own answers, never from what it was told
+//! to do.
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub struct SessionCount {
 /// What one instance has in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Changes with every start of the instance: a new one means that everything must be applied again.
+    /// Changes with every start of the instance: a new one means that everything must be applied
+    /// again.
     pub start_id: String,
     /// Every frontend known to the instance and the node behind it; `None` is closed.
     /// A frontend stands here more than once if more than one server takes its connections.
@@ -37,11 +39,13 @@ pub struct Applied {
     pub moved: u64,
     /// Sessions that were reset since the start because their node was no longer the backend.
     pub cut: u64,
-    /// Node ids, and whether the last attempt to reach them succeeded; only those it tried, and only from kinds that tell.
+    /// Node ids, and whether the last attempt to reach them succeeded; only those it tried, and
+    /// only from kinds that tell.
     pub reach: Vec<(String, bool)>,
     /// Nodes it tried and did not reach, and why.
     pub faults: Vec<(String, String)>,
-    /// The address it dials nodes from, by its own configuration; `None` from kinds that do not tell, and where none is configured.
+    /// The address it dials nodes from, by its own configuration; `None` from kinds that do not
+    /// tell, and where none is configured.
     pub source: Option<String>,
     /// Node ids, and the address it last dialled each of them from.
     pub dials: Vec<(String, String)>,
@@ -58,8 +62,9 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Whether this instance has no way to the node any more and no session of it (`docs/protocol.md` §4).
-    /// One instance's answer is a fence only together with those of all other instances in front of the node.
+    /// Whether this instance has no way to the node any more and no session of it
+    /// (`docs/protocol.md` §4). One instance's answer is a fence only together with those of all
+    /// other instances in front of the node.
     pub fn fenced(&self, node: &str) -> bool {
         let led = self.in_force.iter().flat_map(|(_, backend)| backend).any(|b| b.node == node);
         let held = self.sessions.iter().any(|sessions| sessions.node == node && sessions.count > 0);
@@ -76,7 +81,8 @@ impl Applied {
     }
 }
 
-/// Why an instance did not do or tell what it was asked. `instance` is the name it was configured with.
+/// Why an instance did not do or tell what it was asked. `instance` is the name it was configured
+/// with.
 #[derive(Debug, Error)]
 pub enum Error {
     /// Not reached, or no answer in time.
@@ -90,7 +96,8 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something newer than the caller's `(term, version)` is in force: the caller is not in charge any more.
+    /// Something newer than the caller's `(term, version)` is in force: the caller is not in charge
+    /// any more.
     #[error("balancer {instance}: a newer state is in force: {detail}")]
     Stale {
         /// Which one.
@@ -144,7 +151,8 @@ pub enum Error {
 
 /// One load balancer instance.
 pub trait Driver: Sync {
-    /// Brings `desired` into force and answers what is; `Ok` only once no session to a former backend is left.
+    /// Brings `desired` into force and answers what is; `Ok` only once no session to a former
+    /// backend is left.
     ///
     /// An authority may end while an instance is looked at: `may` is asked again right before
     /// anything is changed, and before a way is opened.

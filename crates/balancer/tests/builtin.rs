@@ -194,7 +194,8 @@ async fn one_that_is_told_twice_to_stop_waits_for_no_session() {
     assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
 }
 
-/// Clients connect without a pause while the route flips: none may stay with a node that is no longer the backend.
+/// Clients connect without a pause while the route flips: none may stay with a node that is no
+/// longer the backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_being_set_up_notice_a_switch() {
     let balancer = start(config()).await;
@@ -408,7 +409,8 @@ async fn idle_connections_without_a_token_keep_no_controller_out() {
     assert!(count.parse::<u64>().unwrap() >= 136, "{count}");
 }
 
-/// What a check in front of several balancers must see: traffic drawn to a closed one would be lost.
+/// What a check in front of several balancers must see: traffic drawn to a closed one would be
+/// lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_balancer_that_was_told_nothing_yet_is_not_healthy() {
     let balancer = start(config()).await;
@@ -482,7 +484,8 @@ async fn health_is_known_without_clients() {
     wait_for_health(&balancer, None).await;
 }
 
-/// A switch has to stay quick however many clients there are; here that they are all cut and counted.
+/// A switch has to stay quick however many clients there are; here that they are all cut and
+/// counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_is_cut_as_a_whole() {
     let balancer = start(config()).await;
@@ -537,8 +540,8 @@ async fn a_node_that_is_late_is_reached() {
     assert!(row().await.is_some_and(|row| row.ends_with(" 0")));
 }
 
-/// A node that does not know this balancer answers nothing, or, where it takes the header for commands, something else. Clients that connect
-/// all the same do not make it healthy.
+/// A node that does not know this balancer answers nothing, or, where it takes the header for
+/// commands, something else. Clients that connect all the same do not make it healthy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_pong_is_health() {
     for answer in [&b""[..], b"+OK\r\n", b"-ERR unknown command\r\n"] {

@@ -213,8 +213,9 @@ async fn connections_being_set_up_do_not_escape_a_switch() {
     crowd.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// Sessions that wait for their next attempt hang on no server, so neither `shutdown sessions server` nor `del server` minds them;
-/// HAProxy would connect them to the old address a second later.
+/// Sessions that wait for their next attempt hang on no server, so neither `shutdown sessions
+/// server` nor `del server` minds them; HAProxy would connect them to the old address a second
+/// later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_being_retried_do_not_escape_a_switch() {
     let (listen, dead, b) = (free_endpoint(), free_endpoint(), Node::start('b').await);
@@ -243,7 +244,8 @@ async fn connections_being_retried_do_not_escape_a_switch() {
     }
     let applied = driver.apply(&desired(1, 2, &[(&listen, Some(&b))])).await.unwrap();
     assert!(applied.fenced(&old), "{applied:?}");
-    // The old node comes back: nobody may arrive there. HAProxy's next attempt would be within a second.
+    // The old node comes back: nobody may arrive there. HAProxy's next attempt would be within a
+    // second.
     let back = tokio::net::TcpListener::bind((dead.host.as_str(), dead.port)).await.unwrap();
     let arrived = tokio::time::timeout(Duration::from_millis(2_500), back.accept()).await;
     assert!(arrived.is_err(), "{arrived:?}");
@@ -252,7 +254,8 @@ async fn connections_being_retried_do_not_escape_a_switch() {
     }
 }
 
-/// Clients lose patience with a stopped node and close; HAProxy waits for the node to close as well, which it cannot.
+/// Clients lose patience with a stopped node and close; HAProxy waits for the node to close as
+/// well, which it cannot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_left_a_stopped_node_do_not_hold_up_a_switch() {
     let (listen, b) = (free_endpoint(), Node::start('b').await);
@@ -585,7 +588,8 @@ fn accepted_by_haproxy(text: &str) -> Result<(), String> {
     if said.status.success() && !told.contains("[WARNING]") { Ok(()) } else { Err(told) }
 }
 
-/// Names and addresses as operators write them, put together by chance that is the same each time: every file that is made is one that HAProxy takes.
+/// Names and addresses as operators write them, put together by chance that is the same each time:
+/// every file that is made is one that HAProxy takes.
 #[test]
 fn haproxy_takes_every_configuration_that_is_made() {
     use rand::seq::IndexedRandom as _;

@@ -1,4 +1,5 @@
-//! Sessions that are taken back from a node and go on at another one: what the built-in balancer makes of a hold.
+//! Sessions that are taken back from a node and go on at another one: what the built-in balancer
+//! makes of a hold.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -29,11 +30,13 @@ enum Manner {
     Closes,
     /// Does nothing.
     Sits,
-    /// Has something to do when the client ends its side, until the session is asked for: then gives it back.
+    /// Has something to do when the client ends its side, until the session is asked for: then
+    /// gives it back.
     Lingers,
 }
 
-/// A node that greets with `<letter><record it was given>;` and echoes. Its record is `<letter><bytes it has echoed>`.
+/// A node that greets with `<letter><record it was given>;` and echoes. Its record is
+/// `<letter><bytes it has echoed>`.
 struct Node {
     letter: char,
     port: u16,
@@ -292,7 +295,8 @@ async fn a_stream_survives_many_moves_byte_for_byte() {
     }
     let _to = writer.await.unwrap();
     let text = reader.await.unwrap();
-    // A greeting stands wherever the session began anew, also amid a line: taken out, the rest is what was sent.
+    // A greeting stands wherever the session began anew, also amid a line: taken out, the rest is
+    // what was sent.
     let mut plain = String::new();
     let mut rest = text.as_str();
     while let Some(at) = rest.find(['a', 'b']) {

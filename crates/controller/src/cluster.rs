@@ -59,7 +59,8 @@ pub(crate) struct State {
     pub(crate) plan: Plan,
     nodes: BTreeMap<String, NodeTask>,
     balancers: BTreeMap<String, BalancerTask>,
-    /// When the next plan is to be made at the latest; `None` while the planner waits for the store.
+    /// When the next plan is to be made at the latest; `None` while the planner waits for the
+    /// store.
     plan_due: Option<Time>,
     /// By the newest plan nothing is to be done: answers that are no news are no reason to plan.
     rests: bool,
@@ -238,7 +239,8 @@ impl Cluster {
         is_alone.then(|| format!("nothing is done for cluster {label}: {why}"))
     }
 
-    /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
+    /// What keeps this cluster from being looked after, although the process runs; `None` if
+    /// nothing does.
     pub(crate) fn trouble(&self) -> Option<String> {
         if let Some(ended) = self.ended() {
             return Some(ended);
@@ -259,7 +261,8 @@ impl Cluster {
         self.state.lock().observed.guard.is_some()
     }
 
-    /// This process leads from here on: every lease of its predecessor counts as granted in full now.
+    /// This process leads from here on: every lease of its predecessor counts as granted in full
+    /// now.
     pub(crate) fn leads(&self, term: u64) {
         {
             let now = self.shared.now();

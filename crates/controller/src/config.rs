@@ -75,7 +75,8 @@ pub struct Config {
     pub min_term: u64,
     /// HTTPS, here and where balancers, etcd and other controllers speak it.
     pub tls: Files,
-    /// Lead although the store was copied or moved, without asking the nodes. Said on the command line, once.
+    /// Lead although the store was copied or moved, without asking the nodes. Said on the command
+    /// line, once.
     #[serde(skip)]
     pub take_over: bool,
 }
@@ -238,7 +239,8 @@ impl Config {
         }
     }
 
-    /// Looks at the files that a start reads, but for those of TLS. Folders that it writes to may be made by its unit.
+    /// Looks at the files that a start reads, but for those of TLS. Folders that it writes to may
+    /// be made by its unit.
     fn check_files(&self) -> Result<(), ConfigError> {
         let password = self.etcd_password_file.as_deref().map(web::read_secret).transpose();
         password.map(drop).map_err(ConfigError::Password)

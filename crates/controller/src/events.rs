@@ -1,7 +1,8 @@
 //! What happened, when and why: the log behind `ctl events`.
 //!
-//! What belongs to a change is written in the change's transaction. The rest goes through [`Journal`], which waits for
-//! nobody's disk, and in which what repeats is counted instead of written.
+//! What belongs to a change is written in the change's transaction. The rest goes through
+//! [`Journal`], which waits for nobody's disk, and in which what repeats is counted instead of
+//! written.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,8 +25,8 @@ pub struct Event {
     pub term: u64,
     /// `namespace/cluster`, empty for the controller itself.
     pub cluster: String,
-    /// Of the history: `failover`, `switchover`, `loss`, `operator`, `move`, `start`. Of every day: `change`, `alarm`, `over`,
-    /// `failed`.
+    /// Of the history: `failover`, `switchover`, `loss`, `operator`, `move`, `start`. Of every day:
+    /// `change`, `alarm`, `over`, `failed`.
     pub kind: String,
     /// What happened and why.
     pub text: String,
@@ -75,7 +76,8 @@ struct Watched {
     last: Event,
 }
 
-/// Counts what repeats: an error that alternates between two texts would else drive everything else out of the log.
+/// Counts what repeats: an error that alternates between two texts would else drive everything else
+/// out of the log.
 #[derive(Debug, Default)]
 struct Repeats(BTreeMap<(String, String, String), Watched>);
 
@@ -152,7 +154,8 @@ impl Journal {
         true
     }
 
-    /// Writes what was added, for ever. `write` may wait for the disk; what it does not take is tried again.
+    /// Writes what was added, for ever. `write` may wait for the disk; what it does not take is
+    /// tried again.
     pub(crate) async fn run<F: Future<Output = bool>>(&self, write: impl Fn(Vec<Event>) -> F) {
         loop {
             let events = self.waiting.lock().taken();

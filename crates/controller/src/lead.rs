@@ -1,10 +1,12 @@
-//! Leading where several controllers share a store: standby, claim, reads, and the end of it (rules O1 to O3).
+//! Leading where several controllers share a store: standby, claim, reads, and the end of it (rules
+//! O1 to O3).
 //!
-//! Invariant: what says that this process leads is a read of the store that was sent after whatever it is to cover, so
-//! nothing here measures how long anything lasts. A standby asks all nodes without leading them and is warm; a claim needs
-//! a proof ([`planner::proof`]); what a leader does begins with a read of all records that was sent after its claim.
-//! One that hears no node any more gives the lead up to one that does ([`planner::yields`]).
-//! One that cannot open what is sealed in the store never claims: it would lead without passwords.
+//! Invariant: what says that this process leads is a read of the store that was sent after whatever
+//! it is to cover, so nothing here measures how long anything lasts. A standby asks all nodes
+//! without leading them and is warm; a claim needs a proof ([`planner::proof`]); what a leader does
+//! begins with a read of all records that was sent after its claim. One that hears no node any more
+//! gives the lead up to one that does ([`planner::yields`]). One that cannot open what is sealed in
+//! the store never claims: it would lead without passwords.
 
 pub(crate) mod known;
 #[cfg(test)]
@@ -120,7 +122,8 @@ impl Lead {
     /// Leads until a read shows another's claim, or it is better that another leads.
     async fn leading(&self, registry: &Arc<Registry>, term: u64, in_vain: u32) -> End {
         let shared = &registry.shared;
-        // What the predecessor wrote last may be newer than what was seen of it: nobody writes any more.
+        // What the predecessor wrote last may be newer than what was seen of it: nobody writes any
+        // more.
         let mut failed = 0;
         let look = loop {
             match self.etcd.look_again(0, failed).await {

@@ -1,6 +1,7 @@
 //! The controller: observes nodes and balancers, plans with `planner`, acts, and keeps the record.
 //!
-//! Reading order: [`config`], [`store`], [`client`], `cluster` (the loop), `rest`. [`transfer`] is for tools.
+//! Reading order: [`config`], [`store`], [`client`], `cluster` (the loop), `rest`. [`transfer`] is
+//! for tools.
 //!
 //! Invariants: the store is opened by one process at a time; a record changes only by
 //! compare-and-swap; the plan is the only place that decides who is master or holds a lease.

@@ -54,8 +54,8 @@ impl Registry {
         Ok(Arc::new(Self { shared, clusters, unread, locked, passing }))
     }
 
-    /// Runs the records that a look shows, newer ones of clusters that run already, and none that is
-    /// not named.
+    /// Runs the records that a look shows, newer ones of clusters that run already, and none that
+    /// is not named.
     pub(crate) fn follow(&self, look: Look) {
         let Look { changed, unread, locked, names, .. } = look;
         self.could_read(&changed, (unread, locked), &names);
@@ -135,7 +135,8 @@ impl Registry {
 
     /// Starts every cluster of the store.
     ///
-    /// With `from`, where the store was before it was copied or moved here, they lead once their nodes hear of nobody else.
+    /// With `from`, where the store was before it was copied or moved here, they lead once their
+    /// nodes hear of nobody else.
     pub(crate) async fn start(
         shared: Arc<Shared>,
         from: Option<String>,
@@ -183,7 +184,8 @@ impl Registry {
         }
     }
 
-    /// The record in the store after a change whose outcome was not told, as soon as it can be read.
+    /// The record in the store after a change whose outcome was not told, as soon as it can be
+    /// read.
     async fn told(&self, (namespace, name): &Key) -> Option<Record> {
         loop {
             let (namespace, name) = (namespace.clone(), name.clone());
@@ -281,7 +283,8 @@ impl Registry {
         Self::bounded(work).await
     }
 
-    /// Forgets a cluster, whether or not somebody still waits for it; its nodes and balancers keep what they have.
+    /// Forgets a cluster, whether or not somebody still waits for it; its nodes and balancers keep
+    /// what they have.
     pub(crate) async fn delete(
         self: &Arc<Self>,
         namespace: &str,
@@ -335,7 +338,8 @@ impl Registry {
         work.await.map_err(|_| UpdateError::Gone)
     }
 
-    /// What keeps this controller from its work, although it runs; `None` if nothing does. Never waits.
+    /// What keeps this controller from its work, although it runs; `None` if nothing does. Never
+    /// waits.
     pub(crate) fn trouble(&self) -> Option<String> {
         let of_store = self.shared.store.trouble().map(|why| {
             format!("the store does not work, so nobody fails over and no set changes: {why}")

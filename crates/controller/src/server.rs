@@ -24,7 +24,8 @@ use crate::store::{Embedded, Etcd, Identity, Place, Store as _, StoreError};
 
 /// Connections to the REST interface at a time: more would take descriptors from heartbeats.
 const CONNECTIONS: usize = 512;
-/// One that says nothing for so long is closed. A switchover or what is put back of an export may be waited for in silence.
+/// One that says nothing for so long is closed. A switchover or what is put back of an export may
+/// be waited for in silence.
 const IDLE: Duration = Duration::from_secs(900);
 /// How long a controller that starts waits for its etcd, and between two attempts.
 const PATIENCE: Duration = Duration::from_secs(60);

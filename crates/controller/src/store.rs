@@ -1,19 +1,20 @@
 //! The store: namespaces, one JSON document per cluster, users, the log of events.
 //!
-//! Every change is one durable transaction, together with the event that says why. A cluster changes only by
-//! compare-and-swap on its tag, a random number that is new with each write: a store that was restored may give a revision
-//! twice, a tag never (rule O6). A change whose outcome is not known is told apart from one that was not made:
-//! [`Outcome`] (rule O4).
+//! Every change is one durable transaction, together with the event that says why. A cluster
+//! changes only by compare-and-swap on its tag, a random number that is new with each write: a
+//! store that was restored may give a revision twice, a tag never (rule O6). A change whose outcome
+//! is not known is told apart from one that was not made: [`Outcome`] (rule O4).
 //!
-//! A store has a name and a generation ([`Identity`]), and may be given up for another one, for good (rule O7): no controller
-//! leads from it then, whichever is started. Tools that move its content work on one that nobody leads from: [`Idle`].
+//! A store has a name and a generation ([`Identity`]), and may be given up for another one, for
+//! good (rule O7): no controller leads from it then, whichever is started. Tools that move its
+//! content work on one that nobody leads from: [`Idle`].
 //!
 //! Where there is a key (`store_key_file`) the secrets of records are sealed (`sealed`): that of a
 //! cluster's nodes, those of its balancers. The store says which key its leader seals with, and
 //! nobody leads that does not have it, or cannot open a record.
 //!
-//! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
-//! ([`Etcd`]). What both must do is tested by one suite.
+//! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several
+//! controllers share ([`Etcd`]). What both must do is tested by one suite.
 
 #[cfg(test)]
 mod between;
@@ -225,7 +226,8 @@ pub fn fresh_tag() -> u64 {
 
 /// Where records are kept, as far as a running cluster needs it.
 pub trait Records: std::fmt::Debug + Send + Sync {
-    /// Replaces a cluster's record, if the store still has what the change was made from. Dropped, it may go on.
+    /// Replaces a cluster's record, if the store still has what the change was made from. Dropped,
+    /// it may go on.
     fn swap(&self, change: Change) -> Work<'_, Outcome>;
 
     /// The record in force; `None` if there is none of that name.
@@ -292,7 +294,8 @@ pub trait Store: Records {
         Vec::new()
     }
 
-    /// Why this process must end: another controller has led with the store, or it is not the same any more.
+    /// Why this process must end: another controller has led with the store, or it is not the same
+    /// any more.
     fn lost(&self) -> Option<String>;
 
     /// How long ago this process last wrote something durably.

@@ -1,8 +1,10 @@
-//! Moving all that a store holds to another one, for tools: export, import, migration, adoption (rule O7).
+//! Moving all that a store holds to another one, for tools: export, import, migration, adoption
+//! (rule O7).
 //!
-//! Invariant: after any step, of two stores of one name at most one is led from. The old one is marked durably before the
-//! new one gets its first byte, the new one can be led from only with its last one, and every command can be repeated.
-//! A store that begins has terms above all that its nodes have seen, so that nodes refuse whoever still leads by a copy.
+//! Invariant: after any step, of two stores of one name at most one is led from. The old one is
+//! marked durably before the new one gets its first byte, the new one can be led from only with its
+//! last one, and every command can be repeated. A store that begins has terms above all that its
+//! nodes have seen, so that nodes refuse whoever still leads by a copy.
 //!
 //! Each step is checked before the next: a failure leaves what the words of its error say. Whether
 //! the new place can take all of it is tried before anything is changed. What was done is an event
@@ -209,8 +211,8 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
 /// Gives the store of `from` up for that of `to`, and moves its content there.
 ///
 /// # Errors
-/// One of the two is not what it must be, nodes hear another controller, a disk or an etcd fails. Made once more, it goes
-/// on where it was.
+/// One of the two is not what it must be, nodes hear another controller, a disk or an etcd fails.
+/// Made once more, it goes on where it was.
 pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let (one, other) = (said(from)?, said(to)?);
     ensure!(!place::is_same(&one, &other), "both configurations say the same place: {one}");
@@ -262,8 +264,8 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
     Ok(begun)
 }
 
-/// Takes the store of this configuration up again, whether it was given up or its nodes refuse its controllers: its
-/// generation and terms are above those of any other with its name.
+/// Takes the store of this configuration up again, whether it was given up or its nodes refuse its
+/// controllers: its generation and terms are above those of any other with its name.
 ///
 /// # Errors
 /// It is empty, or not whole; nodes hear a controller.

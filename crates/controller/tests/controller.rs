@@ -14,7 +14,8 @@ async fn written(node: &FakeNode, count: usize) {
     }
 }
 
-/// A frontend follows a moment after the answer that makes a status healthy: what is seen comes before what is done.
+/// A frontend follows a moment after the answer that makes a status healthy: what is seen comes
+/// before what is done.
 async fn leads(stage: &Stage, port: u16, node: Option<usize>) {
     until("a frontend to lead there", || async {
         let found = stage.behind(port);
@@ -473,7 +474,8 @@ async fn a_master_that_answers_with_errors_is_told_of_and_replaced_once_its_leas
         };
         let status = stage.controller.until("another master and an alarm", is_told).await;
         assert!(status.version > version);
-        // Heartbeats before the end of the lease are not enough, as silence of that length would be.
+        // Heartbeats before the end of the lease are not enough, as silence of that length would
+        // be.
         let complained = stage.nodes[master].inside.lock().complained;
         assert!(complained >= 4, "replaced after {complained}");
         stage.nodes[master].inside.lock().complaint = None;

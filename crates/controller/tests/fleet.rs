@@ -1,10 +1,10 @@
-//! The controller at scale: very many nodes that only talk, what they cost it, and how long it takes
-//! to replace many masters that are lost at one moment.
+//! The controller at scale: very many nodes that only talk, what they cost it, and how long it
+//! takes to replace many masters that are lost at one moment.
 //!
-//! `make test` runs it small. `make fleet` prints its figures: `CLUSTERS` clusters of `SHARDS` shards
-//! of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the other),
-//! `SECONDS` at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three real
-//! members of etcd.
+//! `make test` runs it small. `make fleet` prints its figures: `CLUSTERS` clusters of `SHARDS`
+//! shards of `NODES` nodes each, `LOST` masters lost at once (several numbers: one after the
+//! other), `SECONDS` at rest, each `ROUNDS` times. `STORE=etcd`: `CONTROLLERS` of them on three
+//! real members of etcd.
 
 #![allow(
     unreachable_pub,

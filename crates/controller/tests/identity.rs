@@ -158,8 +158,8 @@ fn heeds(stage: &Stage) -> Vec<Heeds> {
     stage.nodes.iter().map(|node| node.inside.lock().heeds).collect()
 }
 
-/// The store is lost, its successor imports what it finds, and then it is found, with terms that are
-/// far above (rule O7).
+/// The store is lost, its successor imports what it finds, and then it is found, with terms that
+/// are far above (rule O7).
 #[tokio::test]
 async fn nodes_obey_another_store_once_it_takes_the_place_of_theirs_and_theirs_no_more() {
     let mut stage = Stage::new(2).await;

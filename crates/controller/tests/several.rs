@@ -23,7 +23,8 @@ use support::fake_node::{FakeNode, World};
 use support::until;
 use tokio::runtime::{Builder, Runtime};
 
-/// A controller on threads of its own: dropped, it is gone at once, with its connections, and has said nothing.
+/// A controller on threads of its own: dropped, it is gone at once, with its connections, and has
+/// said nothing.
 struct Process {
     url: String,
     live: Arc<controller::Live>,

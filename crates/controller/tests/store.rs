@@ -1,4 +1,5 @@
-//! A store that is moved: from a file to etcd, back by export and import; what is left behind is led from by nobody.
+//! A store that is moved: from a file to etcd, back by export and import; what is left behind is
+//! led from by nobody.
 
 #![allow(
     unreachable_pub,

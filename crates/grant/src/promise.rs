@@ -1,12 +1,17 @@
-//! The word of a replica to its master, while no controller is heard: "I shall not become master before …" (rules R9, O3).
+//! The word of a replica to its master, while no controller is heard: "I shall not become master
+//! before …" (rules R9, O3).
 //!
-//! A master's pings carry its clock and the length of its lease. A replica that has heard no controller for a third of a lease returns the stamp, and from then
-//! on refuses any grant until the lease counted from then is over, by its own clock and one percent more. The master's lease is the least such answer of all
-//! its other in-sync members, so none of those that could be promoted will be.
+//! A master's pings carry its clock and the length of its lease. A replica that has heard no
+//! controller for a third of a lease returns the stamp, and from then on refuses any grant until
+//! the lease counted from then is over, by its own clock and one percent more. The master's lease
+//! is the least such answer of all its other in-sync members, so none of those that could be
+//! promoted will be.
 //!
-//! A promise outlives the process that gave it: it is on disk, rounded up, before it is given. A promise that died with a killed replica would let its next
-//! process take a grant while the old master still serves. It is written ahead, from a quarter of a lease of silence on, so that no ping waits for a disk: two
-//! thirds of a lease are soon over where the last grant was some time old, and a ping takes its time too.
+//! A promise outlives the process that gave it: it is on disk, rounded up, before it is given. A
+//! promise that died with a killed replica would let its next process take a grant while the old
+//! master still serves. It is written ahead, from a quarter of a lease of silence on, so that no
+//! ping waits for a disk: two thirds of a lease are soon over where the last grant was some time
+//! old, and a ping takes its time too.
 
 use crate::lease::{LEASE_MS_MAX, MS};
 
@@ -15,8 +20,8 @@ use crate::lease::{LEASE_MS_MAX, MS};
 pub struct Kept {
     /// CLOCK_BOOTTIME until which promises may last, ns.
     pub until_ns: u64,
-    /// The longest lease that is promised meanwhile, ms: no promise outlives the process that gave it by more, and one
-    /// percent. After a reboot the clock says nothing, and that is waited.
+    /// The longest lease that is promised meanwhile, ms: no promise outlives the process that gave
+    /// it by more, and one percent. After a reboot the clock says nothing, and that is waited.
     pub lease_ms: u64,
 }
 
@@ -35,7 +40,8 @@ fn with_drift(lease_ms: u64) -> u64 {
 }
 
 impl Promise {
-    /// A process that begins at `now_ns`. `kept` is what an earlier one left on disk, `is_same_boot` whether its clock is still the same.
+    /// A process that begins at `now_ns`. `kept` is what an earlier one left on disk,
+    /// `is_same_boot` whether its clock is still the same.
     pub fn new(now_ns: u64, kept: Option<Kept>, is_same_boot: bool) -> Self {
         let Some(Kept { until_ns, lease_ms }) = kept else {
             return Self { heard_ns: now_ns, until_ns: 0, kept: Kept::default() };
@@ -53,15 +59,17 @@ impl Promise {
         self.heard_ns = self.heard_ns.max(now_ns);
     }
 
-    /// Whether no controller was heard for a `part`th of a lease that may be promised at all. `longest_ms` is `master-lease-max-ms`.
+    /// Whether no controller was heard for a `part`th of a lease that may be promised at all.
+    /// `longest_ms` is `master-lease-max-ms`.
     fn is_silent(&self, part: u64, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
         let is_sane = (1..=longest_ms.min(LEASE_MS_MAX)).contains(&lease_ms);
         let silent_for = now_ns.saturating_sub(self.heard_ns);
         is_sane && silent_for >= lease_ms.saturating_mul(MS / part)
     }
 
-    /// What must be on disk ([`Self::kept`]) for the pings to come to be answered, by a replica whose master's leases are `lease_ms` long; `None` while a
-    /// controller is heard, and while enough is there. To be asked at each ping.
+    /// What must be on disk ([`Self::kept`]) for the pings to come to be answered, by a replica
+    /// whose master's leases are `lease_ms` long; `None` while a controller is heard, and while
+    /// enough is there. To be asked at each ping.
     pub fn ahead(&self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> Option<Kept> {
         if !self.is_silent(4, lease_ms, now_ns, longest_ms) {
             return None;
@@ -83,8 +91,9 @@ impl Promise {
         self.kept = kept;
     }
 
-    /// A ping of the master with the length of its lease: true if its stamp may be returned, because the promise is made. False while a controller is heard, if
-    /// the lease is longer than allowed, or not enough is on disk yet.
+    /// A ping of the master with the length of its lease: true if its stamp may be returned,
+    /// because the promise is made. False while a controller is heard, if the lease is longer than
+    /// allowed, or not enough is on disk yet.
     pub fn ping(&mut self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> bool {
         let until_ns = now_ns.saturating_add(with_drift(lease_ms));
         let is_kept = self.kept.until_ns >= until_ns && self.kept.lease_ms >= lease_ms;
@@ -173,7 +182,8 @@ mod tests {
         assert_eq!(Promise::new(0, Some(nonsense), true).left_ns(0), 1010 * MS);
     }
 
-    /// The next process waits no longer than the longest lease on disk says, so no longer one may be promised, and none that was is forgotten.
+    /// The next process waits no longer than the longest lease on disk says, so no longer one may
+    /// be promised, and none that was is forgotten.
     #[test]
     fn leases_that_change_are_kept_anew() {
         let mut promise = Promise::new(0, None, true);

@@ -4,7 +4,8 @@ use api::grant::{EpochId, Member};
 
 use crate::history::Position;
 
-/// Why a grant contradicts what this node has: the controller's record is not the newest, or not of this data.
+/// Why a grant contradicts what this node has: the controller's record is not the newest, or not of
+/// this data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A lower epoch than one that was held or is in the database.
@@ -25,7 +26,8 @@ pub enum Refusal {
         /// What is known.
         known: EpochId,
     },
-    /// The epoch was opened before and is not held any more: an earlier process, or before a demotion.
+    /// The epoch was opened before and is not held any more: an earlier process, or before a
+    /// demotion.
     #[error("epoch {0} was opened before and given up: a new one is needed")]
     GivenUp(u64),
     /// Data is missing here.

@@ -1,7 +1,7 @@
 //! A RESP client as plain as one gets: one connection, no retries, every wait bounded.
 //!
-//! It is what `up` asks whether slots accept writes, and what the drill measures with: an error means that the
-//! connection is of no more use, and the caller decides what to do about it.
+//! It is what `up` asks whether slots accept writes, and what the drill measures with: an error
+//! means that the connection is of no more use, and the caller decides what to do about it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,7 +52,8 @@ impl Client {
     }
 
     async fn exchange(&mut self, bytes: &[u8], count: usize) -> io::Result<Vec<Value>> {
-        // A reply may come, and fill the socket, before all commands are out: read and write go side by side.
+        // A reply may come, and fill the socket, before all commands are out: read and write go
+        // side by side.
         let (mut reader, mut writer) = self.stream.split();
         let (buffer, max) = (&mut self.buffer, self.reply_max);
         let receive = async {

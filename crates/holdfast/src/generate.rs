@@ -1,7 +1,9 @@
-//! `holdfast generate`: what a package ships beside the binary, from the definitions that the binary itself reads.
+//! `holdfast generate`: what a package ships beside the binary, from the definitions that the
+//! binary itself reads.
 //!
-//! Man pages and completions come from the command line's own definition. A node reads its arguments itself, so its
-//! part is made from the node's table of options. Nothing here is written by hand a second time.
+//! Man pages and completions come from the command line's own definition. A node reads its
+//! arguments itself, so its part is made from the node's table of options. Nothing here is written
+//! by hand a second time.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! The log: plain text on standard error, standard output or in a file that can be opened again.
 //!
-//! `RUST_LOG` is read on top of the configured level, and wins over it, also over one that is set later, so that one
-//! module can be looked at without editing files. What it names and nobody knows mutes nothing.
+//! `RUST_LOG` is read on top of the configured level, and wins over it, also over one that is set
+//! later, so that one module can be looked at without editing files. What it names and nobody knows
+//! mutes nothing.
 
 mod output;
 
@@ -47,9 +48,9 @@ pub(crate) fn init(level: &str) -> Result<Log> {
 }
 
 impl Log {
-    /// From now on logs what `level` asks for: `error`, `warn`, `info`, `debug`, `trace`, a filter such as
-    /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so.
-    /// One that names nobody is none either: it would mute all others.
+    /// From now on logs what `level` asks for: `error`, `warn`, `info`, `debug`, `trace`, a filter
+    /// such as `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read
+    /// changes nothing but says so. One that names nobody is none either: it would mute all others.
     pub(crate) fn set_level(&self, level: &str) {
         let outcome = check_level(level)
             .and_then(|()| filter(level, self.environment.as_deref()))
@@ -59,8 +60,9 @@ impl Log {
         }
     }
 
-    /// From now on lines go to the end of `file`, which is made, or opened again, and to standard output if
-    /// `is_stdout`; without both to standard error. Where there is a file, errors go to standard error as well.
+    /// From now on lines go to the end of `file`, which is made, or opened again, and to standard
+    /// output if `is_stdout`; without both to standard error. Where there is a file, errors go to
+    /// standard error as well.
     pub(crate) fn direct(&self, file: Option<&Path>, is_stdout: bool) -> Result<()> {
         self.output.direct(file, is_stdout).with_context(|| match file {
             Some(file) => format!("open the log {}", file.display()),

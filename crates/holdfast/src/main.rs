@@ -1,8 +1,10 @@
-//! The `holdfast` binary: picks the subcommand, sets up logging and signals, and turns outcomes into exit codes.
+//! The `holdfast` binary: picks the subcommand, sets up logging and signals, and turns outcomes
+//! into exit codes.
 //!
-//! No logic of its own. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the command line was not understood
-//! (clap's), and for `ctl` and `node` whatever they return; a node whose disk is full or fails ends with 74, as does a
-//! controller that starts on a full one; a node that met a limit of open files or memory with 71.
+//! No logic of its own. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the command line was
+//! not understood (clap's), and for `ctl` and `node` whatever they return; a node whose disk is
+//! full or fails ends with 74, as does a controller that starts on a full one; a node that met a
+//! limit of open files or memory with 71.
 
 mod client;
 mod ctl;
@@ -54,8 +56,8 @@ enum Command {
     Controller {
         #[command(flatten)]
         configured: serve::Configured,
-        /// Lead although the store was copied or moved here, without asking the nodes whether another
-        /// controller leads them: only when that one is stopped for good
+        /// Lead although the store was copied or moved here, without asking the nodes whether
+        /// another controller leads them: only when that one is stopped for good
         #[arg(long)]
         take_over: bool,
     },

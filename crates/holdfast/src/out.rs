@@ -1,5 +1,5 @@
-//! Standard output, as a program in a pipe should use it: a reader that has seen enough is no failure, and what could not
-//! be written is one.
+//! Standard output, as a program in a pipe should use it: a reader that has seen enough is no
+//! failure, and what could not be written is one.
 //!
 //! Keys, names and errors come from others: what would make a terminal do something is shown, and
 //! not done.

@@ -1,4 +1,5 @@
-//! What controller and balancer have in common as processes: a file with options, a log, and SIGHUP.
+//! What controller and balancer have in common as processes: a file with options, a log, and
+//! SIGHUP.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
     }
 }
 
-/// Where something is to be corrected: the file, and the line of the first of these keys that is in it.
+/// Where something is to be corrected: the file, and the line of the first of these keys that is in
+/// it.
 fn place(file: &Path, keys: &[&str]) -> String {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let line = web::line_of(&text, keys).map(|line| format!(", line {line}"));

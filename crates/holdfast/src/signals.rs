@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Registers for SIGTERM and SIGINT at once, and completes at the first of them. Must be called inside a runtime.
+/// Registers for SIGTERM and SIGINT at once, and completes at the first of them. Must be called
+/// inside a runtime.
 pub(crate) fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static> {
     shutdown_and_again().map(|(shutdown, _)| shutdown)
 }
@@ -68,7 +69,8 @@ pub(crate) fn terminal() -> Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// Registers for SIGHUP, which ends this process from now on no more. Must be called inside a runtime.
+/// Registers for SIGHUP, which ends this process from now on no more. Must be called inside a
+/// runtime.
 pub(crate) fn hangup() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listen for SIGHUP")
 }

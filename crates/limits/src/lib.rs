@@ -1,7 +1,9 @@
-//! How many files and connections a process may have open, and what it does where that is not enough.
+//! How many files and connections a process may have open, and what it does where that is not
+//! enough.
 //!
-//! A process raises its soft limit at the start to what its configuration needs, as far as the hard one lets, and takes what is missing then from its clients' share.
-//! A limit that is met all the same says nothing of a disk, a node or a balancer: [`is_limit`] tells such an error from others.
+//! A process raises its soft limit at the start to what its configuration needs, as far as the hard
+//! one lets, and takes what is missing then from its clients' share. A limit that is met all the
+//! same says nothing of a disk, a node or a balancer: [`is_limit`] tells such an error from others.
 //!
 //! No decision about who is refused is made here.
 
@@ -40,7 +42,8 @@ pub fn open_files() -> io::Result<OpenFiles> {
     }
 }
 
-/// Raises the soft limit to `wanted`, or as far as the hard one lets; never lowers it. The hard limit is the administrator's and stays.
+/// Raises the soft limit to `wanted`, or as far as the hard one lets; never lowers it. The hard
+/// limit is the administrator's and stays.
 ///
 /// # Errors
 /// The system does not tell the limit, or refuses.
@@ -59,7 +62,8 @@ pub fn raise_open_files(wanted: u64) -> io::Result<OpenFiles> {
     }
 }
 
-/// Whether an error tells of a limit of this process or this machine, descriptors or memory, or only that the call is to be made again: not of a fault of what was asked.
+/// Whether an error tells of a limit of this process or this machine, descriptors or memory, or
+/// only that the call is to be made again: not of a fault of what was asked.
 pub fn is_limit(error: &io::Error) -> bool {
     let number = error.raw_os_error().unwrap_or_default();
     [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR]
@@ -72,7 +76,8 @@ pub fn is_limit_of_dialling(error: &io::Error) -> bool {
     is_limit(error) || error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
 }
 
-/// Whether a text that ends in the system's words for an error tells of such a limit; for libraries that give nothing but text.
+/// Whether a text that ends in the system's words for an error tells of such a limit; for libraries
+/// that give nothing but text.
 pub fn is_limit_text(text: &str) -> bool {
     const WORDS: [&str; 5] = [
         "Too many open files",
@@ -84,7 +89,8 @@ pub fn is_limit_text(text: &str) -> bool {
     WORDS.iter().any(|words| text.contains(words))
 }
 
-/// A descriptor held for the moment in which there is none left: a connection can then still be accepted and told so, instead of waiting in the kernel's queue.
+/// A descriptor held for the moment in which there is none left: a connection can then still be
+/// accepted and told so, instead of waiting in the kernel's queue.
 #[derive(Debug)]
 pub struct Spare(Option<File>);
 
@@ -97,7 +103,8 @@ impl Spare {
         File::open(NOWHERE).map(|file| Self(Some(file)))
     }
 
-    /// Gives the descriptor up while `f` runs. Another thread may be faster: `f` may find none all the same.
+    /// Gives the descriptor up while `f` runs. Another thread may be faster: `f` may find none all
+    /// the same.
     pub fn lend<T>(&mut self, f: impl FnOnce() -> T) -> T {
         self.0 = None;
         let done = f();

@@ -1,5 +1,5 @@
-//! What a built-in balancer tells. Labels are the balancer and its frontends, so their number is bounded by the
-//! configuration.
+//! What a built-in balancer tells. Labels are the balancer and its frontends, so their number is
+//! bounded by the configuration.
 
 use crate::rows;
 

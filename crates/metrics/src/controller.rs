@@ -1,4 +1,5 @@
-//! What a controller tells. Labels are clusters, shards, nodes, balancers and moves of the record, and never a key or a client.
+//! What a controller tells. Labels are clusters, shards, nodes, balancers and moves of the record,
+//! and never a key or a client.
 
 use crate::rows;
 

@@ -1,7 +1,9 @@
-//! Every metric of all processes: name, kind, labels and help stand in one table, and only what stands there can be written.
+//! Every metric of all processes: name, kind, labels and help stand in one table, and only what
+//! stands there can be written.
 //!
-//! A [`Page`] takes rows of the table and no names, so `/metrics` cannot tell of a metric that the table lacks.
-//! `docs/metrics.md` is made from the table; the alert rules and the Grafana board in `packaging/` may name nothing else.
+//! A [`Page`] takes rows of the table and no names, so `/metrics` cannot tell of a metric that the
+//! table lacks. `docs/metrics.md` is made from the table; the alert rules and the Grafana board in
+//! `packaging/` may name nothing else.
 
 pub mod balancer;
 pub mod controller;

@@ -1,5 +1,5 @@
-//! What a data node tells. Names are `holdfast_node_<area>_<noun>_<unit>[_total]`. Labels are bounded: commands, column
-//! families, replicas; never a key or a client.
+//! What a data node tells. Names are `holdfast_node_<area>_<noun>_<unit>[_total]`. Labels are
+//! bounded: commands, column families, replicas; never a key or a client.
 
 use crate::rows;
 

@@ -56,7 +56,8 @@ impl Page {
         }
     }
 
-    /// A histogram without labels: how many values were within each bound, their sum, and how many there were.
+    /// A histogram without labels: how many values were within each bound, their sum, and how many
+    /// there were.
     pub fn histogram(
         &mut self,
         metric: &Metric,

@@ -1,6 +1,7 @@
 //! What Linux knows of this process, under the names that Prometheus' own libraries use.
 //!
-//! A number that cannot be had is left out: a page of metrics must not fail because `/proc` is not mounted.
+//! A number that cannot be had is left out: a page of metrics must not fail because `/proc` is not
+//! mounted.
 
 use crate::{Metric, Page, rows};
 
@@ -45,7 +46,8 @@ pub fn render(page: &mut Page, closed: &[(&str, u64)], certificate_ends_s: Optio
     }
 }
 
-/// The fields behind the name, which may hold blanks and brackets itself; the first is the state, number 3 of the manual page.
+/// The fields behind the name, which may hold blanks and brackets itself; the first is the state,
+/// number 3 of the manual page.
 fn fields(stat: &str) -> Vec<&str> {
     stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect())
 }

@@ -1,7 +1,7 @@
 //! Alert rules, board and documentation name what the processes tell, and nothing else.
 //!
-//! An alert on a metric that was renamed is silent for ever, so names and labels are looked up in the table, and
-//! `promtool` reads every expression.
+//! An alert on a metric that was renamed is silent for ever, so names and labels are looked up in
+//! the table, and `promtool` reads every expression.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};

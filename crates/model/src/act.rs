@@ -1,7 +1,7 @@
 //! What a step does.
 //!
-//! A message that is neither lost nor late is one step with its answer: to be lost it need not be sent, since every
-//! step may fail to happen for ever. Only what arrives late costs a fault.
+//! A message that is neither lost nor late is one step with its answer: to be lost it need not be
+//! sent, since every step may fail to happen for ever. Only what arrives late costs a fault.
 
 use std::sync::Arc;
 
@@ -178,7 +178,8 @@ fn tick(model: &Failover, world: &mut World) {
     }
 }
 
-/// A controller does what its plan says until that is nothing more; what does not reach its target fails.
+/// A controller does what its plan says until that is nothing more; what does not reach its target
+/// fails.
 fn react(model: &Failover, world: &mut World, at: u8) {
     if world.controllers[usize::from(at)].term == 0 {
         return;
@@ -299,7 +300,8 @@ fn spread(world: &mut World) {
     }
 }
 
-/// The heartbeat that leaves now; the bound of its lease is written down first. With it, what its grant confirms.
+/// The heartbeat that leaves now; the bound of its lease is written down first. With it, what its
+/// grant confirms.
 fn heartbeat(
     model: &Failover,
     world: &mut World,

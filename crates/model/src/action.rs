@@ -15,7 +15,8 @@ pub enum Action {
     AnswerLate(u8, u8),
     /// A controller notices that a node does not answer, and does what follows.
     Miss(u8, u8),
-    /// The next compare-and-swap of a controller will be late: it is stopped, or cut off from the store, as it sends it.
+    /// The next compare-and-swap of a controller will be late: it is stopped, or cut off from the
+    /// store, as it sends it.
     SwapLate(u8),
     /// The same, and the controller goes on: it does not know what became of it.
     SwapLost(u8),
@@ -31,7 +32,8 @@ pub enum Action {
     Follow(u8),
     /// The same; the acknowledgement is late.
     FollowLate(u8),
-    /// A replica acknowledges what it has to the master it is told to follow, before it took anything of its stream.
+    /// A replica acknowledges what it has to the master it is told to follow, before it took
+    /// anything of its stream.
     Claim(u8),
     /// A replica answers its master's ping while no controller is heard.
     Echo(u8),

@@ -62,12 +62,14 @@ pub(crate) fn is_skipped(model: &Failover, world: &World) -> bool {
 /// Rounds after which a shard without faults must serve.
 const ROUNDS: usize = 24;
 
-/// Ends all faults and lets everything take its course; then a write must be acknowledged by the whole set.
+/// Ends all faults and lets everything take its course; then a write must be acknowledged by the
+/// whole set.
 pub(crate) fn recovers(model: &Failover, world: &World) -> bool {
     recovered(model, world.clone(), true).1
 }
 
-/// The world once faults have ended, and whether the shard serves again; with `writes`, whether a write is answered.
+/// The world once faults have ended, and whether the shard serves again; with `writes`, whether a
+/// write is answered.
 pub(crate) fn recovered(model: &Failover, mut world: World, writes: bool) -> (World, bool) {
     (world.cut, world.parted) = (0, 0);
     world.late.clear();

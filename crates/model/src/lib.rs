@@ -6,11 +6,12 @@
 //! modelled is everything around it: processes, disks, sockets, time in coarse ticks, clients, and
 //! faults out of a budget.
 //!
-//! Invariants, after every step: at most one node can answer a client; whoever can holds every write that a client was
-//! ever shown; and once faults end the shard serves again, with everything it acknowledged.
+//! Invariants, after every step: at most one node can answer a client; whoever can holds every
+//! write that a client was ever shown; and once faults end the shard serves again, with everything
+//! it acknowledged.
 //!
-//! A model that finds nothing may be blind, so each rule of the protocol can be switched off ([`Rules`]), and the
-//! tests demand that a violation is found then.
+//! A model that finds nothing may be blind, so each rule of the protocol can be switched off
+//! ([`Rules`]), and the tests demand that a violation is found then.
 //!
 //! Deliberately left out: slots, several shards, asynchronous clusters, clock drift; balancers
 //! beside a second store, since they know no store by name, and a store that takes the place of one

@@ -179,7 +179,8 @@ impl Node {
         self.log = log;
     }
 
-    /// A tick passes: all times are as many ticks ago, or ahead, from a clock that began a tick later.
+    /// A tick passes: all times are as many ticks ago, or ahead, from a clock that began a tick
+    /// later.
     pub(crate) fn pass(&mut self) {
         self.holder.rebase(TICK_NS);
         // What is over needs no end.

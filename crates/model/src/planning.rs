@@ -1,4 +1,5 @@
-//! Between the model's small states and the planner's types: the planner that ships does the thinking.
+//! Between the model's small states and the planner's types: the planner that ships does the
+//! thinking.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

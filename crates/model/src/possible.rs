@@ -76,8 +76,8 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
         && world.wanted == 0
         && world.nodes[1].log.len() == world.nodes[2].log.len();
     found.retain(|action| {
-        // Before the first fault the replicas differ in how far they are, at most: what happens to one could as well
-        // happen to the other.
+        // Before the first fault the replicas differ in how far they are, at most: what happens to
+        // one could as well happen to the other.
         let is_twin = match action {
             // Nor does it matter who is first once nothing can happen between.
             Action::Follow(2) => is_alike || (left == 0 && is_behind(model, world, 1)),
@@ -113,7 +113,8 @@ fn is_asked(world: &World) -> bool {
     })
 }
 
-/// Whatever can arrive has arrived: half a lease is far longer than that takes, unless a fault delays it.
+/// Whatever can arrive has arrived: half a lease is far longer than that takes, unless a fault
+/// delays it.
 fn is_quiet(model: &Failover, world: &World) -> bool {
     is_asked(world)
         && (0_u8..3).all(|at| {
@@ -211,8 +212,9 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
     }
 }
 
-/// The master whose stream the replica takes, if there is one. A master of an older epoch is refused; and nothing is
-/// given up for a master that has not opened an epoch after it, since it may have been acknowledged.
+/// The master whose stream the replica takes, if there is one. A master of an older epoch is
+/// refused; and nothing is given up for a master that has not opened an epoch after it, since it
+/// may have been acknowledged.
 pub(crate) fn stream(model: &Failover, world: &World, at: u8) -> Option<u8> {
     if !is_linked(world, at) {
         return None;
@@ -242,8 +244,8 @@ fn is_linked(world: &World, at: u8) -> bool {
         && master.is_master()
 }
 
-/// Whether the replica gives its data up for a copy of its master's: they have no epoch in common, and the master shows a
-/// grant of a later one.
+/// Whether the replica gives its data up for a copy of its master's: they have no epoch in common,
+/// and the master shows a grant of a later one.
 fn copies(model: &Failover, world: &World, at: u8) -> bool {
     if !is_linked(world, at) {
         return false;

@@ -78,7 +78,8 @@ impl Kinds {
     }
 }
 
-/// Rules of the protocol. All are on in what ships; a test switches one off to see that it is needed.
+/// Rules of the protocol. All are on in what ships; a test switches one off to see that it is
+/// needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// A restarted process holds no grant (R1).
@@ -87,7 +88,8 @@ pub struct Rules {
     pub fence_wait: bool,
     /// Leases count from the node's own clock and for one process (R7).
     pub clock_and_nonce: bool,
-    /// Leases are granted only from stamps that are older than a read which showed the own claim (O2).
+    /// Leases are granted only from stamps that are older than a read which showed the own claim
+    /// (O2).
     pub authority: bool,
     /// Every write to the store compares the claim of whoever sent it (O1).
     pub claim: bool,
@@ -105,7 +107,8 @@ pub struct Rules {
     pub newer_process: bool,
     /// Nothing is rewound or replaced but for a master that opened a later epoch (R12).
     pub rewind_to_newer: bool,
-    /// Data of an epoch is given up only for a master that shows a grant of it or a later one (R12).
+    /// Data of an epoch is given up only for a master that shows a grant of it or a later one
+    /// (R12).
     pub grant_shown: bool,
     /// Replicas that let a master go on without its controller refuse grants (R9).
     pub promises: bool,
@@ -149,6 +152,7 @@ pub struct Failover {
     pub balanced: bool,
     /// A second store, from which controller 1 may begin to lead.
     pub second: Option<Second>,
-    /// What has happened when the search begins, after the steady state; its faults are not counted.
+    /// What has happened when the search begins, after the steady state; its faults are not
+    /// counted.
     pub begin: &'static [Action],
 }

@@ -80,8 +80,8 @@ pub enum Violation {
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
-    /// The tick it is: always the same, since all other times are moved instead. So a world does not
-    /// differ from another in how long it has lasted, and the search need not end at some time.
+    /// The tick it is: always the same, since all other times are moved instead. So a world does
+    /// not differ from another in how long it has lasted, and the search need not end at some time.
     pub now: u8,
     /// Faults so far.
     pub faults: u8,

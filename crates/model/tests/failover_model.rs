@@ -1,4 +1,5 @@
-//! The search itself. `scripts/test` runs it within small bounds, `make model` the ignored ones within larger.
+//! The search itself. `scripts/test` runs it within small bounds, `make model` the ignored ones
+//! within larger.
 
 mod common;
 
@@ -146,7 +147,8 @@ fn three_faults_violate_nothing() {
     }
 }
 
-/// One rule is off: a violation must be found. With it on, from the same beginning and as deep, none is.
+/// One rule is off: a violation must be found. With it on, from the same beginning and as deep,
+/// none is.
 #[track_caller]
 fn is_needed(name: &str, model: Failover, off: impl FnOnce(&mut Rules)) {
     let mut without = model;
@@ -199,8 +201,8 @@ fn authority_bounds_leases() {
     assert_eq!(search("with authority", model, 12), Searched::NothingFound);
 }
 
-/// The leader sends a compare-and-swap for the lease of a master it does not reach is over, and is replaced by one that
-/// reaches it, and then does not.
+/// The leader sends a compare-and-swap for the lease of a master it does not reach is over, and is
+/// replaced by one that reaches it, and then does not.
 const LATE_SWAP: &[Action] = &[
     Action::Cut(0, 0),
     Action::SwapLate(0),
@@ -226,8 +228,8 @@ fn every_write_compares_the_claim() {
     assert_eq!(search("with claim", model, 12), Searched::NothingFound);
 }
 
-/// The leader does not know whether its compare-and-swap for the lease of a master it does not reach was made, and then
-/// reaches that master for a moment.
+/// The leader does not know whether its compare-and-swap for the lease of a master it does not
+/// reach was made, and then reaches that master for a moment.
 const UNKNOWN: &[Action] = &[
     Action::Cut(0, 0),
     Action::SwapLost(0),
@@ -348,8 +350,8 @@ fn a_lost_disk_with_its_process_back_at_once_violates_nothing() {
     }
 }
 
-/// The answer of a process is read after its successor was granted an epoch, which the replicas have; that one
-/// is not reached any more.
+/// The answer of a process is read after its successor was granted an epoch, which the replicas
+/// have; that one is not reached any more.
 const OLD_ANSWER: &[Action] = &[
     Action::Crash(0),
     Action::Start(0),

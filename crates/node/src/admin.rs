@@ -1,9 +1,10 @@
 //! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP, or HTTPS with
 //! `tls-admin`. It only shows; nothing can be changed here.
 //!
-//! `/primary` is what a load balancer outside of ours may probe. It is answered from what the data path is answered from – role, lease, and the
-//! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as
-//! not serving.
+//! `/primary` is what a load balancer outside of ours may probe. It is answered from what the data
+//! path is answered from – role, lease, and the write gate itself – so a node that would not serve
+//! a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as not
+//! serving.
 
 mod files;
 mod metrics;
@@ -32,7 +33,8 @@ use crate::node::Node;
 /// Longest wait for the write gate. A change of role holds it for microseconds.
 const GATE_WAIT: Duration = Duration::from_millis(200);
 
-/// A connection that says nothing for so long is closed: a scraper keeps its own for 15 s to a minute.
+/// A connection that says nothing for so long is closed: a scraper keeps its own for 15 s to a
+/// minute.
 const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Serves the admin port until the node shuts down.
@@ -72,7 +74,8 @@ fn router(node: Arc<Node>) -> Router {
     Door::new(names, PROBES, "admin-allowed-hosts", say).before(routes(node))
 }
 
-/// A refusal of the door, in the form of the controller's and the balancer's. What a probe says is plain text.
+/// A refusal of the door, in the form of the controller's and the balancer's. What a probe says is
+/// plain text.
 fn say(status: StatusCode, message: String) -> Response {
     (status, Json(serde_json::json!({ "error": { "message": message } }))).into_response()
 }
@@ -130,7 +133,8 @@ fn health(node: &Node, engine: &Engine) -> Verdict {
     Ok(format!("ok sequence={}", store.latest_sequence()))
 }
 
-/// Looks only: a probe that writes, be it RocksDB's word in its own log that somebody lists files, would wait as long as the writes it asks about.
+/// Looks only: a probe that writes, be it RocksDB's word in its own log that somebody lists files,
+/// would wait as long as the writes it asks about.
 fn takes_writes(node: &Node, store: &Store) -> Result<(), String> {
     if store.has_failed() {
         return Err("the WAL cannot be written".into());

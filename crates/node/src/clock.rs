@@ -19,7 +19,8 @@ pub fn unix_us() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// CLOCK_BOOTTIME in nanoseconds: it goes on while the machine sleeps, so a lease cannot outlive a suspend (`docs/protocol.md` §1).
+/// CLOCK_BOOTTIME in nanoseconds: it goes on while the machine sleeps, so a lease cannot outlive a
+/// suspend (`docs/protocol.md` §1).
 #[expect(unsafe_code, reason = "std has no CLOCK_BOOTTIME")]
 pub fn boottime_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

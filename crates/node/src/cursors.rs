@@ -1,7 +1,8 @@
 //! Numeric SCAN cursors: Redis clients expect numbers, the key space is walked by key.
 //!
-//! As Kvrocks does, the last key of a call is remembered in a table of fixed size under a number that is checked when it comes back; a cursor
-//! that was overwritten or is from before a restart begins anew, which repeats keys but misses none.
+//! As Kvrocks does, the last key of a call is remembered in a table of fixed size under a number
+//! that is checked when it comes back; a cursor that was overwritten or is from before a restart
+//! begins anew, which repeats keys but misses none.
 
 use parking_lot::Mutex;
 

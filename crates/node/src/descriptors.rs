@@ -1,14 +1,17 @@
-//! How a node shares out the descriptors it may have: its own files first, then peers, then RocksDB's tables, then clients.
+//! How a node shares out the descriptors it may have: its own files first, then peers, then
+//! RocksDB's tables, then clients.
 //!
-//! Invariant: clients, visitors, peers and tables together leave [`Descriptors::own`] of them for the log, the MANIFEST, checkpoints, threads and whatever else the node
-//! opens while it serves; so a crowd of clients meets `maxclients`, and never the log a limit.
+//! Invariant: clients, visitors, peers and tables together leave [`Descriptors::own`] of them for
+//! the log, the MANIFEST, checkpoints, threads and whatever else the node opens while it serves; so
+//! a crowd of clients meets `maxclients`, and never the log a limit.
 
 use std::os::fd::AsRawFd;
 
 use crate::clients::places::PEERS_BY_CONDUCT;
 use crate::config::Values;
 
-/// Of the node's own: log files and tables that are being written, feeds, files that are sent, the admin port's listener, the info log.
+/// Of the node's own: log files and tables that are being written, feeds, files that are sent, the
+/// admin port's listener, the info log.
 const OWN: u64 = 128;
 /// A worker's runtime.
 const PER_WORKER: u64 = 4;
@@ -20,7 +23,8 @@ const PEERS: u64 = PEERS_BY_CONDUCT as u64;
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// Visitors: one in so many of all descriptors, but for these bounds.
 const VISITORS: (u64, u64, u64) = (16, 16, 256);
-/// Tables are cached open by at least one in so many of what is left, where it is too little for all.
+/// Tables are cached open by at least one in so many of what is left, where it is too little for
+/// all.
 const TABLES: u64 = 4;
 /// What `rocksdb.max_open_files -1` asks for: tables of 128 MiB would be 8 TiB.
 const ALL_TABLES: u64 = 65_536;
@@ -70,7 +74,8 @@ impl Descriptors {
         Ok(Self { limit, own, tables, visitors, clients: rest - tables })
     }
 
-    /// Raises the limit of the process to what `values` ask for, shares out what that gives, and lowers in `values` what it is too little for. Says so.
+    /// Raises the limit of the process to what `values` ask for, shares out what that gives, and
+    /// lowers in `values` what it is too little for. Says so.
     ///
     /// # Errors
     /// See [`Self::share`]; or the system does not tell the limit.
@@ -100,7 +105,8 @@ impl Descriptors {
         words
     }
 
-    /// The most clients that `maxclients` may allow from now on, the limit of the process raised for them where it may be.
+    /// The most clients that `maxclients` may allow from now on, the limit of the process raised
+    /// for them where it may be.
     pub fn most_clients(&self, wanted: u32) -> u64 {
         let more = u64::from(wanted).saturating_sub(self.clients);
         if more == 0 || self.limit == u64::MAX {
@@ -116,7 +122,8 @@ impl Descriptors {
         usize::try_from(self.visitors).unwrap_or(usize::MAX)
     }
 
-    /// Whether a socket that was just accepted took what is the node's own: descriptors are given lowest first, so its number tells how many are in use.
+    /// Whether a socket that was just accepted took what is the node's own: descriptors are given
+    /// lowest first, so its number tells how many are in use.
     pub fn are_short_after(&self, socket: &impl AsRawFd) -> bool {
         // A later raise of the limit only leaves more.
         let number = u64::try_from(socket.as_raw_fd()).unwrap_or_default();

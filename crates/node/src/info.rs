@@ -1,7 +1,8 @@
 //! INFO: what the node is, does and has done, as text.
 //!
-//! Sections, names and order are Kvrocks'; fields Redis clients look for are added behind them. Every number is measured: a field without
-//! a meaning here is left out rather than invented. Which sections exist is one table; INFO and its tests read it.
+//! Sections, names and order are Kvrocks'; fields Redis clients look for are added behind them.
+//! Every number is measured: a field without a meaning here is left out rather than invented. Which
+//! sections exist is one table; INFO and its tests read it.
 
 pub mod process;
 pub mod profiler;
@@ -21,7 +22,8 @@ use crate::node::Node;
 use crate::strangers::Fault;
 use crate::version::{REDIS_VERSION, VERSION};
 
-/// The release of Kvrocks whose topology commands this node understands: controllers look at it before they send them.
+/// The release of Kvrocks whose topology commands this node understands: controllers look at it
+/// before they send them.
 pub const KVROCKS_VERSION: &str = "2.11.0";
 
 /// One section.
@@ -48,7 +50,8 @@ const SECTIONS: &[Section] = &[
     Section { name: "holdfast", is_default: true, render: holdfast },
 ];
 
-/// The text of the wanted sections (lower case), of the default ones when none is named. Unknown names yield nothing, as in Redis.
+/// The text of the wanted sections (lower case), of the default ones when none is named. Unknown
+/// names yield nothing, as in Redis.
 pub fn render(node: &Node, wanted: &[String]) -> String {
     let is_wanted = |section: &Section| {
         if wanted.is_empty() {

@@ -1,7 +1,7 @@
 //! LATENCY: moments at which something took longer than `latency-monitor-threshold`.
 //!
-//! Of each kind of event the newest are kept, one a second, as in Redis. The kinds are few: they are
-//! named here, never by clients.
+//! Of each kind of event the newest are kept, one a second, as in Redis. The kinds are few: they
+//! are named here, never by clients.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,8 @@
 //! The data server: sockets, sessions, commands, gates.
 //!
-//! Reading order: [`run`] starts it; [`worker`] and [`connection`] bring bytes; [`session`] turns them into replies through the gates; [`families`] are the commands;
-//! [`node`] is what all threads share; [`role`] changes topology and role; [`replication`] drives the streams.
+//! Reading order: [`run`] starts it; [`worker`] and [`connection`] bring bytes; [`session`] turns
+//! them into replies through the gates; [`families`] are the commands; [`node`] is what all threads
+//! share; [`role`] changes topology and role; [`replication`] drives the streams.
 
 pub mod acl;
 pub mod admin;

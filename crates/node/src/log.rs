@@ -7,8 +7,8 @@ pub trait Log: Send + Sync {
     /// From now on logs what `level` (a value of `log-level`) asks for.
     fn set_level(&self, level: &str);
 
-    /// From now on lines go to the end of `file`, which is made, or opened again, and to standard output if `is_stdout`;
-    /// without both to standard error.
+    /// From now on lines go to the end of `file`, which is made, or opened again, and to standard
+    /// output if `is_stdout`; without both to standard error.
     ///
     /// # Errors
     /// The file cannot be opened; then nothing is changed.

@@ -1,7 +1,9 @@
-//! Records of sessions that a balancer moves between nodes (`docs/protocol.md` §12): made here, and believed only if a node of this cluster made them.
+//! Records of sessions that a balancer moves between nodes (`docs/protocol.md` §12): made here, and
+//! believed only if a node of this cluster made them.
 //!
-//! A record says that its session has authenticated, so nobody but nodes may be able to make one: it ends in an HMAC-SHA256 under `peer-auth`, which clients
-//! never have. It names client and frontend, counts for a minute, and once. Without `peer-auth` sessions do not move.
+//! A record says that its session has authenticated, so nobody but nodes may be able to make one:
+//! it ends in an HMAC-SHA256 under `peer-auth`, which clients never have. It names client and
+//! frontend, counts for a minute, and once. Without `peer-auth` sessions do not move.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,8 @@ use sha2::Sha256;
 /// How old or how new a record may be, ms: nodes' clocks may differ by that.
 const VALID_MS: u64 = 60_000;
 
-/// How often records that would not count any more are looked for, ms. Not for each one that is taken: in a switchover thousands come at once.
+/// How often records that would not count any more are looked for, ms. Not for each one that is
+/// taken: in a switchover thousands come at once.
 const PRUNE_MS: u64 = 1_000;
 
 /// Keeps these from being mistaken for anything else the secret may sign one day.

@@ -202,8 +202,8 @@ pub fn to_json(tokens: &Tokens) -> Vec<u8> {
 }
 
 impl Namespaces {
-    /// Looks into a database that was put in service. What stands there counts beside what stands in
-    /// the configuration file, as in Kvrocks.
+    /// Looks into a database that was put in service. What stands there counts beside what stands
+    /// in the configuration file, as in Kvrocks.
     pub fn look_into(&self, values: &Values, store: &Store) {
         if values.cluster_enabled || !values.repl_namespace_enabled {
             return;

@@ -1,7 +1,7 @@
 //! SIGHUP: the log is opened again, and what is live in the configuration file is taken from it.
 //!
-//! The command line still wins over the file. What CONFIG SET changed since goes back to what the file says: CONFIG REWRITE
-//! keeps it. A file with an error changes nothing.
+//! The command line still wins over the file. What CONFIG SET changed since goes back to what the
+//! file says: CONFIG REWRITE keeps it. A file with an error changes nothing.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(crate) struct Reload {
     /// The command line of the start.
     pub(crate) arguments: Vec<String>,
     pub(crate) log: Arc<dyn Log>,
-    /// `rocksdb.max_open_files` as the file had it, before it was fitted into the limit of the process.
+    /// `rocksdb.max_open_files` as the file had it, before it was fitted into the limit of the
+    /// process.
     pub(crate) tables: i32,
 }
 

@@ -1,8 +1,8 @@
-//! A node without sockets, for the tests of commands: several clients, a clock of its own, restarts,
-//! and a replica that is told every batch.
+//! A node without sockets, for the tests of commands: several clients, a clock of its own,
+//! restarts, and a replica that is told every batch.
 //!
-//! Commands run as they do on a worker: through the table, the gates and the batch of a read buffer.
-//! E.g. `shell.run("SET k v PX 10")`, `shell.advance(10)`, `shell.run("GET k")`.
+//! Commands run as they do on a worker: through the table, the gates and the batch of a read
+//! buffer. E.g. `shell.run("SET k v PX 10")`, `shell.advance(10)`, `shell.run("GET k")`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,7 +9,8 @@ use crate::command::Flags;
 use crate::config::value::DumpLevel;
 use crate::config::{Values, options};
 
-/// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`, `…_MAX_STRING`).
+/// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`,
+/// `…_MAX_STRING`).
 const ARGUMENTS_MAX: usize = 32;
 const BYTES_MAX: usize = 128;
 /// Bytes kept of a client's name, which may be of any length and is in each of its entries.
@@ -106,7 +107,8 @@ pub fn is_slow(config: &Values, flags: Flags, micros: u64) -> bool {
 /// What stands in place of a secret, as in Redis.
 const REDACTED: &[u8] = b"(redacted)";
 
-/// Which words of a command are secrets: of AUTH all, of HELLO what follows AUTH, of CONFIG SET the values of secret options.
+/// Which words of a command are secrets: of AUTH all, of HELLO what follows AUTH, of CONFIG SET the
+/// values of secret options.
 fn is_secret(words: &[&[u8]], index: usize) -> bool {
     let is = |at: usize, word: &str| {
         words.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word.as_bytes()))

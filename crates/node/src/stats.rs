@@ -160,8 +160,8 @@ pub struct CommandTotal {
 pub struct CommandTimes {
     /// Times it ran.
     pub calls: u64,
-    /// Microseconds, a power of two each, and how many calls took no longer: from the first one that
-    /// any call is within to the first one that all are.
+    /// Microseconds, a power of two each, and how many calls took no longer: from the first one
+    /// that any call is within to the first one that all are.
     pub within: Vec<(u64, u64)>,
 }
 
@@ -263,7 +263,8 @@ impl Stats {
         commands.map(|command| command.calls.load(Ordering::Relaxed)).sum()
     }
 
-    /// CONFIG RESETSTAT: back to zero. A counter its worker adds to at this very moment may keep its value.
+    /// CONFIG RESETSTAT: back to zero. A counter its worker adds to at this very moment may keep
+    /// its value.
     pub fn reset(&self) {
         let own = [
             &self.rejected_connections,

@@ -1,7 +1,10 @@
-//! Load balancers that this node does not take for one, and connections that break the contract of the PROXY header (`docs/protocol.md` §3).
+//! Load balancers that this node does not take for one, and connections that break the contract of
+//! the PROXY header (`docs/protocol.md` §3).
 //!
-//! Nobody is told anything on such a connection: it is ended. So this is where an operator learns of it: a line in the log, at most one a minute for each
-//! address; counters in INFO and /metrics; and, for addresses that are not in `balancer-sources`, the heartbeat, from which the controller makes an alarm.
+//! Nobody is told anything on such a connection: it is ended. So this is where an operator learns
+//! of it: a line in the log, at most one a minute for each address; counters in INFO and /metrics;
+//! and, for addresses that are not in `balancer-sources`, the heartbeat, from which the controller
+//! makes an alarm.
 //!
 //! What is kept is bounded, whatever comes.
 
@@ -80,7 +83,8 @@ pub struct Strangers {
 }
 
 impl Strangers {
-    /// Counts a connection from `address` that is about to be ended, and writes a line unless one was written lately.
+    /// Counts a connection from `address` that is about to be ended, and writes a line unless one
+    /// was written lately.
     pub fn note(&self, address: IpAddr, fault: Fault, now_ns: u64) {
         let address = address.to_canonical();
         if let Some(connections) = self.counted(address, fault, now_ns) {

@@ -1,9 +1,10 @@
 //! Threads for what may take long or waits for disks, and what a panic in one of ours means.
 //!
-//! A panic is a defect. Where it ends one connection the others live on ([`surviving`]). Where it would end what others count
-//! on without looking, a worker or the link to the master, the process ends with it ([`vital`]): what such a thread had in hand
-//! nobody knows but the disk, and each of its steps can be taken up from there, as after kill -9. A process that went on would
-//! look well, and answer nobody, or with data that never changes.
+//! A panic is a defect. Where it ends one connection the others live on ([`surviving`]). Where it
+//! would end what others count on without looking, a worker or the link to the master, the process
+//! ends with it ([`vital`]): what such a thread had in hand nobody knows but the disk, and each of
+//! its steps can be taken up from there, as after kill -9. A process that went on would look well,
+//! and answer nobody, or with data that never changes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,8 @@ use std::task::Poll;
 
 use crate::disk::exit_at_once;
 
-/// The process ended because of a panic in a thread that it cannot do without: EX_SOFTWARE of sysexits.h.
+/// The process ended because of a panic in a thread that it cannot do without: EX_SOFTWARE of
+/// sysexits.h.
 pub(crate) const EXIT_CODE: u8 = 70;
 
 /// Runs `run` on a thread of that name. Where there is none to be had, that is logged.

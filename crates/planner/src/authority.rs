@@ -1,9 +1,9 @@
 //! Which of several controllers on one store leads, and what a leader may grant (rules O1 to O3).
 //!
-//! Leadership is a claim in the store, and every write compares it. Authority is an order, not a time: a lease is granted
-//! only from a node's stamp that was read *before a quorum read was sent* which showed the own claim. Stamp, read, any
-//! later claim: so whatever the leader or its clock suffers, its leases end one longest lease after the claim of another,
-//! who counts from there.
+//! Leadership is a claim in the store, and every write compares it. Authority is an order, not a
+//! time: a lease is granted only from a node's stamp that was read *before a quorum read was sent*
+//! which showed the own claim. Stamp, read, any later claim: so whatever the leader or its clock
+//! suffers, its leases end one longest lease after the claim of another, who counts from there.
 
 use crate::hearing::Hearing;
 use crate::{Policy, Time};
@@ -18,7 +18,8 @@ pub enum Authority {
     Shared {
         /// When the newest quorum read was sent that showed the own claim; `None`: none has.
         read: Option<Time>,
-        /// That was lately. Otherwise this controller only observes: nobody may take it for one that leads.
+        /// That was lately. Otherwise this controller only observes: nobody may take it for one
+        /// that leads.
         is_fresh: bool,
     },
 }
@@ -93,7 +94,8 @@ pub enum Proof {
     Silent,
 }
 
-/// Whether to claim the lead (rule O1). A false proof costs a change of the leader, never an acknowledged write.
+/// Whether to claim the lead (rule O1). A false proof costs a change of the leader, never an
+/// acknowledged write.
 ///
 /// A controller that hears no node, or cannot read every record, leaves a lead that anybody may
 /// take to the others for a while.

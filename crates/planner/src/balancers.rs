@@ -41,7 +41,8 @@ pub(crate) fn tell(
     plan.actions.push(Action::ApplyBalancers(Desired { version, frontends, holding, closing }));
 }
 
-/// A balancer that was told to close for good, and says that it has: no frontend of it leads anywhere, no session is left.
+/// A balancer that was told to close for good, and says that it has: no frontend of it leads
+/// anywhere, no session is left.
 pub(crate) fn removal(cx: &Context<'_>) -> Option<(Record, String)> {
     let desired = cx.observed.desired.as_ref()?;
     let is_closed = |name: &String| {

@@ -69,8 +69,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) member: Option<Member>,
 }
 
-/// Replicas that may take over from a master that lives and waits for them: whether they answer, and how far they are, is
-/// asked once it is paused.
+/// Replicas that may take over from a master that lives and waits for them: whether they answer,
+/// and how far they are, is asked once it is paused.
 pub(crate) fn for_switchover<'a>(
     cx: &Context<'a>,
     shard: &'a Shard,

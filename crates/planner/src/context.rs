@@ -183,8 +183,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What the node said last it was asked for since the present process of that master was first heard: before, it may have got
-    /// more from the one that ended. True where no earlier process was heard.
+    /// What the node said last it was asked for since the present process of that master was first
+    /// heard: before, it may have got more from the one that ended. True where no earlier process
+    /// was heard.
     pub(crate) fn answered_since_process_of(&self, master: &str, id: &str) -> bool {
         let since = self.observed.node(master).process_at;
         let seen = self.observed.node(id).seen.as_ref();

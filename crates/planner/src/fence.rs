@@ -107,7 +107,8 @@ fn covered(source: &str, record: &Record) -> bool {
     record.balancers.iter().any(|balancer| covers(&balancer.sources, source))
 }
 
-/// Whether one of `sources` contains all of `source`; addresses and networks, as balancer sources are written.
+/// Whether one of `sources` contains all of `source`; addresses and networks, as balancer sources
+/// are written.
 pub fn covers(sources: &[String], source: &str) -> bool {
     let Some(wanted) = network(source) else { return false };
     sources.iter().filter_map(|text| network(text)).any(|listed| listed.contains(&wanted))

@@ -1,7 +1,9 @@
-//! The second half of a planned switchover: the store names a new master whose predecessor may still serve.
+//! The second half of a planned switchover: the store names a new master whose predecessor may
+//! still serve.
 //!
-//! The predecessor lets go only for a successor that answers, and gets the shard back from one that falls silent before it
-//! was told anything: until then the predecessor has whatever was acknowledged.
+//! The predecessor lets go only for a successor that answers, and gets the shard back from one that
+//! falls silent before it was told anything: until then the predecessor has whatever was
+//! acknowledged.
 
 use api::heartbeat::{Resync, Role as Does};
 
@@ -33,8 +35,8 @@ pub(crate) fn await_fence(
         verdict.hold_deposed = true;
         plan.wake(until);
     }
-    // Until its successor serves, the old master has whatever was acknowledged: it lets go only for one that answers, and
-    // gets the shard back from one that falls silent.
+    // Until its successor serves, the old master has whatever was acknowledged: it lets go only for
+    // one that answers, and gets the shard back from one that falls silent.
     let is_there = cx.answers_now(&master.id);
     if !is_there {
         verdict.hold_deposed = true;

@@ -1,6 +1,7 @@
 //! What one heartbeat grants, decided at the moment it leaves.
 //!
-//! Invariant: no lease outlasts what is written down as its end, and none is granted without authority (rule O2).
+//! Invariant: no lease outlasts what is written down as its end, and none is granted without
+//! authority (rule O2).
 
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
@@ -54,8 +55,8 @@ pub fn granted(
     })
 }
 
-/// The plan may be older than the answer: while it waits for the store, another process of the node may have come up, and
-/// that one was granted nothing (rule R1).
+/// The plan may be older than the answer: while it waits for the store, another process of the node
+/// may have come up, and that one was granted nothing (rule R1).
 fn is_granted_process(shard: &Shard, seen: &Seen) -> bool {
     if shard.node(&seen.reply.myid).is_none() {
         return false;

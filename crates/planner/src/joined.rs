@@ -1,5 +1,5 @@
-//! One change of the record for all shards that are ready for theirs (rule O8): of a rack with fifty
-//! masters each would else wait for the swaps of those before it.
+//! One change of the record for all shards that are ready for theirs (rule O8): of a rack with
+//! fifty masters each would else wait for the swaps of those before it.
 //!
 //! What is joined is what would have come one after the other: each change is of one shard, and was
 //! decided by nothing that the others change.

@@ -1,8 +1,8 @@
 //! Decides what a cluster needs next: observed state + record + policy + now → actions.
 //!
 //! Pure and level-triggered: no sockets, no clock, no randomness, no memory between calls. Whatever
-//! happened before, [`plan`] looks only at what is in force now, so a controller may crash after any
-//! action and the next one carries on.
+//! happened before, [`plan`] looks only at what is in force now, so a controller may crash after
+//! any action and the next one carries on.
 //!
 //! Invariant: a record that makes a node master is only written, or only acted upon, when a sound
 //! fence of the previous master is confirmed ([`fence`]).

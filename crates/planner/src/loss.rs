@@ -1,4 +1,5 @@
-//! The end of a shard's loss: nobody holds what the in-sync set acknowledged, and an operator says which node goes on.
+//! The end of a shard's loss: nobody holds what the in-sync set acknowledged, and an operator says
+//! which node goes on.
 //!
 //! Nothing here happens by itself. If a node answers as a member of the set, the loss is over: then
 //! nothing is lost, and nothing may be given up. The old master is fenced as in any failover; the
@@ -148,8 +149,8 @@ fn holding(cx: &Context<'_>, node: &Node) -> Holding {
     }
 }
 
-/// Data that lies in a `db.deposed` and goes further than what any node of the shard serves: it is told with the command that
-/// brings it back.
+/// Data that lies in a `db.deposed` and goes further than what any node of the shard serves: it is
+/// told with the command that brings it back.
 pub(crate) fn tell_of_deposed(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     let Case { index, shard, .. } = case;
     let holds: Vec<Holding> = shard.nodes.iter().map(|node| holding(cx, node)).collect();
@@ -194,8 +195,9 @@ fn check<'a>(cx: &Context<'a>, shard: &Shard, id: &str) -> Result<&'a Reply, Str
     Ok(reply)
 }
 
-/// A member's data is given up only while its process is silent, or has other data by its own account: a heartbeat that is late says
-/// nothing, and a disk that takes nothing still holds what it took.
+/// A member's data is given up only while its process is silent, or has other data by its own
+/// account: a heartbeat that is late says nothing, and a disk that takes nothing still holds what
+/// it took.
 fn may_be_gone(cx: &Context<'_>, holder: &Node, member: Member) -> Result<(), String> {
     if cx.is_mute(&holder.id) {
         return Ok(());

@@ -3,7 +3,8 @@
 //! A cluster at rest hears the same of each node all the time. Were each answer a reason to plan,
 //! one of a thousand shards would plan for all of them, 15,000 times a second, to find that nothing
 //! is to be done. What changes all the time (clocks, sequences, room on a disk) decides nothing
-//! while a cluster rests, and is looked at with the plan that is made once per heartbeat in any case.
+//! while a cluster rests, and is looked at with the plan that is made once per heartbeat in any
+//! case.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use api::heartbeat::{ReplicaLine, Reply, Standing, Stranger};
 
 use crate::{Action, BalancerObserved, InForce, NodeObserved, Plan, Record, ShardState, Time};
 
-/// Nothing is to be done, moved, or waited for before `beat`, when a plan is made in any case: until
-/// something new is seen the next plan is this one.
+/// Nothing is to be done, moved, or waited for before `beat`, when a plan is made in any case:
+/// until something new is seen the next plan is this one.
 pub fn rests(record: &Record, plan: &Plan, beat: Time) -> bool {
     plan.actions.is_empty()
         && plan.wake_at.is_none_or(|at| at > beat)

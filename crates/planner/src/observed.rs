@@ -94,7 +94,8 @@ pub struct Led {
 pub struct NodeObserved {
     /// Newest reply. Written by `question` ([`Self::saw`]).
     pub seen: Option<Seen>,
-    /// When the first answer of its present process came, if an earlier process was heard. As `seen`.
+    /// When the first answer of its present process came, if an earlier process was heard. As
+    /// `seen`.
     pub process_at: Option<Time>,
     /// When it last answered, be it with an error. Written by [`Observed::heard`].
     pub answered_at: Option<Time>,
@@ -309,8 +310,8 @@ pub struct Observed {
     /// It does not lead before it knows that nobody else does.
     /// Written by `cluster` at the start, then by `rival`.
     pub guard: Option<Guard>,
-    /// By what this controller leads (rules O2, O3). Written by `planner_task` before each plan, and by
-    /// `question` before each heartbeat.
+    /// By what this controller leads (rules O2, O3). Written by `planner_task` before each plan,
+    /// and by `question` before each heartbeat.
     pub authority: Authority,
     /// A change of the record whose outcome the store has not told: until it is known which record
     /// is in force, nothing is granted and no way is opened (rule O4). Written by `doubt`.
@@ -327,8 +328,8 @@ pub struct Observed {
     /// What the balancers were told last; `None` before the first time.
     /// Written by `planner_task`, with the action.
     pub desired: Option<Desired>,
-    /// Attempts of this controller to hand slots over. Written by `question` before an order leaves,
-    /// cleared by `cluster` with the term, and with each move.
+    /// Attempts of this controller to hand slots over. Written by `question` before an order
+    /// leaves, cleared by `cluster` with the term, and with each move.
     pub attempts: Attempts,
     /// By move: where it is, and since when. Written by `planner_task` ([`crate::moving::note`]).
     pub moved: BTreeMap<MoveId, (Moved, Time)>,

@@ -68,8 +68,8 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     plan
 }
 
-/// Nothing this controller concludes may count once another one may lead (rules R8, O3). Where others may, the claim in
-/// the store shuts them out of it; elsewhere the term in the record does.
+/// Nothing this controller concludes may count once another one may lead (rules R8, O3). Where
+/// others may, the claim in the store shuts them out of it; elsewhere the term in the record does.
 fn leads_no_more(cx: &Context<'_>) -> Option<String> {
     if !cx.observed.authority.acts() {
         return Some("this controller does not lead for certain".to_owned());
@@ -79,8 +79,8 @@ fn leads_no_more(cx: &Context<'_>) -> Option<String> {
     is_newer.then(|| format!("the controller of term {} leads", cx.record.term))
 }
 
-/// The store may name another master, whom nobody would then wait for. Ways that are open stay so: they lead to who was
-/// granted before.
+/// The store may name another master, whom nobody would then wait for. Ways that are open stay so:
+/// they lead to who was granted before.
 fn in_doubt(change: &str, record: &Record, mut plan: Plan) -> Plan {
     let why = "the store has not told whether a change of the record was made";
     plan.alarms.insert(format!("{why}, nothing is granted until it does: {change}"));
@@ -88,8 +88,8 @@ fn in_doubt(change: &str, record: &Record, mut plan: Plan) -> Plan {
     plan
 }
 
-/// The first act of a controller that is alone on its store: from here on the compare-and-swap of an older one fails. Only
-/// then does it grant, or conclude from what it granted.
+/// The first act of a controller that is alone on its store: from here on the compare-and-swap of
+/// an older one fails. Only then does it grant, or conclude from what it granted.
 fn take_over(cx: &Context<'_>, mut plan: Plan) -> Plan {
     let mut record = cx.record.next();
     record.term = cx.observed.term;

@@ -311,15 +311,16 @@ pub struct Record {
     /// Writes are refused below so many members of the in-sync set, the master included.
     #[serde(default = "one")]
     pub min_in_sync: u32,
-    /// In an asynchronous shard nobody is promoted that is further behind its master than so many writes, as far as is
-    /// known; `None`: whoever has most.
+    /// In an asynchronous shard nobody is promoted that is further behind its master than so many
+    /// writes, as far as is known; `None`: whoever has most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<u64>,
     /// Term of the newest controller that has taken over. It is written before that controller
     /// grants or fences anything, so an older one's compare-and-swap fails from then on.
     #[serde(default)]
     pub term: u64,
-    /// What nodes and their data call this cluster, 16 hexadecimal digits; empty until a node was seen that can keep it.
+    /// What nodes and their data call this cluster, 16 hexadecimal digits; empty until a node was
+    /// seen that can keep it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_id: String,
     /// An operator has asked for no automatic failover, and why.

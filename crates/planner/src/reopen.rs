@@ -78,8 +78,8 @@ pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Optio
     Some(Verdict::waiting(ShardState::Stuck(format!("{what}; waiting for {missing}"))))
 }
 
-/// Without a set nobody knows who holds what was written: a master that lost its data must not lead its replicas into giving
-/// up theirs, so whoever may hold more is waited for.
+/// Without a set nobody knows who holds what was written: a master that lost its data must not lead
+/// its replicas into giving up theirs, so whoever may hold more is waited for.
 fn without_set(
     cx: &Context<'_>,
     case: Case<'_>,
@@ -127,8 +127,8 @@ fn without_set(
     Verdict::waiting(ShardState::Stuck(text))
 }
 
-/// The node has not what the record's epoch was opened upon, nor that epoch: its disk is not the one it was, or lost something.
-/// An epoch that was opened upon nothing is told by nothing.
+/// The node has not what the record's epoch was opened upon, nor that epoch: its disk is not the
+/// one it was, or lost something. An epoch that was opened upon nothing is told by nothing.
 fn has_lost(shard: &Shard, reply: &Reply) -> bool {
     let epoch = &shard.epoch;
     let (standing, least) = (&reply.standing, epoch.least);
@@ -137,8 +137,8 @@ fn has_lost(shard: &Shard, reply: &Reply) -> bool {
     standing.history_epoch < epoch.number && !is_unheard
 }
 
-/// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later one; or its data was
-/// replaced after it was chosen, and is not what the set names it for.
+/// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later
+/// one; or its data was replaced after it was chosen, and is not what the set names it for.
 fn is_unfit(shard: &Shard, reply: &Reply) -> bool {
     let epoch = &shard.epoch;
     let standing = &reply.standing;

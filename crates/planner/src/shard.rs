@@ -83,7 +83,8 @@ fn tell_of_disks(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     }
 }
 
-/// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
+/// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would
+/// notice before it costs a lease.
 fn tell_of_fences(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     let Case { index, master, .. } = case;
     let Some(stated) = fence::stated(cx.record, master, cx.observed) else { return };
@@ -102,8 +103,9 @@ fn tell_of_fences(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
 /// Intervals without an answer after which a master is asked by way of a replica.
 const RELAY_MISSES: u32 = 2;
 
-/// A master that its replicas see may be alive behind a broken path, or have no place for the controller's own connection:
-/// its heartbeat goes through one of them. If that is not answered either, failover takes its course (rule R9).
+/// A master that its replicas see may be alive behind a broken path, or have no place for the
+/// controller's own connection: its heartbeat goes through one of them. If that is not answered
+/// either, failover takes its course (rule R9).
 fn relay(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     let Case { index, shard, master } = case;
     let observed = cx.observed.node(&master.id);
@@ -270,8 +272,8 @@ fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     }
 }
 
-/// What a replica said before the master's process ended says nothing of what it got until then: whoever can answer is asked
-/// again, for as long as silence takes to count as down.
+/// What a replica said before the master's process ended says nothing of what it got until then:
+/// whoever can answer is asked again, for as long as silence takes to count as down.
 fn asks_replicas(cx: &Context<'_>, case: Case<'_>, what: &str, plan: &mut Plan) -> Option<Verdict> {
     let Case { shard, master, .. } = case;
     let since = cx.observed.node(&master.id).process_at?;

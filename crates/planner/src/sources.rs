@@ -1,8 +1,9 @@
-//! Whether nodes and load balancers know each other, looked at from both sides: where a balancer dials from and what nodes list, what nodes refuse and who
-//! is listed here.
+//! Whether nodes and load balancers know each other, looked at from both sides: where a balancer
+//! dials from and what nodes list, what nodes refuse and who is listed here.
 //!
-//! Nothing is decided by this. A node ends what comes from an address that it does not list, so a mistake here is an outage for the clients of one balancer,
-//! and nobody else notices: it is told. An alarm's text names no number that changes while it lasts.
+//! Nothing is decided by this. A node ends what comes from an address that it does not list, so a
+//! mistake here is an outage for the clients of one balancer, and nobody else notices: it is told.
+//! An alarm's text names no number that changes while it lasts.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +93,8 @@ fn hidden(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-/// Two nodes announced at one address: nothing makes that any more, but a record or an imported topology may have it.
+/// Two nodes announced at one address: nothing makes that any more, but a record or an imported
+/// topology may have it.
 fn shared(cx: &Context<'_>, plan: &mut Plan) {
     let mut at: BTreeMap<(String, u16), Vec<&Node>> = BTreeMap::new();
     for (_, node) in cx.record.nodes() {
@@ -110,15 +112,17 @@ fn shared(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-/// Whether an address or network of `balancer` has nothing to do with what the node lists. A network that is wider than the node's is no contradiction: it
-/// may dial from the part that is listed.
+/// Whether an address or network of `balancer` has nothing to do with what the node lists. A
+/// network that is wider than the node's is no contradiction: it may dial from the part that is
+/// listed.
 fn is_foreign(source: &str, stated: &Stated) -> bool {
     let Some(source) = network(source) else { return false };
     let listed = stated.balancer_sources.iter().filter_map(|text| network(text));
     !listed.into_iter().any(|listed| listed.contains(&source) || source.contains(&listed))
 }
 
-/// Nodes that do not list where the balancer dials from, by what is registered and by what it says itself.
+/// Nodes that do not list where the balancer dials from, by what is registered and by what it says
+/// itself.
 fn unlisted(
     balancer: &Balancer,
     seen: &BalancerObserved,
@@ -131,7 +135,8 @@ fn unlisted(
     }
     let mut missing: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
     for (node, stated) in nodes {
-        // Behind a translation of addresses its own view is not the node's; an answer to its PING proves that the node knows it.
+        // Behind a translation of addresses its own view is not the node's; an answer to its PING
+        // proves that the node knows it.
         let is_up = seen.reach.get(&node.id).is_some_and(|reach| reach.is_up);
         let dials = seen.dials.get(&node.id).filter(|_| !is_up);
         let sources = balancer.sources.iter().chain(&seen.source).chain(dials);
@@ -153,7 +158,8 @@ fn unlisted(
     }
 }
 
-/// It says that it dials from elsewhere than is registered: nodes that list it are then fenced by a cut of somebody else.
+/// It says that it dials from elsewhere than is registered: nodes that list it are then fenced by a
+/// cut of somebody else.
 fn misregistered(balancer: &Balancer, seen: &BalancerObserved, plan: &mut Plan) {
     let unreached = |node: &str| !seen.reach.get(node).is_some_and(|reach| reach.is_up);
     let dials = seen.dials.iter().filter(|(node, _)| unreached(node)).map(|(_, from)| from);
@@ -195,7 +201,8 @@ fn headers(
     }
 }
 
-/// What nodes refuse: the only sight of balancers that are not listed here, and of kinds that do not tell where they dial from.
+/// What nodes refuse: the only sight of balancers that are not listed here, and of kinds that do
+/// not tell where they dial from.
 fn refused(cx: &Context<'_>, plan: &mut Plan) {
     let mut strangers: BTreeMap<std::net::IpAddr, Vec<&Node>> = BTreeMap::new();
     for (_, node) in cx.record.nodes() {

@@ -1,8 +1,8 @@
 //! A planned switchover, before the store names the new master.
 //!
-//! pause → no write in flight → replica answers, and is at the paused sequence → compare-and-swap, and with it the
-//! sessions leave their nodes. Anything that takes too long before ends it without a trace: the
-//! pause has a bound, and is lifted; no session was touched.
+//! pause → no write in flight → replica answers, and is at the paused sequence → compare-and-swap,
+//! and with it the sessions leave their nodes. Anything that takes too long before ends it without
+//! a trace: the pause has a bound, and is lifted; no session was touched.
 
 use api::heartbeat::Reply;
 
@@ -69,13 +69,13 @@ fn paused(
         (seen.sent_at >= acked && seen.reply.paused).then_some(&seen.reply)
     });
     let final_sequence = last.map(|reply| reply.sequence);
-    // What a replica said before the pause is what was. On an idle shard it even shows the paused sequence, and the
-    // replica may have fallen silent since.
+    // What a replica said before the pause is what was. On an idle shard it even shows the paused
+    // sequence, and the replica may have fallen silent since.
     let answers = |candidate: &&Candidate<'_>| {
         pause.acked_at.is_some_and(|acked| cx.is_heard_since(&candidate.node.id, acked))
     };
-    // The same number in another history is another place: a deposed master that has not cut off yet
-    // what it wrote alone may show it.
+    // The same number in another history is another place: a deposed master that has not cut off
+    // yet what it wrote alone may show it.
     let is_there = |candidate: &&Candidate<'_>| {
         let history = cx.reply(&candidate.node.id).map(|reply| reply.standing.history_id);
         let is_same = last.map(|last| last.standing.history_id) == history;

@@ -1,4 +1,5 @@
-//! A master that answers the controller and not its balancers: clients cannot reach it, however well it is.
+//! A master that answers the controller and not its balancers: clients cannot reach it, however
+//! well it is.
 //!
 //! It is alive, so nothing needs a fence in a hurry: a planned switchover to a replica that every
 //! balancer reaches does all that is needed. Where none is, nothing is gained by moving.

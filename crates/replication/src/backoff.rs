@@ -1,4 +1,5 @@
-//! How long to wait before the next attempt: doubling from a first delay to a longest one, with jitter.
+//! How long to wait before the next attempt: doubling from a first delay to a longest one, with
+//! jitter.
 //!
 //! Deterministic: the jitter comes from the seed given at the start.
 
@@ -12,7 +13,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `first_ms`; `seed` decides the jitter, so that replicas of one master do not return in step.
+    /// Starts at `first_ms`; `seed` decides the jitter, so that replicas of one master do not
+    /// return in step.
     pub fn new(first_ms: u64, longest_ms: u64, seed: u64) -> Self {
         let first_ms = first_ms.max(1);
         Self { first_ms, longest_ms: longest_ms.max(first_ms), next_ms: first_ms, seed }

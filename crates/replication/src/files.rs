@@ -6,8 +6,9 @@
 //! | `_fetch_file` | `<f1>,<f2>…` | `<checkpoint id> <f1>:<offset>,<f2>:<offset>…` |
 //! | per file | `<size>\r\n<bytes>` | `<size> <offset>\r\n<bytes from offset><CRC32C of the whole file, 8 hex digits>\r\n` |
 //!
-//! The checksum follows the bytes, so that a master reads each file once, while it sends it. It covers the whole file
-//! also when a transfer resumes in the middle: what an earlier attempt left on the replica's disk is checked too.
+//! The checksum follows the bytes, so that a master reads each file once, while it sends it. It
+//! covers the whole file also when a transfer resumes in the middle: what an earlier attempt left
+//! on the replica's disk is checked too.
 
 use crate::history::EpochId;
 use crate::name::{BadName, FileName};

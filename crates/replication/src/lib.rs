@@ -1,8 +1,9 @@
 //! Replication over Kvrocks' wire protocol, as state machines: bytes and facts in, actions out.
 //!
-//! Invariant: nothing here opens a socket or a file, reads a clock or draws a random number. Time is an argument in
-//! milliseconds of any monotonic clock, randomness a seed. Bytes from the other side are never trusted: they can end a
-//! link, but not panic, and not allocate more than the stated limits.
+//! Invariant: nothing here opens a socket or a file, reads a clock or draws a random number. Time
+//! is an argument in milliseconds of any monotonic clock, randomness a seed. Bytes from the other
+//! side are never trusted: they can end a link, but not panic, and not allocate more than the
+//! stated limits.
 //!
 //! Not here: RocksDB, threads, role changes (`node::replication` drives these machines).
 
@@ -28,31 +29,36 @@ pub type ReplicationId = [u8; 16];
 /// for good.
 pub const BATCH_BYTES_MAX: usize = 2 << 30;
 
-/// Argument of `REPLCONF` by which two Holdfast nodes recognise each other; Kvrocks answers `-ERR unknown option`.
+/// Argument of `REPLCONF` by which two Holdfast nodes recognise each other; Kvrocks answers `-ERR
+/// unknown option`.
 ///
-/// On a connection where it was accepted, `_fetch_meta` and `_fetch_file` use the forms of [`files`] with sizes,
-/// checksums and offsets, and acknowledgements follow every applied group.
+/// On a connection where it was accepted, `_fetch_meta` and `_fetch_file` use the forms of
+/// [`files`] with sizes, checksums and offsets, and acknowledgements follow every applied group.
 pub const EXTENSION: &str = "holdfast";
 
 /// Version of the extension, the value of [`EXTENSION`].
 pub const EXTENSION_VERSION: &str = "1";
 
-/// Option of `REPLCONF` with this node's epochs ([`history::Position`]), on a connection where [`EXTENSION`] was accepted;
-/// the answer is a simple string with the master's.
+/// Option of `REPLCONF` with this node's epochs ([`history::Position`]), on a connection where
+/// [`EXTENSION`] was accepted; the answer is a simple string with the master's.
 pub const HISTORY: &[u8] = b"history";
 
-/// Option of `REPLCONF` beside [`HISTORY`], with the value `?`: the answer says what the master is granted, see [`answer`].
+/// Option of `REPLCONF` beside [`HISTORY`], with the value `?`: the answer says what the master is
+/// granted, see [`answer`].
 pub const GRANTED: &[u8] = b"granted";
 
-/// Option of `REPLCONF` beside [`HISTORY`], with the replica's lineage: the answer has the master's.
+/// Option of `REPLCONF` beside [`HISTORY`], with the replica's lineage: the answer has the
+/// master's.
 pub const LINEAGE: &[u8] = b"lineage";
 
-/// Begins the answer of a master that shows no grant of the epoch that the replica's data is of: it is nothing to be copied.
+/// Begins the answer of a master that shows no grant of the epoch that the replica's data is of: it
+/// is nothing to be copied.
 pub const NO_GRANT: &str = "NOGRANT";
 
-/// Begins the answer of a master that counts the replica's data in its in-sync set: it must not be replaced before the
-/// controller's store has a set without it.
+/// Begins the answer of a master that counts the replica's data in its in-sync set: it must not be
+/// replaced before the controller's store has a set without it.
 pub const IN_SYNC: &str = "INSYNC";
 
-/// Begins the answer to a `PSYNC` of a replica whose history turned out not to be the master's: compare again.
+/// Begins the answer to a `PSYNC` of a replica whose history turned out not to be the master's:
+/// compare again.
 pub const FORKED: &str = "FORKED";

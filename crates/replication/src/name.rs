@@ -4,8 +4,8 @@ use std::fmt;
 
 /// A file name of letters, digits, `.`, `_` and `-` that cannot leave its folder.
 ///
-/// Refused besides: an empty or over-long name, a leading dot (`..`, hidden files) and the suffix `.tmp`, which
-/// belongs to downloads in progress.
+/// Refused besides: an empty or over-long name, a leading dot (`..`, hidden files) and the suffix
+/// `.tmp`, which belongs to downloads in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(String);
 

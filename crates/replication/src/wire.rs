@@ -1,7 +1,7 @@
 //! Bytes of the replication stream: requests, bulks, lines, and the head of a write batch.
 //!
-//! The readers are incremental (any split of the input gives the same result) and bounded: they hold at most what
-//! has arrived, never what a header promises, and fail once a limit is passed.
+//! The readers are incremental (any split of the input gives the same result) and bounded: they
+//! hold at most what has arrived, never what a header promises, and fail once a limit is passed.
 
 use std::borrow::Cow;
 
@@ -99,8 +99,9 @@ impl Stamp {
     }
 }
 
-/// The acknowledgement of a member of a set: everything up to `sequence` is applied, under the newest epoch `epoch`. With `echo` it says besides that this
-/// node will not become master before the master's lease, counted from that stamp, is over.
+/// The acknowledgement of a member of a set: everything up to `sequence` is applied, under the
+/// newest epoch `epoch`. With `echo` it says besides that this node will not become master before
+/// the master's lease, counted from that stamp, is over.
 pub fn ack_of_member(sequence: u64, epoch: Option<EpochId>, echo: Option<Stamp>) -> Vec<u8> {
     let sequence = sequence.to_string();
     let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
@@ -189,7 +190,8 @@ impl LineReader {
         Self { partial: Vec::new(), max }
     }
 
-    /// The next line without its end, taken off `input`; `None` consumes all of it and waits for more.
+    /// The next line without its end, taken off `input`; `None` consumes all of it and waits for
+    /// more.
     pub fn read<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
         let end = input.iter().position(|b| *b == b'\n');
         let taken = end.map_or(input.len(), |at| at + 1);

@@ -1,4 +1,5 @@
-//! Replies as bytes. One writer for both protocol versions, so that a handler says what it means (a map, a null, a double) and the connection's version decides the form.
+//! Replies as bytes. One writer for both protocol versions, so that a handler says what it means (a
+//! map, a null, a double) and the connection's version decides the form.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -39,7 +40,8 @@ impl Room {
     }
 }
 
-/// Appends replies to a buffer. Arrays and maps announce their length first; the caller then writes as many elements.
+/// Appends replies to a buffer. Arrays and maps announce their length first; the caller then writes
+/// as many elements.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -193,7 +195,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A floating-point number in RESP3, its text in RESP2. `value` is in the form clients are to see.
+    /// A floating-point number in RESP3, its text in RESP2. `value` is in the form clients are to
+    /// see.
     pub fn double(&mut self, value: &str) {
         match self.protocol {
             Protocol::V2 => self.bulk(value.as_bytes()),

@@ -1,8 +1,9 @@
 //! Incremental parsing of what clients send: arrays of bulk strings, or inline commands.
 //!
-//! Invariant: a client can make the parser keep no more than [`Limits`] allow, and no byte sequence panics. The parser remembers how far it came, so a
-//! large command that arrives in many pieces is scanned once. Arguments are ranges of the caller's buffer; nothing is copied.
-//! Limits and error texts are those of Redis 7 (`networking.c` behaviour as clients see it).
+//! Invariant: a client can make the parser keep no more than [`Limits`] allow, and no byte sequence
+//! panics. The parser remembers how far it came, so a large command that arrives in many pieces is
+//! scanned once. Arguments are ranges of the caller's buffer; nothing is copied. Limits and error
+//! texts are those of Redis 7 (`networking.c` behaviour as clients see it).
 
 use std::ops::Range;
 
@@ -18,7 +19,8 @@ pub struct Limits {
     pub arguments: usize,
     /// Bytes of one argument (`proto-max-bulk-len`).
     pub bulk: usize,
-    /// Whether the limits are those of a client that has not authenticated: the error text then says so.
+    /// Whether the limits are those of a client that has not authenticated: the error text then
+    /// says so.
     pub is_unauthenticated: bool,
 }
 
@@ -71,7 +73,8 @@ pub enum ProtocolError {
 pub enum Parsed {
     /// More bytes are needed.
     Incomplete,
-    /// One command, of that many bytes; its arguments are in [`Parser::arguments`]. May have no arguments at all (an empty line): to be skipped.
+    /// One command, of that many bytes; its arguments are in [`Parser::arguments`]. May have no
+    /// arguments at all (an empty line): to be skipped.
     Command {
         /// Bytes of the buffer it took.
         length: usize,
@@ -106,7 +109,8 @@ impl Parser {
         self.len() == 0
     }
 
-    /// Argument `index` of the command just parsed; `buffer` must be the one passed to [`Parser::parse`]. Empty when out of range.
+    /// Argument `index` of the command just parsed; `buffer` must be the one passed to
+    /// [`Parser::parse`]. Empty when out of range.
     pub fn argument<'a>(&'a self, buffer: &'a [u8], index: usize) -> &'a [u8] {
         if self.is_inline {
             return self.inline.get(index).map_or(&[], Vec::as_slice);
@@ -119,13 +123,15 @@ impl Parser {
         (0..self.len()).map(move |index| self.argument(buffer, index))
     }
 
-    /// How many bytes beyond the present end of the buffer are known to be needed, so that the caller can reserve them. 0 when unknown.
+    /// How many bytes beyond the present end of the buffer are known to be needed, so that the
+    /// caller can reserve them. 0 when unknown.
     pub fn wanted(&self, buffer_length: usize) -> usize {
         self.bulk.map_or(0, |bulk| (self.position + bulk + 2).saturating_sub(buffer_length))
     }
 
-    /// Parses one command at the front of `buffer`. After [`Parsed::Incomplete`] call again with the same bytes and more behind them;
-    /// after [`Parsed::Command`] with a buffer that no longer has those `length` bytes.
+    /// Parses one command at the front of `buffer`. After [`Parsed::Incomplete`] call again with
+    /// the same bytes and more behind them; after [`Parsed::Command`] with a buffer that no longer
+    /// has those `length` bytes.
     pub fn parse(&mut self, buffer: &[u8], limits: &Limits) -> Result<Parsed, ProtocolError> {
         if !self.in_array {
             self.arguments.clear();
@@ -261,7 +267,8 @@ fn number(digits: &[u8]) -> Option<i64> {
     Some(if is_negative { -value } else { value })
 }
 
-/// Splits a line as redis-cli does: blanks separate, `"…"` with `\n \r \t \b \a \xHH \\ \"`, `'…'` with `\'`. `None` on open quotes.
+/// Splits a line as redis-cli does: blanks separate, `"…"` with `\n \r \t \b \a \xHH \\ \"`, `'…'`
+/// with `\'`. `None` on open quotes.
 pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;

@@ -5,8 +5,8 @@ use memchr::memchr;
 /// Deepest nesting of a reply that is read.
 const DEPTH_MAX: usize = 32;
 
-/// A reply. RESP3's doubles, big numbers and verbatim strings are read as [`Value::Text`], sets and pushes as arrays: enough for those who
-/// ask nodes about their state.
+/// A reply. RESP3's doubles, big numbers and verbatim strings are read as [`Value::Text`], sets and
+/// pushes as arrays: enough for those who ask nodes about their state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Any null.
@@ -59,8 +59,8 @@ impl Value {
         matches!(self, Self::Text(text) if text == "OK")
     }
 
-    /// Reads one reply from the front of `buffer`: the value and its length, or `None` when bytes are missing. Replies of more than
-    /// `max` bytes are refused.
+    /// Reads one reply from the front of `buffer`: the value and its length, or `None` when bytes
+    /// are missing. Replies of more than `max` bytes are refused.
     pub fn parse(buffer: &[u8], max: usize) -> Result<Option<(Self, usize)>, ValueError> {
         let mut reader = Reader { buffer, position: 0, max };
         Ok(reader.value(0)?.map(|value| (value, reader.position)))

@@ -70,8 +70,8 @@ unsafe fn bytes<'s>(state: State, index: c_int) -> Option<&'s [u8]> {
 }
 
 // SAFETY of the functions below: they use the stack of a function that mlua protects, and make room
-// there. An error of Lua's, i.e. lack of memory, leaves them without running what is behind it: where
-// one may come up nothing lives that needs to be dropped.
+// there. An error of Lua's, i.e. lack of memory, leaves them without running what is behind it:
+// where one may come up nothing lives that needs to be dropped.
 impl Answer<'_> {
     fn writer(&mut self) -> Writer<'_> {
         Writer::new(self.out, self.protocol)

@@ -2,8 +2,8 @@
 //!
 //! Each command of a script passes here, so nothing is taken along that it does not need: arguments
 //! are read where Lua has them, and the reply is pushed as it is read. What is not usual, i.e. many
-//! arguments or wrong ones, goes the way of the other functions of `redis` (`guard::raising`), which
-//! says what is wrong.
+//! arguments or wrong ones, goes the way of the other functions of `redis` (`guard::raising`),
+//! which says what is wrong.
 //!
 //! An error of Lua's, lack of memory above all, leaves a function without running what is behind
 //! it. So where one may come up nothing lives that needs to be dropped.
@@ -26,8 +26,8 @@ const MANY: usize = 32;
 /// What ends a run: no script can make such a value, and `prelude.lua` lets none catch it.
 static STOP: u8 = 0;
 
-/// A function that runs a command of the script. `is_protected`: errors are answered and not raised.
-/// `other` is the function for what is not usual.
+/// A function that runs a command of the script. `is_protected`: errors are answered and not
+/// raised. `other` is the function for what is not usual.
 pub(crate) fn function(
     lua: &Lua,
     current: *const Current,

@@ -143,8 +143,8 @@ impl Engine {
         })
     }
 
-    /// Whether what ran last has met the bound of memory, be it that it went on: where there is more
-    /// it may go on otherwise.
+    /// Whether what ran last has met the bound of memory, be it that it went on: where there is
+    /// more it may go on otherwise.
     pub fn has_lacked_memory(&self) -> bool {
         self.current.lacks.get()
     }
@@ -377,8 +377,8 @@ impl Engine {
         }
     }
 
-    /// Runs a function under the eyes of `job`, which has its tick again afterwards, and writes what
-    /// it returns as a reply. The outer error is none of the script's own.
+    /// Runs a function under the eyes of `job`, which has its tick again afterwards, and writes
+    /// what it returns as a reply. The outer error is none of the script's own.
     fn raw_go(
         &self,
         function: (impl IntoLua, c_int),

@@ -1,5 +1,6 @@
 //! Looks at whether a script is to end where instructions do not count: in functions of Lua's that
-//! work through all of a large value, and where coroutines take turns, each of which counts its own.
+//! work through all of a large value, and where coroutines take turns, each of which counts its
+//! own.
 
 #![expect(
     unsafe_code,
@@ -81,8 +82,8 @@ unsafe extern "C-unwind" fn in_front(state: *mut ffi::lua_State) -> c_int {
 
 /// `coroutine.wrap`. Lua's own makes a function with the coroutine as its upvalue; ours has it in
 /// the same place, and calls that one.
-// SAFETY: called by Lua, with the upvalues of `wrapping`; the first is Lua's `coroutine.wrap`, which
-// has none, and leaves what it has made on the stack.
+// SAFETY: called by Lua, with the upvalues of `wrapping`; the first is Lua's `coroutine.wrap`,
+// which has none, and leaves what it has made on the stack.
 unsafe extern "C-unwind" fn wrap_watched(state: *mut ffi::lua_State) -> c_int {
     unsafe {
         let Some(wrap) = ffi::lua_tocfunction(state, ffi::lua_upvalueindex(1)) else { return 0 };

@@ -1,10 +1,12 @@
 //! RocksDB's write-batch bytes: the unit of atomicity, the WAL record, and what replicas receive.
 //!
-//! Layout: u64 sequence, u32 count (both little-endian), then records. A record is a tag, for families other than 0 the
-//! family id (varint32), and length-prefixed (varint32) strings. Log data carries no sequence number and is not counted.
+//! Layout: u64 sequence, u32 count (both little-endian), then records. A record is a tag, for
+//! families other than 0 the family id (varint32), and length-prefixed (varint32) strings. Log data
+//! carries no sequence number and is not counted.
 //!
-//! [`Writer`] builds a batch in a reused buffer; [`parse`] validates foreign bytes completely, because RocksDB applies a
-//! batch record by record and notices a wrong count only after having changed the database.
+//! [`Writer`] builds a batch in a reused buffer; [`parse`] validates foreign bytes completely,
+//! because RocksDB applies a batch record by record and notices a wrong count only after having
+//! changed the database.
 
 use crate::Family;
 
@@ -104,13 +106,15 @@ pub fn header(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     Ok((u64::from_le_bytes(*sequence), u32::from_le_bytes(*count)))
 }
 
-/// Iterates over the records of a batch. Ends after the first error. The count of the header is not checked here.
+/// Iterates over the records of a batch. Ends after the first error. The count of the header is not
+/// checked here.
 pub fn records(bytes: &[u8]) -> Records<'_> {
     Records { bytes, at: HEADER_BYTES.min(bytes.len()), failed: bytes.len() < HEADER_BYTES }
 }
 
-/// Validates a batch completely and returns its (sequence, count). The count may be 0: RocksDB itself writes such records
-/// when it starts a log file after recovery, and a Kvrocks master sends them along.
+/// Validates a batch completely and returns its (sequence, count). The count may be 0: RocksDB
+/// itself writes such records when it starts a log file after recovery, and a Kvrocks master sends
+/// them along.
 pub fn parse(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     let (sequence, count) = header(bytes)?;
     let mut found = 0u32;

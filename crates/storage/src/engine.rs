@@ -1,9 +1,10 @@
 //! Turns [`Options`] into RocksDB's options.
 //!
 //! Decisions that are not Kvrocks' defaults, and why:
-//! * `manual_wal_flush`: many commands share one `write()` system call, see [`crate::Store::publish`].
-//! * `avoid_flush_during_recovery`, `avoid_flush_during_shutdown`: the tail of the history stays in the WAL across
-//!   restarts, where a deposed master can still cut it off; in tables it could not.
+//! * `manual_wal_flush`: many commands share one `write()` system call, see
+//!   [`crate::Store::publish`].
+//! * `avoid_flush_during_recovery`, `avoid_flush_during_shutdown`: the tail of the history stays in
+//!   the WAL across restarts, where a deposed master can still cut it off; in tables it could not.
 //! * `allow_concurrent_memtable_write = false`: there is one writer at a time, see `Store::append`.
 //! * Point-in-time WAL recovery and checksums are RocksDB's defaults and stay.
 
@@ -79,18 +80,19 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db
 }
 
-/// The filter of a memtable is allocated as a whole: no more for a large memtable than for a usual one.
+/// The filter of a memtable is allocated as a whole: no more for a large memtable than for a usual
+/// one.
 fn bloom_ratio(options: &Options) -> f64 {
     const USUAL_BYTES: f64 = (256 << 20) as f64;
     MEMTABLE_BLOOM_RATIO * (USUAL_BYTES / options.write_buffer_size.max(1) as f64).min(1.0)
 }
 
-/// Options under which the whole live log is replayed without filling a memtable: RocksDB would flush all of them at the
-/// end of the replay, and what is in tables cannot be rewound (rule R12).
+/// Options under which the whole live log is replayed without filling a memtable: RocksDB would
+/// flush all of them at the end of the replay, and what is in tables cannot be rewound (rule R12).
 ///
-/// The first log file of the process would reserve as much of the disk as such a memtable is large, more than all the data
-/// of a small one. `max_total_wal_size` bounds what is reserved, so that it is a usual memtable's until the database is open;
-/// [`hold_logs`] puts it right then.
+/// The first log file of the process would reserve as much of the disk as such a memtable is large,
+/// more than all the data of a small one. `max_total_wal_size` bounds what is reserved, so that it
+/// is a usual memtable's until the database is open; [`hold_logs`] puts it right then.
 pub(crate) fn holding(options: &Options, dir: &Path) -> Options {
     let needed = log_bytes(dir).saturating_mul(MEMTABLE_FACTOR).saturating_add(64 << 20);
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
@@ -107,8 +109,9 @@ pub(crate) fn holding(options: &Options, dir: &Path) -> Options {
     }
 }
 
-/// So much may be written to a database that was just opened with [`holding`] as the configuration says, on top of what its log
-/// has already, before RocksDB flushes to be able to let a log file go.
+/// So much may be written to a database that was just opened with [`holding`] as the configuration
+/// says, on top of what its log has already, before RocksDB flushes to be able to let a log file
+/// go.
 pub(crate) fn hold_logs(db: &DB, options: &Options, dir: &Path) -> Result<(), Error> {
     let size = match options.max_total_wal_size {
         0 => 0,

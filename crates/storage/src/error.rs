@@ -1,4 +1,5 @@
-//! Errors of the engine. Errors of a command (wrong type, not an integer, …) are in [`crate::types`].
+//! Errors of the engine. Errors of a command (wrong type, not an integer, …) are in
+//! [`crate::types`].
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Column families. Their ids are part of every write batch, hence of the WAL and of the replication stream.
+//! Column families. Their ids are part of every write batch, hence of the WAL and of the
+//! replication stream.
 //!
 //! A database has the first seven of them from its beginning. The eighth is made when something is
 //! first put into it: a Kvrocks from before September 2025 opens no database that has it.

@@ -1,10 +1,13 @@
-//! The replication feed: published batches in order of their sequence numbers, with the bytes the WAL holds.
+//! The replication feed: published batches in order of their sequence numbers, with the bytes the
+//! WAL holds.
 //!
-//! While at least one [`FeedReader`] exists, [`crate::Store`] copies every batch it writes into a bounded ring in memory;
-//! a reader that asks for something the ring does not hold reads the WAL files. Without a reader nothing is copied.
+//! While at least one [`FeedReader`] exists, [`crate::Store`] copies every batch it writes into a
+//! bounded ring in memory; a reader that asks for something the ring does not hold reads the WAL
+//! files. Without a reader nothing is copied.
 //!
-//! Invariants: no batch above the published sequence is handed out, and every batch starts exactly where the previous one
-//! ended. What cannot be continued like that is [`FeedRead::Gone`], never a gap.
+//! Invariants: no batch above the published sequence is handed out, and every batch starts exactly
+//! where the previous one ended. What cannot be continued like that is [`FeedRead::Gone`], never a
+//! gap.
 
 use rocksdb::{DBWALIterator, ErrorKind};
 
@@ -17,11 +20,13 @@ pub use ring::FeedBatch;
 /// Answer of [`FeedReader::read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedRead {
-    /// At least one batch; the first starts at the requested sequence, each other where its predecessor ends.
+    /// At least one batch; the first starts at the requested sequence, each other where its
+    /// predecessor ends.
     Batches(Vec<FeedBatch>),
     /// Everything published was handed out.
     UpToDate,
-    /// The WAL does not hold the requested sequence any more, or no batch starts there: full synchronisation.
+    /// The WAL does not hold the requested sequence any more, or no batch starts there: full
+    /// synchronisation.
     Gone,
 }
 
@@ -40,8 +45,9 @@ struct WalCursor {
 
 struct SendIterator(DBWALIterator);
 
-// SAFETY: RocksDB's WAL iterator keeps no thread-local state and is owned by exactly one `FeedReader`, which moves as a
-// whole; nothing shares it between threads (it is not `Sync`). The reader's `Store` keeps the database open longer.
+// SAFETY: RocksDB's WAL iterator keeps no thread-local state and is owned by exactly one
+// `FeedReader`, which moves as a whole; nothing shares it between threads (it is not `Sync`). The
+// reader's `Store` keeps the database open longer.
 #[expect(unsafe_code, reason = "the wrapper leaves Send out for its raw pointer only")]
 unsafe impl Send for SendIterator {}
 
@@ -59,8 +65,8 @@ impl FeedReader {
         Self { wal: None, store }
     }
 
-    /// Published batches from sequence `next` on, about `max_bytes` of them but at least one. May read files: not for an
-    /// event loop.
+    /// Published batches from sequence `next` on, about `max_bytes` of them but at least one. May
+    /// read files: not for an event loop.
     ///
     /// # Errors
     /// I/O errors.
@@ -148,7 +154,8 @@ impl WalCursor {
         }
     }
 
-    /// Errors that only say "not here (any more)" end the iterator; failures of the disk are failures.
+    /// Errors that only say "not here (any more)" end the iterator; failures of the disk are
+    /// failures.
     fn end<T>(error: rocksdb::Error) -> Result<Option<T>, Error> {
         match error.kind() {
             ErrorKind::TryAgain | ErrorKind::NotFound | ErrorKind::Corruption => Ok(None),
@@ -159,8 +166,8 @@ impl WalCursor {
     }
 }
 
-/// Whether a replica may continue at `sequence` as Kvrocks decides it: it is the next one to be written, or
-/// a batch starts exactly there.
+/// Whether a replica may continue at `sequence` as Kvrocks decides it: it is the next one to be
+/// written, or a batch starts exactly there.
 ///
 /// # Errors
 /// I/O errors.

@@ -1,9 +1,10 @@
-//! Which cluster mode a data directory belongs to. Keys of a cluster carry their slot, others do not, and nothing in
-//! Kvrocks' format says which; opened in the wrong mode every key would be misread.
+//! Which cluster mode a data directory belongs to. Keys of a cluster carry their slot, others do
+//! not, and nothing in Kvrocks' format says which; opened in the wrong mode every key would be
+//! misread.
 //!
-//! We record it in the file `holdfast.format` inside the database folder. Directories without the file (those of Kvrocks,
-//! and copies made by a full sync, which carry only RocksDB's files) are judged by their keys. A directory without any key
-//! takes the configured mode.
+//! We record it in the file `holdfast.format` inside the database folder. Directories without the
+//! file (those of Kvrocks, and copies made by a full sync, which carry only RocksDB's files) are
+//! judged by their keys. A directory without any key takes the configured mode.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -19,7 +20,8 @@ const NUMBER: u32 = 1;
 /// Keys looked at; a directory of the other mode passes with a probability of 2^-14 per key.
 const SAMPLE: usize = 256;
 
-/// Refuses a directory of a later format, before anything in it is touched. One without a record is of this format, or of Kvrocks.
+/// Refuses a directory of a later format, before anything in it is touched. One without a record is
+/// of this format, or of Kvrocks.
 ///
 /// # Errors
 /// [`Error::NewerFormat`], I/O errors.

@@ -1,7 +1,8 @@
 //! Keys as they lie on disk (Kvrocks' encoding), both ways; [`crate::Scope`] makes them.
 //!
 //! * Namespace key (metadata family): `u8 len(ns) | ns | [u16 slot] | user key`.
-//! * Internal key (sub-keys): `u8 len(ns) | ns | [u16 slot] | u32 len(key) | key | u64 version | sub-key`.
+//! * Internal key (sub-keys): `u8 len(ns) | ns | [u16 slot] | u32 len(key) | key | u64 version |
+//!   sub-key`.
 //!
 //! The slot is present in cluster mode only.
 
@@ -55,7 +56,8 @@ pub(crate) fn metadata_key_of(
     Some(version)
 }
 
-/// The smallest byte string that is greater than every string starting with `prefix`; empty if there is none.
+/// The smallest byte string that is greater than every string starting with `prefix`; empty if
+/// there is none.
 pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.last_mut() {

@@ -1,20 +1,22 @@
-//! The storage engine of a data server: Kvrocks' on-disk format in RocksDB, the write-ahead log as replication feed, and
-//! the data types on top.
+//! The storage engine of a data server: Kvrocks' on-disk format in RocksDB, the write-ahead log as
+//! replication feed, and the data types on top.
 //!
 //! This is the only crate that names RocksDB. What it promises:
 //!
-//! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of Kvrocks,
-//!   so that data directories and replication streams are interchangeable.
-//! * **One command, one batch, one WAL record.** RocksDB gets one writer at a time and so cannot merge several into one
-//!   WAL record: a batch boundary is the same on every node, whatever way the batch travelled.
-//! * **Written is not published.** Writes stay in the process's WAL buffer until [`Store::publish`] hands them to the
-//!   operating system (or to the disk with `sync_writes`). A worker executes all commands of one read buffer, publishes
-//!   once, and only then lets replies leave; replicas are only ever given published batches, so a killed master is never
-//!   behind its replica.
-//! * **Nothing read from disk or network panics.** Foreign batches are validated before RocksDB sees them.
+//! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of
+//!   Kvrocks, so that data directories and replication streams are interchangeable.
+//! * **One command, one batch, one WAL record.** RocksDB gets one writer at a time and so cannot
+//!   merge several into one WAL record: a batch boundary is the same on every node, whatever way
+//!   the batch travelled.
+//! * **Written is not published.** Writes stay in the process's WAL buffer until [`Store::publish`]
+//!   hands them to the operating system (or to the disk with `sync_writes`). A worker executes all
+//!   commands of one read buffer, publishes once, and only then lets replies leave; replicas are
+//!   only ever given published batches, so a killed master is never behind its replica.
+//! * **Nothing read from disk or network panics.** Foreign batches are validated before RocksDB
+//!   sees them.
 //!
-//! What it does not do: RESP, command parsing, locks between commands (the caller serialises read-modify-write of one
-//! key), roles, leases.
+//! What it does not do: RESP, command parsing, locks between commands (the caller serialises
+//! read-modify-write of one key), roles, leases.
 
 mod cache;
 mod cursor;

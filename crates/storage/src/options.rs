@@ -1,6 +1,8 @@
-//! What an administrator can tune: Kvrocks' `rocksdb.*` options under their names, with its defaults.
+//! What an administrator can tune: Kvrocks' `rocksdb.*` options under their names, with its
+//! defaults.
 //!
-//! Sizes are bytes, times seconds, unless the name says otherwise. How they become RocksDB's options is in `engine`.
+//! Sizes are bytes, times seconds, unless the name says otherwise. How they become RocksDB's
+//! options is in `engine`.
 
 /// Compression of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,9 +23,11 @@ pub enum Compression {
 /// Options of [`crate::Store::open`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Keys carry their slot (`cluster-enabled yes`). A property of the data: see `Error::WrongMode`.
+    /// Keys carry their slot (`cluster-enabled yes`). A property of the data: see
+    /// `Error::WrongMode`.
     pub cluster: bool,
-    /// Fsync the WAL in each [`crate::Store::publish`] (`rocksdb.write_options.sync`), once for all commands it covers.
+    /// Fsync the WAL in each [`crate::Store::publish`] (`rocksdb.write_options.sync`), once for all
+    /// commands it covers.
     pub sync_writes: bool,
     /// Bytes of one write batch; a larger one is refused. 0, and what is above it:
     /// `replication::BATCH_BYTES_MAX`.
@@ -34,9 +38,11 @@ pub struct Options {
     pub removes_ended: bool,
     /// Fail instead of waiting while RocksDB throttles writes.
     pub no_slowdown: bool,
-    /// Bytes of one block cache shared by all families (`metadata_block_cache_size` + `subkey_block_cache_size`).
+    /// Bytes of one block cache shared by all families (`metadata_block_cache_size` +
+    /// `subkey_block_cache_size`).
     pub block_cache_size: usize,
-    /// Bytes of metadata entries (so of whole small strings) kept in memory in front of RocksDB; 0 for none.
+    /// Bytes of metadata entries (so of whole small strings) kept in memory in front of RocksDB; 0
+    /// for none.
     pub hot_bytes: usize,
     /// HyperClock instead of LRU (`block_cache_type hcc`).
     pub hyper_clock_cache: bool,
@@ -122,7 +128,8 @@ pub struct Options {
     pub enable_blob_garbage_collection: bool,
     /// Oldest share of blob files that is rewritten, percent.
     pub blob_garbage_collection_age_cutoff: u8,
-    /// Keep all of the log out of the tables, and do not compact, until [`crate::Store::settle`]: what is in tables cannot be rewound.
+    /// Keep all of the log out of the tables, and do not compact, until [`crate::Store::settle`]:
+    /// what is in tables cannot be rewound.
     pub hold_tail: bool,
     /// Bytes of published batches kept in memory for replicas while at least one is attached.
     pub feed_ring_bytes: usize,

@@ -1,18 +1,22 @@
-//! Cutting off the newest records of a database that another master never had, exactly at a fork, and keeping them aside.
+//! Cutting off the newest records of a database that another master never had, exactly at a fork,
+//! and keeping them aside.
 //!
-//! Rule R12. The records must still be in the write-ahead log only. The order, each step durable before the next, and each
-//! safe to repeat after a crash:
+//! Rule R12. The records must still be in the write-ahead log only. The order, each step durable
+//! before the next, and each safe to repeat after a crash:
 //!
-//! 1. the *intent*, a file in the database folder: while it is there, [`crate::Store::open`] refuses;
-//! 2. *export*: one pass over the log without changing anything writes the records behind the fork to a file
-//!    ([`export`]), and finds out whether the cut is possible;
-//! 3. *cut*: the database is opened once with a filter that ends the replay at the fork, and with everything replayed
-//!    going into tables. All families change with one record of RocksDB's manifest, so no crash tears them apart;
-//! 4. *clean*: log files with records behind the fork, archived ones included, are removed, lest the feed serve them;
+//! 1. the *intent*, a file in the database folder: while it is there, [`crate::Store::open`]
+//!    refuses;
+//! 2. *export*: one pass over the log without changing anything writes the records behind the fork
+//!    to a file ([`export`]), and finds out whether the cut is possible;
+//! 3. *cut*: the database is opened once with a filter that ends the replay at the fork, and with
+//!    everything replayed going into tables. All families change with one record of RocksDB's
+//!    manifest, so no crash tears them apart;
+//! 4. *clean*: log files with records behind the fork, archived ones included, are removed, lest
+//!    the feed serve them;
 //! 5. the intent is removed.
 //!
-//! The cut succeeded exactly if the database then ends at the fork. Numbers in tables' properties say nothing: compactions
-//! set them to zero.
+//! The cut succeeded exactly if the database then ends at the fork. Numbers in tables' properties
+//! say nothing: compactions set them to zero.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -77,7 +81,8 @@ pub enum Failure {
         /// Newest sequence in tables.
         in_tables: u64,
     },
-    /// No batch ends at the fork, or the log ends before it. Nothing was changed, and no intent is left.
+    /// No batch ends at the fork, or the log ends before it. Nothing was changed, and no intent is
+    /// left.
     #[error("no batch ends at {fork}; the nearest before it ends at {found}")]
     NoBoundary {
         /// Where the histories part.
@@ -85,7 +90,8 @@ pub enum Failure {
         /// End of the last batch before it.
         found: u64,
     },
-    /// The database does not end at the fork after the cut. It must not be used; the intent is left and says so.
+    /// The database does not end at the fork after the cut. It must not be used; the intent is left
+    /// and says so.
     #[error("the database ends at {found} after a rewind to {fork}")]
     Spoiled {
         /// Where the histories part.
@@ -93,14 +99,14 @@ pub enum Failure {
         /// Where the database ends.
         found: u64,
     },
-    /// A step failed. Before the cut nothing was changed and the intent is taken back; later it is left, and
-    /// [`resume`] goes on.
+    /// A step failed. Before the cut nothing was changed and the intent is taken back; later it is
+    /// left, and [`resume`] goes on.
     #[error(transparent)]
     Storage(#[from] Error),
 }
 
-/// Cuts the closed database in folder `db` off behind the fork, and keeps what is cut off in a file in the folder
-/// `discarded`, which is made if need be.
+/// Cuts the closed database in folder `db` off behind the fork, and keeps what is cut off in a file
+/// in the folder `discarded`, which is made if need be.
 ///
 /// # Errors
 /// See [`Failure`]: after [`Failure::Spoiled`] only a full copy of another database helps.
@@ -114,8 +120,8 @@ pub fn run(
     carry_out(db, discarded, options, intent)
 }
 
-/// Finishes the rewind that was under way in the closed database when its process ended, if any. To be called before the
-/// database is opened.
+/// Finishes the rewind that was under way in the closed database when its process ended, if any. To
+/// be called before the database is opened.
 ///
 /// # Errors
 /// As [`run`].
@@ -126,8 +132,8 @@ pub fn resume(db: &Path, discarded: &Path, options: &Options) -> Result<Option<R
     }
 }
 
-/// Removes the intent. Only for a database that nobody will use as it is: after [`Failure::Spoiled`], once it is durably
-/// noted elsewhere that its data must be replaced.
+/// Removes the intent. Only for a database that nobody will use as it is: after
+/// [`Failure::Spoiled`], once it is durably noted elsewhere that its data must be replaced.
 ///
 /// # Errors
 /// I/O errors.
@@ -166,7 +172,8 @@ fn carry_out(
     Ok(Report { fork, discarded: exported, export_ms, cut_ms, clean_ms })
 }
 
-/// Options for the opens of a rewind: nothing in the background, and nothing is removed from the data.
+/// Options for the opens of a rewind: nothing in the background, and nothing is removed from the
+/// data.
 fn quiet(options: &Options) -> Options {
     Options {
         disable_auto_compactions: true,
@@ -175,7 +182,8 @@ fn quiet(options: &Options) -> Options {
     }
 }
 
-/// Opens the database up to the fork, with everything in tables; the numbers of the log files that must go.
+/// Opens the database up to the fork, with everything in tables; the numbers of the log files that
+/// must go.
 fn cut(db: &Path, options: &Options, fork: u64) -> Result<Vec<u64>, Failure> {
     let options = quiet(options);
     let mut database = engine::database(&options);
@@ -212,7 +220,8 @@ impl WalFilter for Cut {
         _: &mut rocksdb::WriteBatch,
     ) -> WalRecordAction {
         match batch::header(found.data()) {
-            // Batches without records, which begin a log file after a recovery, count too: they would set the sequence.
+            // Batches without records, which begin a log file after a recovery, count too: they
+            // would set the sequence.
             Ok((sequence, _)) if sequence > self.fork => WalRecordAction::StopReplay,
             Ok(_) => WalRecordAction::Continue,
             Err(_) => WalRecordAction::Corrupted,
@@ -220,7 +229,8 @@ impl WalFilter for Cut {
     }
 }
 
-/// Log files that hold records behind the fork. The one being written is not among them: it was begun by the cut.
+/// Log files that hold records behind the fork. The one being written is not among them: it was
+/// begun by the cut.
 fn stale(db: &DB, fork: u64) -> Vec<u64> {
     let Ok(files) = db.get_sorted_wal_files() else {
         // Not readable: none of them can be trusted. Only replicas that are far behind miss them.

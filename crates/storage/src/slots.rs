@@ -3,8 +3,8 @@
 //! Only databases of a cluster have slots, and a cluster has one namespace: records of others do
 //! not move.
 //!
-//! Kvrocks' own migration knows no marks: what it sends are [`Batches`] or [`commands`], and what it
-//! brings lies in slots that were emptied before ([`Store::empty_slots`]).
+//! Kvrocks' own migration knows no marks: what it sends are [`Batches`] or [`commands`], and what
+//! it brings lies in slots that were emptied before ([`Store::empty_slots`]).
 
 pub(crate) mod barriers;
 mod cluster;
@@ -54,8 +54,8 @@ impl Store {
         self.inner().guests.seen(self.latest_sequence())
     }
 
-    /// All marks, the oldest first, each with how many records lie in the slots that it says are not
-    /// this shard's; no more than `most` are counted.
+    /// All marks, the oldest first, each with how many records lie in the slots that it says are
+    /// not this shard's; no more than `most` are counted.
     ///
     /// # Errors
     /// I/O errors.

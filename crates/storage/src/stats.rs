@@ -189,7 +189,8 @@ impl Store {
         Ok(stats)
     }
 
-    /// Whether RocksDB holds writes back until it has flushed or compacted. Unlike the rest this touches no file.
+    /// Whether RocksDB holds writes back until it has flushed or compacted. Unlike the rest this
+    /// touches no file.
     ///
     /// # Errors
     /// If the number cannot be read.

@@ -1,7 +1,7 @@
 //! The open database: reading, the one way of writing, publishing, checkpoints, closing.
 //!
-//! Everything that is appended to the history passes [`Store::append`] (private to the crate): transactions of this node
-//! and batches of its master alike.
+//! Everything that is appended to the history passes [`Store::append`] (private to the crate):
+//! transactions of this node and batches of its master alike.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +79,8 @@ pub(crate) struct Inner {
     pub(crate) writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
-    /// The marks of slot moves, as the records of the propagate family have them. Changed under `writing`.
+    /// The marks of slot moves, as the records of the propagate family have them. Changed under
+    /// `writing`.
     pub(crate) marks: Kept,
     /// The end of the log that no client sees. Changed under `writing`.
     pub(crate) guests: Guests,
@@ -93,8 +94,8 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A compaction filter may hold a strong reference for a moment. Closing the database from a thread of the
-        // database would wait for itself, so background work ends first.
+        // A compaction filter may hold a strong reference for a moment. Closing the database from a
+        // thread of the database would wait for itself, so background work ends first.
         self.db.cancel_all_background_work(true);
     }
 }
@@ -216,13 +217,14 @@ impl Store {
         self.inner.appended_bytes.load(Ordering::SeqCst)
     }
 
-    /// Hands everything written so far to the operating system (with `sync_writes` to the disk), makes it visible to
-    /// feed readers, and returns the published sequence. Cheap if there is nothing new. Must be called before a reply
-    /// leaves that tells of a write, the reader's own or another's.
+    /// Hands everything written so far to the operating system (with `sync_writes` to the disk),
+    /// makes it visible to feed readers, and returns the published sequence. Cheap if there is
+    /// nothing new. Must be called before a reply leaves that tells of a write, the reader's own or
+    /// another's.
     ///
     /// # Errors
-    /// When the WAL cannot be written, or could not before: acknowledge nothing any more then, and tell nobody what was
-    /// read ([`Store::has_failed`]).
+    /// When the WAL cannot be written, or could not before: acknowledge nothing any more then, and
+    /// tell nobody what was read ([`Store::has_failed`]).
     pub fn publish(&self) -> Result<u64, Error> {
         let inner = &*self.inner;
         inner.failure.check()?;
@@ -280,8 +282,8 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `f` with the published sequence after every publish that advanced it, on the publishing thread. Must be
-    /// quick, and must not call `on_publish`.
+    /// Calls `f` with the published sequence after every publish that advanced it, on the
+    /// publishing thread. Must be quick, and must not call `on_publish`.
     pub fn on_publish(&self, f: Box<dyn Fn(u64) + Send + Sync>) {
         self.inner.on_publish.write().push(f);
     }
@@ -289,8 +291,8 @@ impl Store {
     /// Applies a batch of the master and returns the new latest sequence. Not published yet.
     ///
     /// # Errors
-    /// [`Error::BadBatch`], [`Error::OutOfSequence`], and [`Error::EpochRefused`] for an epoch that cannot follow ours, before anything is
-    /// written.
+    /// [`Error::BadBatch`], [`Error::OutOfSequence`], and [`Error::EpochRefused`] for an epoch that
+    /// cannot follow ours, before anything is written.
     pub fn write_raw(&self, bytes: &[u8]) -> Result<u64, Error> {
         let (found, count) = batch::parse(bytes)?;
         let batch = WriteBatch::from_data(bytes);
@@ -314,8 +316,9 @@ impl Store {
         Ok(last)
     }
 
-    /// Makes a checkpoint in `dir`, which must not exist while its parent must. Memtables are not flushed: the tail of
-    /// the history is in the checkpoint's WAL. Returns a sequence it contains at least.
+    /// Makes a checkpoint in `dir`, which must not exist while its parent must. Memtables are not
+    /// flushed: the tail of the history is in the checkpoint's WAL. Returns a sequence it contains
+    /// at least.
     ///
     /// # Errors
     /// I/O errors.
@@ -355,13 +358,14 @@ impl Store {
         &self.inner
     }
 
-    /// The one place where the history grows, together with [`Store::write_raw`]. Returns the sequence number of the
-    /// batch's last record.
+    /// The one place where the history grows, together with [`Store::write_raw`]. Returns the
+    /// sequence number of the batch's last record.
     ///
-    /// One writer at a time: RocksDB would merge concurrent ones into one WAL record, and then a replica fed from memory
-    /// could stop at a place that is no batch boundary in its next master's log. A mutex of our own is also faster than
-    /// RocksDB's queue restricted to groups of one, which hands the turn from thread to thread.
-    /// What is larger than [`Store::batch_bytes_max`] is refused: no replica would take it.
+    /// One writer at a time: RocksDB would merge concurrent ones into one WAL record, and then a
+    /// replica fed from memory could stop at a place that is no batch boundary in its next master's
+    /// log. A mutex of our own is also faster than RocksDB's queue restricted to groups of one,
+    /// which hands the turn from thread to thread. What is larger than [`Store::batch_bytes_max`]
+    /// is refused: no replica would take it.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
         let max = self.batch_bytes_max();
         if bytes.len() > max {

@@ -1,11 +1,13 @@
-//! Snapshots that compaction filters look metadata up in, so that nothing which may still be discarded leaves a trace in
-//! what stays (rule R13).
+//! Snapshots that compaction filters look metadata up in, so that nothing which may still be
+//! discarded leaves a trace in what stays (rule R13).
 //!
-//! A filter decides about records in tables by their owner's metadata. Were that looked up as it is now, a DEL that is
-//! later cut off ([`crate::rewind`]) would have taken its key's fields with it. So it is looked up at a sequence that no
-//! fork can lie before: an acknowledged one ([`crate::Store::set_acknowledged`]), or, where nobody says what is
-//! acknowledged, that of a snapshot [`LAPSE`] old. The folder remembers the sequence that was used as a floor, and is not
-//! rewound below it: neither an acknowledged write that was lost all the same nor a long silence does harm.
+//! A filter decides about records in tables by their owner's metadata. Were that looked up as it is
+//! now, a DEL that is later cut off ([`crate::rewind`]) would have taken its key's fields with it.
+//! So it is looked up at a sequence that no fork can lie before: an acknowledged one
+//! ([`crate::Store::set_acknowledged`]), or, where nobody says what is acknowledged, that of a
+//! snapshot [`LAPSE`] old. The folder remembers the sequence that was used as a floor, and is not
+//! rewound below it: neither an acknowledged write that was lost all the same nor a long silence
+//! does harm.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -40,8 +42,8 @@ impl View {
         reason = "a snapshot borrows its database, and both must live in one value"
     )]
     fn take(db: &Arc<DB>) -> Self {
-        // SAFETY: the database lives on the heap of the `Arc`, which does not move and which this value holds for longer
-        // than the snapshot: fields are dropped in their order.
+        // SAFETY: the database lives on the heap of the `Arc`, which does not move and which this
+        // value holds for longer than the snapshot: fields are dropped in their order.
         let place: &'static DB = unsafe { &*Arc::as_ptr(db) };
         let snapshot = place.snapshot();
         // A snapshot of a database always has a sequence; 0 would only make it useless.

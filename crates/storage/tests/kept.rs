@@ -1,4 +1,5 @@
-//! What may still be discarded leaves no trace, and what may be needed is not thrown away (rules R12 and R13).
+//! What may still be discarded leaves no trace, and what may be needed is not thrown away (rules
+//! R12 and R13).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -157,7 +158,8 @@ fn what_is_read_at_an_earlier_moment_is_not_thrown_away() {
     assert_eq!(fields(&store, "h"), 0, "nobody reads it any more");
 }
 
-/// A log that fills several memtables, written under larger ones: what an ordinary replay would put into tables.
+/// A log that fills several memtables, written under larger ones: what an ordinary replay would put
+/// into tables.
 #[test]
 fn a_held_tail_survives_a_restart_in_the_log() {
     let small = Options { write_buffer_size: 64 << 10, ..options() };
@@ -208,7 +210,8 @@ fn reserved(db: &Path) -> u64 {
     logs.max().unwrap().metadata().unwrap().blocks() * 512
 }
 
-/// It would reserve several times all of the log: a small disk is full by that alone, and stays full when the process dies of it.
+/// It would reserve several times all of the log: a small disk is full by that alone, and stays
+/// full when the process dies of it.
 #[test]
 fn the_log_of_a_held_database_reserves_no_more_than_another() {
     const RESERVED: std::ops::Range<u64> = (1 << 20)..(3 << 20);

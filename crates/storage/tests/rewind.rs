@@ -1,4 +1,5 @@
-//! Rewinds of real databases: exact, refused where they cannot be, and whole after SIGKILL at any moment.
+//! Rewinds of real databases: exact, refused where they cannot be, and whole after SIGKILL at any
+//! moment.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -248,7 +249,8 @@ fn what_cannot_be_rewound_is_left_as_it_is() {
     assert!(content(&store) == before, "the data changed");
     store.flush().unwrap();
     let latest = store.latest_sequence();
-    // Compacted to where every table says that its largest sequence number is 0. What no reader sees is removed.
+    // Compacted to where every table says that its largest sequence number is 0. What no reader
+    // sees is removed.
     store.compact(b"", b"").unwrap();
     let before = content(&store);
     let (path, is_all) =

@@ -1,10 +1,11 @@
-//! The programs under `tests/clients`: real client libraries, each told where to begin and how many keys to write.
+//! The programs under `tests/clients`: real client libraries, each told where to begin and how many
+//! keys to write.
 //!
-//! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it was shown of the
-//! cluster is its own library's view. Told to go on, it prints `pass <errors>` whenever it has written and read them
-//! all once more. With `types RESP` in place of the keys it runs its library's examples of the
-//! types, and prints `ok types`. With a CA in the environment it speaks TLS, and knows servers by
-//! it.
+//! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it
+//! was shown of the cluster is its own library's view. Told to go on, it prints `pass <errors>`
+//! whenever it has written and read them all once more. With `types RESP` in place of the keys it
+//! runs its library's examples of the types, and prints `ok types`. With a CA in the environment it
+//! speaks TLS, and knows servers by it.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -108,8 +109,8 @@ fn all() -> Result<Vec<Client>> {
     ])
 }
 
-/// The clients whose libraries are installed here. The others are named on standard error; in CI, where every one of
-/// them has to run, they are an error.
+/// The clients whose libraries are installed here. The others are named on standard error; in CI,
+/// where every one of them has to run, they are an error.
 pub fn installed() -> Result<Vec<Client>> {
     present(all()?)
 }

@@ -126,7 +126,8 @@ impl Cluster {
         Self::prepared(options, |_, _| Ok(()))
     }
 
-    /// The same, after something was done to its still empty folder; the port is that of its first node, a master's.
+    /// The same, after something was done to its still empty folder; the port is that of its first
+    /// node, a master's.
     pub fn prepared(
         options: Options,
         prepare: impl FnOnce(&Path, u16) -> Result<()>,
@@ -251,7 +252,8 @@ impl Cluster {
         wait::until(what, patience, look).with_context(|| self.logs())
     }
 
-    /// Waits until the shard has another master than `old`, and `old` is a running replica again whose stream flows.
+    /// Waits until the shard has another master than `old`, and `old` is a running replica again
+    /// whose stream flows.
     pub fn await_return(&self, old: &Node, patience: Duration) -> Result<Node> {
         let look = || -> Result<Node> {
             let state = self.state()?;
@@ -278,7 +280,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Cleanly if possible: SIGKILL would leave the killing of the children to the kernel, which takes a moment.
+        // Cleanly if possible: SIGKILL would leave the killing of the children to the kernel, which
+        // takes a moment.
         if let Some(up) = self.up.take() {
             let _ = up.terminate();
         }

@@ -1,8 +1,8 @@
 //! `COMPAT.md`: every command of Kvrocks and of Redis 7.2, and what becomes of it here.
 //!
 //! Lists of their commands, a short file of reasons and the deviations that the recordings and
-//! probes need go in, the page comes out. A command that is missing without a reason is an error, as
-//! is a reason that nothing needs.
+//! probes need go in, the page comes out. A command that is missing without a reason is an error,
+//! as is a reason that nothing needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

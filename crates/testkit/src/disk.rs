@@ -31,13 +31,14 @@ pub fn mount_ext4(dir: &Path, megabytes: u64) -> Result<()> {
     mounted
 }
 
-/// Freezes, says so, and thaws once nobody holds the other end of its input: also if that process was killed, for what
-/// waits for a frozen disk cannot end, and would keep it frozen. If that process waits itself, it does so for two minutes.
+/// Freezes, says so, and thaws once nobody holds the other end of its input: also if that process
+/// was killed, for what waits for a frozen disk cannot end, and would keep it frozen. If that
+/// process waits itself, it does so for two minutes.
 const FREEZE: &str = "trap '' HUP INT PIPE TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; \
                       timeout --signal=KILL 120 cat; fsfreeze --unfreeze \"$1\"";
 
-/// A disk that hangs: until this is dropped, whatever is written to it waits, without an error, and not even SIGKILL ends
-/// who waits.
+/// A disk that hangs: until this is dropped, whatever is written to it waits, without an error, and
+/// not even SIGKILL ends who waits.
 #[derive(Debug)]
 pub struct Frozen(Child);
 
@@ -95,7 +96,8 @@ pub fn unmount(dir: &Path) {
     let _ = Command::new("umount").arg("--lazy").arg(dir).output();
 }
 
-/// Gives the calling thread, and what it starts, mounts of its own: they go when all of these have ended, whatever way.
+/// Gives the calling thread, and what it starts, mounts of its own: they go when all of these have
+/// ended, whatever way.
 #[expect(unsafe_code, reason = "std cannot give a thread a namespace")]
 pub fn unshare() -> Result<()> {
     // SAFETY: unshare takes flags and touches no memory.

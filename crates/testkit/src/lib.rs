@@ -1,7 +1,8 @@
 //! Starts, wounds and awaits real processes, and compares what they answer with recordings.
 //!
-//! Invariant: it sees the binary and nothing behind it, so that what is tested is what runs; therefore it has a RESP
-//! reader of its own. Every wait is bounded and says what it saw last; every process dies with its handle.
+//! Invariant: it sees the binary and nothing behind it, so that what is tested is what runs;
+//! therefore it has a RESP reader of its own. Every wait is bounded and says what it saw last;
+//! every process dies with its handle.
 
 pub mod bench;
 pub mod big;

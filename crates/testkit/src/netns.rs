@@ -1,4 +1,5 @@
-//! Network namespaces: addresses and routes of a test's own. Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN).
+//! Network namespaces: addresses and routes of a test's own. Needs root (CAP_SYS_ADMIN,
+//! CAP_NET_ADMIN).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -117,7 +118,8 @@ impl Drop for Namespace {
 pub fn enter(name: &str) -> Result<()> {
     let path = Path::new("/run/netns").join(name);
     let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-    // SAFETY: setns takes a descriptor, which is that of a live file, and a flag; it touches no memory.
+    // SAFETY: setns takes a descriptor, which is that of a live file, and a flag; it touches no
+    // memory.
     if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
         return Err(std::io::Error::last_os_error()).with_context(|| format!("enter {name}"));
     }

@@ -132,8 +132,8 @@ impl Document {
         }
     }
 
-    /// Whether a value is what a schema says. What the schema does not name must not be there, so that
-    /// nothing is left out of the document.
+    /// Whether a value is what a schema says. What the schema does not name must not be there, so
+    /// that nothing is left out of the document.
     fn check(&self, schema: &Value, value: &Value) -> Result<()> {
         let schema = self.followed(schema)?;
         if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {

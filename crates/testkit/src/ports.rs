@@ -1,4 +1,5 @@
-//! Port ranges for clusters: below the range of outgoing connections, and taken by one test at a time.
+//! Port ranges for clusters: below the range of outgoing connections, and taken by one test at a
+//! time.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,4 +1,5 @@
-//! Real processes: started with their output in a file, signalled by pid, killed when the handle goes.
+//! Real processes: started with their output in a file, signalled by pid, killed when the handle
+//! goes.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -151,7 +152,8 @@ fn send(to: libc::pid_t, signal: i32) -> std::io::Result<()> {
     }
 }
 
-/// As many files and connections as the system lets this test have: crowds of clients need more than is usual.
+/// As many files and connections as the system lets this test have: crowds of clients need more
+/// than is usual.
 #[expect(unsafe_code, reason = "std has no getrlimit and no setrlimit")]
 pub fn raise_open_files() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -180,8 +182,8 @@ pub fn catches(pid: u32, signal: i32) -> bool {
     caught.is_some_and(|mask| signal > 0 && mask >> (signal - 1) & 1 == 1)
 }
 
-/// True while a process of this id exists and is no zombie. A first thread that is a zombie says nothing yet: the others
-/// hold the sockets until they have ended too.
+/// True while a process of this id exists and is no zombie. A first thread that is a zombie says
+/// nothing yet: the others hold the sockets until they have ended too.
 pub fn is_alive(pid: u32) -> bool {
     let is_zombie = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'));
@@ -202,7 +204,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A `holdfast node` with a configuration file of these lines, on a free port, in a temporary folder.
+    /// A `holdfast node` with a configuration file of these lines, on a free port, in a temporary
+    /// folder.
     pub fn node(lines: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("create a folder")?;
         let mut server = Self::node_at(folder.path(), free_port()?, lines)?;
@@ -300,7 +303,8 @@ impl Server {
     }
 }
 
-/// Becomes true on Ctrl-C or SIGTERM, for a program that ends when it has put back what it changed: namespaces and processes go with it.
+/// Becomes true on Ctrl-C or SIGTERM, for a program that ends when it has put back what it changed:
+/// namespaces and processes go with it.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
@@ -326,8 +330,8 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// A port of a range that is this process's own: not one that an outgoing connection or another test may be given before the
-/// server that is to have it listens.
+/// A port of a range that is this process's own: not one that an outgoing connection or another
+/// test may be given before the server that is to have it listens.
 pub fn free_port() -> Result<u16> {
     static MINE: Mutex<(Vec<Range>, u16)> = Mutex::new((Vec::new(), 0));
     let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! Backups of a running cluster, and their restore into a new one, step by step as `docs/operating.md` has them under "Backup and restore".
+//! Backups of a running cluster, and their restore into a new one, step by step as
+//! `docs/operating.md` has them under "Backup and restore".
 
 mod common;
 
@@ -66,7 +67,8 @@ struct Restored {
 }
 
 impl Restored {
-    /// Step by step: empty folders with a backup in the place of `db`, one for each master; nodes; a controller; the cluster.
+    /// Step by step: empty folders with a backup in the place of `db`, one for each master; nodes;
+    /// a controller; the cluster.
     fn from(backups: &[PathBuf]) -> Result<Self> {
         let restored = Self::nodes_of(backups)?;
         restored.create(&[])?;
@@ -308,7 +310,8 @@ fn a_backup_waits_for_what_the_set_does_not_have_and_is_none_without_it() -> Res
     in_set(&cluster, &master, &replica)?;
     write_until_ok(master.announced()?, "before", "1")?;
     let mut peer = cluster.peer(&master)?;
-    // The member is waited for, and cannot be dropped: the controller that would confirm that is away.
+    // The member is waited for, and cannot be dropped: the controller that would confirm that is
+    // away.
     let controller = cluster.state()?.controller.pid.context("a controller")?;
     process::signal(controller, libc::SIGSTOP)?;
     process::signal(replica.running()?, libc::SIGSTOP)?;

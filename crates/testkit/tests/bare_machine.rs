@@ -1,5 +1,6 @@
-//! What `scripts/bootstrap` installs is what the build and the tests ask for: tried in a bare Debian 12
-//! root that has nothing but Rust, not on this machine, where somebody may have installed the rest.
+//! What `scripts/bootstrap` installs is what the build and the tests ask for: tried in a bare
+//! Debian 12 root that has nothing but Rust, not on this machine, where somebody may have installed
+//! the rest.
 
 use std::path::Path;
 use std::process::Command;

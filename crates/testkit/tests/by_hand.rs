@@ -1,7 +1,8 @@
-//! No controller: topologies sent with redis-cli, HAProxy pointed by hand, addresses of another network.
+//! No controller: topologies sent with redis-cli, HAProxy pointed by hand, addresses of another
+//! network.
 //!
-//! Runs in network namespaces of its own, and fails where it may not make them (it needs root): a pass always means that
-//! it was tried.
+//! Runs in network namespaces of its own, and fails where it may not make them (it needs root): a
+//! pass always means that it was tried.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -42,9 +42,9 @@ fn examples_of_types(balancer: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// A master is killed while every client writes and reads. Errors are allowed until its replica has taken over and for
-/// as long as a library takes to notice; after that all keys of all shards are written and read again, by the same
-/// process, without one.
+/// A master is killed while every client writes and reads. Errors are allowed until its replica has
+/// taken over and for as long as a library takes to notice; after that all keys of all shards are
+/// written and read again, by the same process, without one.
 fn all_clients_recover(balancer: &'static str) -> Result<()> {
     let clients = clients::installed()?;
     let cluster = Cluster::start(Options { balancer, ..Options::default() })?;

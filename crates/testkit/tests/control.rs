@@ -1,4 +1,5 @@
-//! What the controller says and does when a node, or its own disk, has stopped without a word. The second part needs root.
+//! What the controller says and does when a node, or its own disk, has stopped without a word. The
+//! second part needs root.
 
 mod common;
 

@@ -1,6 +1,8 @@
-//! Roles given by hand, without a controller: whatever a node wrote as a master is never taken for its next master's.
+//! Roles given by hand, without a controller: whatever a node wrote as a master is never taken for
+//! its next master's.
 //!
-//! Each story ends with both nodes holding the same, and with what one of them had to give up in its `db.deposed`.
+//! Each story ends with both nodes holding the same, and with what one of them had to give up in
+//! its `db.deposed`.
 
 use std::time::Duration;
 
@@ -83,7 +85,8 @@ impl Node {
     }
 }
 
-/// Waits until the replica's stream flows and it has a value that its master was given just now, and nothing is different.
+/// Waits until the replica's stream flows and it has a value that its master was given just now,
+/// and nothing is different.
 fn same(replica: &Node, master: &Node, keys: &[&str]) -> Result<()> {
     let mark = format!("mark-{:x}", rand::random::<u64>());
     master.set("mark", &mark)?;
@@ -261,7 +264,8 @@ fn topology(nodes: [&Node; 2], master: usize) -> String {
     format!("{}\n{}", line(0), line(1))
 }
 
-/// Topologies sent by hand: a swap, and a node that forgot in between that it had ever been a master.
+/// Topologies sent by hand: a swap, and a node that forgot in between that it had ever been a
+/// master.
 #[test]
 fn topologies_by_hand_and_a_node_that_was_reset() -> Result<()> {
     let (mut a, b) = (Node::start("cluster-enabled yes")?, Node::start("cluster-enabled yes")?);

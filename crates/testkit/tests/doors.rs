@@ -1,4 +1,5 @@
-//! A load balancer that nobody told the nodes of: its clients are told nothing, and the operator everything.
+//! A load balancer that nobody told the nodes of: its clients are told nothing, and the operator
+//! everything.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! A master that is killed, stopped or restarted is replaced at the same address, behind either kind of balancer.
+//! A master that is killed, stopped or restarted is replaced at the same address, behind either
+//! kind of balancer.
 
 mod common;
 
@@ -36,8 +37,8 @@ fn haproxy_stopped_and_continued() -> Result<()> {
     master_is_replaced(&Cluster::start(haproxy())?, 1, libc::SIGSTOP)
 }
 
-/// A stopped master whose replica took over knows nothing of it when it wakes up: sessions that were open through the
-/// balancer must be gone.
+/// A stopped master whose replica took over knows nothing of it when it wakes up: sessions that
+/// were open through the balancer must be gone.
 #[test]
 fn sessions_of_a_stopped_master_are_cut() -> Result<()> {
     let cluster = Cluster::start(builtin())?;
@@ -59,7 +60,8 @@ fn sessions_of_a_stopped_master_are_cut() -> Result<()> {
     Ok(())
 }
 
-/// Killed again and again, each time restarted after 2 s: the shard keeps serving, whoever is its master.
+/// Killed again and again, each time restarted after 2 s: the shard keeps serving, whoever is its
+/// master.
 #[test]
 fn killed_three_times() -> Result<()> {
     let cluster = Cluster::start(builtin())?;
@@ -75,7 +77,8 @@ fn killed_three_times() -> Result<()> {
     Ok(())
 }
 
-/// The controller forgets nothing: killed together with a master, it carries the failover out when it is back.
+/// The controller forgets nothing: killed together with a master, it carries the failover out when
+/// it is back.
 #[test]
 fn controller_killed_with_a_master() -> Result<()> {
     let cluster = Cluster::start(builtin())?;

@@ -1,6 +1,8 @@
-//! Real processes on a disk that is full: what was acknowledged stays, nothing else is said, and a supervisor is told why (rule R14).
+//! Real processes on a disk that is full: what was acknowledged stays, nothing else is said, and a
+//! supervisor is told why (rule R14).
 //!
-//! Needs root, for a small file system in memory; it is mounted in a namespace of the test's own and goes with it.
+//! Needs root, for a small file system in memory; it is mounted in a namespace of the test's own
+//! and goes with it.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream};
@@ -125,7 +127,8 @@ fn write_on(node: &Node, from: usize) -> Result<usize> {
         let value = value(number);
         match connection.call(&["SET", &format!("k{number}"), &value]) {
             Ok(reply) if reply.text() == "OK" => {}
-            // Whether a write that failed is in the log shows later: to say that it is not would be a guess.
+            // Whether a write that failed is in the log shows later: to say that it is not would be
+            // a guess.
             Ok(reply) => bail!("answered {reply:?}"),
             Err(_) => return Ok(number),
         }
@@ -156,7 +159,8 @@ fn a_node_whose_disk_is_full_ends_and_its_next_process_has_what_was_acknowledged
     let count = write_on(&node, 1)?;
     node.end_with_a_full_disk("write-ahead log cannot be written")?;
 
-    // A supervisor starts it again, on a disk that is still full: once more it says why, and neither waits nor serves.
+    // A supervisor starts it again, on a disk that is still full: once more it says why, and
+    // neither waits nor serves.
     for _ in 0..2 {
         node.spawn()?;
         node.end_with_a_full_disk("the disk is full")?;

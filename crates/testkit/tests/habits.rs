@@ -1,4 +1,5 @@
-//! Habits of Unix: what signals, pipes, full disks, command lines and modes of files mean to every other program.
+//! Habits of Unix: what signals, pipes, full disks, command lines and modes of files mean to every
+//! other program.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Clients that break the protocol, send too much, read nothing or leave half-way: they harm themselves only.
+//! Clients that break the protocol, send too much, read nothing or leave half-way: they harm
+//! themselves only.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};

@@ -1,4 +1,5 @@
-//! A disk that takes nothing and says nothing, under a real cluster: a frozen ext4 (rule R14). Needs root.
+//! A disk that takes nothing and says nothing, under a real cluster: a frozen ext4 (rule R14).
+//! Needs root.
 //!
 //! How long it takes is printed, not asserted; the drill and the torture measure.
 
@@ -77,8 +78,9 @@ impl Shard {
     }
 }
 
-/// A client that writes one number after the other over one connection, so that no more than one worker waits for the
-/// disk, and the node still answers its controller. It reconnects where it is cut off.
+/// A client that writes one number after the other over one connection, so that no more than one
+/// worker waits for the disk, and the node still answers its controller. It reconnects where it is
+/// cut off.
 struct Writer {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Written>,

@@ -1,4 +1,5 @@
-//! Real processes at their limits: clients fill what is theirs, and neither the log nor a peer nor a controller lacks anything for it.
+//! Real processes at their limits: clients fill what is theirs, and neither the log nor a peer nor
+//! a controller lacks anything for it.
 
 mod common;
 
@@ -253,7 +254,8 @@ fn idle_connections_to_its_http_port_hide_no_node() -> Result<()> {
     Ok(())
 }
 
-/// Clients that hold every place of a node and come again at once when they are refused, until it is dropped.
+/// Clients that hold every place of a node and come again at once when they are refused, until it
+/// is dropped.
 struct Crowd {
     is_over: std::sync::Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -381,7 +383,8 @@ fn a_node_that_is_full_of_clients_is_well_to_its_balancers() -> Result<()> {
     })
 }
 
-/// Every place of the master is held, through the balancers and at its own port, by clients that insist.
+/// Every place of the master is held, through the balancers and at its own port, by clients that
+/// insist.
 fn besiege(master: &Node) -> Result<[Crowd; 2]> {
     Ok([Crowd::around(master.announced()?, 80)?, Crowd::around(master.local()?, 80)?])
 }
@@ -416,7 +419,8 @@ fn a_controller_that_comes_back_finds_a_besieged_master_and_keeps_it() -> Result
         Ok(())
     })
     .with_context(|| cluster.logs())?;
-    // For as long as a silent master would take to be replaced, several times over, it is looked at.
+    // For as long as a silent master would take to be replaced, several times over, it is looked
+    // at.
     let deadline = std::time::Instant::now() + Duration::from_secs(4);
     while std::time::Instant::now() < deadline {
         let now = cluster.master(0)?;

@@ -1,4 +1,5 @@
-//! The master's data is gone and its process is back at once, or late: absence of history is not another history.
+//! The master's data is gone and its process is back at once, or late: absence of history is not
+//! another history.
 //!
 //! `HOLDFAST_LOST_DISKS=40` loses as many disks in each mode, one after the other in one cluster.
 

@@ -1,5 +1,6 @@
-//! Kvrocks' own slot migration: recordings of a real one played against a node as its source and as its destination, and
-//! slots with keys of every type that go from one node to another while a client writes.
+//! Kvrocks' own slot migration: recordings of a real one played against a node as its source and as
+//! its destination, and slots with keys of every type that go from one node to another while a
+//! client writes.
 
 #[path = "migration/capture.rs"]
 mod capture;
@@ -38,7 +39,8 @@ fn ok(connection: &mut Connection, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The second of two nodes; the other one, of the lower slots or of the given ones, is at that port.
+/// The second of two nodes; the other one, of the lower slots or of the given ones, is at that
+/// port.
 fn node(mine: &str, theirs: &str, port: u16, lines: &str) -> Result<(Server, Connection)> {
     let server = Server::node(&format!("cluster-enabled yes\n{lines}"))?;
     let mut connection = server.connect()?;

@@ -1,4 +1,5 @@
-//! What operators decide, through `holdfast ctl` against real clusters: discarded writes, commit modes, losses.
+//! What operators decide, through `holdfast ctl` against real clusters: discarded writes, commit
+//! modes, losses.
 
 mod common;
 
@@ -110,7 +111,8 @@ fn discard(cluster: &Cluster) -> Result<(Connection, Node)> {
     replicated(cluster, &replica, "before", "2")?;
     ensure!(ctl(cluster, &["discarded", "list"])?.contains("no node that answers holds"));
 
-    // Asynchronously acknowledged, while the replica is away for the two seconds before its restart.
+    // Asynchronously acknowledged, while the replica is away for the two seconds before its
+    // restart.
     process::signal(replica.running()?, libc::SIGKILL)?;
     write_all(&mut client, WRITES, "discarded")?;
     for command in OF_OTHER_TYPES {
@@ -340,7 +342,8 @@ fn a_commit_mode_changes_both_ways_while_clients_write() -> Result<()> {
         refused
             .is_err_and(|error| error.to_string().contains("min_in_sync is 3; accepted: 1 to 2"))
     );
-    // In-sync again means: a replica that does not acknowledge is waited for, or writes are refused.
+    // In-sync again means: a replica that does not acknowledge is waited for, or writes are
+    // refused.
     until(&cluster, "min-in-sync 2", |status| status["min_in_sync"] == 2)?;
     process::signal(cluster.replica(0)?.running()?, libc::SIGSTOP)?;
     wait::until("writes are refused", PATIENCE, || {
@@ -417,7 +420,8 @@ fn a_shard_whose_data_is_all_gone_goes_on_only_when_an_operator_accepts_that() -
     Ok(())
 }
 
-/// A cluster is never taken out of service unasked, and there is a way back from having given it to a controller.
+/// A cluster is never taken out of service unasked, and there is a way back from having given it to
+/// a controller.
 #[test]
 fn a_cluster_is_forgotten_only_by_name_and_released_to_go_on_alone() -> Result<()> {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;

@@ -1,4 +1,5 @@
-//! A deposed master comes back: it keeps aside what its successor never had, and goes on without a copy.
+//! A deposed master comes back: it keeps aside what its successor never had, and goes on without a
+//! copy.
 //!
 //! No controller: topologies and grants are sent by hand, so that the moments are ours.
 

@@ -259,8 +259,8 @@ fn ctl_rotates_both_passwords_under_load_and_goes_on_where_a_run_ended() -> Resu
     load.end().with_context(|| cluster.logs())
 }
 
-/// A new controller cannot authenticate at a master whose `peer-auth` is mistyped, nor can its replica for it. The master
-/// answers with errors, has no lease any more, and is replaced.
+/// A new controller cannot authenticate at a master whose `peer-auth` is mistyped, nor can its
+/// replica for it. The master answers with errors, has no lease any more, and is replaced.
 #[test]
 fn a_master_with_a_mistyped_secret_is_replaced_once_its_lease_is_over() -> Result<()> {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;

@@ -1,4 +1,5 @@
-//! Planned switchovers behind the built-in balancer: clients see a pause, never an error, and every command takes effect once.
+//! Planned switchovers behind the built-in balancer: clients see a pause, never an error, and every
+//! command takes effect once.
 
 mod common;
 
@@ -159,7 +160,8 @@ fn a_session_takes_everything_along() -> Result<()> {
     })
 }
 
-/// A header as a balancer sends it for a session that was elsewhere before, and behind it what is to pass for its record.
+/// A header as a balancer sends it for a session that was elsewhere before, and behind it what is
+/// to pass for its record.
 fn moved_here(record: &[u8]) -> Vec<u8> {
     let mut value = b"holdfast-move\x01".to_vec();
     value.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -262,7 +264,8 @@ fn pipeline(connection: &mut Connection, commands: &[Vec<u8>]) -> Result<Vec<Rep
     commands.iter().map(|_| connection.receive()).collect()
 }
 
-/// Increments its own counter, many at once: nobody else does, so the replies follow each other without a gap or a repetition.
+/// Increments its own counter, many at once: nobody else does, so the replies follow each other
+/// without a gap or a repetition.
 fn writer(address: SocketAddr, key: String) -> Result<impl FnMut() -> Result<u64> + Send> {
     const AT_ONCE: i64 = 16;
     let mut connection = open(address)?;

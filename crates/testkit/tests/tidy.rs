@@ -1,4 +1,5 @@
-//! The rules of the source tree that a compiler does not know: who may depend on whom, and what no file may contain.
+//! The rules of the source tree that a compiler does not know: who may depend on whom, and what no
+//! file may contain.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use serde::Deserialize;
 #[path = "tidy/comments.rs"]
 mod comments;
 
-/// What each crate may name of ours, outside its tests. What is missing here must not be depended on.
+/// What each crate may name of ours, outside its tests. What is missing here must not be depended
+/// on.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),
     ("rdb", &[]),
@@ -53,7 +55,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("testkit", &["resp"]),
 ];
 
-/// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
+/// Values and state machines: none of them, and nothing they depend on, may be able to open a
+/// socket or wait.
 const PURE: &[&str] =
     &["rdb", "resp", "json", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
@@ -128,8 +131,8 @@ const ROCKSDB: &str = "rust-rocksdb";
 const LINES_MAX: usize = 500;
 const TEST_LINES_MAX: usize = 700;
 
-/// Names of what only the authors had at hand: they tell a reader nothing. Each in two pieces, or this file would be its
-/// own first finding.
+/// Names of what only the authors had at hand: they tell a reader nothing. Each in two pieces, or
+/// this file would be its own first finding.
 const UNKNOWN_HERE: &[(&str, &str)] = &[
     ("hazard", " F"),
     ("hazards", " F"),
@@ -625,7 +628,8 @@ fn lower_floors_of_the_node_do_not_import_higher_ones() -> Result<()> {
     Ok(())
 }
 
-/// Names of tests between backticks, and the files they are said to be in: what docs/safety.md promises is held by something that exists.
+/// Names of tests between backticks, and the files they are said to be in: what docs/safety.md
+/// promises is held by something that exists.
 #[test]
 fn each_test_that_the_page_of_promises_names_exists() -> Result<()> {
     let page = std::fs::read_to_string(root().join("docs/safety.md"))?;

@@ -254,7 +254,8 @@ fn odd_users() -> Result<()> {
     probe("acl.probe")
 }
 
-/// Every row of the table refuses too few and too many words as Redis does, and says of its arity and keys what Redis says.
+/// Every row of the table refuses too few and too many words as Redis does, and says of its arity
+/// and keys what Redis says.
 #[test]
 fn arity_of_every_row() -> Result<()> {
     // DBSIZE SCAN and FLUSHSLOTS are Kvrocks'; PSYNC and REPLCONF have Kvrocks' arity, whose peers

@@ -1,4 +1,5 @@
-//! The units of `packaging/systemd`, read by systemd itself, and held against what the processes accept.
+//! The units of `packaging/systemd`, read by systemd itself, and held against what the processes
+//! accept.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ fn units() -> Result<Vec<(String, String)>> {
     Ok(units)
 }
 
-/// The units as they would be installed here: the binary is this build's, the template has an instance.
+/// The units as they would be installed here: the binary is this build's, the template has an
+/// instance.
 fn installed(units: &[(String, String)], into: &Path) -> Result<Vec<PathBuf>> {
     let binary = process::holdfast()?;
     let binary = binary.to_str().context("a path in UTF-8")?;

@@ -1,5 +1,5 @@
-//! `ctl upgrade` restarts every node of a cluster in turn, and a client that writes meanwhile sees no
-//! error.
+//! `ctl upgrade` restarts every node of a cluster in turn, and a client that writes meanwhile sees
+//! no error.
 
 mod common;
 

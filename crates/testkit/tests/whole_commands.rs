@@ -1,5 +1,5 @@
-//! SIGKILL in the middle of commands that write much: after the restart, and at the replica, each took effect as a whole or not
-//! at all, and what a key says of its size is what it has.
+//! SIGKILL in the middle of commands that write much: after the restart, and at the replica, each
+//! took effect as a whole or not at all, and what a key says of its size is what it has.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Which announced endpoints a topology line can carry.
 //!
-//! On a line the announced endpoint follows a list of slots, so a host that reads like a slot, a dash or a node id cannot be told
-//! from one. The parser never has to guess because [`check`] refuses such hosts; the controller asks it before it stores one.
+//! On a line the announced endpoint follows a list of slots, so a host that reads like a slot, a
+//! dash or a node id cannot be told from one. The parser never has to guess because [`check`]
+//! refuses such hosts; the controller asks it before it stores one.
 
 use std::net::Ipv6Addr;
 
@@ -14,10 +15,12 @@ use crate::{
 /// Longest host name of the DNS.
 const HOST_BYTES_MAX: usize = 253;
 
-/// Checks an announced endpoint as an operator wrote it; the result is what the topology stores (IPv6 without brackets).
+/// Checks an announced endpoint as an operator wrote it; the result is what the topology stores
+/// (IPv6 without brackets).
 ///
 /// # Errors
-/// `LbHost` for a host that no line can express or that has a zone id, `LbPort` for a port outside 1..=65535.
+/// `LbHost` for a host that no line can express or that has a zone id, `LbPort` for a port outside
+/// 1..=65535.
 pub fn check(host: &str, port: u16) -> Result<Endpoint, ParseError> {
     let host = host_of(host.as_bytes())?;
     if is_slot_token(host.as_bytes()) {
@@ -50,7 +53,8 @@ pub(crate) fn is_slot_token(word: &[u8]) -> bool {
         && parts.next().is_none()
 }
 
-/// Equal for two endpoints exactly if they are the same address: letter case and the spelling of an IPv6 address do not count.
+/// Equal for two endpoints exactly if they are the same address: letter case and the spelling of an
+/// IPv6 address do not count.
 pub fn address_key(endpoint: &Endpoint) -> (String, u16) {
     let host = match endpoint.host.parse::<Ipv6Addr>() {
         Ok(address) => address.to_string(),

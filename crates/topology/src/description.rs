@@ -1,14 +1,15 @@
-//! The text of a topology: the argument of `CLUSTERX SETNODES`, the answer of `CLUSTERX NODES`, the node lines of `nodes.conf`.
+//! The text of a topology: the argument of `CLUSTERX SETNODES`, the answer of `CLUSTERX NODES`, the
+//! node lines of `nodes.conf`.
 //!
 //! ```text
 //! <id> <host> <port> master - [<slot>|<a>-<b>]… [<lb host> <lb port>] [tls=<local>,<announced>]
 //! <id> <host> <port> slave <master id> [<lb host> <lb port>] [tls=<local>,<announced>]
 //! ```
 //!
-//! Parsing is total: a text yields a whole topology or an error, never a part, and nothing in it can panic. The two announced fields
-//! are found by counting from the end of the line, so a line of Kvrocks means what it always meant.
-//! Ports of TLS ([`TlsPorts`]) stand last; the [`Form::Plain`] leaves them out, for nodes and files
-//! that are read by versions which do not know them.
+//! Parsing is total: a text yields a whole topology or an error, never a part, and nothing in it
+//! can panic. The two announced fields are found by counting from the end of the line, so a line of
+//! Kvrocks means what it always meant. Ports of TLS ([`TlsPorts`]) stand last; the [`Form::Plain`]
+//! leaves them out, for nodes and files that are read by versions which do not know them.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -20,7 +21,8 @@ use crate::{
     tls_ports::{self, TlsPorts},
 };
 
-/// Most nodes of one topology: one per slot. A bound on what a description can make a node allocate.
+/// Most nodes of one topology: one per slot. A bound on what a description can make a node
+/// allocate.
 pub const NODES_MAX: usize = 16_384;
 
 /// What of a line is written.
@@ -35,7 +37,8 @@ pub enum Form {
 /// Something in a topology that is allowed but worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// Two nodes at one address, at least one of which announces it: clients take them for one node.
+    /// Two nodes at one address, at least one of which announces it: clients take them for one
+    /// node.
     #[error("nodes {first} and {second} are both at {endpoint} for clients")]
     SharedEndpoint {
         /// The address.
@@ -74,8 +77,8 @@ impl Topology {
         Ok(topology)
     }
 
-    /// The description in canonical form: one line per node in table order, single spaces, no trailing newline.
-    /// Parses back to the same topology.
+    /// The description in canonical form: one line per node in table order, single spaces, no
+    /// trailing newline. Parses back to the same topology.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_in(Form::Whole)
     }
@@ -121,8 +124,8 @@ impl Topology {
         Ok(self)
     }
 
-    /// 16 hex digits over the canonical lines sorted by node id, version left out: FNV-1a, 64 bits. Equal for equal content
-    /// whatever the order of the nodes. It finds accidents, not forgeries.
+    /// 16 hex digits over the canonical lines sorted by node id, version left out: FNV-1a, 64 bits.
+    /// Equal for equal content whatever the order of the nodes. It finds accidents, not forgeries.
     pub fn hash(&self) -> String {
         self.hash_in(Form::Whole)
     }
@@ -139,11 +142,13 @@ impl Topology {
         format!("{:016x}", fnv1a(&text))
     }
 
-    /// What an operator should know about this topology: a SETNODES with it is taken, as Kvrocks takes it; a controller makes none.
+    /// What an operator should know about this topology: a SETNODES with it is taken, as Kvrocks
+    /// takes it; a controller makes none.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut taken: HashMap<(String, u16), &Node> = HashMap::new();
         let mut warnings = Vec::new();
-        // Local addresses count for whoever announces them, also where their node is shown by another one: a client would reach that node.
+        // Local addresses count for whoever announces them, also where their node is shown by
+        // another one: a client would reach that node.
         for node in &self.nodes {
             for endpoint in node.local_addresses() {
                 taken.entry(announced::address_key(&endpoint)).or_insert(node);
@@ -195,7 +200,8 @@ fn parse_line(line: &[u8], assigned: &mut SlotSet) -> Result<Node, ParseError> {
         (false, Some(of)) => Role::Replica { of },
         _ => return Err(ParseError::NodeId),
     };
-    // Checked before anything else in the tail: a forgotten newline makes the next line's fields look like announced ones.
+    // Checked before anything else in the tail: a forgotten newline makes the next line's fields
+    // look like announced ones.
     if tail.iter().any(|word| word.len() == 40) {
         return Err(ParseError::MissingNewline);
     }
@@ -279,7 +285,8 @@ fn parse_replica_tail(tail: &[&[u8]]) -> Result<Tail, ParseError> {
     Ok(Tail { slots: SlotSet::default(), announced })
 }
 
-/// `n`, or `a-b` with a < b. Outer dashes around a single number are ignored, as Kvrocks does (`-1` is slot 1).
+/// `n`, or `a-b` with a < b. Outer dashes around a single number are ignored, as Kvrocks does (`-1`
+/// is slot 1).
 fn parse_slot_word(word: &[u8]) -> Option<SlotRange> {
     let mut numbers = words(word, b'-');
     let first = slot_number(numbers.next()?)?;

@@ -257,7 +257,8 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// `host:port`, IPv6 in brackets: the form of URLs, configuration and logs. Redis' own form, without brackets, is made in `view`.
+    /// `host:port`, IPv6 in brackets: the form of URLs, configuration and logs. Redis' own form,
+    /// without brackets, is made in `view`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -279,10 +280,12 @@ pub enum Viewer {
 /// What a client can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reach {
-    /// Nodes themselves: one without an announced endpoint is shown by its own address, as Kvrocks does.
+    /// Nodes themselves: one without an announced endpoint is shown by its own address, as Kvrocks
+    /// does.
     #[default]
     Nodes,
-    /// Announced endpoints only, because the nodes serve clients through load balancers: a node without one is not shown.
+    /// Announced endpoints only, because the nodes serve clients through load balancers: a node
+    /// without one is not shown.
     Announced,
 }
 

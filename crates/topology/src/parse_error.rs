@@ -3,7 +3,8 @@
 /// Why a description was refused. `Display` is the error text of Kvrocks without `ERR `.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Fewer than five fields, a replica line with a wrong number of fields, no line at all, a host that is no text, too many nodes.
+    /// Fewer than five fields, a replica line with a wrong number of fields, no line at all, a host
+    /// that is no text, too many nodes.
     #[error("Invalid cluster nodes info")]
     NodesInfo,
     /// An id that has not 40 bytes; a master line whose fifth field is not `-`.

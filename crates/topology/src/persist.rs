@@ -42,7 +42,8 @@ pub struct NodesConf {
     pub id: Option<NodeId>,
     /// `None` is written as version -1.
     pub topology: Option<Topology>,
-    /// This node is no master now, but was one under that version, and no full sync replaced its data since.
+    /// This node is no master now, but was one under that version, and no full sync replaced its
+    /// data since.
     pub mastered_at: Option<i64>,
     /// The cluster this node belongs to, once its controller said so.
     pub cluster: Option<ClusterId>,
@@ -113,7 +114,8 @@ impl SaveError {
         self.step == SYNC_FOLDER
     }
 
-    /// The error line of the reply with its code, without the leading `-`. The text of a failed rename is Kvrocks'.
+    /// The error line of the reply with its code, without the leading `-`. The text of a failed
+    /// rename is Kvrocks'.
     pub fn reply(&self) -> String {
         match self.step {
             "rename" => format!("ERR rename file encounter error: {}", self.source),
@@ -216,7 +218,8 @@ fn integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
-/// Takes quotes and escapes off a value; a `#` outside of quotes starts a comment. `None` for quotes that do not match.
+/// Takes quotes and escapes off a value; a `#` outside of quotes starts a comment. `None` for
+/// quotes that do not match.
 fn unquote(value: &[u8]) -> Option<Vec<u8>> {
     let Some((quote @ (b'"' | b'\''), inside)) = value.split_first() else {
         let end = value.iter().position(|byte| *byte == b'#').unwrap_or(value.len());
@@ -321,7 +324,8 @@ impl FileSystem for Disk {
     }
 }
 
-/// Reads `folder/nodes.conf`; `None` if there is none. A half-written temporary file beside it does not count.
+/// Reads `folder/nodes.conf`; `None` if there is none. A half-written temporary file beside it does
+/// not count.
 pub fn load(disk: &impl FileSystem, folder: &Path) -> Result<Option<NodesConf>, LoadError> {
     let path = folder.join(FILE_NAME);
     let text = match disk.read(&path) {
@@ -338,8 +342,8 @@ pub fn load(disk: &impl FileSystem, folder: &Path) -> Result<Option<NodesConf>, 
 /// Replaces `folder/nodes.conf` durably: temporary file, fsync, rename, fsync of the folder.
 ///
 /// # Errors
-/// Before and at the rename: the old file is untouched. After it: the new content is in place, but a power cut may bring the old one
-/// back; the caller must not report success.
+/// Before and at the rename: the old file is untouched. After it: the new content is in place, but
+/// a power cut may bring the old one back; the caller must not report success.
 pub fn save(disk: &impl FileSystem, folder: &Path, content: &[u8]) -> Result<(), SaveError> {
     let temporary = folder.join(TEMPORARY_NAME);
     let path = folder.join(FILE_NAME);

@@ -1,7 +1,9 @@
-//! The routing gate: whether a command with these slots runs here, and the exact error if it does not.
+//! The routing gate: whether a command with these slots runs here, and the exact error if it does
+//! not.
 //!
-//! Asked once per keyed command, so the way to "runs here" is a table look-up without allocation. It knows slots only: what the keys
-//! of a command are, and whether a replica may write, is decided elsewhere.
+//! Asked once per keyed command, so the way to "runs here" is a table look-up without allocation.
+//! It knows slots only: what the keys of a command are, and whether a replica may write, is decided
+//! elsewhere.
 
 use std::fmt;
 
@@ -32,7 +34,8 @@ pub struct ScriptScope {
     pub allow_cross_slot: bool,
 }
 
-/// Where a command belongs. `Display` of all but `Run` is the error line with its code, without the leading `-`.
+/// Where a command belongs. `Display` of all but `Run` is the error line with its code, without the
+/// leading `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Here.
@@ -111,7 +114,8 @@ impl Cluster {
         }
     }
 
-    /// As [`Cluster::route`], for a call made by a script. Every key is checked, also the first one that was not declared.
+    /// As [`Cluster::route`], for a call made by a script. Every key is checked, also the first one
+    /// that was not declared.
     pub fn route_in_script(
         &self,
         slots: impl IntoIterator<Item = Slot>,
@@ -169,7 +173,8 @@ impl Cluster {
     }
 }
 
-/// Nobody is sent where he cannot go: a client that tries waits for its own time-out, and asks the next time again.
+/// Nobody is sent where he cannot go: a client that tries waits for its own time-out, and asks the
+/// next time again.
 fn moved(slot: Slot, node: &Node, asker: Asker) -> Route {
     match node.shown(asker) {
         Some(address) => Route::Moved { slot, to: address.to_string() },

@@ -33,7 +33,8 @@ pub fn key_slot(key: &[u8]) -> Slot {
     Slot::wrapping(crc16(hash_tag(key)) & (SLOT_COUNT - 1))
 }
 
-/// The bytes between the first `{` and the first `}` after it; the whole key if there is no such pair or nothing inside it.
+/// The bytes between the first `{` and the first `}` after it; the whole key if there is no such
+/// pair or nothing inside it.
 pub fn hash_tag(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|byte| *byte == b'{') else { return key };
     let inside = &key[open + 1..];

@@ -1,4 +1,5 @@
-//! The slot list that `CLUSTERX SETSLOT`, `MIGRATE`, `FLUSHSLOTS` and `CLUSTER IMPORT` take as one argument.
+//! The slot list that `CLUSTERX SETSLOT`, `MIGRATE`, `FLUSHSLOTS` and `CLUSTER IMPORT` take as one
+//! argument.
 //!
 //! Its rules and texts are Kvrocks', and differ from those of a topology: `5-5` is a range here.
 
@@ -38,7 +39,8 @@ pub enum NumberError {
     OutOfRange,
 }
 
-/// Parses `n` and `a-b` words separated by spaces. At least one range comes back; ranges may overlap.
+/// Parses `n` and `a-b` words separated by spaces. At least one range comes back; ranges may
+/// overlap.
 pub fn parse_slots(argument: &[u8]) -> Result<Vec<SlotRange>, SlotsError> {
     if argument.is_empty() {
         return Err(SlotsError::Empty);

@@ -1,8 +1,10 @@
-//! What one node knows of its cluster, and how `SETNODES`, `SETNODEID`, `SETSLOT` and `RESET` change it.
+//! What one node knows of its cluster, and how `SETNODES`, `SETNODEID`, `SETSLOT` and `RESET`
+//! change it.
 //!
-//! Every change is prepared on a copy and committed later: the caller writes `nodes.conf` between the two, so that `+OK` means
-//! durable and a failed write leaves nothing half applied. Nothing here reads files, sockets or clocks, or starts a replication;
-//! [`Outcome`] says what the node must do.
+//! Every change is prepared on a copy and committed later: the caller writes `nodes.conf` between
+//! the two, so that `+OK` means durable and a failed write leaves nothing half applied. Nothing
+//! here reads files, sockets or clocks, or starts a replication; [`Outcome`] says what the node
+//! must do.
 
 pub(crate) mod names;
 
@@ -68,10 +70,12 @@ impl ClusterError {
 #[error("the cluster state changed meanwhile")]
 pub struct StaleChange;
 
-/// The part the topology gives this node. Applying the one that is already in force must do nothing.
+/// The part the topology gives this node. Applying the one that is already in force must do
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assignment {
-    /// Nothing to do: no topology yet, the same version again, or a replica whose master is not in the table.
+    /// Nothing to do: no topology yet, the same version again, or a replica whose master is not in
+    /// the table.
     Unchanged,
     /// Stop replicating and accept writes.
     Master,
@@ -91,8 +95,9 @@ pub enum Assignment {
 pub struct Outcome {
     /// The role to take.
     pub assignment: Assignment,
-    /// True when this node's data was written under an older mastership and it is a replica now: it must replace its data by a full
-    /// sync, never join by partial sync. Stays true in later outcomes, also after a restart, until [`Cluster::prepare_full_sync_done`].
+    /// True when this node's data was written under an older mastership and it is a replica now: it
+    /// must replace its data by a full sync, never join by partial sync. Stays true in later
+    /// outcomes, also after a restart, until [`Cluster::prepare_full_sync_done`].
     pub full_sync_required: bool,
     /// Slots handed over to another master whose keys must be deleted here.
     pub clear_slots: SlotSet,
@@ -126,8 +131,9 @@ impl Change {
         &self.next
     }
 
-    /// The new state and what to do, for a caller that publishes states by swapping a pointer. Unlike [`Cluster::commit`] this cannot
-    /// notice another change: the caller holds one lock from the preparation to the swap.
+    /// The new state and what to do, for a caller that publishes states by swapping a pointer.
+    /// Unlike [`Cluster::commit`] this cannot notice another change: the caller holds one lock from
+    /// the preparation to the swap.
     pub fn into_parts(self) -> (Cluster, Outcome) {
         (self.next, self.outcome)
     }
@@ -168,7 +174,8 @@ pub struct Cluster {
     owners: Box<[u16; SLOT_COUNT as usize]>,
     myself: Option<u16>,
     marks: Marks,
-    /// Version under which this node was last a master, until a full sync replaced what it wrote then.
+    /// Version under which this node was last a master, until a full sync replaced what it wrote
+    /// then.
     mastered_at: Option<i64>,
     generation: u64,
 }
@@ -189,7 +196,8 @@ impl Default for Cluster {
 }
 
 impl Cluster {
-    /// The state a node starts with. `identify` is asked only if the file names no id. Take the role from [`Cluster::outcome`].
+    /// The state a node starts with. `identify` is asked only if the file names no id. Take the
+    /// role from [`Cluster::outcome`].
     pub fn load(file: NodesConf, identify: &dyn Fn(&Endpoint) -> bool) -> Self {
         let NodesConf { id, cluster, mastered_at, .. } = file;
         let mut cluster = Self { id, cluster, mastered_at, ..Self::default() };
@@ -250,7 +258,8 @@ impl Cluster {
         }
     }
 
-    /// What the node must do to be as this state says; for the start, and to repeat an attempt that failed.
+    /// What the node must do to be as this state says; for the start, and to repeat an attempt that
+    /// failed.
     pub fn outcome(&self) -> Outcome {
         Outcome {
             assignment: self.assignment(),
@@ -260,8 +269,8 @@ impl Cluster {
         }
     }
 
-    /// `CLUSTERX SETNODES`. `identify` tells whether a local endpoint is one of this process' listeners; it is asked when this node
-    /// has no id yet, or with `force`.
+    /// `CLUSTERX SETNODES`. `identify` tells whether a local endpoint is one of this process'
+    /// listeners; it is asked when this node has no id yet, or with `force`.
     ///
     /// # Errors
     /// `Version` for a version below 0, for the first one above [`VERSION_MAX`] or, without
@@ -286,7 +295,8 @@ impl Cluster {
         let mut next = self.clone();
         next.install(topology, force, identify);
         let marks = std::mem::take(&mut next.marks);
-        // A replica deletes nothing by itself: its data is its master's. A slot that nobody owns keeps its keys.
+        // A replica deletes nothing by itself: its data is its master's. A slot that nobody owns
+        // keeps its keys.
         let is_master = next.myself().is_some_and(Node::is_master);
         let clear_slots = marks
             .migrated
@@ -301,7 +311,8 @@ impl Cluster {
     /// `CLUSTERX SETSLOT … NODE`.
     ///
     /// # Errors
-    /// In this order: `Version` unless it is the current one plus 1 and above 0, `NodeId`, `UnknownNode`, `NotAMaster`.
+    /// In this order: `Version` unless it is the current one plus 1 and above 0, `NodeId`,
+    /// `UnknownNode`, `NotAMaster`.
     pub fn prepare_set_slot(
         &self,
         slots: &[SlotRange],

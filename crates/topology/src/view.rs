@@ -1,10 +1,11 @@
-//! What clients are shown of a topology: CLUSTER NODES, SLOTS, REPLICAS, SHARDS, INFO and the target of MOVED.
+//! What clients are shown of a topology: CLUSTER NODES, SLOTS, REPLICAS, SHARDS, INFO and the
+//! target of MOVED.
 //!
-//! Every address in here is [`Node::shown`]: a local endpoint never leaves through this module where another is announced, nor to clients
-//! that reach announced ones only ([`Reach::Announced`](crate::Reach)). For these a master without
-//! one serves nobody, and its slots are left out with it. Clients over TLS are told ports of TLS,
-//! as in Redis; CLUSTER SHARDS alone tells both. Replies are plain values or text; the protocol's
-//! framing is the caller's.
+//! Every address in here is [`Node::shown`]: a local endpoint never leaves through this module
+//! where another is announced, nor to clients that reach announced ones only
+//! ([`Reach::Announced`](crate::Reach)). For these a master without one serves nobody, and its
+//! slots are left out with it. Clients over TLS are told ports of TLS, as in Redis; CLUSTER SHARDS
+//! alone tells both. Replies are plain values or text; the protocol's framing is the caller's.
 
 use std::net::IpAddr;
 
@@ -83,7 +84,8 @@ pub struct Shard {
     pub nodes: Vec<ShardNode>,
 }
 
-/// A node as CLUSTER SHARDS shows it; the fields are the keys of the reply's map (`replication-offset` with a dash).
+/// A node as CLUSTER SHARDS shows it; the fields are the keys of the reply's map
+/// (`replication-offset` with a dash).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardNode {
     /// Id.
@@ -107,8 +109,9 @@ pub struct ShardNode {
     pub health: &'static str,
 }
 
-/// CLUSTER NODES: one line per node in table order. Bytes, because ids may be any. A node that cannot be reached is left out, but for the one that
-/// answers: programs look for `myself`, and read `noaddr` as it is meant.
+/// CLUSTER NODES: one line per node in table order. Bytes, because ids may be any. A node that
+/// cannot be reached is left out, but for the one that answers: programs look for `myself`, and
+/// read `noaddr` as it is meant.
 pub fn nodes_text(
     topology: &Topology,
     myself: Option<NodeId>,
@@ -251,12 +254,14 @@ pub fn info_text(topology: &Topology, jobs: &Jobs) -> Vec<u8> {
     text
 }
 
-/// CLUSTERX NODES: the one text here that is for peers, with local *and* announced endpoints, as SETNODES takes it.
+/// CLUSTERX NODES: the one text here that is for peers, with local *and* announced endpoints, as
+/// SETNODES takes it.
 pub fn clusterx_nodes_text(topology: &Topology) -> Vec<u8> {
     topology.to_bytes()
 }
 
-/// A line of CLUSTER NODES up to `connected`. The bus port is fiction and may exceed 65535; the stamps are invented.
+/// A line of CLUSTER NODES up to `connected`. The bus port is fiction and may exceed 65535; the
+/// stamps are invented.
 fn write_node(
     text: &mut Vec<u8>,
     (node, shown): (&Node, Option<Address<'_>>),

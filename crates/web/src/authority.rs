@@ -34,8 +34,8 @@ impl std::error::Error for BadName {}
 impl FromStr for Authority {
     type Err = BadName;
 
-    /// Strict: no user, no path, no blanks, no port 0, no IPv6 address without brackets, and no other spelling of
-    /// an IPv4 address than four decimal numbers.
+    /// Strict: no user, no path, no blanks, no port 0, no IPv6 address without brackets, and no
+    /// other spelling of an IPv4 address than four decimal numbers.
     fn from_str(text: &str) -> Result<Self, BadName> {
         read(text).ok_or_else(|| BadName(text.chars().take(100).collect()))
     }
@@ -127,7 +127,8 @@ impl Authority {
         }
     }
 
-    /// `localhost` or an address of this machine's loopback, whatever the port: that of a forward may be another one.
+    /// `localhost` or an address of this machine's loopback, whatever the port: that of a forward
+    /// may be another one.
     pub(crate) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Address(address) => address.is_loopback(),

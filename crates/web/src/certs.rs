@@ -105,8 +105,8 @@ impl Validity {
     }
 
     /// As [`Self::check`], where there is nothing else to be put in force, as at a start: the fault
-    /// is told, and clients see it. What is spoken in clear, and a clock that is not set yet, must not
-    /// wait for a certificate.
+    /// is told, and clients see it. What is spoken in clear, and a clock that is not set yet, must
+    /// not wait for a certificate.
     pub fn tell(&self, now_s: i64) {
         match self.check(now_s) {
             Ok(()) => tell(self.ends_s(), now_s),

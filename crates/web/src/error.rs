@@ -1,4 +1,5 @@
-//! Errors that no handler made – no such method, a body too long – in the words and form of all others.
+//! Errors that no handler made – no such method, a body too long – in the words and form of all
+//! others.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};

@@ -1,9 +1,10 @@
-//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON, tokens, TLS, and what of a
-//! configuration may change at run time.
+//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON,
+//! tokens, TLS, and what of a configuration may change at run time.
 //!
-//! A browser carries requests of any page it shows to addresses that only its user can reach. [`Door`] lets
-//! nothing of that kind in: a request names this very listener, comes from no other origin, and a change says that its
-//! body is JSON, which a page of another origin cannot say unasked.
+//! A browser carries requests of any page it shows to addresses that only its user can reach.
+//! [`Door`] lets nothing of that kind in: a request names this very listener, comes from no other
+//! origin, and a change says that its body is JSON, which a page of another origin cannot say
+//! unasked.
 //!
 //! Whether a request has the token is asked behind the door: [`Live::lets_in`], or [`Live::admits`]
 //! where others may come in too.

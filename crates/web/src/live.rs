@@ -26,8 +26,8 @@ pub trait Settings: Clone + Send + Sync + 'static {
     /// One that cannot be.
     fn check(&self) -> Result<(), Self::Error>;
 
-    /// The keys that an error is about, as a file spells them (`limits.drain_ms`), the one that is at
-    /// fault first; empty where it is about the whole file, or names its line itself.
+    /// The keys that an error is about, as a file spells them (`limits.drain_ms`), the one that is
+    /// at fault first; empty where it is about the whole file, or names its line itself.
     fn keys_of(error: &Self::Error) -> Vec<&'static str>;
 
     /// The token that requests must carry.
@@ -116,8 +116,8 @@ impl<C: Settings> Live<C> {
         }
     }
 
-    /// Reads the file, and those of TLS that it names, and takes what is live from it: all or, after
-    /// an error, nothing.
+    /// Reads the file, and those of TLS that it names, and takes what is live from it: all or,
+    /// after an error, nothing.
     ///
     /// # Errors
     /// Those of the file, and what is live in it does not fit to what stays.

@@ -3,8 +3,9 @@
 
 use toml::de::DeTable;
 
-/// The line, counted from 1, on which the first of `keys` stands that is in a TOML text; `tls.nodes` is the key
-/// `nodes` of the table `tls`. `None`: none of them is there, or this is no TOML.
+/// The line, counted from 1, on which the first of `keys` stands that is in a TOML text;
+/// `tls.nodes` is the key `nodes` of the table `tls`. `None`: none of them is there, or this is no
+/// TOML.
 pub fn line_of(text: &str, keys: &[&str]) -> Option<usize> {
     let root = DeTable::parse(text).ok()?;
     let found = keys.iter().find_map(|key| begins(root.get_ref(), key))?;

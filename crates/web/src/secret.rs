@@ -1,4 +1,5 @@
-//! Secrets that lie in files of their own, so that neither command lines nor configurations show them.
+//! Secrets that lie in files of their own, so that neither command lines nor configurations show
+//! them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! A door in front of a server with a readable path, one that changes something, and a health check: asked over
-//! sockets, byte by byte, as a browser that was tricked would, and as programs do.
+//! A door in front of a server with a readable path, one that changes something, and a health
+//! check: asked over sockets, byte by byte, as a browser that was tricked would, and as programs
+//! do.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -107,8 +108,8 @@ async fn only_this_listeners_names_are_served() {
 async fn an_address_is_ours_where_the_connection_arrived_at_it() {
     let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else { return };
     drop(listener);
-    // On all addresses: 127.0.0.2 is where this connection arrives, and it is a loopback address anyway; an
-    // address elsewhere is not.
+    // On all addresses: 127.0.0.2 is where this connection arrives, and it is a loopback address
+    // anyway; an address elsewhere is not.
     let at = server("0.0.0.0:0").await;
     let here = SocketAddr::from(([127, 0, 0, 2], at.port()));
     assert_eq!(host(here, &here.to_string()).await, 200);

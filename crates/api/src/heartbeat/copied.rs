@@ -16,7 +16,8 @@ impl Copied {
         done.and_then(|done| done.parse().ok()).map(|done| Self { done, of })
     }
 
-    /// Per cent, rounded down to a multiple of ten: what an alarm says must not change all the time.
+    /// Per cent, rounded down to a multiple of ten: what an alarm says must not change all the
+    /// time.
     pub fn tenths_percent(self) -> Option<u64> {
         let of = self.of.filter(|of| *of > 0)?;
         let tenths = u128::from(self.done) * 10 / u128::from(of);

@@ -1,5 +1,5 @@
-//! Orders and answers as text: what stands behind `MOVES` in a heartbeat, and the `move<i>` lines of
-//! its reply.
+//! Orders and answers as text: what stands behind `MOVES` in a heartbeat, and the `move<i>` lines
+//! of its reply.
 //!
 //! Parts are divided by spaces, which no node id has. What is foreign is bounded by the form: one
 //! line is one order or one answer.

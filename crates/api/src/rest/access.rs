@@ -1,4 +1,5 @@
-//! Users of the controller, and what each may ask for. Tokens go out once, when they are made, and never again.
+//! Users of the controller, and what each may ask for. Tokens go out once, when they are made, and
+//! never again.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
-//! What operators decide: what a cluster promises, what is given up, what is put back. Beyond what kvrocks-controller has.
+//! What operators decide: what a cluster promises, what is given up, what is put back. Beyond what
+//! kvrocks-controller has.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ pub struct ClusterChange {
     /// When writes count as done, from each shard's next epoch on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_mode: Option<CommitMode>,
-    /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes of the smallest shard.
+    /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes
+    /// of the smallest shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
     /// What the controller says to the nodes from now on, their `peer-auth`; empty: nothing. Every
@@ -56,7 +58,8 @@ pub struct ReleasedNode {
     pub addr: String,
     /// `master-lease-mode` before.
     pub lease_mode: String,
-    /// Why the node asks for leases again after a restart: its configuration file could not be written.
+    /// Why the node asks for leases again after a restart: its configuration file could not be
+    /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgets: Option<String>,
 }
@@ -286,7 +289,8 @@ pub struct DiscardedApply {
     /// Without it nothing is changed: the answer says what would be.
     #[serde(default)]
     pub confirm: bool,
-    /// Put back keys that do not exist, and only those, without asking the master's log what changed since the fork.
+    /// Put back keys that do not exist, and only those, without asking the master's log what
+    /// changed since the fork.
     #[serde(default)]
     pub only_absent: bool,
 }

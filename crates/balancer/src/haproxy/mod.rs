@@ -1,14 +1,18 @@
 //! HAProxy 2.6 and later, one instance, driven through its Runtime API.
 //!
-//! HAProxy knows no terms and takes any command. Three things make a late command of a former controller harmless:
-//! servers are made at run time under names that carry term and version, so that its commands on old names answer "No such server";
-//! every backend holds a marker of the newest term; and a driver adds its marker, *then* reads all names, *then* enables. Of two drivers at
-//! work at once the older either finds the newer one's marker, or had its servers made before and sees them deleted.
+//! HAProxy knows no terms and takes any command. Three things make a late command of a former
+//! controller harmless: servers are made at run time under names that carry term and version, so
+//! that its commands on old names answer "No such server"; every backend holds a marker of the
+//! newest term; and a driver adds its marker, *then* reads all names, *then* enables. Of two
+//! drivers at work at once the older either finds the newer one's marker, or had its servers made
+//! before and sees them deleted.
 //!
-//! Connection counters are not trusted (`show servers conn` shows 0 while a connection is being retried), nor is a deleted server: a session that waits for a
-//! retry survives it and goes to the old address. So all sessions of a backend are listed and seen to be gone before the next server is opened.
-//! After a reload old workers live on with their sessions and refuse commands on servers; they are seen through the master socket only, and cut session
-//! by session. Without a master socket this instance is no fence.
+//! Connection counters are not trusted (`show servers conn` shows 0 while a connection is being
+//! retried), nor is a deleted server: a session that waits for a retry survives it and goes to the
+//! old address. So all sessions of a backend are listed and seen to be gone before the next server
+//! is opened. After a reload old workers live on with their sessions and refuse commands on
+//! servers; they are seen through the master socket only, and cut session by session. Without a
+//! master socket this instance is no fence.
 //!
 //! Not here: starting, reloading and supervising HAProxy.
 
@@ -59,7 +63,8 @@ pub struct Haproxy {
     lookups: Lookups,
 }
 
-/// What HAProxy's names cannot hold. Only for reporting: losing it makes answers less pretty, not less true.
+/// What HAProxy's names cannot hold. Only for reporting: losing it makes answers less pretty, not
+/// less true.
 #[derive(Debug, Default)]
 struct Memory {
     endpoints: HashMap<String, Endpoint>,

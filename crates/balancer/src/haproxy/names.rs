@@ -1,7 +1,9 @@
 //! Names of HAProxy backends and servers, the only memory a driver has between two runs.
 //!
-//! `t17` marks a backend as served by term 17 (never enabled, weight 0). `t17.5-<node>` leads to a node and was made by term 17, version 5; ids with bytes
-//! that HAProxy does not take in names are written `t17.5_<hex>`. A name is never used twice for different nodes, so a late command on an old one answers "No such server".
+//! `t17` marks a backend as served by term 17 (never enabled, weight 0). `t17.5-<node>` leads to a
+//! node and was made by term 17, version 5; ids with bytes that HAProxy does not take in names are
+//! written `t17.5_<hex>`. A name is never used twice for different nodes, so a late command on an
+//! old one answers "No such server".
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,8 +15,9 @@ const PREFIX: &str = "hf_";
 /// What stands before it in the name of the frontend that leads there.
 pub(super) const FRONTEND: &str = "fe_";
 
-/// `hf_<host>_<port>`: a name for each address, another one for every other, however the same one is spelled. Dots of IPv4 are `_`, host names are in lower
-/// case, and one that reads like IPv4 then begins with `:`, which no host name does.
+/// `hf_<host>_<port>`: a name for each address, another one for every other, however the same one
+/// is spelled. Dots of IPv4 are `_`, host names are in lower case, and one that reads like IPv4
+/// then begins with `:`, which no host name does.
 pub fn backend_name(endpoint: &Endpoint) -> String {
     let Endpoint { host, port } = endpoint;
     let host = match host.parse::<IpAddr>() {
@@ -36,7 +39,8 @@ fn former_name(endpoint: &Endpoint) -> String {
     format!("{PREFIX}{host}_{}", endpoint.port)
 }
 
-/// The backend of each endpoint, of those that the configuration has; `None` if it has none for it. One of a former name counts where it is nobody else's.
+/// The backend of each endpoint, of those that the configuration has; `None` if it has none for it.
+/// One of a former name counts where it is nobody else's.
 pub(super) fn find_backends(
     endpoints: &[&Endpoint],
     backends: &[String],

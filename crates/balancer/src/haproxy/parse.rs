@@ -1,4 +1,5 @@
-//! HAProxy's answers, read strictly: a line that is not as documented is an error that carries the line, never a guess.
+//! HAProxy's answers, read strictly: a line that is not as documented is an error that carries the
+//! line, never a guess.
 //!
 //! Pure. Checked against answers recorded from HAProxy 2.6.12.
 
@@ -165,7 +166,8 @@ pub(super) fn processes(text: &str) -> Result<Processes, Nonsense> {
 /// Answers of `del server`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
-    /// It is gone: no connection is attached to it. A session waiting for a retry does not count here.
+    /// It is gone: no connection is attached to it. A session waiting for a retry does not count
+    /// here.
     Yes,
     /// Connections are still attached.
     Busy,

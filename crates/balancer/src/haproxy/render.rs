@@ -17,7 +17,8 @@ pub const DEFAULT_MASTER: &str = "/run/haproxy/master.sock";
 pub struct Listen {
     /// Where clients connect, as the topology has it.
     pub endpoint: Endpoint,
-    /// The address to bind in place of its host: for a host name that HAProxy is not to look up, or that does not lead here.
+    /// The address to bind in place of its host: for a host name that HAProxy is not to look up, or
+    /// that does not lead here.
     pub bind: Option<IpAddr>,
 }
 

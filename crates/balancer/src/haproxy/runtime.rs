@@ -1,4 +1,5 @@
-//! One connection to a Runtime API socket, in prompt mode: every answer ends with the prompt, so that each command has its own answer.
+//! One connection to a Runtime API socket, in prompt mode: every answer ends with the prompt, so
+//! that each command has its own answer.
 
 use std::fmt;
 use std::io;
@@ -46,7 +47,8 @@ impl fmt::Display for RuntimeAddress {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// An open connection; it always talks to the process that accepted it, even when a reload has replaced that one since.
+/// An open connection; it always talks to the process that accepted it, even when a reload has
+/// replaced that one since.
 pub(super) struct Link {
     stream: Box<dyn Stream>,
     limit: Duration,
@@ -103,7 +105,8 @@ impl Link {
     }
 }
 
-/// Where the answer ends if a prompt follows: `> ` of a worker, `master> ` of the master, at the start of the last line.
+/// Where the answer ends if a prompt follows: `> ` of a worker, `master> ` of the master, at the
+/// start of the last line.
 fn end_of_answer(bytes: &[u8]) -> Option<usize> {
     ["master> ", "> "].iter().find_map(|prompt| {
         let rest = bytes.strip_suffix(prompt.as_bytes())?;

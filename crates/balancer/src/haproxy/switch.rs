@@ -26,7 +26,8 @@ type Errors = Vec<(Endpoint, String)>;
 /// What the backends should lead to; one that is missing should be closed.
 type Wishes = HashMap<String, Wish>;
 
-/// Answers the frontends that could not be served as wished. An error means: not known to be in force, apply again.
+/// Answers the frontends that could not be served as wished. An error means: not known to be in
+/// force, apply again.
 pub(super) async fn apply(
     cx: &mut Cx<'_>,
     memory: &mut Memory,
@@ -184,10 +185,12 @@ fn dirty(
     backends.iter().filter(|backend| cut(backend) || !behind(backend)).cloned().collect()
 }
 
-/// Ends every session that was in one of these backends when all its victims were in maintenance already, and waits until each is gone.
+/// Ends every session that was in one of these backends when all its victims were in maintenance
+/// already, and waits until each is gone.
 ///
-/// `shutdown sessions server` misses a session that waits for its next connection attempt, `del server` succeeds in spite of it, and HAProxy 2.6
-/// then connects it to the *deleted* server's address, though it shows the new server's name. Later sessions never saw a victim.
+/// `shutdown sessions server` misses a session that waits for its next connection attempt, `del
+/// server` succeeds in spite of it, and HAProxy 2.6 then connects it to the *deleted* server's
+/// address, though it shows the new server's name. Later sessions never saw a victim.
 async fn sweep(cx: &mut Cx<'_>, backends: &HashSet<String>) -> Result<(), Error> {
     let deadline = Instant::now() + cx.driver.timeout;
     let mut pause = SHORTEST_PAUSE;
@@ -272,7 +275,8 @@ async fn remove(cx: &mut Cx<'_>, victims: &[Server]) -> Result<(), Error> {
                 Deleted::Busy if Instant::now() >= deadline => {
                     return Err(remaining(cx, format!("{}/{}", victim.backend, victim.name), 1));
                 }
-                // Shutting down is only scheduled, and a connection may have been on its way to the server.
+                // Shutting down is only scheduled, and a connection may have been on its way to the
+                // server.
                 Deleted::Busy => shut(cx, victim).await?,
             }
             sleep(pause).await;

@@ -1,4 +1,5 @@
-//! What an instance has in force, from its own answers: enabled servers, sessions of every worker, and what cannot be known.
+//! What an instance has in force, from its own answers: enabled servers, sessions of every worker,
+//! and what cannot be known.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ const NO_BACKEND: &str = "<NONE>";
 pub(super) async fn applied(cx: &mut Cx<'_>, memory: &Memory) -> Result<Applied, Error> {
     let mut applied = Applied {
         start_id: cx.start_id(),
-        // As every server is made. Where it dials from is in no answer of the Runtime API: nodes tell.
+        // As every server is made. Where it dials from is in no answer of the Runtime API: nodes
+        // tell.
         sends_header: Some(true),
         ..Applied::default()
     };

@@ -105,8 +105,9 @@ async fn desired(
     }
 }
 
-/// Whether clients are served by this process, for those who choose among several: it starts closed, and stays so until a
-/// controller has told it what to open. A frontend that a controller has closed says nothing against the process.
+/// Whether clients are served by this process, for those who choose among several: it starts
+/// closed, and stays so until a controller has told it what to open. A frontend that a controller
+/// has closed says nothing against the process.
 async fn health(State(table): State<Arc<Table>>) -> Response {
     match table.trouble() {
         None => "ok\n".into_response(),

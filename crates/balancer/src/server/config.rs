@@ -34,11 +34,13 @@ pub struct Config {
     pub log_level: String,
     /// Address nodes are dialled from, so that they can tell a balancer by it.
     pub bind_source: Option<IpAddr>,
-    /// Whether backends get a PROXY protocol v2 header. Holdfast nodes need it; switch it off only for other servers.
+    /// Whether backends get a PROXY protocol v2 header. Holdfast nodes need it; switch it off only
+    /// for other servers.
     pub send_proxy: bool,
     /// Threads that move bytes, up to 256; 0 means one per CPU.
     pub workers: usize,
-    /// Milliseconds between two health checks of a backend (PING behind a LOCAL header), up to 60,000; 0 means that only clients' connections tell.
+    /// Milliseconds between two health checks of a backend (PING behind a LOCAL header), up to
+    /// 60,000; 0 means that only clients' connections tell.
     pub health_interval_ms: u64,
     /// Limits on what clients can make the balancer hold.
     pub limits: Limits,

@@ -19,25 +19,13 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use topology::Endpoint;
 
+use super::counters::Counters;
+
 /// For how long it is told that a client found no descriptor, or no port to be carried on from.
 const SHORT: Duration = Duration::from_secs(5);
 /// What is told then.
 const SHORT_OF: &str = "clients are refused, as there is no descriptor, no memory or no local port left for them: \
                         raise LimitNOFILE or net.ipv4.ip_local_port_range, or lower limits.max_sessions";
-
-/// Totals since the frontend was opened first.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) accepted: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) cut: AtomicU64,
-    /// Sessions that their node gave back, to go on at another one.
-    pub(super) moved: AtomicU64,
-    /// Bytes from clients.
-    pub(super) inbound: AtomicU64,
-    /// Bytes from backends.
-    pub(super) outbound: AtomicU64,
-}
 
 /// Result of the last attempt to reach the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

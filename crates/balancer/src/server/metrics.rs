@@ -6,7 +6,8 @@ use api::balancer::FrontendState;
 use metrics::balancer as rows;
 use metrics::{Metric, Page};
 
-use super::frontend::{Counters, Frontend};
+use super::counters::Counters;
+use super::frontend::Frontend;
 use super::table::Table;
 
 type Counter = (&'static Metric, fn(&Counters) -> &AtomicU64);

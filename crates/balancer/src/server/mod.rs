@@ -1,10 +1,13 @@
-//! The built-in TCP balancer: a process that owns frontends, sends PROXY protocol v2 to nodes, and cuts sessions on a switch.
+//! The built-in TCP balancer: a process that owns frontends, sends PROXY protocol v2 to nodes, and
+//! cuts sessions on a switch.
 //!
-//! Invariants: it starts closed; a switch is answered only when no session to a former backend is left; a lower `(term, version)` changes nothing.
-//! It keeps nothing on disk: after a restart its `start_id` is new and the controller applies everything again.
+//! Invariants: it starts closed; a switch is answered only when no session to a former backend is
+//! left; a lower `(term, version)` changes nothing. It keeps nothing on disk: after a restart its
+//! `start_id` is new and the controller applies everything again.
 
 mod admin;
 mod config;
+mod counters;
 mod frontend;
 mod health;
 mod metrics;
@@ -30,7 +33,8 @@ pub type Live = web::Live<Config>;
 use table::Table;
 use workers::Workers;
 
-/// A connection to the admin address that says nothing for so long is closed: what the controller asks is answered within seconds.
+/// A connection to the admin address that says nothing for so long is closed: what the controller
+/// asks is answered within seconds.
 const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for
@@ -49,7 +53,8 @@ pub async fn run(
     serve(live, listener, shutdown, again).await
 }
 
-/// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
+/// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand
+/// over sockets.
 pub async fn serve(
     live: Arc<Live>,
     listener: TcpListener,
@@ -78,7 +83,8 @@ pub async fn serve(
         }
     }
     web::supervisor::waits(config.limits.drain());
-    // The admin interface answers while sessions drain, so that a controller can still confirm a fence here.
+    // The admin interface answers while sessions drain, so that a controller can still confirm a
+    // fence here.
     table.stop(config.limits.drain(), again).await;
     health.abort();
     server.abort();

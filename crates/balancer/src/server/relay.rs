@@ -1,11 +1,15 @@
 //! Moves bytes both ways between two sockets, in one task and without a buffer per idle session.
 //!
-//! Each thread has one scratch buffer: what is read is written on at once, and only what the other side does not take is kept with the session, at most one scratch full per direction.
-//! `poll_read` with a buffer larger than what is there tells tokio that the socket is empty, so that a request costs one `recv` and one `send`, like in a hand-made event loop.
+//! Each thread has one scratch buffer: what is read is written on at once, and only what the other
+//! side does not take is kept with the session, at most one scratch full per direction. `poll_read`
+//! with a buffer larger than what is there tells tokio that the socket is empty, so that a request
+//! costs one `recv` and one `send`, like in a hand-made event loop.
 //!
-//! A node that was told that sessions can be moved ends its stream with a trailer once our side of it is closed. That is closed only to ask for the session:
-//! a client's end is passed on as a mark. From the close on, the last [`TRAILER_MAX`] bytes are withheld until the stream has ended: a trailer never reaches
-//! a client. What all sessions withhold together has a [`Budget`], and so has what their clients left unread when they moved.
+//! A node that was told that sessions can be moved ends its stream with a trailer once our side of
+//! it is closed. That is closed only to ask for the session: a client's end is passed on as a mark.
+//! From the close on, the last [`TRAILER_MAX`] bytes are withheld until the stream has ended: a
+//! trailer never reaches a client. What all sessions withhold together has a [`Budget`], and so has
+//! what their clients left unread when they moved.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -30,11 +34,13 @@ const SCRATCH: usize = 64 * 1024;
 /// Bytes a session counts by itself before it touches the shared counter.
 const COUNT_STEP: u64 = 1 << 20;
 
-/// Bytes that all sessions together may withhold while they leave their node, records that wait for a node included.
+/// Bytes that all sessions together may withhold while they leave their node, records that wait for
+/// a node included.
 const WITHHELD_MAX: usize = 256 << 20;
 
-/// Bytes that the clients of all sessions together may leave unread when these move, beyond one scratch each. Not out of [`WITHHELD_MAX`]: clients that never
-/// read would else use that up, and the next switchover could move nobody.
+/// Bytes that the clients of all sessions together may leave unread when these move, beyond one
+/// scratch each. Not out of [`WITHHELD_MAX`]: clients that never read would else use that up, and
+/// the next switchover could move nobody.
 const UNREAD_MAX: usize = 256 << 20;
 
 thread_local! {
@@ -173,11 +179,11 @@ impl Drop for Pipe<'_> {
     }
 }
 
-/// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it.
-/// So does a client that does not close behind its node's end.
-/// A session leaves a backend in clear only: what was encrypted for it, and has not left, cannot be
-/// taken back.
-/// `luggage` is sent first, and holds what was not sent when the session leaves.
+/// Copies until both sides have closed, passing a half-close on, or until the session has left the
+/// backend. An error of either side ends it. So does a client that does not close behind its node's
+/// end. A session leaves a backend in clear only: what was encrypted for it, and has not left,
+/// cannot be taken back. `luggage` is sent first, and holds what was not sent when the session
+/// leaves.
 pub(super) async fn relay(
     client: &mut Side,
     backend: &mut Side,
@@ -321,7 +327,8 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes this direction, whether or not all that was kept was sent. A mark that was begun is completed: half of one would pass for the client's.
+    /// Closes this direction, whether or not all that was kept was sent. A mark that was begun is
+    /// completed: half of one would pass for the client's.
     fn close(
         &mut self,
         cx: &mut Context<'_>,
@@ -354,7 +361,8 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads to the end of the stream, passing on only what cannot belong to a trailer. A client that takes nothing delays that only once much is kept.
+    /// Reads to the end of the stream, passing on only what cannot belong to a trailer. A client
+    /// that takes nothing delays that only once much is kept.
     fn step_to_end(
         &mut self,
         cx: &mut Context<'_>,

@@ -4,7 +4,8 @@
 //! the process — resets both sides. A client whose handshake fails, or lasts when it is cut, has no
 //! session yet: its connection is closed.
 //!
-//! A session leads to one node after the other: where its frontend holds, it is taken back from its node (`docs/protocol.md` §12), waits, and goes on at the next one.
+//! A session leads to one node after the other: where its frontend holds, it is taken back from its
+//! node (`docs/protocol.md` §12), waits, and goes on at the next one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
@@ -64,7 +65,8 @@ impl Drop for Place {
     }
 }
 
-/// Both ends. Fields are dropped in this order: the sockets are closed before the session stops counting.
+/// Both ends. Fields are dropped in this order: the sockets are closed before the session stops
+/// counting.
 struct Ends {
     client: Side,
     backend: Option<Side>,
@@ -108,7 +110,8 @@ pub(super) async fn accept(
                 }
                 if limits::is_limit(&error) {
                     frontend.came_short();
-                    // With the spare descriptor: the client learns now that there is no place, and not when it gives up.
+                    // With the spare descriptor: the client learns now that there is no place, and
+                    // not when it gives up.
                     let refused = spare.lend(|| {
                         let accepted = listener.get_ref().accept();
                         accepted.map(|(client, _)| sys::reset_on_close(&client))
@@ -196,7 +199,8 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 return;
             }
             Ok(End::NotGiven) => {
-                // All that the node answered has reached the client: an end without a reset keeps it.
+                // All that the node answered has reached the client: an end without a reset keeps
+                // it.
                 frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
                 return ends.clean = true;
             }

@@ -1,4 +1,5 @@
-//! Socket options that the standard library, tokio and `socket2` do not have, and the sockets made with them. The only unsafe code of this crate.
+//! Socket options that the standard library, tokio and `socket2` do not have, and the sockets made
+//! with them. The only unsafe code of this crate.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,10 +32,12 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Waits for connections without tying them to the runtime that accepts, as tokio's own listener would.
+/// Waits for connections without tying them to the runtime that accepts, as tokio's own listener
+/// would.
 #[allow(unsafe_code)]
 pub(super) fn watch(listener: std::net::TcpListener) -> io::Result<AsyncFd<std::net::TcpListener>> {
-    // SAFETY: a `TcpListener` owns its descriptor, and always returns the same one, for as long as it lives.
+    // SAFETY: a `TcpListener` owns its descriptor, and always returns the same one, for as long as
+    // it lives.
     unsafe { Ok(AsyncFd::register(listener)?) }
 }
 
@@ -48,7 +51,8 @@ pub(super) fn dialler(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
                 format!("bind_source {ip} is of another family than {target}"),
             ));
         }
-        // Without this the kernel picks a port at bind that no other connection of the address may use: about 28,000 in all.
+        // Without this the kernel picks a port at bind that no other connection of the address may
+        // use: about 28,000 in all.
         bind_address_no_port(&socket)?;
         // Not in the system's number: that an address is not here is no want of ports.
         let told = |error: io::Error| {
@@ -73,14 +77,16 @@ pub(super) fn tune(socket: &impl std::os::fd::AsFd) -> io::Result<()> {
 
 /// Makes the coming close a reset: unsent bytes are dropped and the peer gets RST at once.
 pub(super) fn reset_on_close(socket: &impl std::os::fd::AsFd) {
-    // The option cannot fail on an open TCP socket; if it did, the close would still end the session, only with FIN.
+    // The option cannot fail on an open TCP socket; if it did, the close would still end the
+    // session, only with FIN.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 #[allow(unsafe_code)]
 fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open for the borrow's time, and the pointer and length describe a live c_int, which the kernel only reads.
+    // SAFETY: the descriptor is open for the borrow's time, and the pointer and length describe a
+    // live c_int, which the kernel only reads.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

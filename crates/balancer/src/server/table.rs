@@ -1,6 +1,7 @@
 //! All frontends of the process, and how a new desired state comes into force.
 //!
-//! Invariants: one state is applied at a time; a lower `(term, version)` is refused before anything is touched; old sessions are cut before new listeners are made.
+//! Invariants: one state is applied at a time; a lower `(term, version)` is refused before anything
+//! is touched; old sessions are cut before new listeners are made.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -194,7 +195,8 @@ impl Table {
         Ok(self.state())
     }
 
-    /// Compares with what is applied, and remembers `desired` from here on: an older one is refused even while this one is half-way.
+    /// Compares with what is applied, and remembers `desired` from here on: an older one is refused
+    /// even while this one is half-way.
     fn admit(&self, desired: &Desired) -> Result<(), Refusal> {
         let (term, version) = (desired.term, desired.version);
         let mut applied = self.applied.lock();
@@ -309,8 +311,8 @@ impl Table {
         }
     }
 
-    /// Closes all listeners, lets sessions finish for `drain`, or until `again` resolves, and resets
-    /// the rest. Meanwhile a fence can still be had here.
+    /// Closes all listeners, lets sessions finish for `drain`, or until `again` resolves, and
+    /// resets the rest. Meanwhile a fence can still be had here.
     pub(super) async fn stop(&self, drain: Duration, again: impl Future<Output = ()>) {
         let frontends = {
             let _turn = self.turn.lock().await;
@@ -354,7 +356,8 @@ fn trust(tls: &Tls) -> Vec<Trust> {
     tls.trust().into_iter().map(told).collect()
 }
 
-/// Switches a frontend; one that begins to hold does so for a bounded time, whatever becomes of the controller.
+/// Switches a frontend; one that begins to hold does so for a bounded time, whatever becomes of the
+/// controller.
 fn switch(frontend: &Arc<Frontend>, way: &Way) {
     if frontend.switch(way) {
         let (frontend, number) = (Arc::clone(frontend), frontend.holds());

@@ -1,4 +1,5 @@
-//! The threads that move bytes: each runs its own single-threaded runtime, so that a session's two sockets stay on one CPU and nothing is stolen between threads.
+//! The threads that move bytes: each runs its own single-threaded runtime, so that a session's two
+//! sockets stay on one CPU and nothing is stolen between threads.
 
 use std::io;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ impl Workers {
         (0..count.max(1)).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
-    /// A seat on the thread with the fewest sessions. One that has ended has none, and would get them all.
+    /// A seat on the thread with the fewest sessions. One that has ended has none, and would get
+    /// them all.
     pub(super) fn seat(&self) -> Seat {
         let key = |worker: &&Worker| (worker.has_ended(), worker.load.load(Ordering::Relaxed));
         let worker = self.0.iter().min_by_key(key).expect("at least one worker is started");

@@ -27,8 +27,8 @@ enum Settled {
 }
 
 impl Cluster {
-    /// Holds everything until it is known whether `change` was made. Tries to find out at once, and else goes on doing
-    /// so on its own.
+    /// Holds everything until it is known whether `change` was made. Tries to find out at once, and
+    /// else goes on doing so on its own.
     pub(super) async fn in_doubt(
         self: &Arc<Self>,
         change: Change,

@@ -1,5 +1,6 @@
-//! Writes that failovers of asynchronous shards are known to have lost: counted, told, and remembered from the log of
-//! events by the next controller, whose alarm is the same until its hour is over.
+//! Writes that failovers of asynchronous shards are known to have lost: counted, told, and
+//! remembered from the log of events by the next controller, whose alarm is the same until its hour
+//! is over.
 //!
 //! Their events are in the transaction of the failover: whoever comes to know that it was made
 //! comes to know of them too, however late, and whether or not this controller lives then.
@@ -121,8 +122,8 @@ pub(super) fn tell(cluster: &Arc<Cluster>, losses: Vec<Loss>, record: &Record) {
     }
 }
 
-/// Reads what earlier controllers told of lately, and tells it on. A store that does not answer is asked again for a while;
-/// nothing waits for it.
+/// Reads what earlier controllers told of lately, and tells it on. A store that does not answer is
+/// asked again for a while; nothing waits for it.
 pub(crate) async fn recall(shared: Arc<Shared>, clusters: Vec<Arc<Cluster>>) {
     for _ in 0..TRIES {
         match read(&shared).await {

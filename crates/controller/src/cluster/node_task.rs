@@ -196,7 +196,8 @@ impl NodeTask {
                     .map(|seen| Heard::Answer(Box::new((again, seen))))
             }
             Err(error) if rival::is_outranked(&error) => {
-                // An error is an answer: who it obeys is worth more than that it refuses. Older nodes say no more than that.
+                // An error is an answer: who it obeys is worth more than that it refuses. Older
+                // nodes say no more than that.
                 let told = rival::ask(open).await.map_err(|_| error)?;
                 open.heeds = Some(told.store);
                 Ok(Heard::Told(told, question.sent_at))
@@ -205,7 +206,8 @@ impl NodeTask {
         }
     }
 
-    /// The node answered with an error, or could not be asked: no silence of its own, and everybody may know why.
+    /// The node answered with an error, or could not be asked: no silence of its own, and everybody
+    /// may know why.
     fn unclear(&self, error: &ClientError) {
         let shared = &self.cluster.shared;
         let now = shared.now();

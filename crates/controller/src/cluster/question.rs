@@ -173,7 +173,8 @@ pub(super) fn heeds(value: &Value) -> Heeds {
     value.as_str().and_then(Told::parse).map_or(Heeds::Unsaid, |told| told.store)
 }
 
-/// Writes an answer down, and has the cluster planned if that is news to it. An older one than the newest is none.
+/// Writes an answer down, and has the cluster planned if that is news to it. An older one than the
+/// newest is none.
 pub(super) fn answered(
     cluster: &Cluster,
     id: &str,
@@ -255,8 +256,9 @@ pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     Some(words.into_iter().chain(state.gone.iter().cloned()).collect())
 }
 
-/// By how much the node's wall clock, which said `wall_ms`, is ahead of this one, which says `now_ms` now. It was read
-/// somewhere between question and answer: an answer that took long says nothing, nor does 0, of a node that tells no time.
+/// By how much the node's wall clock, which said `wall_ms`, is ahead of this one, which says
+/// `now_ms` now. It was read somewhere between question and answer: an answer that took long says
+/// nothing, nor does 0, of a node that tells no time.
 fn clock_ahead_ms(wall_ms: u64, took_ms: u64, now_ms: u64) -> Option<i64> {
     if wall_ms == 0 || took_ms > CLOCK_TRIP_MS {
         return None;

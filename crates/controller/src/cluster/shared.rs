@@ -29,7 +29,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// Users with tokens of their own, beside the configured token.
     pub(crate) users: Known,
-    /// Requests that wait for the store: one that does not answer must not take every thread there is.
+    /// Requests that wait for the store: one that does not answer must not take every thread there
+    /// is.
     calls: Arc<Semaphore>,
     /// Another than the store.
     records: Option<Arc<dyn Records>>,

@@ -15,7 +15,8 @@ pub(crate) struct TopologyText {
     pub(crate) hash: Arc<str>,
     /// Text and hash without ports of TLS, where there are some: for nodes that do not know them.
     pub(crate) plain: Option<(Arc<str>, Arc<str>)>,
-    /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
+    /// Nodes that clients take for one. Old records may have them, and failovers go on; no change
+    /// makes any.
     pub(crate) shared: Vec<Warning>,
 }
 

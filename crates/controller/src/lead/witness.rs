@@ -1,4 +1,5 @@
-//! What a standby sees of the leader's process: whether its REST port answers, is silent, or is refused.
+//! What a standby sees of the leader's process: whether its REST port answers, is silent, or is
+//! refused.
 
 use std::sync::Arc;
 use std::time::Duration;

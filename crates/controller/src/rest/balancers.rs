@@ -155,8 +155,9 @@ async fn introduce(
 /// How long an instance that is removed may take to close.
 const CLOSING: Duration = Duration::from_secs(4);
 
-/// Closes the instance, then forgets it: one that is only forgotten goes on to lead clients to where it led them last, for ever. `force=yes` forgets it also
-/// when it could not be closed, or is the last one.
+/// Closes the instance, then forgets it: one that is only forgotten goes on to lead clients to
+/// where it led them last, for ever. `force=yes` forgets it also when it could not be closed, or is
+/// the last one.
 pub(super) async fn remove(
     registry: App,
     Extension(by): Extension<Actor>,

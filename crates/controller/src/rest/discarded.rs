@@ -1,4 +1,5 @@
-//! `/discarded`: what deposed masters cut off and keep in their folders, and putting it back through the present master.
+//! `/discarded`: what deposed masters cut off and keep in their folders, and putting it back
+//! through the present master.
 
 mod apply;
 mod fold;
@@ -22,11 +23,13 @@ use crate::client::{ClientError, Connection, REPLY_BYTES_MAX};
 
 pub(super) use apply::apply;
 
-/// Longest time a node may take to list its exports; all are asked at once, and one that is away must not hide the others for long.
+/// Longest time a node may take to list its exports; all are asked at once, and one that is away
+/// must not hide the others for long.
 const LIST_PATIENCE: Duration = Duration::from_secs(3);
 /// The same for a page of an export.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Of a file, asked for at once. With the largest batch that a node tells it is a reply that is read.
+/// Of a file, asked for at once. With the largest batch that a node tells it is a reply that is
+/// read.
 const PAGE_BYTES: u64 = 512 << 10;
 
 /// A node that is asked.

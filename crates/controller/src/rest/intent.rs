@@ -1,4 +1,5 @@
-//! What an operator asks of a shard that the planner does in steps: it is put into the record, and its end awaited.
+//! What an operator asks of a shard that the planner does in steps: it is put into the record, and
+//! its end awaited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +32,9 @@ pub(super) struct Asked {
     pub(super) by: Actor,
 }
 
-/// Asks for it, and waits for `limit` at most; returns the master of the shard once that one answers as the granted
-/// master. One that takes longer is withdrawn, also when the client that asked has hung up meanwhile.
+/// Asks for it, and waits for `limit` at most; returns the master of the shard once that one
+/// answers as the granted master. One that takes longer is withdrawn, also when the client that
+/// asked has hung up meanwhile.
 pub(super) async fn carry_out(
     cluster: &Arc<Cluster>,
     Asked { index, intent, reason, by }: Asked,

@@ -1,4 +1,5 @@
-//! `/accept-loss` of a shard: nobody holds what its in-sync set acknowledged, and an operator lets a node go on.
+//! `/accept-loss` of a shard: nobody holds what its in-sync set acknowledged, and an operator lets
+//! a node go on.
 
 use std::time::Duration;
 

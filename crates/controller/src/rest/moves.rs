@@ -1,8 +1,8 @@
 //! `/moves`, `/rebalance`, `/shards/:i/drain`: slots that go from shard to shard.
 //!
 //! A request only queues moves, or changes what is queued; `planner::moves` carries them out. What
-//! nodes could not carry out is not queued. Where masters say what slots weigh, it is queued in moves
-//! of bounded size.
+//! nodes could not carry out is not queued. Where masters say what slots weigh, it is queued in
+//! moves of bounded size.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! The store that several controllers share: an etcd of version 3, by its JSON gateway.
 //!
-//! Invariants: every change compares the key `leader` with the claim of this process in the same transaction (rule O1), so
-//! what an older leader had under way fails, whenever it arrives; a record is compared by its tag, never by a revision of
-//! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
+//! Invariants: every change compares the key `leader` with the claim of this process in the same
+//! transaction (rule O1), so what an older leader had under way fails, whenever it arrives; a
+//! record is compared by its tag, never by a revision of etcd (O6). Each call is linearizable and
+//! has a limit (O9). Nothing is watched: standbys read what changed since.
 //!
-//! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C`
-//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look
-//! at every cluster), `sealing` (the id of the key that the leader seals with), `events/N` and
-//! `history/N`.
+//! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`,
+//! `users/NAME`, `clusters/NS/C` (the record), `tags/NS/C`, `used` (which cluster has which
+//! address: a transaction may not look at every cluster), `sealing` (the id of the key that the
+//! leader seals with), `events/N` and `history/N`.
 
 mod claim;
 mod client;

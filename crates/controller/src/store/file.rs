@@ -1,4 +1,5 @@
-//! The embedded store's file: term, namespaces, one JSON document per cluster, users, the log of events.
+//! The embedded store's file: term, namespaces, one JSON document per cluster, users, the log of
+//! events.
 //!
 //! Every change is one durable transaction. A cluster changes only by compare-and-swap on its
 //! revision, together with the event that says why. The file is locked: one process at a time.

@@ -1,7 +1,8 @@
-//! A store of either kind, in the hands of a tool: no controller of ours is to lead from it meanwhile.
+//! A store of either kind, in the hands of a tool: no controller of ours is to lead from it
+//! meanwhile.
 //!
-//! A file is held for as long as the value lives, so that no controller opens it. An etcd cannot be held: each change
-//! compares what [`Idle::found`] read last, and shuts out whoever leads by it.
+//! A file is held for as long as the value lives, so that no controller opens it. An etcd cannot be
+//! held: each change compares what [`Idle::found`] read last, and shuts out whoever leads by it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ impl Idle {
     /// Opens a file, or reaches an etcd; nothing is made where there is none.
     ///
     /// # Errors
-    /// A controller has the file, nobody answers, or what is there is no store or of a later format.
+    /// A controller has the file, nobody answers, or what is there is no store or of a later
+    /// format.
     pub async fn open(at: At) -> Result<Self, StoreError> {
         match at {
             At::File(path, keys) => {
@@ -120,7 +122,8 @@ impl Idle {
         }
     }
 
-    /// Replaces what it holds. Until this has succeeded once, it is led from by nobody or as before.
+    /// Replaces what it holds. Until this has succeeded once, it is led from by nobody or as
+    /// before.
     ///
     /// # Errors
     /// As [`Idle::give_up`].

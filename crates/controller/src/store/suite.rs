@@ -128,7 +128,8 @@ async fn a_cluster_changes_only_from_what_the_store_has(stage: Stage) {
     assert!(matches!(too_late, Outcome::NotDone(StoreError::Conflict)), "{too_late:?}");
     assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*one.record));
 
-    // The revision is right, and the content another: a store that was restored gives numbers twice.
+    // The revision is right, and the content another: a store that was restored gives numbers
+    // twice.
     let look_alike = Arc::new(Record { tag: 99, ..Record::clone(&one.record) });
     let foreign = store.swap(longer(&look_alike)).await;
     assert!(matches!(foreign, Outcome::NotDone(StoreError::Conflict)), "{foreign:?}");

@@ -1,7 +1,9 @@
-//! A store as a whole: what it is called, all that it holds as one text, and the mark of one that was given up.
+//! A store as a whole: what it is called, all that it holds as one text, and the mark of one that
+//! was given up.
 //!
-//! A name stays with its content, wherever that goes; its generation rises each time that the content is taken up anew.
-//! Of two stores of one name the higher generation is the one that counts, and its terms are above all of the other's.
+//! A name stays with its content, wherever that goes; its generation rises each time that the
+//! content is taken up anew. Of two stores of one name the higher generation is the one that
+//! counts, and its terms are above all of the other's.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,8 +19,8 @@ use super::{FORMAT, StoreError, failed, fresh_tag};
 use crate::events::Event;
 use crate::seal::{Keys, Locked};
 
-/// What a store that nobody may lead from says of its format, in place of its own: versions that know no marks
-/// do not touch a later format.
+/// What a store that nobody may lead from says of its format, in place of its own: versions that
+/// know no marks do not touch a later format.
 pub(super) const CLOSED: u64 = 1_000_000;
 
 /// What a store is called, and which life of it this is.
@@ -239,7 +241,8 @@ impl Export {
         Ok(export)
     }
 
-    /// Whether both hold the same clusters, tags included, and users; logs may be kept for different times.
+    /// Whether both hold the same clusters, tags included, and users; logs may be kept for
+    /// different times.
     pub fn has_the_content_of(&self, other: &Self) -> bool {
         let sorted = |export: &Self| {
             let mut clusters = export.clusters.clone();

@@ -13,12 +13,12 @@ pub(super) enum Next {
     Done,
 }
 
-/// Terms of a store that begins are above all that the nodes may have seen by so much at least: the old store's
-/// controllers raise theirs by one with each start, or claim.
+/// Terms of a store that begins are above all that the nodes may have seen by so much at least: the
+/// old store's controllers raise theirs by one with each start, or claim.
 const JUMP: u64 = 1_000_000;
 
-/// The term below which nobody leads from a store that begins: above the newest known one. `random` keeps two stores that begin from
-/// one export apart: with the same term nodes would obey both.
+/// The term below which nobody leads from a store that begins: above the newest known one. `random`
+/// keeps two stores that begin from one export apart: with the same term nodes would obey both.
 pub(super) fn term(known: u64, random: u64) -> u64 {
     known.saturating_add(JUMP).saturating_add(random % JUMP)
 }
@@ -63,8 +63,9 @@ pub(super) fn source(found: &Found, place: &str, goes_on: bool) -> Result<Identi
     }
 }
 
-/// What becomes of `found` when the content of the store `of` is to go there. `mark`: the generation that store was given
-/// up for, if it was. `replace`: an older generation of the same store may be overwritten.
+/// What becomes of `found` when the content of the store `of` is to go there. `mark`: the
+/// generation that store was given up for, if it was. `replace`: an older generation of the same
+/// store may be overwritten.
 pub(super) fn target(
     of: &Identity,
     mark: Option<u64>,
@@ -121,7 +122,8 @@ fn goes_on_filling(of: &Identity, found: &Found, place: &str) -> Result<(), Stri
     ))
 }
 
-/// `next`, or above every generation of the store `name` that its nodes were led from: they refuse lower ones.
+/// `next`, or above every generation of the store `name` that its nodes were led from: they refuse
+/// lower ones.
 pub(super) fn generation(next: u64, name: &str, stores: &[StoreId]) -> u64 {
     let known = |of: &&StoreId| StoreId::new(name, of.generation) == Some(**of);
     stores.iter().filter(known).map(|of| after(of.generation)).fold(next, u64::max)

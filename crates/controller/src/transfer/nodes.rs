@@ -146,7 +146,8 @@ async fn one(
 ) -> Result<(Told, bool), String> {
     let exchange = async {
         let mut connection = Connection::open(&node.local, password.as_deref(), tls).await?;
-        // Before the question: however long the answer takes, what is heard since then was heard since.
+        // Before the question: however long the answer takes, what is heard since then was heard
+        // since.
         let elapsed = since.elapsed();
         Ok::<_, ClientError>((rival::ask(&mut connection).await?, elapsed))
     };

@@ -70,7 +70,8 @@ pub(crate) struct ClusterArgs {
     // kvctl's `-r` and `--replica` count the same; `up --replicas` does not count the master.
     #[arg(short = 'r', long, visible_alias = "replica", alias = "replicas", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000))]
     nodes_per_shard: i64,
-    /// Slots of a shard, as 0-99,200, or `-` for none: once for each shard, in their order; equal shares if left out
+    /// Slots of a shard, as 0-99,200, or `-` for none: once for each shard, in their order; equal
+    /// shares if left out
     #[arg(long, value_name = "SLOTS")]
     slots: Vec<String>,
     #[command(flatten)]
@@ -134,7 +135,8 @@ pub(crate) enum Failover {
         index: ShardWord,
         #[command(flatten)]
         place: Place,
-        /// The replica to promote, by its id, the beginning of it, or its address; the most advanced one if left out
+        /// The replica to promote, by its id, the beginning of it, or its address; the most
+        /// advanced one if left out
         #[arg(long)]
         preferred: Option<String>,
         /// Promote even if the replica does not catch up in time: writes may be lost
@@ -183,8 +185,8 @@ pub(crate) enum BalancerVerb {
         /// URL of the built-in balancer; address or path of HAProxy's Runtime API
         #[arg(long)]
         endpoint: String,
-        /// HAProxy's master socket (`-W -S`); without it old workers cannot be seen, the balancers are no fence, and
-        /// a failover waits for the lease
+        /// HAProxy's master socket (`-W -S`); without it old workers cannot be seen, the balancers
+        /// are no fence, and a failover waits for the lease
         #[arg(long)]
         master: Option<String>,
         /// Bearer token of the built-in balancer; others on this host see command lines
@@ -216,8 +218,8 @@ pub(crate) enum BalancerVerb {
         #[arg(long, value_name = "FILE")]
         balancer_token_file: Option<PathBuf>,
     },
-    /// Close an instance and remove it; refused while it cannot be closed, or is the last way to nodes that take
-    /// clients from balancers only
+    /// Close an instance and remove it; refused while it cannot be closed, or is the last way to
+    /// nodes that take clients from balancers only
     Remove {
         /// Its name
         name: String,

@@ -21,9 +21,10 @@ use super::{Context, Place};
 pub(crate) enum Set {
     /// Of a whole cluster: when writes count as done, and the password of its nodes
     ///
-    /// Each shard changes with its next epoch, which its master gets as soon as it answers; connections
-    /// with replies under way at that moment may be closed. On the way to `in-sync` a shard begins with
-    /// its master alone: `status` says DEGRADED until the replicas are in the set.
+    /// Each shard changes with its next epoch, which its master gets as soon as it answers;
+    /// connections with replies under way at that moment may be closed. On the way to `in-sync` a
+    /// shard begins with its master alone: `status` says DEGRADED until the replicas are in the
+    /// set.
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
         .args(["commit_mode", "min_in_sync", "password_file", "max_lag"]))]
     Cluster {
@@ -43,7 +44,8 @@ pub(crate) enum Set {
         /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
-        /// With `async`: nobody is promoted that is known to lack more writes than so many; `none` for no bound
+        /// With `async`: nobody is promoted that is known to lack more writes than so many; `none`
+        /// for no bound
         #[arg(long, value_name = "WRITES")]
         max_lag: Option<MaxLag>,
     },
@@ -89,10 +91,10 @@ pub(crate) enum ShardVerb {
     Slots(SlotsVerb),
     /// Let a node go on although nobody holds what the in-sync set acknowledged: gives that up
     ///
-    /// Only for a shard whose members' data was all lost or replaced; refused as long as a member of its set answers
-    /// with its data. Without --yes it changes nothing and says what would be given up. With it the old
-    /// master is fenced as in any failover, the node goes on in a new epoch, alone in its set, and the
-    /// other nodes follow it. The decision stands in `events`.
+    /// Only for a shard whose members' data was all lost or replaced; refused as long as a member
+    /// of its set answers with its data. Without --yes it changes nothing and says what would be
+    /// given up. With it the old master is fenced as in any failover, the node goes on in a new
+    /// epoch, alone in its set, and the other nodes follow it. The decision stands in `events`.
     AcceptLoss {
         /// Index or id of the shard
         index: ShardWord,
@@ -114,10 +116,12 @@ pub(crate) enum ShardVerb {
     },
     /// Let a node put what lies in its `db.deposed` back in service
     ///
-    /// A full copy does not remove the data it takes the place of, where that may hold what nobody else has: it lies in `db.deposed`
-    /// of its node. This exchanges both, whole or not at all: what the node has now lies in `db.deposed` afterwards. A node that
-    /// serves as master under a grant refuses. Data that the shard's in-sync set still counts takes over by itself then;
-    /// otherwise `accept-loss` for that node follows. Without --yes it changes nothing and says what lies where.
+    /// A full copy does not remove the data it takes the place of, where that may hold what nobody
+    /// else has: it lies in `db.deposed` of its node. This exchanges both, whole or not at all:
+    /// what the node has now lies in `db.deposed` afterwards. A node that serves as master under a
+    /// grant refuses. Data that the shard's in-sync set still counts takes over by itself then;
+    /// otherwise `accept-loss` for that node follows. Without --yes it changes nothing and says
+    /// what lies where.
     RestoreDeposed {
         /// Index or id of the shard
         index: ShardWord,

@@ -39,8 +39,8 @@ pub(crate) enum DiscardedVerb {
         /// Do it
         #[arg(long)]
         yes: bool,
-        /// Put back keys that do not exist, and only those, without looking at what changed since: where the
-        /// master's log no longer goes back that far. Brings back what was removed since
+        /// Put back keys that do not exist, and only those, without looking at what changed since:
+        /// where the master's log no longer goes back that far. Brings back what was removed since
         #[arg(long)]
         if_absent: bool,
     },
@@ -56,7 +56,8 @@ const NAMED_MAX: usize = 20;
 pub(crate) struct Which {
     /// Name of the file, as `list` shows it
     file: String,
-    /// The node, by its id, the beginning of it, or its address, where several have a file of that name
+    /// The node, by its id, the beginning of it, or its address, where several have a file of that
+    /// name
     #[arg(long)]
     node: Option<String>,
     #[command(flatten)]

@@ -13,8 +13,9 @@ use super::words::with_tls_port;
 /// What the file is made from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HaproxyConfig {
-    /// Announced endpoints, HOST:PORT[/TLSPORT][=ADDRESS],…: one frontend and one empty backend for each port. HAProxy binds
-    /// the host, or ADDRESS in its place where the host is a name that does not lead to this machine
+    /// Announced endpoints, HOST:PORT[/TLSPORT][=ADDRESS],…: one frontend and one empty backend for
+    /// each port. HAProxy binds the host, or ADDRESS in its place where the host is a name that
+    /// does not lead to this machine
     #[arg(long, value_delimiter = ',', required = true)]
     announce: Vec<String>,
     /// Address nodes are dialled from; inside their balancer-sources. IPv6 with or without brackets
@@ -23,8 +24,8 @@ pub(crate) struct HaproxyConfig {
     /// Runtime API for the controller: a socket path, or a loopback host:port (it has no password)
     #[arg(long, default_value = "/run/haproxy/holdfast.sock")]
     runtime: String,
-    /// Master socket (`haproxy -W -S …`): without it nothing is known of old workers, the balancers are no fence, and a
-    /// failover waits for the lease
+    /// Master socket (`haproxy -W -S …`): without it nothing is known of old workers, the balancers
+    /// are no fence, and a failover waits for the lease
     #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
     /// Most connections

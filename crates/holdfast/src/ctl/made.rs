@@ -9,7 +9,8 @@ use super::Context;
 use super::table::json;
 use super::words::counted;
 
-/// Tells what there is now: that a cluster has no replicas, or loses writes with its master, should surprise nobody.
+/// Tells what there is now: that a cluster has no replicas, or loses writes with its master, should
+/// surprise nobody.
 pub(super) fn made(cx: &Context, verb: &str, value: Value) -> Result<()> {
     if cx.json {
         return json(&value);

@@ -1,8 +1,8 @@
 //! `holdfast ctl`: the controller's REST interface for people and scripts, in kvctl's verbs.
 //!
 //! A skin: it decides nothing. Without `-n` and `-c` it takes the only namespace and cluster there
-//! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's); `status` also 3 for a
-//! cluster that is not healthy, and 4 for one with a shard that is stuck.
+//! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's);
+//! `status` also 3 for a cluster that is not healthy, and 4 for one with a shard that is stuck.
 
 mod away;
 mod backup;
@@ -46,7 +46,8 @@ use table::prose;
 /// Talk to the controller.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the controllers are: URL or host:port, several with commas, any of which will do [env: HOLDFAST_CONTROLLER]
+    /// Where the controllers are: URL or host:port, several with commas, any of which will do [env:
+    /// HOLDFAST_CONTROLLER]
     #[arg(short = 'H', long, alias = "host", global = true, value_name = "URL")]
     controller: Option<String>,
     /// Bearer token of the controller; others on this host see command lines [env: HOLDFAST_TOKEN]
@@ -63,7 +64,8 @@ pub(crate) struct Args {
     /// Do not wrap tables at 100 columns
     #[arg(long, global = true)]
     wide: bool,
-    /// Longest wait for the controller, seconds; default: 10, more for what takes longer by its nature
+    /// Longest wait for the controller, seconds; default: 10, more for what takes longer by its
+    /// nature
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
     #[command(subcommand)]
@@ -131,16 +133,17 @@ enum Verb {
     /// Show, export or move what the controllers keep: the store as a whole
     #[command(subcommand)]
     Store(store::StoreVerb),
-    /// Restart the nodes one after the other, for a new version or an option that is read at the start
+    /// Restart the nodes one after the other, for a new version or an option that is read at the
+    /// start
     ///
-    /// Shard by shard: replicas, a switchover, the former master; before each step the cluster must be
-    /// healthy. Without --run it says what would be done. Can be made again at any time.
+    /// Shard by shard: replicas, a switchover, the former master; before each step the cluster must
+    /// be healthy. Without --run it says what would be done. Can be made again at any time.
     Upgrade(upgrade::Upgrade),
     /// Save nodes of this host, and keep copies elsewhere
     ///
-    /// Each node makes its backup (`SAVE`), which is copied to a folder of its own below --to, named by
-    /// time, node and sequence. Run it on the host of the nodes, as a user that may read their folders.
-    /// A copy is of one moment of its shard.
+    /// Each node makes its backup (`SAVE`), which is copied to a folder of its own below --to,
+    /// named by time, node and sequence. Run it on the host of the nodes, as a user that may read
+    /// their folders. A copy is of one moment of its shard.
     Backup(backup::Backup),
     /// Change a password of a running cluster, or the CA of a site, without anybody being refused
     /// meanwhile
@@ -152,7 +155,8 @@ enum Verb {
     Openapi,
     /// Show what is seen of a cluster now
     ///
-    /// Exit code 0: healthy, 3: not healthy or with an alarm, 4: a shard is stuck, 1: the controller does not say.
+    /// Exit code 0: healthy, 3: not healthy or with an alarm, 4: a shard is stuck, 1: the
+    /// controller does not say.
     Status {
         #[command(flatten)]
         place: Place,

@@ -23,9 +23,9 @@ use crate::out::{anew, part};
 pub(crate) enum MoveVerb {
     /// To another shard, while clients read and write them
     ///
-    /// Shows the moves, one for each shard that gives, and asks; `--yes` does not ask. The controller
-    /// queues them and carries them out one after the other; `ctl moves` shows how far they are.
-    /// Writes of slots that change hands wait some milliseconds.
+    /// Shows the moves, one for each shard that gives, and asks; `--yes` does not ask. The
+    /// controller queues them and carries them out one after the other; `ctl moves` shows how far
+    /// they are. Writes of slots that change hands wait some milliseconds.
     Slots {
         /// n or a-b, several with commas: 0-99,200
         slots: Slots,

@@ -1,5 +1,5 @@
-//! Secrets on their way to the controller: from the command line, where others on this host see them, from files and from
-//! the environment, where they do not.
+//! Secrets on their way to the controller: from the command line, where others on this host see
+//! them, from files and from the environment, where they do not.
 
 use std::path::{Path, PathBuf};
 

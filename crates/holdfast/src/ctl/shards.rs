@@ -24,8 +24,8 @@ pub(crate) enum SlotsVerb {
     /// Add a shard without slots, of nodes that hold no topology yet
     ///
     /// Its id stays the same whatever else is added or removed. The balancers open the announced
-    /// endpoints as frontends, so those must be free there. Then `ctl rebalance` or `ctl move slots`
-    /// gives it slots.
+    /// endpoints as frontends, so those must be free there. Then `ctl rebalance` or `ctl move
+    /// slots` gives it slots.
     Add {
         /// Addresses, host:port[/port of TLS alone],…; the first is the master
         #[arg(long, value_delimiter = ',', required = true)]

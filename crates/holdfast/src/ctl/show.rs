@@ -133,7 +133,8 @@ pub(crate) struct EventsArgs {
     /// Only what somebody asked for by REST or `ctl`: by whom, in which role, from which address
     #[arg(long)]
     audit: bool,
-    /// Only what is kept apart and long: failovers, switchovers, losses, moves, starts, what somebody asked for
+    /// Only what is kept apart and long: failovers, switchovers, losses, moves, starts, what
+    /// somebody asked for
     #[arg(long)]
     history: bool,
 }

@@ -1,5 +1,6 @@
-//! `holdfast ctl store`: the controllers' store as a whole. `status` and a plain `export` ask the controller; the rest works on the
-//! store itself, by the configuration of its controllers, because nobody may lead from it meanwhile.
+//! `holdfast ctl store`: the controllers' store as a whole. `status` and a plain `export` ask the
+//! controller; the rest works on the store itself, by the configuration of its controllers, because
+//! nobody may lead from it meanwhile.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -43,7 +44,8 @@ pub(crate) enum StoreVerb {
         /// Configuration of the controllers whose store it is, in place of asking them
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Give the store up first, for whatever FILE is imported into: no controller ever leads from it again
+        /// Give the store up first, for whatever FILE is imported into: no controller ever leads
+        /// from it again
         #[arg(long, requires = "config")]
         give_up: bool,
         /// Do it
@@ -66,10 +68,11 @@ pub(crate) enum StoreVerb {
         #[arg(long)]
         last: bool,
     },
-    /// Put an export into the store of a configuration: an empty one, or an older generation of the same
+    /// Put an export into the store of a configuration: an empty one, or an older generation of the
+    /// same
     ///
-    /// Nodes are asked first whether they hear a controller; then nothing is imported. The generation
-    /// rises, and the terms with it, so that nodes refuse the old store's controllers.
+    /// Nodes are asked first whether they hear a controller; then nothing is imported. The
+    /// generation rises, and the terms with it, so that nodes refuse the old store's controllers.
     Import {
         /// The export
         file: PathBuf,
@@ -84,8 +87,9 @@ pub(crate) enum StoreVerb {
     },
     /// Move from one store to another: gives the first one up, then fills the second
     ///
-    /// The controller of a file must be stopped; those of an etcd end by themselves. Without --yes nothing
-    /// is changed. Each step is checked before the next, and the command can be made once more at any time.
+    /// The controller of a file must be stopped; those of an etcd end by themselves. Without --yes
+    /// nothing is changed. Each step is checked before the next, and the command can be made once
+    /// more at any time.
     Migrate {
         /// Configuration of the controllers as they are
         #[arg(long, value_name = "FILE")]

@@ -19,8 +19,8 @@ pub(crate) fn json(value: &Value) -> Result<()> {
     text(&format!("{value:#}\n"))
 }
 
-/// Columns as wide as their widest cell, two spaces between; where that is more than `width`, the widest columns are
-/// made narrower, and their cells go on below.
+/// Columns as wide as their widest cell, two spaces between; where that is more than `width`, the
+/// widest columns are made narrower, and their cells go on below.
 pub(crate) fn render(width: usize, head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let widths = widths(width, &head, rows);
@@ -86,7 +86,8 @@ pub(crate) fn sentence(out: &mut String, width: usize, words: &str) {
     }
 }
 
-/// The lines of a text that is at most `width` wide: parted at blanks, behind `,` and `/`, or wherever it must be.
+/// The lines of a text that is at most `width` wide: parted at blanks, behind `,` and `/`, or
+/// wherever it must be.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.split('\n') {

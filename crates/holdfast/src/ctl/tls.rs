@@ -27,8 +27,8 @@ pub(crate) struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// Whether something was said of TLS: then a controller without a scheme is dialled by it, and no
-    /// token goes there in clear.
+    /// Whether something was said of TLS: then a controller without a scheme is dialled by it, and
+    /// no token goes there in clear.
     pub(super) fn is_given(&self) -> bool {
         let flags = [&self.cacert, &self.cert, &self.key];
         let variables = ["HOLDFAST_CACERT", "HOLDFAST_CERT", "HOLDFAST_KEY"];

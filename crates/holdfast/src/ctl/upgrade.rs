@@ -1,9 +1,9 @@
 //! `ctl upgrade`: restarts the nodes of a cluster one after the other, in the order in which nobody
 //! notices, by a command of the operator's.
 //!
-//! What is to be done next is made anew from what is seen, before each step: so a run may end anywhere
-//! and be made again, and a failover in between changes nothing but the order. It does not know how a
-//! process is started; that is the hook's.
+//! What is to be done next is made anew from what is seen, before each step: so a run may end
+//! anywhere and be made again, and a failover in between changes nothing but the order. It does not
+//! know how a process is started; that is the hook's.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -148,7 +148,8 @@ struct Rolling<'a> {
     to: &'a str,
     /// Whether a node that was restarted must run it.
     is_checked: bool,
-    /// Addresses of those that are restarted whatever they run, and were not yet; `None`: by version.
+    /// Addresses of those that are restarted whatever they run, and were not yet; `None`: by
+    /// version.
     left: Option<BTreeSet<String>>,
 }
 

@@ -1,4 +1,5 @@
-//! Whether a cluster is in a state in which the next step of something may be made, and waiting for it.
+//! Whether a cluster is in a state in which the next step of something may be made, and waiting for
+//! it.
 
 use std::time::{Duration, Instant};
 

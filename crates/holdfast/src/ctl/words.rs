@@ -16,7 +16,8 @@ pub(crate) struct Members {
     announce: Vec<String>,
     #[command(flatten)]
     pub(super) password: Password,
-    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token-file=…|,token=…]
+    /// A load balancer:
+    /// name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token-file=…|,token=…]
     #[arg(long = "balancer", value_name = "FIELDS")]
     balancers: Vec<String>,
     /// Go on although nothing could fence a master: a failover then risks two of them

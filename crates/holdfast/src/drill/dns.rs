@@ -1,8 +1,8 @@
 //! A name server and a resolver for one question: where is the master of a shard?
 //!
-//! The answer is an SRV record, because on one machine nodes differ by port. The server answers on a loopback port and
-//! only names that were set; each name carries its TTL in its first label, so that clients with different TTLs can
-//! follow the same master: `ttl-5.shard-0.drill.`
+//! The answer is an SRV record, because on one machine nodes differ by port. The server answers on
+//! a loopback port and only names that were set; each name carries its TTL in its first label, so
+//! that clients with different TTLs can follow the same master: `ttl-5.shard-0.drill.`
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! The faults, and the story around each: settle, write, hurt, wait for the takeover, wait for the return, look.
+//! The faults, and the story around each: settle, write, hurt, wait for the takeover, wait for the
+//! return, look.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -150,8 +151,8 @@ impl Drill<'_> {
                 Writer::start(route, format!("{{{tag}}}:dns:{run}:{}", ttl.as_secs()))
             })
             .collect();
-        // The longer writers wait here, the less of the longest TTL is left when the fault comes; runs differ by it,
-        // as clients in the field do.
+        // The longer writers wait here, the less of the longest TTL is left when the fault comes;
+        // runs differ by it, as clients in the field do.
         tokio::time::sleep(CALM * (1 + 3 * run)).await;
         let hurt_at = Instant::now();
         self.hurt(Fault::Kill, &old)?;
@@ -205,8 +206,8 @@ impl Drill<'_> {
         Ok(())
     }
 
-    /// Waits until every writer wrote again. An answer that the master still gave before the signal reached all its
-    /// threads is none of these, even if it was read later.
+    /// Waits until every writer wrote again. An answer that the master still gave before the signal
+    /// reached all its threads is none of these, even if it was read later.
     async fn written_again(
         &mut self,
         writers: &[Writer],

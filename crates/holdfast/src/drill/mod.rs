@@ -1,9 +1,10 @@
 //! `holdfast drill`: a scripted story against a real local cluster, told as a timeline.
 //!
-//! Writes flow through the announced addresses while masters, replicas and the controller are killed, stopped and
-//! restarted, and a master is replaced on purpose; for each the drill tells how long clients could not write, which
-//! acknowledged writes are gone, and what a returning node answered to clients. Then the same kill with clients that
-//! follow a DNS name instead. How long anything took is measured and not judged; what may never happen makes it fail.
+//! Writes flow through the announced addresses while masters, replicas and the controller are
+//! killed, stopped and restarted, and a master is replaced on purpose; for each the drill tells how
+//! long clients could not write, which acknowledged writes are gone, and what a returning node
+//! answered to clients. Then the same kill with clients that follow a DNS name instead. How long
+//! anything took is measured and not judged; what may never happen makes it fail.
 
 mod dns;
 mod faults;
@@ -38,10 +39,10 @@ pub(crate) struct Args {
     /// How often each fault happens
     #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
-    /// where `make drill` runs them, link-down, partition-balancer, partition-controller,
-    /// leader-and-master, leader-kill, leader-stop, leader-host, etcd-kill, etcd-away, reshard and,
-    /// where it is named, move
+    /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover,
+    /// controller-kill, dns; and, where `make drill` runs them, link-down, partition-balancer,
+    /// partition-controller, leader-and-master, leader-kill, leader-stop, leader-host, etcd-kill,
+    /// etcd-away, reshard and, where it is named, move
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
     /// For how long a killed controller is away, and in etcd-away a killed etcd, s
@@ -60,7 +61,8 @@ const SHARDS: u16 = 3;
 const TTLS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// Runs the whole story. Exit code 1: it could not be told, or something happened in it that may never happen.
+/// Runs the whole story. Exit code 1: it could not be told, or something happened in it that may
+/// never happen.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if args.balancer == BalancerKind::None {
         bail!("the drill is about what happens behind balancers: --balancer builtin or haproxy");
@@ -145,7 +147,8 @@ async fn cluster_rows(
     Ok(rows)
 }
 
-/// The kill once more, without balancers, for clients that follow names of several TTLs at the same time.
+/// The kill once more, without balancers, for clients that follow names of several TTLs at the same
+/// time.
 async fn by_name(
     args: &Args,
     dir: &Path,

@@ -1,4 +1,5 @@
-//! How a drill client finds its master: always at the announced address, or by a DNS name that it caches.
+//! How a drill client finds its master: always at the announced address, or by a DNS name that it
+//! caches.
 
 use std::io;
 use std::net::SocketAddr;

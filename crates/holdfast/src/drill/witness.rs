@@ -1,8 +1,8 @@
 //! Watches what a node that is no longer master answers to clients: it must be nothing.
 //!
-//! Two ways lead to it. *Directly*, to its own port, as a client that got hold of the local address would try. And
-//! *through the balancers*, over connections that were open before the fault and over new ones; there `CLUSTER MYID`
-//! in the same packet tells which node answers.
+//! Two ways lead to it. *Directly*, to its own port, as a client that got hold of the local address
+//! would try. And *through the balancers*, over connections that were open before the fault and
+//! over new ones; there `CLUSTER MYID` in the same packet tells which node answers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,7 +42,8 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// Opens the connections through `announced`, if there is such an address; `direct` is the old master's own port.
+    /// Opens the connections through `announced`, if there is such an address; `direct` is the old
+    /// master's own port.
     pub(crate) fn start(announced: SocketAddr, key: &str) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (stop, stopped) = watch::channel(false);

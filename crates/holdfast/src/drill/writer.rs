@@ -1,8 +1,9 @@
-//! One client that writes, one write after the other, and remembers each answer: what the outage is measured with.
+//! One client that writes, one write after the other, and remembers each answer: what the outage is
+//! measured with.
 //!
-//! A write is a SET of a key of its own, so that an acknowledged one can be looked for afterwards; with it, in the same
-//! packet, goes `CLUSTER MYID`, so that it is known which node answered. After an error the writer connects again, to
-//! the same address, as any client library would.
+//! A write is a SET of a key of its own, so that an acknowledged one can be looked for afterwards;
+//! with it, in the same packet, goes `CLUSTER MYID`, so that it is known which node answered. After
+//! an error the writer connects again, to the same address, as any client library would.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::client::Client;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause after a failed attempt: as eager as a client may be without burning a processor.
 const RETRY: Duration = Duration::from_millis(5);
-/// Pause between writes: enough of them to see an outage of a few ms, few enough to leave the processor to the cluster.
+/// Pause between writes: enough of them to see an outage of a few ms, few enough to leave the
+/// processor to the cluster.
 const PACE: Duration = Duration::from_millis(2);
 
 /// An answered write.
@@ -51,7 +53,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts writing keys `<prefix>:<number>`; `prefix` holds a hash tag of the shard that `route` leads to.
+    /// Starts writing keys `<prefix>:<number>`; `prefix` holds a hash tag of the shard that `route`
+    /// leads to.
     pub(crate) fn start(route: Route, prefix: String) -> Self {
         let log = Arc::new(Mutex::new(Log::default()));
         let (stop, stopped) = watch::channel(false);

@@ -1,7 +1,7 @@
 //! Where lines go.
 //!
-//! A file is written by a thread of its own, so that a disk that hangs stops nobody who logs. What it does not take in
-//! time is dropped, counted, and said once it takes lines again.
+//! A file is written by a thread of its own, so that a disk that hangs stops nobody who logs. What
+//! it does not take in time is dropped, counted, and said once it takes lines again.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -57,7 +57,8 @@ impl Output {
         place.file = match (opened, place.file.take()) {
             (None, _) => None,
             (Some(file), Some(queue)) => {
-                // In order behind what was logged before. Where the queue is full its disk hangs, and a new one is begun.
+                // In order behind what was logged before. Where the queue is full its disk hangs,
+                // and a new one is begun.
                 match queue.messages.try_send(Message::Switch(file)) {
                     Ok(()) => Some(queue),
                     Err(TrySendError::Full(Message::Switch(file)))
@@ -134,7 +135,8 @@ impl Queue {
             self.is_late.store(true, Ordering::Relaxed);
             let is_late = Arc::clone(&self.is_late);
             let waiting = std::thread::Builder::new().name("log-late".to_owned());
-            // Without the thread nobody waits any more, which only makes the last line of the process unsure.
+            // Without the thread nobody waits any more, which only makes the last line of the
+            // process unsure.
             let _ = waiting.spawn(move || {
                 let _ = is_done.recv();
                 is_late.store(false, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! The configuration files of the processes, and the command lines that use them. Written anew at every start.
+//! The configuration files of the processes, and the command lines that use them. Written anew at
+//! every start.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,8 @@ pub(crate) const LEASE_MS: u64 = 1000;
 /// Small: many nodes share one machine.
 const BLOCK_CACHE_MB: u32 = 16;
 const VALUE_CACHE_MB: u32 = 16;
-/// Log files that are kept for replicas that come back, MB: the default would fill a laptop's disk under load.
+/// Log files that are kept for replicas that come back, MB: the default would fill a laptop's disk
+/// under load.
 const WAL_KEPT_MB: u32 = 512;
 const WORKERS: u32 = 2;
 /// Of one HAProxy, if the system lets it open that many files.
@@ -233,7 +235,8 @@ fn balancer_toml(folder: &Folder, layout: &Layout, balancer: u8, name: &str) -> 
     )
 }
 
-/// Master-worker mode: a reload leaves the old worker where the controller can see it, on the master's socket.
+/// Master-worker mode: a reload leaves the old worker where the controller can see it, on the
+/// master's socket.
 fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Path) -> Result<Spec> {
     let listen: Vec<Listen> = (0..layout.nodes())
         .filter_map(|node| layout.announced_port(node))

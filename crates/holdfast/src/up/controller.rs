@@ -1,4 +1,5 @@
-//! The controller's REST interface as `up` uses it: create the cluster once, ask where its nodes are.
+//! The controller's REST interface as `up` uses it: create the cluster once, ask where its nodes
+//! are.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Which process gets which address. Pure: a base port and the counts decide everything, so that a second start in the
-//! same folder finds every port where the cluster's topology says it is.
+//! Which process gets which address. Pure: a base port and the counts decide everything, so that a
+//! second start in the same folder finds every port where the cluster's topology says it is.
 //!
-//! From the base port `B`: announced endpoints at `B`, nodes at `B + 100`, their admin ports at `B + 200`, the
-//! controller at `B + 300`, the balancers' own ports from `B + 301`, further controllers from `B + 309`, an etcd's
-//! members from `B + 313`.
+//! From the base port `B`: announced endpoints at `B`, nodes at `B + 100`, their admin ports at
+//! `B + 200`, the controller at `B + 300`, the balancers' own ports from `B + 301`, further
+//! controllers from `B + 309`, an etcd's members from `B + 313`.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Everything listens here; what keeps clients from the nodes is the nodes' `client-access`.
 pub(crate) const HOST: &str = "127.0.0.1";
-/// Away from 6379, from Kvrocks' 6666 and from the range that Linux gives to outgoing connections (32768 and up).
+/// Away from 6379, from Kvrocks' 6666 and from the range that Linux gives to outgoing connections
+/// (32768 and up).
 pub(crate) const DEFAULT_BASE_PORT: u16 = 7000;
 
 const NODES_MAX: u16 = 100;
@@ -73,7 +74,8 @@ fn one() -> u8 {
     1
 }
 
-/// The shape of a local cluster; written to the folder at the first start and binding for later ones.
+/// The shape of a local cluster; written to the folder at the first start and binding for later
+/// ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     /// Masters.
@@ -147,8 +149,8 @@ impl Layout {
         self.shards * (self.replicas + 1)
     }
 
-    /// Nodes are numbered shard by shard, the first master of a shard before its replicas: the order in which the
-    /// controller takes them.
+    /// Nodes are numbered shard by shard, the first master of a shard before its replicas: the
+    /// order in which the controller takes them.
     pub(crate) fn node_port(&self, node: u16) -> u16 {
         self.base_port + NODES_AT + node
     }

@@ -1,8 +1,9 @@
-//! `holdfast up`: a whole cluster on this machine, each part a real process, load balancers included.
+//! `holdfast up`: a whole cluster on this machine, each part a real process, load balancers
+//! included.
 //!
-//! Invariants: the folder alone decides what is started the second time; `cluster.json` is first written when every
-//! slot accepts writes; when this process ends, however it ends, so do its children. It takes no part in failover: the
-//! controller does that, `up` only looks.
+//! Invariants: the folder alone decides what is started the second time; `cluster.json` is first
+//! written when every slot accepts writes; when this process ends, however it ends, so do its
+//! children. It takes no part in failover: the controller does that, `up` only looks.
 
 pub(crate) mod configs;
 pub(crate) mod controller;
@@ -45,7 +46,8 @@ pub(crate) struct Args {
     /// How many balancers share each announced address (2 at the first start)
     #[arg(long)]
     balancers: Option<u8>,
-    /// When a write counts as done: in-sync (with replicas, at the first start) or async; a later start changes it
+    /// When a write counts as done: in-sync (with replicas, at the first start) or async; a later
+    /// start changes it
     #[arg(long)]
     commit_mode: Option<CommitMode>,
     /// Leave a dead process dead instead of restarting it after 2 s

@@ -1,4 +1,5 @@
-//! Are the ports free? Asked before anything is started, so that the answer is one message and not a dozen logs.
+//! Are the ports free? Asked before anything is started, so that the answer is one message and not
+//! a dozen logs.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};

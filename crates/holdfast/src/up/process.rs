@@ -1,7 +1,8 @@
 //! Starting, watching and stopping one child process.
 //!
-//! Invariant: no child outlives this process, not even when it is killed with SIGKILL. The kernel sends each child a
-//! signal when the *thread* that started it ends, which is why `up` runs on one thread only.
+//! Invariant: no child outlives this process, not even when it is killed with SIGKILL. The kernel
+//! sends each child a signal when the *thread* that started it ends, which is why `up` runs on one
+//! thread only.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -31,8 +32,8 @@ pub(crate) struct Spec {
 /// How long a child may take to stop by itself after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts a child in its own process group, so that Ctrl-C in the terminal reaches this process only and the order of
-/// stopping is ours.
+/// Starts a child in its own process group, so that Ctrl-C in the terminal reaches this process
+/// only and the order of stopping is ours.
 pub(crate) fn spawn(spec: &Spec) -> Result<Child> {
     let log = OpenOptions::new()
         .create(true)
@@ -54,7 +55,8 @@ pub(crate) fn spawn(spec: &Spec) -> Result<Child> {
 #[expect(unsafe_code, reason = "PR_SET_PDEATHSIG can be set only between fork and exec")]
 fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
-    // SAFETY: the closure calls prctl, getppid and nothing else; all are async-signal-safe and allocate nothing.
+    // SAFETY: the closure calls prctl, getppid and nothing else; all are async-signal-safe and
+    // allocate nothing.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -73,7 +75,8 @@ fn die_with_parent(command: &mut Command) {
 pub(crate) fn signal(pid: u32, signal: i32) {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return };
     #[expect(unsafe_code, reason = "std sends no signal but SIGKILL")]
-    // SAFETY: kill takes two integers; the pid is that of a child not yet waited for, so it is not reused.
+    // SAFETY: kill takes two integers; the pid is that of a child not yet waited for, so it is not
+    // reused.
     unsafe {
         libc::kill(pid, signal);
     }

@@ -1,4 +1,5 @@
-//! A running local cluster: starts its processes, waits until it is usable, keeps `cluster.json` true.
+//! A running local cluster: starts its processes, waits until it is usable, keeps `cluster.json`
+//! true.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -110,7 +111,8 @@ impl Running {
         &self.supervisor
     }
 
-    /// Creates the cluster if the controller does not know it yet, and waits until every slot accepts writes.
+    /// Creates the cluster if the controller does not know it yet, and waits until every slot
+    /// accepts writes.
     pub(crate) async fn ready(&mut self) -> Result<()> {
         let keys = Keys::find();
         let deadline = Instant::now() + START_PATIENCE;
@@ -197,12 +199,14 @@ impl Running {
             .collect()
     }
 
-    /// Waits for the next change of a pid or, by asking the controller, of a role; writes `cluster.json` if there is one.
+    /// Waits for the next change of a pid or, by asking the controller, of a role; writes
+    /// `cluster.json` if there is one.
     pub(crate) async fn changed(&mut self) -> Result<()> {
         // A closed channel cannot be: the supervisor is ours. Both outcomes lead to a look.
         let _ = tokio::time::timeout(POLL, self.changes.changed()).await;
         let before = self.state.clone();
-        // A controller that does not answer (it may be restarting) is no reason to stop: the pids are still news.
+        // A controller that does not answer (it may be restarting) is no reason to stop: the pids
+        // are still news.
         let _ = self.refresh().await;
         if before != self.state { self.state.write(self.folder.path()) } else { Ok(()) }
     }

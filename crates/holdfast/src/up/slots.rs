@@ -1,6 +1,7 @@
 //! Does every slot accept writes? Asked the way a client would: a write to each of them.
 //!
-//! The write is a DEL of a key that nobody has: it passes every gate that a write must pass and changes nothing.
+//! The write is a DEL of a key that nobody has: it passes every gate that a write must pass and
+//! changes nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,8 +38,8 @@ impl Keys {
     }
 }
 
-/// Writes once to every slot: those that `address` answers with MOVED are none of its business. Returns the slots it
-/// accepted, or the first other error.
+/// Writes once to every slot: those that `address` answers with MOVED are none of its business.
+/// Returns the slots it accepted, or the first other error.
 async fn accepted_by(address: SocketAddr, keys: &Keys) -> Result<u16> {
     let mut client = Client::connect(address, PATIENCE).await.context("connect")?;
     let bytes: Vec<u8> = keys.0.iter().flat_map(|key| encode_command(&["DEL", key])).collect();

@@ -1,4 +1,5 @@
-//! Keeps children running: one task per child starts it, waits for its end, and starts it again after a while.
+//! Keeps children running: one task per child starts it, waits for its end, and starts it again
+//! after a while.
 //!
 //! Knows nothing of what the children are. Stopping goes by rank, the highest first: children of
 //! one rank stop together.

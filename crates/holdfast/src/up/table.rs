@@ -76,7 +76,8 @@ pub(crate) fn starting(layout: &Layout, folder: &Path) -> String {
     )
 }
 
-/// This program as a person can type it: by the path it was started from, since `PATH` may not have it.
+/// This program as a person can type it: by the path it was started from, since `PATH` may not have
+/// it.
 fn shown(program: Option<&Path>) -> String {
     program.map_or_else(|| "holdfast".to_owned(), |path| path.display().to_string())
 }

@@ -28,9 +28,9 @@ pub(crate) enum Searched {
     CutOff,
 }
 
-/// All schedules of at most `depth - 2` steps: the beginning has depth 1, and states of depth `depth`
-/// are not looked at any more. `judge` says what is wrong with a last state, and where it ends once
-/// faults have.
+/// All schedules of at most `depth - 2` steps: the beginning has depth 1, and states of depth
+/// `depth` are not looked at any more. `judge` says what is wrong with a last state, and where it
+/// ends once faults have.
 #[expect(clippy::print_stdout, reason = "states and seconds are what it is run for")]
 pub(crate) fn search<M>(
     name: &str,

@@ -1,11 +1,11 @@
 //! Users and what they may do, as in Redis 7.
 //!
 //! A connection is of one user; the gate `session::gates::permitted` asks once for every command,
-//! also for those of EXEC. Peers are no users: what they may do, `peer-auth` says. Users belong to a
-//! node, as in Redis: each node of a cluster is told by itself, by its file.
+//! also for those of EXEC. Peers are no users: what they may do, `peer-auth` says. Users belong to
+//! a node, as in Redis: each node of a cluster is told by itself, by its file.
 //!
-//! Invariant: a user that is changed is changed for all of its connections, and one that is gone has
-//! none.
+//! Invariant: a user that is changed is changed for all of its connections, and one that is gone
+//! has none.
 
 mod access;
 pub mod log;

@@ -1,7 +1,7 @@
 //! One user: who it is, and what it may do. Values only.
 //!
-//! Words and rules are Redis 7's. A user has a [`Selector`], and may have more: a call is allowed if
-//! one of them allows all of it.
+//! Words and rules are Redis 7's. A user has a [`Selector`], and may have more: a call is allowed
+//! if one of them allows all of it.
 
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +38,8 @@ impl User {
         }
     }
 
-    /// The default user as it is before anybody changes it: it may do everything, without a password.
+    /// The default user as it is before anybody changes it: it may do everything, without a
+    /// password.
     pub fn unrestricted() -> Self {
         Self { is_on: true, is_open: true, root: Selector::everything(), ..Self::new() }
     }

@@ -24,9 +24,9 @@ use crate::stats::latency::BOUNDS_US;
 use crate::strangers::Fault;
 use crate::version;
 
-/// All metrics; `is_ready` is what `/healthz` says. What lies behind the write gate is left out when
-/// the gate cannot be had within `wait`, and what the database says of its files when its disk has
-/// not answered in that time: the last known is shown, with its age.
+/// All metrics; `is_ready` is what `/healthz` says. What lies behind the write gate is left out
+/// when the gate cannot be had within `wait`, and what the database says of its files when its disk
+/// has not answered in that time: the last known is shown, with its age.
 pub(super) fn render(
     node: &Node,
     files: &Files,

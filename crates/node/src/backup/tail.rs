@@ -1,6 +1,8 @@
-//! Waiting until the in-sync set has everything that a copy holds. Only then is it certain that nothing of it will be discarded.
+//! Waiting until the in-sync set has everything that a copy holds. Only then is it certain that
+//! nothing of it will be discarded.
 //!
-//! A master knows; a replica asks its master, because its own data says nothing of the other members.
+//! A master knows; a replica asks its master, because its own data says nothing of the other
+//! members.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};

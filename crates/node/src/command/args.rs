@@ -200,8 +200,8 @@ impl<'a> Args<'a> {
         Ok(options)
     }
 
-    /// The time for which a command waits, in seconds; 0, here `None`, for ever. As in Redis part of
-    /// a millisecond is a whole one.
+    /// The time for which a command waits, in seconds; 0, here `None`, for ever. As in Redis part
+    /// of a millisecond is a whole one.
     pub fn patience(&mut self) -> Result<Option<Duration>> {
         const WRONG: &str = "ERR timeout is not a float or out of range";
         let seconds = score::parse(self.bytes()?).ok_or_else(|| Error::text(WRONG))?;

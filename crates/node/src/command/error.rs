@@ -120,8 +120,8 @@ impl From<storage::types::CommandError> for Error {
     }
 }
 
-/// What went wrong below is for the log; a client learns that its command was not done and where to look.
-/// In Kvrocks' words.
+/// What went wrong below is for the log; a client learns that its command was not done and where to
+/// look. In Kvrocks' words.
 impl From<json::Error> for Error {
     fn from(error: json::Error) -> Self {
         Self::err(format_args!("Invalid argument: {error}"))

@@ -1,8 +1,10 @@
-//! The configuration file as text: `name value`, `#` comments, quotes; unknown lines survive a rewrite.
+//! The configuration file as text: `name value`, `#` comments, quotes; unknown lines survive a
+//! rewrite.
 //!
-//! The rules are Kvrocks': a value ends at a `#` or at the end of the line, blanks around it do not count, quotes and
-//! backslashes inside it are themselves. A value that begins with a quote ends at the next one, knows escapes, and nothing but
-//! a comment may follow it. Beyond them a quoted value knows `\xHH`, as values of CONFIG SET do.
+//! The rules are Kvrocks': a value ends at a `#` or at the end of the line, blanks around it do not
+//! count, quotes and backslashes inside it are themselves. A value that begins with a quote ends at
+//! the next one, knows escapes, and nothing but a comment may follow it. Beyond them a quoted value
+//! knows `\xHH`, as values of CONFIG SET do.
 
 use super::Tokens;
 use super::options::{OPTIONS, Values};
@@ -37,7 +39,8 @@ fn lines_of(text: &str) -> std::str::Lines<'_> {
     text.strip_prefix('\u{feff}').unwrap_or(text).lines()
 }
 
-/// Reads the lines of a file. A quote that is not closed, or that something follows, is an error with its line number.
+/// Reads the lines of a file. A quote that is not closed, or that something follows, is an error
+/// with its line number.
 pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
     let mut lines = Vec::new();
     for (index, line) in lines_of(text).enumerate() {
@@ -89,7 +92,8 @@ pub fn words(text: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// The value at the beginning of `text`; `None` for a quote that is not closed or that something follows.
+/// The value at the beginning of `text`; `None` for a quote that is not closed or that something
+/// follows.
 fn value(text: &str) -> Option<String> {
     if !text.starts_with(['"', '\'']) {
         return Some(text.split('#').next().unwrap_or_default().trim().to_owned());
@@ -139,8 +143,9 @@ pub struct Kept {
     pub users: Vec<String>,
 }
 
-/// The text of a file after CONFIG REWRITE: lines of known options take their present value, everything else stays, options that differ from their
-/// default and were not in the file are appended. Lines of namespaces and users make way for `kept`.
+/// The text of a file after CONFIG REWRITE: lines of known options take their present value,
+/// everything else stays, options that differ from their default and were not in the file are
+/// appended. Lines of namespaces and users make way for `kept`.
 pub fn rewrite(text: &str, values: &Values, kept: &Kept) -> String {
     let defaults = Values::default();
     let mut written = std::collections::BTreeSet::new();

@@ -100,7 +100,8 @@ pub(super) fn ignored(name: &str) -> Option<String> {
     })
 }
 
-/// Why an option is taken and has no effect, if it is such a one, and has a value that asks for one.
+/// Why an option is taken and has no effect, if it is such a one, and has a value that asks for
+/// one.
 pub(crate) fn without_effect(name: &str, value: &str) -> Option<String> {
     let (_, instead) = TAKEN.iter().find(|(option, _)| name.eq_ignore_ascii_case(option))?;
     let is_asked = value.eq_ignore_ascii_case("yes");

@@ -4,6 +4,7 @@
 //! and the sample file. What cannot take effect stops the start and names file, line, option and
 //! what would be accepted; names that only Kvrocks knows (`kvrocks`) warn.
 
+mod declared;
 mod derived;
 pub mod engine;
 pub mod file;

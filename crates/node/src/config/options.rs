@@ -8,6 +8,7 @@ use crate::command::Renames;
 use crate::machine;
 
 use super::Tokens;
+use super::declared::{check, mode, options};
 use super::output::OutputLimits;
 use super::sampled::Sampled;
 use super::schedule::{Hours, Schedule};
@@ -49,90 +50,6 @@ pub fn find(name: &str) -> Option<&'static Option_> {
     OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name))
 }
 
-macro_rules! mode {
-    (Live) => {
-        (true, false)
-    };
-    (Restart) => {
-        (false, false)
-    };
-    (LiveSecret) => {
-        (true, true)
-    };
-    (RestartSecret) => {
-        (false, true)
-    };
-}
-
-macro_rules! check {
-    ($value:ident, $min:expr, $max:expr) => {
-        if let Some(number) = $value.number()
-            && !(i128::from($min)..=i128::from($max)).contains(&number)
-        {
-            return Err(SetError::Value(format!("argument must be between {} and {}", $min, $max)));
-        }
-    };
-    ($value:ident) => {};
-}
-
-macro_rules! options {
-    ($($(#[doc = $doc:literal])+ $name:literal $field:ident: $type:ty = $default:expr,
-        $([$min:expr, $max:expr],)? $mode:ident;)+) => {
-        /// The value of every option.
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct Values {
-            $($(#[doc = $doc])+ pub $field: $type,)+
-            /// `rename-command FROM TO`; an empty TO disables the command.
-            pub renames: Renames,
-            /// `namespace.NAME TOKEN`, by token, as they were at the start.
-            pub namespaces: Tokens,
-            /// `user NAME MODIFIER…`, as they were at the start.
-            pub users: Vec<String>,
-        }
-
-        impl Default for Values {
-            fn default() -> Self {
-                Self {
-                    $($field: $default,)+
-                    renames: Renames::default(),
-                    namespaces: Tokens::default(),
-                    users: Vec::new(),
-                }
-            }
-        }
-
-        /// Every option, in the order of the sample file.
-        pub const OPTIONS: &[Option_] = &[$(Option_ {
-            name: $name,
-            doc: concat!($($doc, "\n"),+),
-            is_live: mode!($mode).0,
-            is_secret: mode!($mode).1,
-        }),+];
-
-        impl Values {
-            /// Sets one option from text, whether or not it may change at run time.
-            pub fn set(&mut self, name: &str, text: &str) -> Result<(), SetError> {
-                $(if name.eq_ignore_ascii_case($name) {
-                    let mut value = self.$field.clone();
-                    value.change(text).map_err(SetError::Value)?;
-                    check!(value $(, $min, $max)?);
-                    self.$field = value;
-                    return Ok(());
-                })+
-                Err(SetError::Unknown)
-            }
-
-            /// The text of an option's value.
-            pub fn get(&self, name: &str) -> Option<String> {
-                $(if name.eq_ignore_ascii_case($name) {
-                    return Some(self.$field.render());
-                })+
-                None
-            }
-        }
-    };
-}
-
 const MAX: i32 = i32::MAX;
 
 #[rustfmt::skip]
@@ -141,8 +58,8 @@ options! {
     "bind" bind: Hosts = Hosts(vec!["127.0.0.1".into()]), Restart;
     /// Port for clients, peers and controllers; 0: none, beside a tls-port.
     "port" port: u16 = 6666, Restart;
-    /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their clients count as direct
-    /// ones from this host.
+    /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their
+    /// clients count as direct ones from this host.
     "unixsocket" unixsocket: SocketPath = SocketPath::default(), Restart;
     /// Its permissions, octal.
     "unixsocketperm" unixsocketperm: Octal = Octal(0o777), Restart;
@@ -150,8 +67,9 @@ options! {
     "admin-bind" admin_bind: Host = Host("127.0.0.1".into()), Restart;
     /// Its port; 0 switches it off.
     "admin-port" admin_port: u16 = 0, Restart;
-    /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
-    /// blanks. Requests to others are refused, because a web page may have sent them.
+    /// Names under which that port is reached, beside `localhost` and its addresses: `name` or
+    /// `name:port`, separated by blanks. Requests to others are refused, because a web page may
+    /// have sent them.
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
     /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
     "tls-port" tls_port: u16 = 0, Restart;
@@ -214,7 +132,8 @@ options! {
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
     /// Hours after which a backup is removed; 0: never.
     "max-backup-keep-hours" max_backup_keep_hours: u32 = 0, [0, MAX], Live;
-    /// Remove the backup when a full sync begins, here as master or as replica: its files keep old data on the disk.
+    /// Remove the backup when a full sync begins, here as master or as replica: its files keep old
+    /// data on the disk.
     "purge-backup-on-fullsync" purge_backup_on_fullsync: bool = false, Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
@@ -222,11 +141,12 @@ options! {
     "pidfile" pidfile: String = String::new(), Restart;
     /// Least severe message that is logged.
     "log-level" log_level: LogLevel = LogLevel::Info, Live;
-    /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is opened again at SIGHUP;
-    /// or a folder and stdout, separated by a comma. Errors go to standard error in any case.
+    /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is
+    /// opened again at SIGHUP; or a folder and stdout, separated by a comma. Errors go to standard
+    /// error in any case.
     "log-dir" log_dir: LogDir = LogDir::default(), Restart;
-    /// Days for which files stay that a rotation of the log has made in the folder of `log-dir` (`holdfast.log.1`,
-    /// `holdfast.log-20261129.gz`); -1: for ever.
+    /// Days for which files stay that a rotation of the log has made in the folder of `log-dir`
+    /// (`holdfast.log.1`, `holdfast.log-20261129.gz`); -1: for ever.
     "log-retention-days" log_retention_days: i32 = -1, [-1, MAX], Live;
     /// Close connections idle for that many seconds; 0 never.
     "timeout" timeout: u32 = 0, [0, MAX], Live;
@@ -239,8 +159,8 @@ options! {
     /// A second password that is accepted beside `requirepass`, while it is being changed; empty:
     /// none.
     "requirepass-also" requirepass_also: String = String::new(), LiveSecret;
-    /// File with the users of ACL, one a line; a relative path lies in `dir`. Empty: users stand in this file, as
-    /// `user NAME MODIFIER…`.
+    /// File with the users of ACL, one a line; a relative path lies in `dir`. Empty: users stand in
+    /// this file, as `user NAME MODIFIER…`.
     "aclfile" aclfile: String = String::new(), Restart;
     /// Entries that ACL LOG keeps.
     "acllog-max-len" acllog_max_len: u32 = 128, [0, MAX], Live;
@@ -259,38 +179,46 @@ options! {
     /// writes are refused above it; no data is evicted. 0: each part has a size of its own, and the
     /// whole has no bound; else at least 256mb.
     "maxmemory" maxmemory: Size = Size(0), [0, i64::MAX], Live;
-    /// How much may wait for a client that does not read, per kind of client (`normal`, `slave`, `pubsub`): bytes at which
-    /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
-    /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.
+    /// How much may wait for a client that does not read, per kind of client (`normal`, `slave`,
+    /// `pubsub`): bytes at which it is cut off at once, bytes at which it is when they last, and
+    /// for how many seconds; 0: no limit. Replies of normal clients know the first alone, since
+    /// nothing more is read from one that does not read; replicas read from the log.
     "client-output-buffer-limit" client_output_buffer_limit: OutputLimits = OutputLimits::default(), Live;
-    /// Keep the tokens of namespaces in the database, from where replicas have them, instead of in this file.
+    /// Keep the tokens of namespaces in the database, from where replicas have them, instead of in
+    /// this file.
     "repl-namespace-enabled" repl_namespace_enabled: bool = false, Live;
-    /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first one alone.
+    /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first
+    /// one alone.
     "redis-databases" redis_databases: u32 = 0, [0, MAX], Restart;
-    /// Which keyspace notifications are published, in Redis' letters: K (channels of keys) or E (channels of events), and
-    /// classes g $ l s h z x t d, or A for all of them, and m and n; empty: none. With x keys whose end is past are removed
-    /// when a command finds them, or a walk that looks at 5000 keys a second.
+    /// Which keyspace notifications are published, in Redis' letters: K (channels of keys) or E
+    /// (channels of events), and classes g $ l s h z x t d, or A for all of them, and m and n;
+    /// empty: none. With x keys whose end is past are removed when a command finds them, or a walk
+    /// that looks at 5000 keys a second.
     "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
     /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
-    /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
+    /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are
+    /// read.
     "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
-    /// How many arrays and objects of a JSON document may be within each other: at most 1024, which is all that can be
-    /// read again.
+    /// How many arrays and objects of a JSON document may be within each other: at most 1024, which
+    /// is all that can be read again.
     "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, 1_024], Live;
-    /// How a hash is kept that is made anew: `legacy` (plainly; the first field that gets an end has all of them written
-    /// anew) or `field-expiration` (with 8 bytes more for each field, so that this is never needed). Both are read.
+    /// How a hash is kept that is made anew: `legacy` (plainly; the first field that gets an end
+    /// has all of them written anew) or `field-expiration` (with 8 bytes more for each field, so
+    /// that this is never needed). Both are read.
     "hash-encoding-mode" hash_encoding_mode: HashForm = HashForm::Legacy, Live;
-    /// What HLEN answers of a hash with fields that may have ended: `accurate` (it reads them all, where there are more
-    /// than 512) or `approximate` (it reads none, and counts what has ended since the hash was written).
+    /// What HLEN answers of a hash with fields that may have ended: `accurate` (it reads them all,
+    /// where there are more than 512) or `approximate` (it reads none, and counts what has ended
+    /// since the hash was written).
     "hash-length-mode" hash_length_mode: HashLength = HashLength::Accurate, Live;
-    /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
-    /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
+    /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that
+    /// needs more is run anew on a thread of its own, so that the other clients of its thread do
+    /// not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
     /// Threads for such reads; further ones wait for one of them.
     "long-read-threads" long_read_threads: u32 = 2, [1, 64], Restart;
-    /// Most bytes that the replies of such reads hold together, until they are sent. What a single one may hold is that
-    /// divided by the threads; a larger reply is an error.
+    /// Most bytes that the replies of such reads hold together, until they are sent. What a single
+    /// one may hold is that divided by the threads; a larger reply is an error.
     "long-read-memory" long_read_memory: Size = Size(2 << 30), [1 << 20, i64::MAX], Restart;
     /// Whether HELLO 3 is accepted.
     "resp3-enabled" resp3_enabled: bool = true, Live;
@@ -304,15 +232,17 @@ options! {
     "master-lease-mode" master_lease_mode: LeaseMode = LeaseMode::Disabled, Live;
     /// A heartbeat cannot grant a lease that ends further ahead than this, in milliseconds.
     "master-lease-max-ms" master_lease_max_ms: u32 = 60_000, [1, 600_000], Live;
-    /// A member of the in-sync set that owes an acknowledgement for that long, in milliseconds, is dropped from it.
+    /// A member of the in-sync set that owes an acknowledgement for that long, in milliseconds, is
+    /// dropped from it.
     "in-sync-timeout-ms" in_sync_timeout_ms: u32 = 800, [50, 60_000], Live;
     /// Most bytes of writes the in-sync set has not acknowledged yet; further writes wait.
     "unacknowledged-max-bytes" unacknowledged_max_bytes: Size = Size(16 << 20), [1 << 16, i64::MAX], Live;
-    /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must be the same on all nodes of a cluster.
+    /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must
+    /// be the same on all nodes of a cluster.
     "durable-ack" durable_ack: bool = false, Restart;
     /// How long a node that is told to end waits until another one has taken over, ms; 0: not.
     "handover-timeout-ms" handover_timeout_ms: u32 = 5_000, [0, 600_000], Live;
-    /// Who may run keyed commands: any, balancer-only.
+    /// Whose connections may run keyed commands: any, balancer-only.
     "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;
     /// Networks whose connections are balancers' and start with a PROXY protocol v2 header.
     "balancer-sources" balancer_sources: Networks = Networks(Vec::new()), Restart;
@@ -345,12 +275,15 @@ options! {
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
     /// Taken for Kvrocks' files and told to be ignored; `durable-ack` stands in for it.
     "replication-group-sync" replication_group_sync: bool = false, Live;
-    /// Idle time after which a master pings its replicas, in milliseconds; those that may lend it a lease at least every tenth of that.
+    /// Idle time after which a master pings its replicas, in milliseconds; those that may lend it a
+    /// lease at least every tenth of that.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
 
-    /// How CLUSTERX MIGRATE sends keys: raw-key-value, or redis-command for targets that take no batches.
+    /// How CLUSTERX MIGRATE sends keys: raw-key-value, or redis-command for targets that take no
+    /// batches.
     "migrate-type" migrate_type: MigrateType = MigrateType::RawKeyValue, Live;
-    /// Commands a second that a migration sends as redis-command; 0: no limit. This and the next two: of migrations that begin.
+    /// Commands a second that a migration sends as redis-command; 0: no limit. This and the next
+    /// two: of migrations that begin.
     "migrate-speed" migrate_speed: u32 = 4_096, [0, MAX], Live;
     /// Commands that it sends before it waits for the replies.
     "migrate-pipeline-size" migrate_pipeline_size: u32 = 16, [1, MAX], Live;
@@ -364,8 +297,8 @@ options! {
     /// Rate of a slot move's copy from here, or to here, where the move names none: MB (a million
     /// bytes) a second.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
-    /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here; above, the copy slows down.
-    /// 0: twice what they took before.
+    /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here;
+    /// above, the copy slows down. 0: twice what they took before.
     "move-p99-ms" move_p99_ms: u32 = 0, [0, 60_000], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
@@ -386,12 +319,14 @@ options! {
     "profiling-sample-record-max-len" profiling_sample_record_max_len: u32 = 256, [0, MAX], Live;
     /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
     "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
-    /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by
-    /// SCRIPT KILL or FUNCTION KILL; 0: never BUSY.
+    /// A command that a script holds up for that many milliseconds is answered with BUSY, and the
+    /// script may be ended by SCRIPT KILL or FUNCTION KILL; 0: never BUSY.
     "lua-time-limit" lua_time_limit: u32 = 5_000, [0, MAX], Live;
-    /// A script that has run for that many milliseconds is ended, and what it has written is dropped; 0: no limit.
+    /// A script that has run for that many milliseconds is ended, and what it has written is
+    /// dropped; 0: no limit.
     "script-time-max-ms" script_time_max_ms: u32 = 0, [0, MAX], Live;
-    /// Most memory one script may use, and most bytes of its reply; new limits hold for threads that run their first script.
+    /// Most memory one script may use, and most bytes of its reply; new limits hold for threads
+    /// that run their first script.
     "script-memory-max" script_memory_max: Size = Size(256 << 20), [1 << 20, 1_i64 << 40], Restart;
     /// Scripts may touch only keys that they are called with.
     "lua-strict-key-accessing" lua_strict_key_accessing: bool = false, Live;
@@ -428,11 +363,13 @@ options! {
     "rocksdb.max_compaction_bytes" rocksdb_max_compaction_bytes: i64 = 0, [0, i64::MAX], Restart;
     /// Bytes that compactions read ahead.
     "rocksdb.compaction_readahead_size" rocksdb_compaction_readahead_size: u32 = 2 << 20, [0, 64 << 20], Restart;
-    /// Table files older than that many seconds are compacted; 0: not; if not set, as RocksDB chooses. So with the next.
+    /// Table files older than that many seconds are compacted; 0: not; if not set, as RocksDB
+    /// chooses. So with the next.
     "rocksdb.periodic_compaction_seconds" rocksdb_periodic_compaction_seconds: u64 = storage::LEFT_TO_ROCKSDB, Restart;
     /// Table files whose data is older than that many seconds are compacted down.
     "rocksdb.ttl" rocksdb_ttl: u64 = storage::LEFT_TO_ROCKSDB, Restart;
-    /// `max-io-mb` is what flush and compaction may take at most; they are given less while they need less.
+    /// `max-io-mb` is what flush and compaction may take at most; they are given less while they
+    /// need less.
     "rocksdb.rate_limiter_auto_tuned" rocksdb_rate_limiter_auto_tuned: bool = true, Restart;
     /// Table files that are no longer needed are removed in the background.
     "rocksdb.avoid_unnecessary_blocking_io" rocksdb_avoid_unnecessary_blocking_io: bool = true, Restart;
@@ -454,8 +391,8 @@ options! {
     "rocksdb.subkey_block_cache_size" rocksdb_subkey_block_cache_size: u32 = machine::share_mib(8, (8, 2_048)), [0, MAX], Restart;
     /// MiB of cache for metadata; if not set, 1/8 of the memory, at most 2048.
     "rocksdb.metadata_block_cache_size" rocksdb_metadata_block_cache_size: u32 = machine::share_mib(8, (8, 2_048)), [0, MAX], Restart;
-    /// MiB of small values kept in memory in front of RocksDB, after they were read; 0: none. If not set, 1/32 of the
-    /// memory, at most 256.
+    /// MiB of small values kept in memory in front of RocksDB, after they were read; 0: none. If
+    /// not set, 1/32 of the memory, at most 256.
     "value-cache-size" value_cache_size: u32 = machine::share_mib(32, (8, 256)), [0, MAX], Restart;
     /// How long archived WAL is kept, in seconds.
     "rocksdb.wal_ttl_seconds" rocksdb_wal_ttl_seconds: u32 = 10_800, [0, MAX], Restart;

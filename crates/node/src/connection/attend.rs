@@ -15,8 +15,9 @@ pub(super) async fn attend(node: &Node, client: &Client, connection: impl Future
             tracing::debug!(conn = client.id, %address, %end, "connection ended");
         }
         Err(panic) => {
-            // A defect of ours. Locks and gates were let go of on the way here, and nothing was answered.
-            // Its session is gone, and with it who would have left what others know of it.
+            // A defect of ours. Locks and gates were let go of on the way here, and nothing was
+            // answered. Its session is gone, and with it who would have left what others know of
+            // it.
             node.pubsub.leave(client);
             node.monitors.remove(client);
             node.tracking.end(client.id);

@@ -80,7 +80,8 @@ fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node>
     node
 }
 
-/// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node has let go of it.
+/// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node
+/// has let go of it.
 fn served<F: Future<Output = ()>>(test: impl FnOnce(Arc<Node>, TcpStream) -> F) {
     served_by(|_| {}, test);
 }
@@ -224,7 +225,8 @@ fn a_session_in_clear_does_not_go_on_where_tls_alone_is_spoken() {
     }
 }
 
-/// The end comes while a write waits for the end of a pause: it is answered by this node, or, if the session is asked for, by the next.
+/// The end comes while a write waits for the end of a pause: it is answered by this node, or, if
+/// the session is asked for, by the next.
 #[test]
 fn a_client_that_ended_its_side_waits_out_a_pause_or_moves() {
     served(|node, mut stream| async move {

@@ -1,4 +1,5 @@
-//! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
+//! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks'
+//! cluster reference.
 
 mod deposed;
 mod discarded;
@@ -280,14 +281,16 @@ fn controller(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) ->
     Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
 }
 
-/// What a heartbeat's reply says, and whom this node hears; changes nothing, and is no controller heard (rule O3).
+/// What a heartbeat's reply says, and whom this node hears; changes nothing, and is no controller
+/// heard (rule O3).
 fn observe(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let text = grants::drive::told(cx.node).behind(&heartbeat_reply(cx.node));
     Ok(reply.bulk(text.as_bytes()).into())
 }
 
-/// `AS <term> [STORE …] SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that names its term, and refused
-/// once a higher one was seen (rule O5), or where another store leads (O7).
+/// `AS <term> [STORE …] SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that
+/// names its term, and refused once a higher one was seen (rule O5), or where another store leads
+/// (O7).
 fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (term, said, word) = (args.number()?, store::before(args)?, args.word());
     let run: SessionHandler = match word.as_deref() {
@@ -309,7 +312,8 @@ fn change_later(
     prepare: impl FnOnce(&Cluster, &Node) -> std::result::Result<Change, ClusterError> + 'static,
 ) -> After {
     let (node, asked) = (Arc::clone(node), Arc::clone(node));
-    // A task of its own: a connection that ends meanwhile must not leave nodes.conf ahead of the node.
+    // A task of its own: a connection that ends meanwhile must not leave nodes.conf ahead of the
+    // node.
     let task = tokio::task::spawn_local(change(node, move |cluster| prepare(cluster, &asked)));
     let answer = Box::pin(async move {
         let result = task.await.unwrap_or_else(|error| Err(error.into()));
@@ -440,7 +444,8 @@ fn parse_grant(args: &mut Args<'_>) -> Result<Grant> {
     Grant::parse(&words).map_err(|error| Error::text(format!("ERR grant refused: {error}")))
 }
 
-/// `RELAY <master id> HEARTBEAT …`: passes a heartbeat to this replica's master, which its controller cannot reach.
+/// `RELAY <master id> HEARTBEAT …`: passes a heartbeat to this replica's master, which its
+/// controller cannot reach.
 fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let master = args.bytes()?;
     let words: Vec<Vec<u8>> = args.rest().iter().map(|word| word.to_vec()).collect();

@@ -217,8 +217,8 @@ fn echo(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     Ok(reply.bulk(args.bytes()?).into())
 }
 
-/// With `redis-databases` a database is the namespace that its number names, as in Kvrocks; else there
-/// is one. Redis clients select 0 without being asked to.
+/// With `redis-databases` a database is the namespace that its number names, as in Kvrocks; else
+/// there is one. Redis clients select 0 without being asked to.
 fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let index = args.integer()?;
     if index != 0 && cx.config.cluster_enabled {

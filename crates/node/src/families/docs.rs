@@ -1,6 +1,7 @@
 //! COMMAND: what the table says of itself, and one line of documentation per command.
 //!
-//! Everything but the summaries is derived from the table, so it cannot differ from what the gates do.
+//! Everything but the summaries is derived from the table, so it cannot differ from what the gates
+//! do.
 
 mod summaries;
 mod uses;
@@ -178,7 +179,8 @@ fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replie
     })
 }
 
-/// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips, key specifications, subcommands.
+/// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips,
+/// key specifications, subcommands.
 fn describe(writer: &mut Writer<'_>, command: &Command) {
     describe_row(writer, command);
     writer.set(command.leaves.len());

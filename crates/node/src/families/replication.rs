@@ -1,4 +1,5 @@
-//! PSYNC, REPLCONF and the other requests of replicas; WAIT and WAITAOF; SLAVEOF. Texts and rules: Kvrocks' replication reference.
+//! PSYNC, REPLCONF and the other requests of replicas; WAIT and WAITAOF; SLAVEOF. Texts and rules:
+//! Kvrocks' replication reference.
 
 mod disks;
 
@@ -23,7 +24,8 @@ use crate::waiters::Apart;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    // The least number of words is checked below: the text of a wrong one is Kvrocks', and its replicas look at it.
+    // The least number of words is checked below: the text of a wrong one is Kvrocks', and its
+    // replicas look at it.
     Command::session("psync",       -1, psync).admin().peer().no_multi().no_script().stale().skip_slowlog(),
     Command::session("replconf",    -1, replconf).admin().peer().no_script().stale(),
     Command::session("_fetch_meta",  1, fetch_meta).admin().peer().no_multi().no_script().stale().skip_slowlog(),
@@ -84,7 +86,8 @@ fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) 
     Ok(After::Leave(Box::new(|detached| replication::send_files(detached, FileRequest::Meta))))
 }
 
-/// `_fetch_file <names>`, or from a Holdfast replica `_fetch_file <checkpoint> <names with offsets>`.
+/// `_fetch_file <names>`, or from a Holdfast replica `_fetch_file <checkpoint> <names with
+/// offsets>`.
 fn fetch_file(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let request = match (cx.session.replica.is_holdfast, args.rest()) {
         (false, [names]) => files::parse_plain_fetch(names).map(|wanted| (None, wanted)),

@@ -121,7 +121,8 @@ fn append(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     Ok(reply.count(length))
 }
 
-/// What options said about the time to live. Numbers are read only after all options have been: a word that makes no sense is told first.
+/// What options said about the time to live. Numbers are read only after all options have been: a
+/// word that makes no sense is told first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lifetime<'a> {
     /// EX, PX, EXAT, PXAT and what follows.

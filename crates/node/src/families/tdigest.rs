@@ -98,8 +98,8 @@ fn info(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 /// Values to add lie between this and its negative: a mean is made of differences times weights.
 const VALUE_MAX: f64 = 1e290;
 
-/// Values to add. Infinite and nearly infinite ones, which Kvrocks takes, would leave means that are
-/// no numbers.
+/// Values to add. Infinite and nearly infinite ones, which Kvrocks takes, would leave means that
+/// are no numbers.
 fn values(args: &mut Args<'_>) -> Result<Vec<f64>> {
     let values = floats(args)?;
     if values.iter().all(|value| value.abs() <= VALUE_MAX) {

@@ -1,5 +1,5 @@
-//! Grants, leases, the in-sync set and promises of this process: crate `grant` decides, this carries
-//! it out.
+//! Grants, leases, the in-sync set and promises of this process: crate `grant` decides, this
+//! carries it out.
 //!
 //! Below, what the node holds and every command looks at: [`state`], [`commit`], [`heard`],
 //! [`identity`]. Above, what acts on it: [`leader`], [`drive`], [`owner`], [`relay`].

@@ -1,4 +1,5 @@
-//! A master under grants, on loopback, with a controller and replicas played by the test, and with a real replica.
+//! A master under grants, on loopback, with a controller and replicas played by the test, and with
+//! a real replica.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -162,7 +163,8 @@ impl Puppet {
         }
     }
 
-    /// The newest ping with a clock. Those that were sent while the test was busy are too old to be worth an echo.
+    /// The newest ping with a clock. Those that were sent while the test was busy are too old to be
+    /// worth an echo.
     fn stamp(&mut self) -> wire::Stamp {
         loop {
             self.stream.set_nonblocking(true).unwrap();
@@ -487,7 +489,8 @@ fn a_demoted_master_closes_instead_of_answering() {
 #[test]
 fn nothing_but_a_newer_grant_undoes_a_demotion() {
     let (node, controller, _puppet) = in_sync(|_| {}, 1);
-    // What a controller read before the demotion, and sends after it; and a pause that a switchover began.
+    // What a controller read before the demotion, and sends after it; and a pause that a switchover
+    // began.
     let seen = Controller::hello(&node);
     let pause_ms = 200;
     let paused_ns = clock::boottime_ns();
@@ -608,7 +611,8 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
     send(&mut client, &["GET", "k"]);
     let replies: Vec<String> = (0..5).map(|_| answer(&mut client)).collect();
     assert_eq!(replies, ["+OK", "+QUEUED", ":1", ":1", "1"]);
-    // The controller is silent for longer than its lease; nobody but the replica keeps the master serving.
+    // The controller is silent for longer than its lease; nobody but the replica keeps the master
+    // serving.
     let silent_ns = clock::boottime_ns();
     wait_until(|| {
         let passed_ms = (clock::boottime_ns() - silent_ns) / MS;
@@ -644,7 +648,8 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
     assert_eq!(b.ask(&["GET", "k"]).as_str(), "2");
 }
 
-/// A member answers for the set's data, and must have it until the store has a set without it (rule R3).
+/// A member answers for the set's data, and must have it until the store has a set without it (rule
+/// R3).
 #[test]
 fn data_that_the_store_counts_is_not_replaced_by_a_full_copy() {
     let (node, mut controller, puppet) = in_sync(|_| {}, 1);

@@ -1,5 +1,5 @@
-//! What a migration does next: how long it replays the log before writes are stopped, and what is so
-//! when nobody knows whether the target has taken over.
+//! What a migration does next: how long it replays the log before writes are stopped, and what is
+//! so when nobody knows whether the target has taken over.
 
 use topology::SlotRange;
 

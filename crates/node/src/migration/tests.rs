@@ -1,5 +1,5 @@
-//! Keys of every type as commands and as records: what is sent makes the same keys at a target, whole
-//! and then what has changed, whatever changed it.
+//! Keys of every type as commands and as records: what is sent makes the same keys at a target,
+//! whole and then what has changed, whatever changed it.
 
 use std::sync::Arc;
 

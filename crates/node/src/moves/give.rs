@@ -44,8 +44,8 @@ const STREAMS_MAX: usize = 4;
 const CLOSE_BYTES: u64 = 256 << 10;
 /// For so long it has to be close.
 const CLOSE_MS: u64 = 1_000;
-/// While nothing of the slots is written the taker is told of the log that often, and whenever so much
-/// of it was written: what others write must not keep the taker from being close.
+/// While nothing of the slots is written the taker is told of the log that often, and whenever so
+/// much of it was written: what others write must not keep the taker from being close.
 const IDLE_MS: u64 = 100;
 const IDLE_BYTES: u64 = CLOSE_BYTES / 8;
 /// Between two looks at what is acknowledged.
@@ -337,9 +337,9 @@ impl Giving<'_> {
     /// Newest sequence that may leave.
     ///
     /// While the slots are frozen the taker's position has to be the freeze's: what others write
-    /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen yet
-    /// will be at this sequence or behind it; and the grant after it, since a freeze ends with it: a
-    /// position behind the one that the record rests on could never be opened.
+    /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen
+    /// yet will be at this sequence or behind it; and the grant after it, since a freeze ends with
+    /// it: a position behind the one that the record rests on could never be opened.
     fn committed(&self) -> Result<u64, End> {
         let committed = self.acknowledged();
         let frozen = self.node.moves.frozen_at(self.request.id, &self.request.slots);

@@ -17,7 +17,8 @@ pub(super) fn now_us() -> u64 {
     clock::boottime_ns() / 1_000
 }
 
-/// What has left, as time that it takes at the rate. Times are of any monotonic clock, microseconds.
+/// What has left, as time that it takes at the rate. Times are of any monotonic clock,
+/// microseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     /// 0: nothing goes.

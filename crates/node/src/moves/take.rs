@@ -1,8 +1,8 @@
 //! The taker's stream: pulls a copy from the giver, and appends it as records of its own log.
 //!
 //! Invariant: each frame is appended with the mark that says how far the copy is, in one batch, and
-//! only if it fits the mark that is there; so a failover, a rewind and a restart find what is staged
-//! and how far it goes as one thing (rule M8).
+//! only if it fits the mark that is there; so a failover, a rewind and a restart find what is
+//! staged and how far it goes as one thing (rule M8).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,8 +27,8 @@ use crate::node::Node;
 use crate::stream::Stream;
 use crate::threads::{block_on, spawn, surviving};
 
-/// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
-/// anew.
+/// A stream that the giver says it does not have, and that has brought nothing for so long, is
+/// begun anew.
 const PROGRESS_MS: u64 = 2_000;
 /// A copy that could not go on is tried again so long after its last progress: it would be the same
 /// until a person has mended it.

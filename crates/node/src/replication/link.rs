@@ -335,7 +335,8 @@ impl Driver {
         Some(latest)
     }
 
-    /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
+    /// The data here is the master's: partial syncs are sound again. Not this link's to say once
+    /// the role has changed.
     async fn trust(&mut self) -> Result<(), Over> {
         let (node, generation) = (Arc::clone(&self.job.node), self.job.generation);
         {

@@ -49,7 +49,8 @@ pub fn role(node: &Node) -> Role {
 }
 
 impl Role {
-    /// As Kvrocks answers: numbers are bulk strings, and a master without replicas has two elements.
+    /// As Kvrocks answers: numbers are bulk strings, and a master without replicas has two
+    /// elements.
     pub fn write(&self, writer: &mut resp::Writer<'_>) {
         let text = |writer: &mut resp::Writer<'_>, items: &[&str]| {
             items.iter().for_each(|item| writer.bulk(item.as_bytes()));
@@ -77,7 +78,8 @@ impl Role {
     }
 }
 
-/// The section `# Replication` of INFO, in Kvrocks' order, with one line of ours while a full sync is due.
+/// The section `# Replication` of INFO, in Kvrocks' order, with one line of ours while a full sync
+/// is due.
 pub fn info(node: &Node) -> String {
     let (role, sequence) = role_and_sequence(node);
     let mut out = String::from("# Replication\r\n");

@@ -150,7 +150,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.node.shut_down();
         end(&self.node);
-        // The process must not end while a thread closes a database: its exit handlers take what that needs.
+        // The process must not end while a thread closes a database: its exit handlers take what
+        // that needs.
         let Some(store) = self.node.gate.write().store.take() else { return };
         let watch = store.close_watch();
         drop(store);
@@ -638,7 +639,8 @@ fn a_master_shows_how_far_its_replicas_are() {
     assert_eq!(offsets(&pair.two), [":0".to_owned(), sequence]);
 }
 
-/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
+/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that
+/// it had to.
 #[test]
 fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
     let pair = ClusterPair::start();

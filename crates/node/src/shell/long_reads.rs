@@ -1,4 +1,5 @@
-//! Reads that take more steps than a worker has for them: they answer what they would have answered.
+//! Reads that take more steps than a worker has for them: they answer what they would have
+//! answered.
 
 use super::Shell;
 

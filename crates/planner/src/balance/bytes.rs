@@ -1,7 +1,7 @@
 //! Even shares by what slots weigh.
 //!
-//! Shards that are heavier or lighter than the mean by more than a tolerance are brought into it, by
-//! the least that has to move for that; the others give or take only what these need. A transfer
+//! Shards that are heavier or lighter than the mean by more than a tolerance are brought into it,
+//! by the least that has to move for that; the others give or take only what these need. A transfer
 //! may miss what it is to bring by a *slack*: a fortieth of the tolerance, or half a slot of the
 //! mean weight where that is more.
 //!
@@ -134,9 +134,9 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// What each is to weigh: between the bounds, and the nearest to what it weighs that all can have at
-/// once. Where the light ones need more than the heavy ones have to give, the heaviest of the others
-/// give it; where these give more, the lightest take it.
+/// What each is to weigh: between the bounds, and the nearest to what it weighs that all can have
+/// at once. Where the light ones need more than the heavy ones have to give, the heaviest of the
+/// others give it; where these give more, the lightest take it.
 fn targets(loads: &[u64], (low, high): (u64, u64)) -> Vec<u64> {
     let total = sum(loads);
     let within: Vec<u64> = loads.iter().map(|load| (*load).clamp(low, high)).collect();

@@ -1,4 +1,5 @@
-//! Moves of bounded size: each that is done frees the giver's disk, and what is begun anew is little.
+//! Moves of bounded size: each that is done frees the giver's disk, and what is begun anew is
+//! little.
 
 use api::moves::{Slots, Weights};
 

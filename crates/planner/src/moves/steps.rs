@@ -286,9 +286,9 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     let (s, d) = (cx.side(one.from), cx.side(one.to));
     let giver = s.map(|s| s.said_of(one)).unwrap_or_else(|| Said::nothing(one.id));
     let taker = d.map(|d| d.said_of(one)).unwrap_or_else(|| Said::nothing(one.id));
-    // A later epoch names a topology that gives the slots away. A failover opens it after a fence of
-    // the earlier one's process; a switchover before that, and one that goes back opens it for that
-    // very process, which serves as ever until it has heard of it.
+    // A later epoch names a topology that gives the slots away. A failover opens it after a fence
+    // of the earlier one's process; a switchover before that, and one that goes back opens it for
+    // that very process, which serves as ever until it has heard of it.
     let is_over = cx.shard(one.from).is_none_or(|from| {
         let is_fenced = from.fence.is_none() && (from.epoch.nonce != *process || s.is_some());
         from.epoch.number > epoch && is_fenced

@@ -153,7 +153,8 @@ fn an_epoch_whose_number_was_given_twice_is_not_taken_for_the_stores() {
     "#]]);
 }
 
-/// The swap that names b timed out, and a answers again. If the store has made it, b is granted with no fence pending.
+/// The swap that names b timed out, and a answers again. If the store has made it, b is granted
+/// with no fence pending.
 #[test]
 fn nothing_is_granted_while_nobody_knows_which_record_is_in_force() {
     let mut s = Script::serving(&["a", "b"]);

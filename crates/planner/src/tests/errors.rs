@@ -1,4 +1,5 @@
-//! Scripted plans of nodes that answer with errors, and of a controller that cannot ask: neither is a node's silence.
+//! Scripted plans of nodes that answer with errors, and of a controller that cannot ask: neither is
+//! a node's silence.
 
 use super::grants::in_sync;
 use super::*;
@@ -34,7 +35,8 @@ fn a_master_that_answers_with_errors_and_needs_no_lease_stays_master() {
     "#]]);
 }
 
-/// E.g. the controller's connection found no place: the heartbeat comes by way of a replica, and renews the lease.
+/// E.g. the controller's connection found no place: the heartbeat comes by way of a replica, and
+/// renews the lease.
 #[test]
 fn a_master_that_complains_is_asked_through_a_replica_and_stays_while_that_is_answered() {
     let mut s = in_sync(&["a", "b"]);
@@ -144,7 +146,8 @@ fn a_controller_that_cannot_ask_counts_no_silence() {
     }
 }
 
-/// What it said before it refused this controller is no news of it: a promotion would wait for its answer for ever.
+/// What it said before it refused this controller is no news of it: a promotion would wait for its
+/// answer for ever.
 #[test]
 fn a_replica_that_obeys_another_controller_is_no_candidate() {
     let mut s = in_sync(&["a", "b", "c"]);

@@ -415,7 +415,8 @@ fn a_new_master_whose_data_was_replaced_meanwhile_gives_way_to_another_member() 
     "#]]);
 }
 
-/// It was demoted and made master again, or lost its disk for a moment: only a later epoch is taken.
+/// It was demoted and made master again, or lost its disk for a moment: only a later epoch is
+/// taken.
 #[test]
 fn a_master_that_gave_its_epoch_up_gets_another() {
     let mut s = in_sync(&["a", "b"]);
@@ -552,7 +553,8 @@ fn a_master_that_only_its_replica_sees_is_asked_through_it() {
     "#]]);
 }
 
-/// A slot may have been given away since a master's last topology: it serves nothing before it knows.
+/// A slot may have been given away since a master's last topology: it serves nothing before it
+/// knows.
 #[test]
 fn a_grant_names_the_topology_its_epoch_was_opened_at() {
     let mut s = in_sync(&["a", "b"]);

@@ -1,11 +1,13 @@
-//! Scripted plans where a master's data is gone: nobody is led into giving up what is left, and people are told where it lies.
+//! Scripted plans where a master's data is gone: nobody is led into giving up what is left, and
+//! people are told where it lies.
 
 use api::heartbeat::End;
 
 use super::grants::{in_sync, standing};
 use super::*;
 
-/// Epoch 3, asynchronous, after the controller has restarted: nothing is known of the master but what it says now.
+/// Epoch 3, asynchronous, after the controller has restarted: nothing is known of the master but
+/// what it says now.
 fn asynchronous(nodes: &[&str]) -> Script {
     let mut s = in_sync(nodes);
     s.record.commit_mode = CommitMode::Async;
@@ -75,7 +77,8 @@ fn an_empty_master_without_a_set_gives_way_to_who_has_more() {
     assert!(opens_for_a(&s), "{:?}", s.plan());
 }
 
-/// What a replica said while the process before still ran is older than what it may have got from that one.
+/// What a replica said while the process before still ran is older than what it may have got from
+/// that one.
 #[test]
 fn an_empty_master_without_a_set_waits_for_answers_since_its_process_began() {
     let mut s = asynchronous(&["a", "b"]);

@@ -1,5 +1,5 @@
-//! Scripted plans of clusters whose slots move: what heartbeats order, what goes into the store, and
-//! what a person is told. The steps themselves are tested beside `moves`.
+//! Scripted plans of clusters whose slots move: what heartbeats order, what goes into the store,
+//! and what a person is told. The steps themselves are tested beside `moves`.
 
 use api::moves::{Asked, Brake, Copying, Feed, Flow, Frozen, Mark, MoveId, Order, Ordered, Said};
 

@@ -148,7 +148,8 @@ fn a_balancer_is_closed_before_it_is_forgotten() {
         let plan = s.plan();
         assert!(plan.actions.iter().all(|a| !matches!(a, Action::CompareAndSwap { .. })));
     };
-    // An answer to what it was told before, one with a session left, one with a way left: none is the end of it.
+    // An answer to what it was told before, one with a session left, one with a way left: none is
+    // the end of it.
     stays(&s);
     s.balancer_answers(&["a"]);
     s.balancer_says(|seen| {

@@ -49,7 +49,8 @@ fn switchover() {
         switchover: shard 0: switchover from a:1 to b:1 at 120
     "#]]);
     s.acts();
-    // The store names b, but it hears nothing before a has let go, and a not before its sessions have left it.
+    // The store names b, but it hears nothing before a has let go, and a not before its sessions
+    // have left it.
     s.check(expect![[r#"
         ask a
         leases: 
@@ -315,8 +316,8 @@ fn switchover_whose_new_master_vanishes_goes_back() {
     "#]]);
 }
 
-/// On an idle shard the answer from before the pause already shows the paused sequence: it says nothing of whether the
-/// replica still lives.
+/// On an idle shard the answer from before the pause already shows the paused sequence: it says
+/// nothing of whether the replica still lives.
 #[test]
 fn a_replica_that_fell_silent_before_the_pause_is_not_made_master() {
     let mut s = Script::serving(&["a", "b"]);
@@ -386,7 +387,8 @@ fn not_even_force_makes_a_silent_replica_master() {
     "#]]);
 }
 
-/// Nobody was asked for by name: the one that answers and has everything takes over, although another is first in order.
+/// Nobody was asked for by name: the one that answers and has everything takes over, although
+/// another is first in order.
 #[test]
 fn a_silent_replica_does_not_keep_another_from_taking_over() {
     let mut s = Script::serving(&["a", "b", "c"]);
@@ -411,8 +413,8 @@ fn a_silent_replica_does_not_keep_another_from_taking_over() {
     "#]]);
 }
 
-/// The store names it, and nothing has happened yet that cannot be undone: the old master is told only while its successor
-/// is known to answer.
+/// The store names it, and nothing has happened yet that cannot be undone: the old master is told
+/// only while its successor is known to answer.
 #[test]
 fn the_old_master_is_not_demoted_for_a_successor_that_fell_silent() {
     let mut s = caught_up();
@@ -435,7 +437,8 @@ fn the_old_master_is_not_demoted_for_a_successor_that_fell_silent() {
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.acts();
-    // It falls silent after all, once the old master has let go: that one has everything, and goes on.
+    // It falls silent after all, once the old master has let go: that one has everything, and goes
+    // on.
     s.after_ms(101);
     s.answers("a", reply("a", 8, Does::Slave));
     s.misses("b", 1);
@@ -472,7 +475,8 @@ fn a_successor_that_answers_with_errors_gives_the_shard_back() {
     assert!(s.record.shards[0].fence.is_none());
 }
 
-/// With both of them gone within the old master's lease, the next plan is due when that is over, and not at once, for ever.
+/// With both of them gone within the old master's lease, the next plan is due when that is over,
+/// and not at once, for ever.
 #[test]
 fn a_plan_does_not_wait_for_what_is_past() {
     let mut s = caught_up();

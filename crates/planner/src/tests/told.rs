@@ -131,7 +131,8 @@ fn nobody_is_promoted_that_lacks_more_than_may_be_lost() {
     "#]]);
 }
 
-/// E.g. after a power loss of all machines: the replicas lag behind what there is, not behind what is lost.
+/// E.g. after a power loss of all machines: the replicas lag behind what there is, not behind what
+/// is lost.
 #[test]
 fn max_lag_counts_from_the_process_that_was_granted() {
     let mut s = Script::serving(&["a", "b"]);

@@ -1,4 +1,5 @@
-//! Scripted switchovers that nobody asks for: balancers do not reach a master that answers the controller.
+//! Scripted switchovers that nobody asks for: balancers do not reach a master that answers the
+//! controller.
 
 use super::*;
 use crate::IntentResult;

@@ -14,7 +14,8 @@ const DELETED: i64 = 1;
 /// It has the fields of the first one of its listpack.
 const SAME_FIELDS: i64 = 2;
 
-/// Most fields of an entry. A word takes some 40 bytes of memory here, and may take two in its list.
+/// Most fields of an entry. A word takes some 40 bytes of memory here, and may take two in its
+/// list.
 const FIELDS_MAX: u64 = 1 << 20;
 
 /// Reads a stream of type 15, 19 or 21.

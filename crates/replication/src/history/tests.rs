@@ -137,7 +137,8 @@ fn only_the_newest_entries_travel() {
     assert!(longest.len() * SENT_ENTRIES_MAX + 21 <= TEXT_BYTES_MAX);
 }
 
-/// Databases as lists of records, each with the epoch it was written in: what the fork must be, by comparing them.
+/// Databases as lists of records, each with the epoch it was written in: what the fork must be, by
+/// comparing them.
 fn written(steps: &[(bool, u8)]) -> (Position, Position, u64) {
     let (mut one, mut two) = (position(&[], 0), position(&[], 0));
     let mut same = 0;

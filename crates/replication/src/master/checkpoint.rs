@@ -1,7 +1,8 @@
 //! Which checkpoint replicas copy: one at a time, shared, deleted when nobody uses it.
 //!
-//! Invariant: a checkpoint in use is neither replaced nor deleted, and none outlives the history it was taken from
-//! (a role change or a replaced database invalidates it; copying connections are then cut by the driver).
+//! Invariant: a checkpoint in use is neither replaced nor deleted, and none outlives the history it
+//! was taken from (a role change or a replaced database invalidates it; copying connections are
+//! then cut by the driver).
 
 use crate::files::CheckpointId;
 use crate::history::EpochId;
@@ -43,7 +44,8 @@ pub enum Decision {
         /// To be deleted first.
         old: Option<CheckpointId>,
     },
-    /// The present one is too old for a newcomer but still in use: an error, the replica tries again.
+    /// The present one is too old for a newcomer but still in use: an error, the replica tries
+    /// again.
     Busy,
 }
 

@@ -1,7 +1,8 @@
-//! The master's side: whether a replica may continue, what it is sent, what it has acknowledged, which checkpoint it copies.
+//! The master's side: whether a replica may continue, what it is sent, what it has acknowledged,
+//! which checkpoint it copies.
 //!
-//! Invariant: a feed sends batches in unbroken sequence or ends; it never skips and never sends twice.
-//! Reading the WAL, files and sockets is the driver's.
+//! Invariant: a feed sends batches in unbroken sequence or ends; it never skips and never sends
+//! twice. Reading the WAL, files and sockets is the driver's.
 
 pub mod acks;
 pub mod checkpoint;

@@ -33,7 +33,8 @@ pub enum Refusal {
     OutOfRange,
 }
 
-/// Reads the arguments behind `PSYNC`. As Kvrocks does: two arguments are id and position; with more, the first is the position.
+/// Reads the arguments behind `PSYNC`. As Kvrocks does: two arguments are id and position; with
+/// more, the first is the position.
 pub fn parse(args: &[&[u8]]) -> Result<Request, Refusal> {
     let (id, next) = match args {
         [] => return Err(Refusal::Arity),
@@ -53,18 +54,20 @@ pub fn parse(args: &[&[u8]]) -> Result<Request, Refusal> {
 pub struct Facts {
     /// Newest sequence written.
     pub latest: u64,
-    /// Replication id recorded in the WAL for the batch that holds `next - 1`; `None` if ids are off here
-    /// (`use-rsid-psync no`) or the WAL has no such batch.
+    /// Replication id recorded in the WAL for the batch that holds `next - 1`; `None` if ids are
+    /// off here (`use-rsid-psync no`) or the WAL has no such batch.
     pub id_before: Option<ReplicationId>,
     /// Sequence at which the first batch begins that the WAL returns when opened at `next`.
     /// Needed only if [`Request::is_in_wal`].
     pub wal_batch: Option<u64>,
 }
 
-/// May a replica that said `theirs` of itself go on at `request.next` in a database at `mine`? Histories are compared on
-/// both sides: between the replica's look and its `PSYNC`, the master's may have changed.
+/// May a replica that said `theirs` of itself go on at `request.next` in a database at `mine`?
+/// Histories are compared on both sides: between the replica's look and its `PSYNC`, the master's
+/// may have changed.
 ///
-/// The same for lineages, where both tell one and no grant orders what is written here (`is_granted`).
+/// The same for lineages, where both tell one and no grant orders what is written here
+/// (`is_granted`).
 pub fn continues(
     request: Request,
     (theirs, their_lineage): (&Position, Option<&History>),

@@ -52,7 +52,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 impl Wait {
-    /// Reads `<numreplicas> <timeout ms>`; a timeout of 0 waits for ever. Zero replicas are answered at once.
+    /// Reads `<numreplicas> <timeout ms>`; a timeout of 0 waits for ever. Zero replicas are
+    /// answered at once.
     pub fn parse(
         replicas: &[u8],
         timeout: &[u8],
@@ -65,7 +66,8 @@ impl Wait {
         Ok(Self { replicas, sequence, deadline })
     }
 
-    /// The answer, if it is time for one. `acked` are the sequences acknowledged by the replicas connected now.
+    /// The answer, if it is time for one. `acked` are the sequences acknowledged by the replicas
+    /// connected now.
     pub fn poll(&self, acked: impl IntoIterator<Item = u64>, now: u64) -> Option<usize> {
         let count = acked.into_iter().filter(|a| *a >= self.sequence).count();
         let is_over = self.deadline.is_some_and(|at| at <= now);

@@ -1,6 +1,8 @@
-//! Replays of recorded replication between two Kvrocks: fed with the master's bytes, this replica sends what Kvrocks sent.
+//! Replays of recorded replication between two Kvrocks: fed with the master's bytes, this replica
+//! sends what Kvrocks sent.
 //!
-//! One known difference: on a reconnect Kvrocks sends AUTH once more each time; this replica sends it once.
+//! One known difference: on a reconnect Kvrocks sends AUTH once more each time; this replica sends
+//! it once.
 
 use super::*;
 use crate::wire::BatchHead;
@@ -187,7 +189,8 @@ impl Replay {
         }
     }
 
-    /// What the machine sends must be the recorded request; what the master said to it is delivered.
+    /// What the machine sends must be the recorded request; what the master said to it is
+    /// delivered.
     fn sent(&mut self, conn: Conn, bytes: &[u8]) {
         let lines = self.open.get_mut(&conn).unwrap();
         match lines.pop_front() {

@@ -136,7 +136,8 @@ impl Download {
         self.fetchers.iter().map(|f| f.dialog.conn)
     }
 
-    /// The earliest moment at which a connection has been silent for too long, and for how long that is.
+    /// The earliest moment at which a connection has been silent for too long, and for how long
+    /// that is.
     pub(super) fn deadline(&self) -> Option<(u64, u64)> {
         self.fetchers.iter().map(|f| (f.dialog.deadline, f.dialog.patience_ms())).min()
     }
@@ -186,7 +187,8 @@ impl Fetcher {
     /// Takes what has come; how many bytes of files that were.
     fn take<'a>(&mut self, mut input: &'a [u8], out: &mut Vec<Action<'a>>) -> Result<u64, Fault> {
         let (conn, mut bytes_taken) = (self.dialog.conn, 0);
-        // A body of no bytes ends without input, so the stage is looked at once more after the last byte.
+        // A body of no bytes ends without input, so the stage is looked at once more after the last
+        // byte.
         while let Some(file) = self.queue.front() {
             match self.stage {
                 Stage::Body { left: 0, crc32c } if self.dialog.peer == Peer::Holdfast => {

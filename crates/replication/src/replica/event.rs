@@ -8,14 +8,16 @@ use crate::name::FileName;
 use crate::wire::{Leave, Malformed, Stamp};
 use std::borrow::Cow;
 
-/// A connection to the master. Numbers are never used twice by one machine, so a late event of a closed one is known.
+/// A connection to the master. Numbers are never used twice by one machine, so a late event of a
+/// closed one is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Conn(pub u32);
 
 /// What the driver reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Begin. Also useful after a role change that left the machine as it was: it does nothing then.
+    /// Begin. Also useful after a role change that left the machine as it was: it does nothing
+    /// then.
     Start,
     /// An operator asks for the link: an attempt that waits begins at once, and the delays between
     /// attempts begin anew.
@@ -45,13 +47,14 @@ pub enum Event<'a> {
         /// Sequence of the next write.
         next: u64,
     },
-    /// A batch of the master has the number of another record here, which this node wrote by itself; the further `Apply` of
-    /// that step were skipped.
+    /// A batch of the master has the number of another record here, which this node wrote by
+    /// itself; the further `Apply` of that step were skipped.
     Diverged {
         /// Sequence of the next write.
         next: u64,
     },
-    /// A batch could not be applied; the further `Apply` of that step were skipped, its other actions done.
+    /// A batch could not be applied; the further `Apply` of that step were skipped, its other
+    /// actions done.
     ApplyFailed {
         /// Sequence of the next write.
         next: u64,
@@ -146,16 +149,17 @@ pub enum Action<'a> {
     },
     /// Close the connection and its file, keeping what was written. No `Closed` is expected.
     Close(Conn),
-    /// The data here is this master's, and what follows too: make its lineage that of the data here, durably, before the
-    /// first `Apply`; `None` for a master that keeps none. Answered by `ApplyFailed` if that cannot be done.
+    /// The data here is this master's, and what follows too: make its lineage that of the data
+    /// here, durably, before the first `Apply`; `None` for a master that keeps none. Answered by
+    /// `ApplyFailed` if that cannot be done.
     Adopt(Option<History>),
-    /// The stream begins, and its master had written up to this sequence when it was asked: so much of the stream is history.
-    /// Not told of a master that does not tell its end.
+    /// The stream begins, and its master had written up to this sequence when it was asked: so much
+    /// of the stream is history. Not told of a master that does not tell its end.
     HistoryUpTo(u64),
     /// Write this batch as it is. After the last one of a step: `Applied`.
     Apply(Cow<'a, [u8]>),
-    /// Make the download folder hold nothing but what belongs to this checkpoint; without an id, nothing at all.
-    /// Answered by `Prepared`.
+    /// Make the download folder hold nothing but what belongs to this checkpoint; without an id,
+    /// nothing at all. Answered by `Prepared`.
     Prepare {
         /// Which checkpoint; only the same one may be resumed.
         checkpoint: Option<CheckpointId>,
@@ -188,18 +192,20 @@ pub enum Action<'a> {
         /// The connection it belongs to.
         conn: Conn,
     },
-    /// Keep aside what the database has behind this sequence, and cut it off. Answered by `Rewound`, `RewindImpossible` or
-    /// `RewindFailed`.
+    /// Keep aside what the database has behind this sequence, and cut it off. Answered by
+    /// `Rewound`, `RewindImpossible` or `RewindFailed`.
     Rewind {
         /// Newest sequence that stays.
         fork: u64,
     },
-    /// The master sent its clock. If this node promises not to become master while the lease counted from it may last: [`super::Machine::echo`].
+    /// The master sent its clock. If this node promises not to become master while the lease
+    /// counted from it may last: [`super::Machine::echo`].
     Pinged(Stamp),
     /// How far the leave of [`Event::Leave`] is. Of a master that has no sets it is [`Leave::Gone`]
     /// at once.
     Leaves(Leave),
-    /// Put the downloaded database in the place of the present one. Answered by `Swapped` or `SwapFailed`.
+    /// Put the downloaded database in the place of the present one. Answered by `Swapped` or
+    /// `SwapFailed`.
     Swap,
     /// The link's state changed.
     Report(State),

@@ -291,7 +291,8 @@ fn own_writes_are_copied_over_and_the_masters_lineage_is_taken_on() {
     assert_eq!(m.copied_lineage(), Some(None));
 }
 
-/// A rolling upgrade: the master is of a version that keeps histories and no lineage, and tells no grant.
+/// A rolling upgrade: the master is of a version that keeps histories and no lineage, and tells no
+/// grant.
 #[test]
 fn data_that_the_epochs_prove_is_not_copied_from_a_master_of_before() {
     let mut own = Lineage::default();

@@ -1,4 +1,5 @@
-//! A replica acts on what the comparison of the histories says ([`compare::judge`]): it goes on, cuts off, copies or waits.
+//! A replica acts on what the comparison of the histories says ([`compare::judge`]): it goes on,
+//! cuts off, copies or waits.
 
 use std::sync::Arc;
 
@@ -9,14 +10,16 @@ use crate::history::{History, Position};
 use crate::lineage::Source;
 
 impl Machine {
-    /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it is this node's own any more.
+    /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it
+    /// is this node's own any more.
     pub(super) fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
         let is_own_next = self.config.lineage.source(self.config.next) == Some(Source::Own);
         match self.their_lineage.clone().flatten() {
             Some(lineage) => out.push(Action::Adopt(Some(lineage))),
             None if self.peer == Peer::Kvrocks => out.push(Action::Adopt(None)),
-            // Versions that keep histories and no lineage are on their way out, and the next one begins a lineage that
-            // nobody here can name. Their epochs say whose this is; beside them nothing more is known of it.
+            // Versions that keep histories and no lineage are on their way out, and the next one
+            // begins a lineage that nobody here can name. Their epochs say whose this is; beside
+            // them nothing more is known of it.
             None if self.has_epochs => out.push(Action::Adopt(Some(History::default()))),
             None if is_own_next => out.push(Action::Adopt(None)),
             None => {}
@@ -55,7 +58,8 @@ impl Machine {
             self.waiting_since = None;
         }
         if !matches!(verdict, Verdict::NoGrant(_)) {
-            // What is waited for without a grant was not compared: what was found before still holds.
+            // What is waited for without a grant was not compared: what was found before still
+            // holds.
             self.is_parted =
                 matches!(verdict, Verdict::Rewind(_) | Verdict::Parted(_) | Verdict::Required);
         }

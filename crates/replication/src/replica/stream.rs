@@ -1,4 +1,5 @@
-//! The stream after `PSYNC`: batches, heartbeats, requests for an acknowledgement; and when to acknowledge.
+//! The stream after `PSYNC`: batches, heartbeats, requests for an acknowledgement; and when to
+//! acknowledge.
 
 use super::Config;
 use super::event::{Action, Conn, Fault, Peer};
@@ -12,7 +13,8 @@ const ACK_INTERVAL_MS: u64 = 1000;
 pub(super) struct Stream {
     pub(super) conn: Conn,
     peer: Peer,
-    /// The master was told which member this is, or would not hear it: either way it reads the longer acknowledgement.
+    /// The master was told which member this is, or would not hear it: either way it reads the
+    /// longer acknowledgement.
     is_member: bool,
     /// Newest epoch in the database.
     pub(super) epoch: Option<EpochId>,
@@ -80,7 +82,8 @@ impl Stream {
                 }
                 batch => {
                     let head = BatchHead::parse(batch)?;
-                    // RocksDB ignores the sequence in the batch: a gap would shift all that follows, silently.
+                    // RocksDB ignores the sequence in the batch: a gap would shift all that
+                    // follows, silently.
                     if head.sequence != self.next {
                         return Err(Fault::Gap { expected: self.next, found: head.sequence });
                     }
@@ -93,7 +96,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Returns the master's clock with the acknowledgements until it sends it again: each of them may take the place of one that was not sent yet.
+    /// Returns the master's clock with the acknowledgements until it sends it again: each of them
+    /// may take the place of one that was not sent yet.
     pub(super) fn echo(&mut self, stamp: Stamp) {
         self.echo = Some(stamp);
         self.is_ack_owed = true;

@@ -131,8 +131,8 @@ pub struct Head {
     pub cursor: Cursor,
 }
 
-/// What a taker asks a giver for, behind `CLUSTERX MOVE PULL <id> <slots> <nonce> <epoch>`: where it
-/// is, as bytes.
+/// What a taker asks a giver for, behind `CLUSTERX MOVE PULL <id> <slots> <nonce> <epoch>`: where
+/// it is, as bytes.
 pub fn encode_place(has: Option<Least>, cursor: &Cursor) -> Vec<u8> {
     let mut out = Vec::new();
     put_at(&mut out, has);

@@ -245,8 +245,8 @@ fn large_values_and_a_size_of_zero() {
     write(&none, &put(b"k", b"1"));
 }
 
-/// Writers raise two keys in one batch; readers must never see them apart, nor any of them fall. The order
-/// look-up, "RocksDB", keep is that of `Store::get`.
+/// Writers raise two keys in one batch; readers must never see them apart, nor any of them fall.
+/// The order look-up, "RocksDB", keep is that of `Store::get`.
 #[test]
 fn readers_never_see_half_a_batch_or_go_back() {
     let hot = Hot::new(4 * STRIPE_BYTES);

@@ -1,5 +1,5 @@
-//! Discarded writes as a text file: one JSON object a line, bytes as characters U+0000 to U+00FF, so that it can be read,
-//! searched, and applied again byte for byte.
+//! Discarded writes as a text file: one JSON object a line, bytes as characters U+0000 to U+00FF,
+//! so that it can be read, searched, and applied again byte for byte.
 //!
 //! ```text
 //! {"discarded":1,"fork":600,"at_ms":1790000000000,"cluster":true,"epoch":3,"epoch_id":"00000000c0ffee00"}
@@ -40,8 +40,8 @@ pub struct Head {
     pub at_ms: u64,
     /// Keys carry their slot.
     pub cluster: bool,
-    /// Number and id of the epoch that held the fork when the export was made; `None` if there was none, or where it was
-    /// not written down.
+    /// Number and id of the epoch that held the fork when the export was made; `None` if there was
+    /// none, or where it was not written down.
     pub epoch: Option<(u64, EpochId)>,
 }
 
@@ -55,8 +55,8 @@ pub fn path(discarded: &Path, at_ms: u64, fork: u64) -> PathBuf {
     discarded.join(format!("{at_ms}-{fork}.jsonl"))
 }
 
-/// Exports everything behind `fork` that the log of an open database still holds, for a database that cannot be rewound.
-/// The path, and whether that is all up to the newest record.
+/// Exports everything behind `fork` that the log of an open database still holds, for a database
+/// that cannot be rewound. The path, and whether that is all up to the newest record.
 ///
 /// # Errors
 /// I/O errors; no file of the final name is left then.

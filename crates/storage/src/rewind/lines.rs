@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, Error, ErrorKind, Read as _, Result};
 
-/// What stands between the key and the value of a put. No text has it inside: its quotes are escaped there.
+/// What stands between the key and the value of a put. No text has it inside: its quotes are
+/// escaped there.
 pub(super) const VALUE: &[u8] = b"\",\"value\":\"";
 /// What stands before the key of a put or a deletion.
 const KEY: &[u8] = b"\",\"key\":\"";
@@ -15,14 +16,16 @@ const END_BYTES: usize = 2;
 pub(super) struct Line {
     /// Its length in the file, with the line feed.
     pub bytes: u64,
-    /// Of a line above the bound: for how many bytes its value stands (of one that is no put: all that follows the
-    /// bound). What was left in the buffer ends before the value then, and is `{}` where there is none.
+    /// Of a line above the bound: for how many bytes its value stands (of one that is no put: all
+    /// that follows the bound). What was left in the buffer ends before the value then, and is `{}`
+    /// where there is none.
     pub value_bytes: Option<u64>,
     /// Of a line above the bound: what was left in the buffer has the whole key.
     pub has_key: bool,
 }
 
-/// Reads the next line into `line`, which holds `max` bytes of it at most; `None` at the end of the file.
+/// Reads the next line into `line`, which holds `max` bytes of it at most; `None` at the end of the
+/// file.
 ///
 /// # Errors
 /// I/O errors, also where the file ends within a line.

@@ -1,7 +1,8 @@
 //! Reading exports of discarded writes again, for people and for applying them.
 //!
-//! An export says what lay on disk; here it is told in terms of keys and string values, which is what commands can put
-//! back. Whatever else it holds, and what is too large for an answer, is named and left alone: it does not spoil the rest.
+//! An export says what lay on disk; here it is told in terms of keys and string values, which is
+//! what commands can put back. Whatever else it holds, and what is too large for an answer, is
+//! named and left alone: it does not spoil the rest.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -19,7 +20,8 @@ use crate::types::kind::Type;
 use crate::{Error, Family, Scope};
 
 const ACTION: &str = "read discarded writes";
-/// Largest key with its value that is told as such: a page of them fits a reply that controllers read (16 MiB).
+/// Largest key with its value that is told as such: a page of them fits a reply that controllers
+/// read (16 MiB).
 pub const CHANGE_BYTES_MAX: usize = 8 << 20;
 /// Longest line that is held: a change of [`CHANGE_BYTES_MAX`] fits, six characters a byte.
 pub(super) const LINE_MAX: usize = 64 << 20;
@@ -39,7 +41,8 @@ pub struct Export {
     pub end: u64,
 }
 
-/// Whether this is the name of an export: `<unix ms>-<fork>.jsonl`. Nothing else in the folder is ever opened.
+/// Whether this is the name of an export: `<unix ms>-<fork>.jsonl`. Nothing else in the folder is
+/// ever opened.
 pub fn is_name(file: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parts = file.strip_suffix(".jsonl").and_then(|stem| stem.split_once('-'));
@@ -139,8 +142,9 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
-/// Reads records from an offset that an earlier page gave (or 0), until they have about `bytes` in the file, one at
-/// least. Only keys of `scope`'s namespace are told as such. A page tells of at most `bytes` and [`CHANGE_BYTES_MAX`].
+/// Reads records from an offset that an earlier page gave (or 0), until they have about `bytes` in
+/// the file, one at least. Only keys of `scope`'s namespace are told as such. A page tells of at
+/// most `bytes` and [`CHANGE_BYTES_MAX`].
 ///
 /// # Errors
 /// I/O errors; lines that are none of an export's.
@@ -232,7 +236,8 @@ pub(super) fn bounded(change: Change) -> Change {
     }
 }
 
-/// The same of a line that was not held, by how it begins. The bytes are those on disk: type and expiry are among them.
+/// The same of a line that was not held, by how it begins. The bytes are those on disk: type and
+/// expiry are among them.
 pub(super) fn large(
     line: &Map<String, Json>,
     value_bytes: u64,

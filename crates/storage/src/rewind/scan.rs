@@ -1,7 +1,9 @@
-//! One pass over the live log that changes nothing: exports what is behind the fork and tells whether a cut is possible.
+//! One pass over the live log that changes nothing: exports what is behind the fork and tells
+//! whether a cut is possible.
 //!
-//! The pass is a read-only open whose log filter keeps every record out of the memtables, so it costs one reading of the
-//! log. The database then ends where its tables do: if that is behind the fork, records that must go are in tables.
+//! The pass is a read-only open whose log filter keeps every record out of the memtables, so it
+//! costs one reading of the log. The database then ends where its tables do: if that is behind the
+//! fork, records that must go are in tables.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,8 @@ struct Seen {
 
 struct Scan(Shared<Seen>);
 
-/// Exports the records behind the fork, unless an earlier attempt did; the path of the export, if there is one.
+/// Exports the records behind the fork, unless an earlier attempt did; the path of the export, if
+/// there is one.
 pub(super) fn export(
     db: &Path,
     discarded: &Path,

@@ -1,13 +1,13 @@
 //! Slots as commands, for a target that takes nothing else.
 //!
 //! A key is sent whole ([`whole`]) as Kvrocks sends it: 16 elements a command, a time to live
-//! behind. What was written since is sent as the difference of two moments ([`changes`]), and not as
-//! the commands that made it: the difference is right for every way of writing, and may be sent
+//! behind. What was written since is sent as the difference of two moments ([`changes`]), and not
+//! as the commands that made it: the difference is right for every way of writing, and may be sent
 //! twice.
 //!
 //! What no command can make (a filter, a sketch, a document byte by byte, a stream without entries
-//! or with groups, fields with lifetimes) goes as a batch of that key alone. Such a key has the same
-//! version on both sides; one that was made by commands has a version of the target's own.
+//! or with groups, fields with lifetimes) goes as a batch of that key alone. Such a key has the
+//! same version on both sides; one that was made by commands has a version of the target's own.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What the log has changed of some slots: keys, and of each the sub-keys. Values are not kept: they
-//! are read when they are sent.
+//! What the log has changed of some slots: keys, and of each the sub-keys. Values are not kept:
+//! they are read when they are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! How many bytes slots take, without reading them: by what RocksDB knows of its files and memtables.
+//! How many bytes slots take, without reading them: by what RocksDB knows of its files and
+//! memtables.
 
 use rocksdb::{Range, SizeApproximationFlags};
 
@@ -7,10 +8,10 @@ use crate::{Error, Store};
 
 impl Store {
     /// About how many bytes the records of each slot from `first` to `last` take, in this order: in
-    /// files as they are compressed there, with what was overwritten or deleted and is not compacted
-    /// away yet, and in memtables, of which only the number of entries is looked at. Files are known
-    /// to a block. The indexes of files may be read, and no data: for all slots that may take some
-    /// tenths of a second.
+    /// files as they are compressed there, with what was overwritten or deleted and is not
+    /// compacted away yet, and in memtables, of which only the number of entries is looked at.
+    /// Files are known to a block. The indexes of files may be read, and no data: for all slots
+    /// that may take some tenths of a second.
     ///
     /// # Errors
     /// I/O errors.

@@ -1,7 +1,8 @@
 //! The epoch history of the database: records of the propagate family, kept in memory too.
 //!
-//! Invariant: while nobody writes, the history in memory is that of the records. It changes under the lock that orders
-//! writes, so [`Store::position`] never shows an epoch without its record or the other way round.
+//! Invariant: while nobody writes, the history in memory is that of the records. It changes under
+//! the lock that orders writes, so [`Store::position`] never shows an epoch without its record or
+//! the other way round.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -98,12 +99,13 @@ impl Store {
         Position { history, latest: self.latest_sequence() }
     }
 
-    /// Opens an epoch: appends its entry, and returns its first sequence, which is that of the entry's record, once the
-    /// record is on the disk and published. For an epoch that is the newest already, this only makes sure of the disk.
+    /// Opens an epoch: appends its entry, and returns its first sequence, which is that of the
+    /// entry's record, once the record is on the disk and published. For an epoch that is the
+    /// newest already, this only makes sure of the disk.
     ///
     /// # Errors
-    /// [`Error::EpochRefused`] before anything is written. I/O errors: whether the epoch began is not known then, and
-    /// nothing may be acknowledged under it.
+    /// [`Error::EpochRefused`] before anything is written. I/O errors: whether the epoch began is
+    /// not known then, and nothing may be acknowledged under it.
     pub fn open_epoch(&self, epoch: u64, id: EpochId, wall_ms: u64) -> Result<u64, Error> {
         let first = self.append_epoch(epoch, id, wall_ms)?;
         self.flush_log(true)?;

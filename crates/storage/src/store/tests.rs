@@ -201,8 +201,8 @@ fn a_straddled_start_is_gone() {
     assert_eq!(starts, [false, true, false, false, true, true, false]);
 }
 
-/// The bytes handed to replicas carry the sequence RocksDB assigned, and are record by record those of the log, with
-/// concurrent writers too.
+/// The bytes handed to replicas carry the sequence RocksDB assigned, and are record by record those
+/// of the log, with concurrent writers too.
 #[test]
 fn many_keys_are_read_at_one_moment_from_memory_or_not() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! What a store does about its history besides writing it: what may go, what must stay, and for how long.
+//! What a store does about its history besides writing it: what may go, what must stay, and for how
+//! long.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -9,14 +10,16 @@ use super::sizes;
 use crate::{Error, Store, cache, engine};
 
 impl Store {
-    /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
-    /// was dead there, and old log files up to there may be purged. Cheap; may be called for every acknowledgement.
+    /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it.
+    /// Compactions then remove what was dead there, and old log files up to there may be purged.
+    /// Cheap; may be called for every acknowledgement.
     pub fn set_acknowledged(&self, sequence: u64) {
         self.inner.views.acknowledge(sequence);
     }
 
-    /// Nobody says here any more what is acknowledged, as on a replica: what was said last would keep all later log files
-    /// for ever. Not before this history was compared with the next master's: until then a rewind may need them.
+    /// Nobody says here any more what is acknowledged, as on a replica: what was said last would
+    /// keep all later log files for ever. Not before this history was compared with the next
+    /// master's: until then a rewind may need them.
     pub fn forget_acknowledged(&self) {
         self.inner.views.forget();
     }
@@ -26,7 +29,8 @@ impl Store {
         self.inner.views.acknowledged()
     }
 
-    /// To be called every ten seconds or so: lets compactions look at what is acknowledged now. May write a small file.
+    /// To be called every ten seconds or so: lets compactions look at what is acknowledged now. May
+    /// write a small file.
     ///
     /// # Errors
     /// I/O errors.
@@ -42,8 +46,9 @@ impl Store {
         self.inner.is_holding.load(Ordering::Acquire)
     }
 
-    /// The history here is known to be the right one: flushes and compactions run as configured from now on. Does nothing
-    /// unless the database was opened with [`crate::Options::hold_tail`], and only once. Writes option files.
+    /// The history here is known to be the right one: flushes and compactions run as configured
+    /// from now on. Does nothing unless the database was opened with [`crate::Options::hold_tail`],
+    /// and only once. Writes option files.
     ///
     /// # Errors
     /// I/O errors. Then the next [`Store::resize`] does what is left.
@@ -96,8 +101,9 @@ impl Store {
         self.inner.hot.clear();
     }
 
-    /// Removes archived log files as `wal_ttl_seconds` and `wal_size_limit_mb` say, oldest first, but none with a record that
-    /// is not acknowledged, once epochs are in use and somebody says what is. Returns how many.
+    /// Removes archived log files as `wal_ttl_seconds` and `wal_size_limit_mb` say, oldest first,
+    /// but none with a record that is not acknowledged, once epochs are in use and somebody says
+    /// what is. Returns how many.
     ///
     /// # Errors
     /// I/O errors.

@@ -1,7 +1,7 @@
 //! RENAME and COPY: the value of one key, sub-keys of all families included, under another name.
 //!
-//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys, the ways from the
-//! labels of a time series. The log data is the type's. The old sub-keys stay as garbage.
+//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys, the ways from
+//! the labels of a time series. The log data is the type's. The old sub-keys stay as garbage.
 //!
 //! One deliberate difference from Kvrocks: the copy gets a version of its own. With the version of
 //! the source, sub-keys that are garbage under the destination's name from an earlier rename would

@@ -39,7 +39,8 @@ impl Unit {
         }
     }
 
-    /// The point in time of an option of SET or GETEX (also SETEX, PSETEX): must be positive. Unix milliseconds.
+    /// The point in time of an option of SET or GETEX (also SETEX, PSETEX): must be positive. Unix
+    /// milliseconds.
     ///
     /// # Errors
     /// [`CommandError::InvalidExpire`].
@@ -48,14 +49,16 @@ impl Unit {
         at.and_then(|at| u64::try_from(at).ok()).ok_or(CommandError::InvalidExpire)
     }
 
-    /// The point in time of EXPIRE and its kin: may be in the past. Unix milliseconds, at least 1, because 0 is "never".
+    /// The point in time of EXPIRE and its kin: may be in the past. Unix milliseconds, at least 1,
+    /// because 0 is "never".
     ///
     /// # Errors
     /// [`CommandError::InvalidExpire`] if it cannot be represented.
     pub fn for_expire(self, amount: i64, scope: &Scope<'_>) -> Result<u64, CommandError> {
         let at = self.milliseconds(amount, scope.now_ms).ok_or(CommandError::InvalidExpire)?;
         let at = u64::try_from(at).unwrap_or(0);
-        // A key lives through the millisecond in which it ends; one that is to end now must be gone for the next command.
+        // A key lives through the millisecond in which it ends; one that is to end now must be gone
+        // for the next command.
         let at = if at <= scope.now_ms { at.min(scope.now_ms.saturating_sub(1)) } else { at };
         Ok(at.max(1))
     }

@@ -1,4 +1,5 @@
-//! Glob patterns of KEYS, SCAN, PSUBSCRIBE, as Redis matches them: `*`, `?`, `[abc]`, `[^a-c]`, `\x`.
+//! Glob patterns of KEYS, SCAN, PSUBSCRIBE, as Redis matches them: `*`, `?`, `[abc]`, `[^a-c]`,
+//! `\x`.
 //!
 //! A client chooses both the pattern and what it is matched with, so the time that takes is bounded
 //! ([`runs`]): it grows with the length of both, not with their product.

@@ -235,8 +235,8 @@ fn id_of(ns_key: &[u8], cluster: bool) -> Option<Vec<u8>> {
     Some(Name { namespace, key }.id().to_vec())
 }
 
-/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none; with
-/// more of them around slots that are others'. No log data.
+/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none;
+/// with more of them around slots that are others'. No log data.
 pub fn flush_namespace(txn: &mut Txn<'_>, scope: &Scope<'_>) {
     let prefix = scope.namespace_prefix();
     for (lower, upper) in visible(txn, &prefix, &prefix_end(&prefix)) {

@@ -58,7 +58,8 @@ pub fn add_floats(current: &[u8], increment: &[u8]) -> Result<Vec<u8>, CommandEr
     Ok(exact.unwrap_or_else(|| format_float(sum)).into_bytes())
 }
 
-/// Without exponent, without superfluous zeros, no more than 17 digits behind the point, "-0" as "0".
+/// Without exponent, without superfluous zeros, no more than 17 digits behind the point, "-0" as
+/// "0".
 fn format_float(value: f64) -> String {
     let mut text = value.to_string();
     if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > 17) {

@@ -310,8 +310,8 @@ pub(super) fn random_between(first: &[u8], last: &[u8]) -> Vec<u8> {
         }
         u64::from_be_bytes(bytes)
     };
-    // Both ends were looked up one after the other: what is written meanwhile may have changed their
-    // order, and there is no number between a greater and a smaller one.
+    // Both ends were looked up one after the other: what is written meanwhile may have changed
+    // their order, and there is no number between a greater and a smaller one.
     let (one, other) = (number(first), number(last));
     let point = rand::random_range(one.min(other)..=one.max(other));
     [first.get(..common).unwrap_or_default(), &point.to_be_bytes()].concat()

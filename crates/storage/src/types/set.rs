@@ -1,8 +1,8 @@
 //! Sets: a sub-key for each member, its value empty. Sets of integers have no form of their own.
 //!
 //! Batches are those of Kvrocks: log data `4`, the members in the order of the command, and the
-//! metadata last. What SREM and SMOVE empty is deleted; what SPOP empties stays, with size 0, and so
-//! does the result of SINTERSTORE and its kin ([`combine()`] and [`store`]). One deliberate
+//! metadata last. What SREM and SMOVE empty is deleted; what SPOP empties stays, with size 0, and
+//! so does the result of SINTERSTORE and its kin ([`combine()`] and [`store`]). One deliberate
 //! difference: SMOVE is one batch, so that no crash and no replica shows the member in neither set,
 //! or in both.
 

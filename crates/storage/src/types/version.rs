@@ -1,17 +1,18 @@
-//! Versions of keys with sub-keys: a key that is created anew gets a new version, so that sub-keys of its earlier lives
-//! stay invisible until compaction removes them.
+//! Versions of keys with sub-keys: a key that is created anew gets a new version, so that sub-keys
+//! of its earlier lives stay invisible until compaction removes them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Low bits that hold a counter; the rest is Unix time in microseconds.
 const COUNTER_BITS: u32 = 11;
 
-/// Last version handed out; 0 before the first. Process-wide, so that no two stores of one process (tests, rewinds)
-/// can hand out the same version either.
+/// Last version handed out; 0 before the first. Process-wide, so that no two stores of one process
+/// (tests, rewinds) can hand out the same version either.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// A version that was never handed out before by this process, and is greater than all of them even if the clock was set
-/// back. Form as in Kvrocks: microseconds << 11 | counter that starts at random and wraps.
+/// A version that was never handed out before by this process, and is greater than all of them even
+/// if the clock was set back. Form as in Kvrocks: microseconds << 11 | counter that starts at
+/// random and wraps.
 pub fn next() -> u64 {
     let micros = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

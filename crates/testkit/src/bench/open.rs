@@ -1,6 +1,6 @@
-//! An open loop: requests are sent when they are due, whether or not earlier ones were answered, and
-//! each is timed from when it was due. A server that stops for a moment is seen to stop for all that
-//! was due meanwhile; the closed loop of redis-benchmark sends nothing while it waits.
+//! An open loop: requests are sent when they are due, whether or not earlier ones were answered,
+//! and each is timed from when it was due. A server that stops for a moment is seen to stop for all
+//! that was due meanwhile; the closed loop of redis-benchmark sends nothing while it waits.
 
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! `network-drill [options of holdfast drill]`: the rows of the drill that need network namespaces. Needs root.
+//! `network-drill [options of holdfast drill]`: the rows of the drill that need network namespaces.
+//! Needs root.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

@@ -1,4 +1,5 @@
-//! The `redis` crate in cluster mode: `redis-crate-client HOST PORT KEYS [SECONDS]`, as `tests/clients/README.md` says.
+//! The `redis` crate in cluster mode: `redis-crate-client HOST PORT KEYS [SECONDS]`, as
+//! `tests/clients/README.md` says.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

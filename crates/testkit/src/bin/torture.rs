@@ -1,4 +1,5 @@
-//! `torture [RUNS=n] [SEED=n] [MODE=in-sync|async] …`: faults against real clusters, as `CONTRIBUTING.md` says. Needs root.
+//! `torture [RUNS=n] [SEED=n] [MODE=in-sync|async] …`: faults against real clusters, as
+//! `CONTRIBUTING.md` says. Needs root.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

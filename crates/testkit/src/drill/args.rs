@@ -1,4 +1,5 @@
-//! Command line: that of `holdfast drill`, of which it takes what concerns it and passes over the rest.
+//! Command line: that of `holdfast drill`, of which it takes what concerns it and passes over the
+//! rest.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The story of each row: settle, write, cut, wait until clients write again or long enough, join, wait, look.
+//! The story of each row: settle, write, cut, wait until clients write again or long enough, join,
+//! wait, look.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -140,7 +141,8 @@ impl Drill<'_> {
         hosts.map(|host| host.place).collect()
     }
 
-    /// Until every writer wrote again, through another node where that is what is waited for, or it took too long.
+    /// Until every writer wrote again, through another node where that is what is waited for, or it
+    /// took too long.
     fn await_writes(&mut self, row: Row, old: &str, clients: &Clients, cut_at: Instant) {
         let not_by = (!row.leaves_the_master()).then_some(old);
         while cut_at.elapsed() < CUT_AT_MOST {

@@ -1,7 +1,8 @@
-//! Clients of a drill: writers whose gaps are measured, and readers that hold on to their connections.
+//! Clients of a drill: writers whose gaps are measured, and readers that hold on to their
+//! connections.
 //!
-//! A write is a SET of a key of its own with `CLUSTER MYID` in the same packet, so that it is known who answered. After
-//! an error a client connects again at once, to the same address.
+//! A write is a SET of a key of its own with `CLUSTER MYID` in the same packet, so that it is known
+//! who answered. After an error a client connects again at once, to the same address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

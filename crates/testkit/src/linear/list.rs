@@ -26,7 +26,8 @@ pub enum Reply {
 /// An operation on a list.
 pub type ListOperation = Operation<Call, Reply>;
 
-/// The model. Its state is length and a running hash, so that it costs the same however long the list is.
+/// The model. Its state is length and a running hash, so that it costs the same however long the
+/// list is.
 #[derive(Debug, Clone, Copy)]
 pub struct List;
 
@@ -77,8 +78,9 @@ impl Model for List {
     }
 }
 
-/// Leaves out what says nothing, and bounds open-ended appends: an element that was seen was there by then; one that is
-/// missing in a read made after every append had returned can be thought away, because a list never shrinks.
+/// Leaves out what says nothing, and bounds open-ended appends: an element that was seen was there
+/// by then; one that is missing in a read made after every append had returned can be thought away,
+/// because a list never shrinks.
 pub fn prepare(history: Vec<ListOperation>) -> Vec<ListOperation> {
     let mut seen: HashMap<u64, u64> = HashMap::new();
     let mut last_append = 0;

@@ -1,8 +1,8 @@
 //! A lock: SET … NX PX by unique tokens, release by token (WATCH, GET, MULTI, DEL, EXEC), GET.
 //!
-//! Time is part of what a lock promises: it cannot be free before its time to live ran out, and cannot be held long
-//! after. The moment of an operation is only known to lie between its call and its return, so that each rule here is
-//! applied where no moment in between obeys it.
+//! Time is part of what a lock promises: it cannot be free before its time to live ran out, and
+//! cannot be held long after. The moment of an operation is only known to lie between its call and
+//! its return, so that each rule here is applied where no moment in between obeys it.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};

@@ -1,11 +1,13 @@
 //! What a search has tried already.
 //!
-//! Two places of a search that have placed the same operations that must be placed, and are in the same state, differ in the open-ended
-//! operations they used up. Whatever follows from the one that used more follows from the other too: it can still place what the
-//! first has placed, or leave it out. So a place is tried only if none was that had used a subset. Without this, every
-//! operation nobody saw the answer of doubles the search.
+//! Two places of a search that have placed the same operations that must be placed, and are in the
+//! same state, differ in the open-ended operations they used up. Whatever follows from the one that
+//! used more follows from the other too: it can still place what the first has placed, or leave it
+//! out. So a place is tried only if none was that had used a subset. Without this, every operation
+//! nobody saw the answer of doubles the search.
 //!
-//! With twins ([`Model::alike`](super::Model::alike)) the subset may hold an earlier twin of what a follow-up places; it places that one instead.
+//! With twins ([`Model::alike`](super::Model::alike)) the subset may hold an earlier twin of what a
+//! follow-up places; it places that one instead.
 
 use std::collections::HashMap;
 
@@ -39,7 +41,8 @@ impl Memory {
         if tried.iter().any(|other| other.covers(&rest)) {
             return false;
         }
-        // A place that is covered was left without an end, or is above this one; it need not be known beside it.
+        // A place that is covered was left without an end, or is above this one; it need not be
+        // known beside it.
         let before = tried.len();
         tried.retain(|other| !rest.covers(other));
         tried.push(rest);

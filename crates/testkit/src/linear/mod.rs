@@ -1,11 +1,14 @@
-//! Is a history of one object linearizable? Wing and Gong's search with Lowe's memory of what was tried.
+//! Is a history of one object linearizable? Wing and Gong's search with Lowe's memory of what was
+//! tried.
 //!
-//! Pure. The history of a cluster is split by key before it comes here, because a history is linearizable exactly when
-//! that of each object is (Herlihy and Wing). An operation whose outcome is unknown (a time limit, a cut connection) has
-//! no return: it may take effect at any time after its invocation, or never.
+//! Pure. The history of a cluster is split by key before it comes here, because a history is
+//! linearizable exactly when that of each object is (Herlihy and Wing). An operation whose outcome
+//! is unknown (a time limit, a cut connection) has no return: it may take effect at any time after
+//! its invocation, or never.
 //!
-//! The memory ([`memory`]) holds 128-bit hashes of (set of operations placed, state), so that it stays small. Two different
-//! entries with one hash would be able to hide a way out; with a million entries that happens once in 10^26 histories.
+//! The memory ([`memory`]) holds 128-bit hashes of (set of operations placed, state), so that it
+//! stays small. Two different entries with one hash would be able to hide a way out; with a million
+//! entries that happens once in 10^26 histories.
 
 pub mod counter;
 pub mod list;
@@ -56,13 +59,14 @@ pub trait Model {
         operation: &Operation<Self::Call, Self::Reply>,
     ) -> Option<Self::State>;
 
-    /// How late it is in a state, where that is part of it and is not hashed: whatever a state can explain, the same at
-    /// an earlier time can explain as well.
+    /// How late it is in a state, where that is part of it and is not hashed: whatever a state can
+    /// explain, the same at an earlier time can explain as well.
     fn lateness(&self, _state: &Self::State) -> u64 {
         0
     }
 
-    /// Whether two calls with unknown outcomes do the same, so that one order of them stands for both.
+    /// Whether two calls with unknown outcomes do the same, so that one order of them stands for
+    /// both.
     fn alike(&self, _one: &Self::Call, _other: &Self::Call) -> bool {
         false
     }
@@ -97,11 +101,13 @@ pub fn check<M: Model>(
     Search::new(model, history).run(limit)
 }
 
-/// Positions in the list of events: 0 is its head; a bounded operation's call and return are two of the others.
+/// Positions in the list of events: 0 is its head; a bounded operation's call and return are two of
+/// the others.
 const HEAD: usize = 0;
 
-/// Operations that must be placed are in a doubly linked list of calls and returns; those that may be are apart and are
-/// tried last: most are needed nowhere, and each one placed in vain doubles what is to be searched.
+/// Operations that must be placed are in a doubly linked list of calls and returns; those that may
+/// be are apart and are tried last: most are needed nowhere, and each one placed in vain doubles
+/// what is to be searched.
 struct Search<'a, M: Model> {
     model: &'a M,
     history: &'a [Operation<M::Call, M::Reply>],
@@ -173,13 +179,15 @@ impl<'a, M: Model> Search<'a, M> {
         let mut optional = 0;
         while self.to_place > 0 {
             let (_, operation, is_return) = self.events[event];
-            // An operation returned before anything that must be placed could be: is something else in between?
+            // An operation returned before anything that must be placed could be: is something else
+            // in between?
             let candidate =
                 if is_return { self.optional(&mut optional, event) } else { Some(operation) };
             let mut is_dead_end = false;
             if let Some(candidate) = candidate {
                 let then = self.model.step(&state, &self.history[candidate]);
-                // What changes nothing loses nothing by being early: where this leads nowhere, neither does anything else.
+                // What changes nothing loses nothing by being early: where this leads nowhere,
+                // neither does anything else.
                 let is_idle = then.as_ref().is_some_and(|then| *then == state);
                 let with = placed.toggled(candidate, self.rank[candidate]);
                 // Nobody need know that an operation which may be left out changed nothing.

@@ -1,5 +1,5 @@
-//! A queue and the list its consumers put elements aside in: pushes and pops at both ends, BLMOVE from one to the other,
-//! LREM of what was put aside, LRANGE of either.
+//! A queue and the list its consumers put elements aside in: pushes and pops at both ends, BLMOVE
+//! from one to the other, LREM of what was put aside, LRANGE of either.
 //!
 //! That a pop waited is not part of it: one that found nothing in the end found nothing at some
 //! moment, and one that was served was served at some moment. The order in which waiting pops were
@@ -69,7 +69,8 @@ fn take(queue: &mut VecDeque<u64>, end: End) -> Option<u64> {
     }
 }
 
-/// Whether a pop can have been answered like this. One that took nothing and was not answered need not be placed at all.
+/// Whether a pop can have been answered like this. One that took nothing and was not answered need
+/// not be placed at all.
 fn fits(taken: Option<u64>, reply: Option<&Reply>) -> bool {
     match reply {
         Some(Reply::Taken(seen)) => *seen == taken,
@@ -132,7 +133,8 @@ impl Model for Queue {
     }
 }
 
-/// Leaves out reads that nobody saw the answer of, and bounds open-ended pushes whose element was seen later.
+/// Leaves out reads that nobody saw the answer of, and bounds open-ended pushes whose element was
+/// seen later.
 pub fn prepare(history: Vec<QueueOperation>) -> Vec<QueueOperation> {
     let mut seen: HashMap<u64, u64> = HashMap::new();
     for operation in &history {

@@ -51,8 +51,8 @@ impl Model for Register {
 
 /// Leaves out what says nothing, and bounds open-ended writes: one whose value was seen took effect
 /// before that; one whose value nobody saw can be thought away, because nothing happened between it
-/// and the next write. A value that a compare-and-set without an answer waits for may have been seen
-/// by that.
+/// and the next write. A value that a compare-and-set without an answer waits for may have been
+/// seen by that.
 pub fn prepare(history: Vec<RegisterOperation>) -> Vec<RegisterOperation> {
     let mut seen: HashMap<u64, u64> = HashMap::new();
     for operation in &history {

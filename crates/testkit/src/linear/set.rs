@@ -1,7 +1,7 @@
 //! A set of few members: SADD, SREM, SPOP, SISMEMBER, SMEMBERS.
 //!
-//! SPOP takes whatever member it likes. Where its answer is not known, neither is the set: a state is all sets that it may be,
-//! and what is answered afterwards rules some of them out.
+//! SPOP takes whatever member it likes. Where its answer is not known, neither is the set: a state
+//! is all sets that it may be, and what is answered afterwards rules some of them out.
 
 use super::{Model, Operation};
 

@@ -217,7 +217,8 @@ fn a_lock_that_is_kept_too_long_or_freed_by_a_stranger_is_found() {
     assert!(is_bad(&of_lock(&[first, (Read, Some(Holder(None)), 30, 40)])));
     assert!(is_bad(&of_lock(&[first, (Release { token: 2 }, Some(Done(true)), 30, 40)])));
     assert!(is_bad(&of_lock(&[first, (Release { token: 1 }, Some(Done(false)), 30, 40)])));
-    // Time does not run backwards: free by expiry, then held by an operation that had returned before it.
+    // Time does not run backwards: free by expiry, then held by an operation that had returned
+    // before it.
     let back = [
         first,
         (Acquire { token: 2, ttl: 1_000 }, Some(Done(true)), 90, 200),
@@ -355,7 +356,8 @@ fn the_search_agrees_with_trying_all_orders() {
     }
 }
 
-/// A history as many clients at one register make it: the effect is somewhere between call and return.
+/// A history as many clients at one register make it: the effect is somewhere between call and
+/// return.
 fn long(count: u64, rng: &mut StdRng) -> Vec<register::RegisterOperation> {
     let mut value = None;
     (1..=count)
@@ -408,7 +410,8 @@ fn thousands_of_increments_with_lost_answers() {
     assert_eq!(check(&counter::Counter, &prepared, LIMIT), Verdict::Linearizable);
 }
 
-/// Clients at one lock that runs out by itself, one of `lost` answers of which gets lost: often the operation with it.
+/// Clients at one lock that runs out by itself, one of `lost` answers of which gets lost: often the
+/// operation with it.
 fn locks(count: u64, lost: f64, rng: &mut StdRng) -> Vec<lock::LockOperation> {
     const TTL: u64 = 1_500;
     let mut holder: Option<(u64, u64)> = None;

@@ -94,7 +94,8 @@ impl Client {
     /// One command, to whom its slot is said to be at.
     ///
     /// # Errors
-    /// What a client library would pass on: an error that is no redirection, a connection that broke.
+    /// What a client library would pass on: an error that is no redirection, a connection that
+    /// broke.
     pub(super) fn call(&mut self, slot: u16, words: &[String]) -> Result<Reply> {
         let (mut at, mut is_asking) = (self.map.of(slot), false);
         for _ in 0..HOPS_MAX {
@@ -184,8 +185,8 @@ pub(super) fn write(
                 log.writes.push(Write { key: *index as u32, phase: shared.phase(), at_ms, us });
             }
             Err(error) => {
-                // Whether it was done is not known. It is written again, so a key may show more than
-                // was acknowledged, and never less.
+                // Whether it was done is not known. It is written again, so a key may show more
+                // than was acknowledged, and never less.
                 *log.errors.entry(error.root_cause().to_string()).or_default() += 1;
                 pause(AGAIN);
             }

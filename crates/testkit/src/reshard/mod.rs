@@ -2,8 +2,9 @@
 //! large move, while clients write all types at a given rate and follow the redirections of a
 //! cluster client.
 //!
-//! A key has one writer, which counts: its n-th write is one that the key's size, or its value, tells
-//! afterwards. So a write that was acknowledged and is gone is found, whichever shard has the key.
+//! A key has one writer, which counts: its n-th write is one that the key's size, or its value,
+//! tells afterwards. So a write that was acknowledged and is gone is found, whichever shard has the
+//! key.
 
 mod client;
 pub mod course;

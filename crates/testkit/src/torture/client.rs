@@ -1,4 +1,5 @@
-//! A client: operations on random keys through the load balancers, each written down with its times.
+//! A client: operations on random keys through the load balancers, each written down with its
+//! times.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -175,8 +176,8 @@ impl Client {
         key
     }
 
-    /// The last of several keys that follow each other, with too many operations without an answer: it is only read, or no search
-    /// would find an order.
+    /// The last of several keys that follow each other, with too many operations without an answer:
+    /// it is only read, or no search would find an order.
     fn is_worn(&self, key: usize) -> bool {
         let Key { kind, successor, .. } = self.shared.keys[key];
         let unanswered = self.shared.unanswered[key].load(Ordering::Relaxed);
@@ -266,7 +267,8 @@ impl Client {
         fresh.map(|link| self.links.insert(shard, link)).is_ok()
     }
 
-    /// Sends commands together and reads their replies one by one. Which node serves the connection is asked before and after: a balancer may move it.
+    /// Sends commands together and reads their replies one by one. Which node serves the connection
+    /// is asked before and after: a balancer may move it.
     fn exchange(&mut self, shard: usize, calls: &[(usize, Call)]) {
         let keys = Arc::clone(&self.shared.keys);
         let commands = calls.iter().flat_map(|(key, call)| command(&keys[*key], *call));

@@ -1,6 +1,7 @@
 //! Operations as commands, and what the replies to them mean.
 //!
-//! An error counts as a refusal only where it is certain that nothing was done; of any other the outcome is unknown.
+//! An error counts as a refusal only where it is certain that nothing was done; of any other the
+//! outcome is unknown.
 
 use anyhow::Result;
 

@@ -1,8 +1,9 @@
 //! Answers of a node that is not master any more.
 //!
-//! Pure. Only what is certain counts: the operation was sent after a version was in force under which its shard had
-//! another master, and its answer was read while that version still was. A late answer to an operation that was sent
-//! before is none: it may have taken effect before the promotion.
+//! Pure. Only what is certain counts: the operation was sent after a version was in force under
+//! which its shard had another master, and its answer was read while that version still was. A late
+//! answer to an operation that was sent before is none: it may have taken effect before the
+//! promotion.
 
 use super::history::{Answer, Call, Outcome, Record};
 use super::keys::Key;

@@ -1,7 +1,8 @@
 //! What moves from shard to shard while faults happen: a function of the seed, as the faults are.
 //!
-//! Pure. The slots that a shard begins with are cut into blocks; a block moves as a whole, so that it
-//! always has one owner. Where it is by then, and so where it goes, is looked up when the time comes.
+//! Pure. The slots that a shard begins with are cut into blocks; a block moves as a whole, so that
+//! it always has one owner. Where it is by then, and so where it goes, is looked up when the time
+//! comes.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};

@@ -148,7 +148,8 @@ impl Host {
         self.process.is_some()
     }
 
-    /// Its threads, each with its name and where in the kernel it waits: for reports about what hangs.
+    /// Its threads, each with its name and where in the kernel it waits: for reports about what
+    /// hangs.
     pub fn threads(&self) -> String {
         let Some(process) = &self.process else { return format!("{}: no process\n", self.name) };
         let tasks = format!("/proc/{}/task", process.pid());
@@ -164,7 +165,8 @@ impl Host {
         text
     }
 
-    /// The output of all its processes; beside its folder, which may be a disk that is full and goes away.
+    /// The output of all its processes; beside its folder, which may be a disk that is full and
+    /// goes away.
     pub fn log_path(&self) -> PathBuf {
         self.dir.with_extension("log")
     }

@@ -18,7 +18,8 @@ pub enum Kind {
     List,
     /// SET NX PX, released by token.
     Lock,
-    /// LPUSH and RPUSH by producers, blocking pops and moves by consumers, and a list in which these put elements aside.
+    /// LPUSH and RPUSH by producers, blocking pops and moves by consumers, and a list in which
+    /// these put elements aside.
     Queue,
     /// SADD, SREM, SPOP, SISMEMBER, SMEMBERS of few members.
     Set,
@@ -85,8 +86,8 @@ impl Kind {
         }
     }
 
-    /// How many keys follow each other as one. What each operation without an answer did is for some kinds nowhere to be
-    /// seen later, so that it nearly doubles the search for an order.
+    /// How many keys follow each other as one. What each operation without an answer did is for
+    /// some kinds nowhere to be seen later, so that it nearly doubles the search for an order.
     pub(super) fn turns(self) -> usize {
         match self {
             Self::Lock | Self::Set => 8,
@@ -113,7 +114,8 @@ pub struct Key {
     pub shard: usize,
     /// Locks: how long they last, ms.
     pub ttl_ms: u64,
-    /// Position of the key that is used instead when too many operations on this one stayed without an answer.
+    /// Position of the key that is used instead when too many operations on this one stayed without
+    /// an answer.
     pub successor: Option<usize>,
 }
 
@@ -135,7 +137,8 @@ pub type Ranges = Vec<(u16, u16)>;
 /// A lock that lasts longer than any run, and one that runs out within it.
 const TTLS_MS: [u64; 2] = [120_000, 1_500];
 
-/// The keys of a run, of these kinds and ballast, over shards of these slots; the fewer shards, the more keys of each.
+/// The keys of a run, of these kinds and ballast, over shards of these slots; the fewer shards, the
+/// more keys of each.
 pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
     let each = if shards.len() > 1 { 1 } else { 2 };
     let count = |kind: Kind| match kind {

@@ -47,7 +47,8 @@ fn set(pid: u32, soft: u64) -> Result<()> {
     Ok(())
 }
 
-/// Clients that take every place they find and come again at once when they are refused, until it is dropped.
+/// Clients that take every place they find and come again at once when they are refused, until it
+/// is dropped.
 #[derive(Debug)]
 pub struct Crowd {
     is_over: Arc<AtomicBool>,

@@ -1,4 +1,5 @@
-//! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
+//! Carries a schedule of faults out, looks after processes that end by themselves, and heals
+//! everything at the end.
 
 mod disks;
 mod shared;
@@ -170,7 +171,8 @@ impl<'a> Nemesis<'a> {
         for index in 0..self.site.hosts.len() {
             let host = &mut self.site.hosts[index];
             let Some(status) = host.ended()? else { continue };
-            // A full disk is a good reason to give up, in the way that says so, and the end is noticed a little later; nothing else is.
+            // A full disk is a good reason to give up, in the way that says so, and the end is
+            // noticed a little later; nothing else is.
             let was_full = disk::filling(&host.dir).exists()
                 || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
             let is_full = was_full && status.code() == Some(DISK_EXIT_CODE);
@@ -302,7 +304,8 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    /// HAProxy keeps the old worker beside the new one; the built-in balancer is told to end and started again.
+    /// HAProxy keeps the old worker beside the new one; the built-in balancer is told to end and
+    /// started again.
     fn reload(&mut self, number: usize) -> Result<()> {
         let Some(index) = self.host_of(Target::Balancer(number)) else { return Ok(()) };
         let is_haproxy = self.site.balancer == Balancer::Haproxy;

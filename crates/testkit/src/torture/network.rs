@@ -1,9 +1,10 @@
 //! The network of a run: a namespace per host, joined by bridges, and the ways to cut it.
 //!
-//! Two networks. `back` joins the controller, the nodes and the load balancers; `front` joins the load balancers and the
-//! clients, who have routes to the announced address only: two next hops, one per instance (ECMP, hashed by port).
-//! Packets are dropped where they arrive (nftables) or refused where they are sent (blackhole routes); both work in one
-//! direction, so that a cut can be one-way. The kernel needs neither conntrack nor netem for it.
+//! Two networks. `back` joins the controller, the nodes and the load balancers; `front` joins the
+//! load balancers and the clients, who have routes to the announced address only: two next hops,
+//! one per instance (ECMP, hashed by port). Packets are dropped where they arrive (nftables) or
+//! refused where they are sent (blackhole routes); both work in one direction, so that a cut can be
+//! one-way. The kernel needs neither conntrack nor netem for it.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -89,7 +90,8 @@ impl Network {
         Ok(Self { places, clients, drops, holes, _switch: switch })
     }
 
-    /// Packets of one place do not reach the other any more. Cuts add up: each needs its [`Self::join`].
+    /// Packets of one place do not reach the other any more. Cuts add up: each needs its
+    /// [`Self::join`].
     pub fn cut(&mut self, from: usize, to: usize, blackhole: bool) -> Result<()> {
         let cuts = if blackhole { &mut self.holes } else { &mut self.drops };
         let count = cuts.entry((from, to)).or_default();
@@ -160,8 +162,8 @@ fn set_up(place: &Place, number: u8, is_balancer: bool) -> Result<()> {
     )
 }
 
-/// Removes what a harness left that was killed itself: namespaces that begin with `stem`, a process id and a dash, where
-/// no process has that id; and the processes within them.
+/// Removes what a harness left that was killed itself: namespaces that begin with `stem`, a process
+/// id and a dash, where no process has that id; and the processes within them.
 pub fn sweep(stem: &str) -> Result<()> {
     let listed = std::process::Command::new("ip").args(["netns", "list"]).output()?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -183,7 +185,8 @@ pub fn sweep(stem: &str) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts what such a harness left mounted: file systems of this name, below folders that end with the process id.
+/// Unmounts what such a harness left mounted: file systems of this name, below folders that end
+/// with the process id.
 pub fn sweep_disks(source: &str) -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
     let places = mounts.lines().filter_map(|line| {

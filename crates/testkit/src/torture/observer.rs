@@ -136,8 +136,9 @@ fn in_sync(status: &Json) -> String {
     sets.collect::<Vec<_>>().join(" ")
 }
 
-/// `None` where it is not certain who may answer. The record names a new master before it serves: in a planned switchover the old one is not fenced yet, and
-/// after a time without a controller its replicas' promises may last; until the new one has settled the old one may still answer reads.
+/// `None` where it is not certain who may answer. The record names a new master before it serves:
+/// in a planned switchover the old one is not fenced yet, and after a time without a controller its
+/// replicas' promises may last; until the new one has settled the old one may still answer reads.
 fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
     let (mut masters, mut replicas) = (Vec::new(), Vec::new());
     for shard in status.get("shards")?.as_array()? {

@@ -1,8 +1,8 @@
 //! After the last move: every record lies in the shard that owns its slot, and nowhere else.
 //!
-//! Keys are looked for by SCAN, at masters and replicas, as clients see them; what clients do not see,
-//! a copy in part or what was left behind, by what each node says of its marks and of the records
-//! under them.
+//! Keys are looked for by SCAN, at masters and replicas, as clients see them; what clients do not
+//! see, a copy in part or what was left behind, by what each node says of its marks and of the
+//! records under them.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Where the elements of a queue went: an account that needs no order of the operations.
 //!
-//! Pure. `linear::queue` finds more; this says in words what is most to be feared, and does not depend on a search. An
-//! operation without an answer is given the benefit of the doubt: a push may have come to nothing, and a pop may have taken
-//! an element, whichever it likes.
+//! Pure. `linear::queue` finds more; this says in words what is most to be feared, and does not
+//! depend on a search. An operation without an answer is given the benefit of the doubt: a push may
+//! have come to nothing, and a pop may have taken an element, whichever it likes.
 
 use std::collections::BTreeMap;
 

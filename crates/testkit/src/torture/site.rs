@@ -258,7 +258,8 @@ impl Site {
         Ok(())
     }
 
-    /// A command to a node, as its controller would send it, from its own namespace: cuts do not matter.
+    /// A command to a node, as its controller would send it, from its own namespace: cuts do not
+    /// matter.
     pub fn ask(&self, host: usize, command: &[&str]) -> Result<String> {
         let host = self.hosts.get(host).context("find a host")?;
         let space = self.network.places.get(host.place).context("find a place")?.space.name();
@@ -303,7 +304,8 @@ impl Site {
         self.read_members(&told)
     }
 
-    /// A binary that does not know the field ignores it, and its acknowledgements would be judged by the wrong rule.
+    /// A binary that does not know the field ignores it, and its acknowledgements would be judged
+    /// by the wrong rule.
     fn check_mode(&self, told: &Json, mode: Mode) -> Result<()> {
         let said = rest::find(told, "commit_mode").and_then(Json::as_str);
         let wanted = mode.as_str();

@@ -130,7 +130,8 @@ impl History<'_> {
         )
     }
 
-    /// The last value was overwritten for certain: an acknowledged write began after its own had ended.
+    /// The last value was overwritten for certain: an acknowledged write began after its own had
+    /// ended.
     fn lost_values(&self, value: Option<u64>) -> Option<(String, Vec<usize>)> {
         let value_of = |call: Call| match call {
             Call::Set(value) | Call::Swap(value) | Call::Compare(.., value) => Some(value),
@@ -535,7 +536,8 @@ mod tests {
         let release = |token| (Call::Release(token), ok(Answer::Whether(true)));
         let end = (Call::Get, ok(Answer::Value(None)));
         let judged = |operations: &[(Call, Outcome)]| judged(Kind::Lock, operations);
-        // The slack is far above these times, so only a ttl above it says anything: the key's is 1 s.
+        // The slack is far above these times, so only a ttl above it says anything: the key's is 1
+        // s.
         assert!(judged(&[acquire(1), release(1), acquire(2), release(2), end.clone()]).is_empty());
         assert_eq!(judged(&[acquire(1), acquire(2), end]), ["not linearizable"]);
     }

@@ -163,7 +163,8 @@ fn elements_match<E, A>(
     }
 }
 
-/// Whether each of one side has a partner of its own on the other. Greedy: recorded patterns with holes do not overlap.
+/// Whether each of one side has a partner of its own on the other. Greedy: recorded patterns with
+/// holes do not overlap.
 fn any_order<E, A>(expected: &[E], actual: &[A], one: impl Fn(&E, &A) -> bool) -> bool {
     let mut left: Vec<&A> = actual.iter().collect();
     expected.len() == actual.len()

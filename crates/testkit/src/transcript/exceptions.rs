@@ -1,7 +1,8 @@
-//! What deliberately differs, and what is not there yet: `tests/compat/exceptions.txt` and `not-yet.txt`.
+//! What deliberately differs, and what is not there yet: `tests/compat/exceptions.txt` and
+//! `not-yet.txt`.
 //!
-//! Both lists are kept honest: an exception that no transcript needs any more, or a command listed as missing that the
-//! server knows, is a failure.
+//! Both lists are kept honest: an exception that no transcript needs any more, or a command listed
+//! as missing that the server knows, is a failure.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,8 +1,9 @@
 //! Plays a file against a server and lists what differs.
 //!
-//! A command that is not implemented yet is left out, and the replies of every later one in its block that uses one of
-//! its words (its keys among them) or looks at the whole key space are not compared, because they depend on it. A
-//! connection that would have authenticated with something that is not there is left out from then on.
+//! A command that is not implemented yet is left out, and the replies of every later one in its
+//! block that uses one of its words (its keys among them) or looks at the whole key space are not
+//! compared, because they depend on it. A connection that would have authenticated with something
+//! that is not there is left out from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -259,7 +260,8 @@ fn without_id(reply: &Reply) -> Reply {
     Reply::Many(*shape, elements)
 }
 
-/// Whether the command is unknown, as it was when recorded: each server has its own quotes for that.
+/// Whether the command is unknown, as it was when recorded: each server has its own quotes for
+/// that.
 fn is_unknown_as_recorded(step: &Step, actual: &[Reply]) -> bool {
     const START: &[u8] = b"ERR unknown command ";
     let ([Expected::Line('-', recorded)], [Reply::Error(actual)]) =
@@ -270,7 +272,8 @@ fn is_unknown_as_recorded(step: &Step, actual: &[Reply]) -> bool {
     recorded.fill(&Variables::new()).starts_with(START) && actual.starts_with(START)
 }
 
-/// Where no redis-server can be asked: whether a command that is not Kvrocks' own failed with the recorded code.
+/// Where no redis-server can be asked: whether a command that is not Kvrocks' own failed with the
+/// recorded code.
 fn is_code_recorded(step: &Step, actual: &[Reply]) -> bool {
     let ([Expected::Line('-', recorded)], [reply]) = (step.replies.as_slice(), actual) else {
         return false;
@@ -330,7 +333,8 @@ impl<'a> Side<'a> {
                 break;
             }
         }
-        // Redis ends the connection whatever stands behind QUIT, Kvrocks only when nothing does: the rest needs a new one.
+        // Redis ends the connection whatever stands behind QUIT, Kvrocks only when nothing does:
+        // the rest needs a new one.
         if name(step) == "quit" && matches!(replies.last(), Some(Reply::Simple(_))) {
             self.connections.remove(&step.connection);
         }
@@ -358,7 +362,8 @@ impl<'a> Side<'a> {
         Some(Difference { line: step.line, command, recorded, actual, is_redis: None })
     }
 
-    /// Recorded and actual lines of nodes.conf, if they differ. Its reader takes any number of blanks and skips comments.
+    /// Recorded and actual lines of nodes.conf, if they differ. Its reader takes any number of
+    /// blanks and skips comments.
     fn compare_nodes_conf(&self, step: &Step) -> Option<(String, String)> {
         if step.nodes_conf.is_empty() {
             return None;

@@ -1,7 +1,8 @@
-//! `tests/compat/*.probe`: commands without recorded replies, asked of two servers whose answers must be alike.
+//! `tests/compat/*.probe`: commands without recorded replies, asked of two servers whose answers
+//! must be alike.
 //!
-//! What Redis does in odd cases is not written down here a second time: a redis-server is there to be asked. A declared
-//! difference that does not show is a failure too.
+//! What Redis does in odd cases is not written down here a second time: a redis-server is there to
+//! be asked. A declared difference that does not show is a failure too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

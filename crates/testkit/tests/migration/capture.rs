@@ -1,4 +1,5 @@
-//! Recorded migrations of a real Kvrocks (`testdata/kvrocks`): what its source sent, and what its destination answered.
+//! Recorded migrations of a real Kvrocks (`testdata/kvrocks`): what its source sent, and what its
+//! destination answered.
 
 use anyhow::{Context as _, Result, bail, ensure};
 

@@ -1,6 +1,8 @@
-//! Two nodes without a controller: slots with keys of every type go from one to the other while a client writes to them.
+//! Two nodes without a controller: slots with keys of every type go from one to the other while a
+//! client writes to them.
 //!
-//! What the client was told is written goes to a third node as well, alone, which in the end has what the target must have.
+//! What the client was told is written goes to a third node as well, alone, which in the end has
+//! what the target must have.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +24,8 @@ pub(crate) struct Moved {
     pub(crate) keys: usize,
 }
 
-/// Commands that make keys of every type, before and during the migration. `#` is a number that counts up.
+/// Commands that make keys of every type, before and during the migration. `#` is a number that
+/// counts up.
 #[rustfmt::skip]
 const MADE: &[&str] = &[
     "SET {T}string#7 v#", "APPEND {T}string#7 x#", "SET {T}ends v# PXAT 4102444800123", "PERSIST {T}ends", "SETRANGE {T}string#5 3 #",

@@ -298,7 +298,8 @@ fn host() -> impl Strategy<Value = String> + Clone {
     .prop_filter("40 bytes is an id", |host| host.len() != 40)
 }
 
-/// Any topology a description can express: slots dealt out at random, ids of any bytes but separators.
+/// Any topology a description can express: slots dealt out at random, ids of any bytes but
+/// separators.
 pub(crate) fn topologies() -> impl Strategy<Value = Topology> {
     let id = prop::array::uniform32(any::<u8>()).prop_map(|bytes| {
         let bytes = bytes.map(|byte| if byte == b' ' || byte == b'\n' { b'_' } else { byte });

@@ -122,7 +122,8 @@ fn preparing_changes_nothing_until_the_commit() {
     let third = cluster.prepare_set_nodes(two_shards().as_bytes(), 4, false, &nobody).unwrap();
     let (next, outcome) = third.into_parts();
     assert_eq!((next.version(), outcome.assignment), (4, Assignment::Master));
-    // The same version again writes the file again: the first attempt may have failed after the rename.
+    // The same version again writes the file again: the first attempt may have failed after the
+    // rename.
     let again = cluster.prepare_set_nodes(b"", 2, false, &nobody).unwrap();
     assert_eq!(again.file, FileChange::Write(cluster.nodes_conf().to_bytes()));
 }

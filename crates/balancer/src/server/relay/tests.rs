@@ -120,7 +120,8 @@ async fn a_client_that_stays_when_its_node_has_ended_the_session_does_not_keep_i
     assert!(matches!(end, Ok(End::Closed)), "{end:?}");
 }
 
-/// What a client leaves unread when its session moves is counted until it is read, and not with what sessions need to move.
+/// What a client leaves unread when its session moves is counted until it is read, and not with
+/// what sessions need to move.
 #[tokio::test]
 async fn unread_replies_of_a_session_that_moved_are_counted() {
     const REPLIES: usize = 900_000;

@@ -1,9 +1,9 @@
 //! Putting an export back through the present master.
 //!
 //! Each key's last state counts. The controller holds a share of the keys at a time in memory, up
-//! to a bound: the export is read once for each share. What was begun goes on when whoever asked for
-//! it hangs up, and the event log says that it began, and how far it got. Done again, it finds what
-//! is so.
+//! to a bound: the export is read once for each share. What was begun goes on when whoever asked
+//! for it hangs up, and the event log says that it began, and how far it got. Done again, it finds
+//! what is so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,8 @@ impl Job {
             let counts = counts.collect::<Vec<_>>().join(", ");
             note(match &done {
                 Ok(()) => format!("{what} put back through {}: {counts}", master.endpoint),
-                // The keys of the request that failed are in no count: it may have put back some of them.
+                // The keys of the request that failed are in no count: it may have put back some of
+                // them.
                 Err(error) => format!(
                     "{what} put back in part through {}: {error}; keys so far: {counts}",
                     master.endpoint
@@ -299,7 +300,8 @@ mod tests {
     use super::super::tests::node;
     use super::*;
 
-    /// A node with an export of more keys than one request takes, which as master takes so many requests.
+    /// A node with an export of more keys than one request takes, which as master takes so many
+    /// requests.
     async fn job(
         local: &tokio::task::LocalSet,
         (requests, confirm): (usize, bool),

@@ -145,8 +145,8 @@ impl Etcd {
         Ok(look)
     }
 
-    /// Whether the key `store` is still what this process began with. Otherwise the store was given up, replaced or taken
-    /// up anew: nothing is claimed here any more, and this process ends.
+    /// Whether the key `store` is still what this process began with. Otherwise the store was given
+    /// up, replaced or taken up anew: nothing is claimed here any more, and this process ends.
     fn is_own(&self, value: Option<&str>) -> Result<(), StoreError> {
         if value == Some(&self.name_text) {
             return Ok(());
@@ -192,8 +192,8 @@ impl Etcd {
         Ok(Some(leader))
     }
 
-    /// Takes the lead from whoever `seen` shows: one transaction that raises the term. Whether it should is decided
-    /// elsewhere; this only sees to it that no two succeed.
+    /// Takes the lead from whoever `seen` shows: one transaction that raises the term. Whether it
+    /// should is decided elsewhere; this only sees to it that no two succeed.
     pub async fn claim(&self, seen: Option<&Leader>, address: &str, min_term: u64) -> Outcome<u64> {
         let key = self.key("leader");
         let term = seen.map_or(1, |leader| leader.term.saturating_add(1)).max(min_term);

@@ -1,7 +1,8 @@
-//! Calls to etcd's members: a limit for each, reads to two members at once, writes to one (rule O9).
+//! Calls to etcd's members: a limit for each, reads to two members at once, writes to one (rule
+//! O9).
 //!
-//! Whether a write that failed can still be made is told by what failed, never by the words of a text that is not
-//! known: what is not certainly refused is unknown.
+//! Whether a write that failed can still be made is told by what failed, never by the words of a
+//! text that is not known: what is not certainly refused is unknown.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ const ANSWER_MAX: usize = 64 << 20;
 /// How far an answer may be behind in raft's term: a member may call an election while it answers.
 const TERM_SLACK: i64 = 1;
 
-/// A change that was refused is trouble for so long: claims are made again every 2 s, the rest sooner.
+/// A change that was refused is trouble for so long: claims are made again every 2 s, the rest
+/// sooner.
 const REFUSED: Duration = Duration::from_secs(10);
 
 const TRANSACTION: &str = "/v3/kv/txn";
@@ -368,8 +370,9 @@ impl Client {
         if is_found { Ok(()) } else { Err(StoreError::Away(last)) }
     }
 
-    /// Answers go on, of one etcd: what went back is another one, or one that was restored (rule O7). Looked at against
-    /// what was known when the question was sent, since answers overtake each other.
+    /// Answers go on, of one etcd: what went back is another one, or one that was restored (rule
+    /// O7). Looked at against what was known when the question was sent, since answers overtake
+    /// each other.
     fn went_on(&self, before: &Seen, header: &Header) -> Result<(), StoreError> {
         let is_other = !before.cluster_id.is_empty() && before.cluster_id != header.cluster_id;
         let went_back = header.revision < before.revision
@@ -459,8 +462,9 @@ impl Client {
 fn refused(endpoint: &str, text: &[u8]) -> Failure {
     let refusal: Refusal = serde_json::from_slice(text).unwrap_or_default();
     let message = &refusal.message;
-    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said before
-    // anything is proposed, or instead of it; of "resource exhausted" too many requests alone are.
+    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said
+    // before anything is proposed, or instead of it; of "resource exhausted" too many requests
+    // alone are.
     let is_refused = matches!(refusal.code, 3 | 7 | 12 | 16)
         || (refusal.code == 8 && message.contains("too many requests"));
     let wants_token = refusal.code == 16

@@ -1,7 +1,7 @@
 //! The log of events in etcd: numbered by the leader, trimmed in the transaction that appends.
 //!
-//! Two rows of keys, so that no flood of every day's drives out what is asked for later. Numbers of keys are those of
-//! the row, the number that people see rises over both.
+//! Two rows of keys, so that no flood of every day's drives out what is asked for later. Numbers of
+//! keys are those of the row, the number that people see rises over both.
 
 use crate::events::Event;
 use crate::store::{StoreError, Wanted, failed};
@@ -56,7 +56,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// What appends these. Numbers that are given here are never given again, whatever becomes of the transaction.
+    /// What appends these. Numbers that are given here are never given again, whatever becomes of
+    /// the transaction.
     pub(super) fn writes(
         &mut self,
         prefix: &str,

@@ -1,4 +1,5 @@
-//! The key `store`: format, name and generation, and the mark of a store that is not to be led from.
+//! The key `store`: format, name and generation, and the mark of a store that is not to be led
+//! from.
 
 use api::store::StoreId;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Which cluster has which address: two clusters on one would fight for it. One document, because a transaction may look
-//! at few keys, and there are many clusters.
+//! Which cluster has which address: two clusters on one would fight for it. One document, because a
+//! transaction may look at few keys, and there are many clusters.
 
 use std::collections::BTreeMap;
 

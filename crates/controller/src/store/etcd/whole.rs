@@ -1,8 +1,8 @@
 //! The etcd as a whole: all of it at once, its end, and its beginning from another store.
 //!
-//! Where it begins or ends, `store` and `leader` change in one transaction: whoever led makes no change from then on, sees
-//! it with the next read and ends, and nobody claims, since a claim compares `store`. `leader` then says what no version
-//! reads as a leader.
+//! Where it begins or ends, `store` and `leader` change in one transaction: whoever led makes no
+//! change from then on, sees it with the next read and ends, and nobody claims, since a claim
+//! compares `store`. `leader` then says what no version reads as a leader.
 //!
 //! An import takes many transactions. Until its last one `store` says that it has not ended, and of
 //! which store it is, and each of them compares that: of two imports at a time one fails, and what
@@ -190,7 +190,8 @@ impl Idle {
     /// Marks it: from here on nobody leads from it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where it has changed since it was looked at; or it is not known whether it was done.
+    /// [`StoreError::Conflict`] where it has changed since it was looked at; or it is not known
+    /// whether it was done.
     pub(in crate::store) async fn give_up(
         &mut self,
         found: &Found,
@@ -295,7 +296,8 @@ impl Idle {
     }
 }
 
-/// The keys `store` and `leader` of one that begins: it is vacant, and its first leader has a higher term.
+/// The keys `store` and `leader` of one that begins: it is vacant, and its first leader has a
+/// higher term.
 fn begun(as_: &Beginning) -> Result<(Name, String), StoreError> {
     let name = Name::of(as_.identity.clone(), Some(as_.origin.clone()));
     let name = Name { instead_of: as_.takes.clone(), ..name };

@@ -1,4 +1,5 @@
-//! etcd's JSON gateway: what is asked, and what of the answers is used. Keys and values are base64, numbers are strings.
+//! etcd's JSON gateway: what is asked, and what of the answers is used. Keys and values are base64,
+//! numbers are strings.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,10 +1,12 @@
 //! The open file, and what becomes of it after a failure.
 //!
-//! redb takes nothing more once a call to the disk has failed, and what a failed commit left behind is known only when
-//! the file is opened anew. So a failure closes the file, and the next use opens it: a disk that was full, or failed, for
-//! a moment costs that moment. Until then [`Engine::trouble`] says so, as it does of a call that does not come back.
+//! redb takes nothing more once a call to the disk has failed, and what a failed commit left behind
+//! is known only when the file is opened anew. So a failure closes the file, and the next use opens
+//! it: a disk that was full, or failed, for a moment costs that moment. Until then
+//! [`Engine::trouble`] says so, as it does of a call that does not come back.
 //!
-//! Each process that opens the file makes a term of its own: a term that is not this process's ends it.
+//! Each process that opens the file makes a term of its own: a term that is not this process's ends
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

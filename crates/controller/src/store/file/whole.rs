@@ -1,4 +1,5 @@
-//! The file as a whole: what it is called, all of it at once, its end, and its beginning from another store.
+//! The file as a whole: what it is called, all of it at once, its end, and its beginning from
+//! another store.
 //!
 //! Each change here is one transaction: the file is as before, or as it is to be.
 
@@ -21,7 +22,8 @@ use crate::seal::Keys;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed};
 
-/// Texts: the random name, where the content came from, and what it was given up for. Earlier versions read none of them.
+/// Texts: the random name, where the content came from, and what it was given up for. Earlier
+/// versions read none of them.
 const NAME: &str = "name";
 const ORIGIN: &str = "origin";
 const GIVEN_UP: &str = "given_up";
@@ -307,8 +309,9 @@ impl Idle {
         self.read(|tx| export(tx, from, &self.keys))
     }
 
-    /// Marks it: from here on nobody leads from it, and earlier versions do not open it. Its term rises as well, since a
-    /// controller whose file a failure closed looks at no more than that when it opens it again.
+    /// Marks it: from here on nobody leads from it, and earlier versions do not open it. Its term
+    /// rises as well, since a controller whose file a failure closed looks at no more than that
+    /// when it opens it again.
     ///
     /// # Errors
     /// The disk does not take it, or does not say.
@@ -369,7 +372,8 @@ impl Idle {
     }
 }
 
-/// It is at home nowhere: a controller that leads from it first asks the nodes whether they hear another one.
+/// It is at home nowhere: a controller that leads from it first asks the nodes whether they hear
+/// another one.
 fn begins(tx: &WriteTransaction, as_: &Beginning) -> Result<(), StoreError> {
     let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
     let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;

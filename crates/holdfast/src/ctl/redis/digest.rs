@@ -21,8 +21,8 @@ pub(super) fn of(payload: &[u8]) -> Result<(u64, u64)> {
     let taken = Reader::new(rest).value(code, &mut |mut part: Part<'_>| {
         match &mut part {
             Part::Entry { id, .. } if first.is_none() => first = Some(*id),
-            // What was deleted before the first entry leaves no gap. Kvrocks, and so Holdfast, notes
-            // it there when a stream is trimmed; a Redis does not.
+            // What was deleted before the first entry leaves no gap. Kvrocks, and so Holdfast,
+            // notes it there when a stream is trimmed; a Redis does not.
             Part::Stream { max_deleted, .. } if first.is_none_or(|id| *max_deleted < id) => {
                 *max_deleted = Id::default();
             }

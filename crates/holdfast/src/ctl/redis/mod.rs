@@ -3,7 +3,8 @@
 //! It walks through the keys with SCAN, asks for each with DUMP and PTTL, and puts it with RESTORE,
 //! at the node that a cluster names for it. After each page a file says how far it is, so that it
 //! can go on where it was stopped. What is written at the source meanwhile may be missed: writers
-//! stop before the last run. With `--follow` it copies as a replica ([`follow`]) and misses nothing.
+//! stop before the last run. With `--follow` it copies as a replica ([`follow`]) and misses
+//! nothing.
 //!
 //! Passwords come from files or the environment, never from the command line.
 

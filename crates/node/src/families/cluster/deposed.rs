@@ -1,4 +1,5 @@
-//! `CLUSTERX DEPOSED …`, for controllers: what lies in `db.deposed`, and putting it back in service.
+//! `CLUSTERX DEPOSED …`, for controllers: what lies in `db.deposed`, and putting it back in
+//! service.
 
 use std::sync::Arc;
 

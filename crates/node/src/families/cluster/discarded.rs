@@ -1,4 +1,5 @@
-//! `CLUSTERX DISCARDED …`, for controllers: what this node's rewinds cut off, and putting it back at a master.
+//! `CLUSTERX DISCARDED …`, for controllers: what this node's rewinds cut off, and putting it back
+//! at a master.
 //!
 //! Files and logs are read off the workers.
 
@@ -85,7 +86,8 @@ fn later(
     After::Later(answer, tells)
 }
 
-/// A line per export: file, bytes, fork, Unix ms, newest discarded sequence, number and id of the epoch that held the fork when it was made.
+/// A line per export: file, bytes, fork, Unix ms, newest discarded sequence, number and id of the
+/// epoch that held the fork when it was made.
 fn list(node: &Node) -> Result<Vec<u8>> {
     let Listing { exports, unreadable } = review::list(&node.path(DISCARDED))?;
     for (file, error) in unreadable {

@@ -1,9 +1,9 @@
 //! WAITAOF: waits until what was written so far is on disks.
 //!
 //! There is no append-only file: the log is RocksDB's, and local means that it is synced up to
-//! there, which is done here if nobody else does it. A replica is counted if it has said that what it
-//! acknowledges is on its disk (`durable-ack yes`), and has acknowledged that much. Others may have
-//! it on their disks too; nobody knows, so they do not count.
+//! there, which is done here if nobody else does it. A replica is counted if it has said that what
+//! it acknowledges is on its disk (`durable-ack yes`), and has acknowledged that much. Others may
+//! have it on their disks too; nobody knows, so they do not count.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! CONFIG: reading, changing and keeping the options.
 //!
-//! Secrets are never shown: their value reads as empty whether or not one is set. CONFIG SET changes all of its options or none.
+//! Secrets are never shown: their value reads as empty whether or not one is set. CONFIG SET
+//! changes all of its options or none.
 
 use std::sync::Arc;
 
@@ -313,7 +314,8 @@ fn take_up(node: &Node, after: &Values) {
     node.replication.look_again();
 }
 
-/// A controller that counts on this node's fence learns of the change with its next heartbeat; what happens until then is the operator's decision.
+/// A controller that counts on this node's fence learns of the change with its next heartbeat; what
+/// happens until then is the operator's decision.
 fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
     let strength =
         |mode: LeaseMode| LeaseMode::WORDS.iter().position(|word| *word == mode.as_str());

@@ -262,7 +262,8 @@ pub(super) fn apply_batch(
     batch::parse(raw).map_err(Error::err)?;
     for record in batch::records(raw) {
         let record = record.map_err(Error::err)?;
-        // Which process wrote which stretch of the history stands there too, and is nobody's to say.
+        // Which process wrote which stretch of the history stands there too, and is nobody's to
+        // say.
         let is_ours = match record {
             Record::LogData(_) => false,
             Record::Put { family, .. }

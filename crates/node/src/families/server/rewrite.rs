@@ -39,7 +39,8 @@ pub(super) fn write_file(node: &Node, tokens: &Tokens) -> Result<()> {
     }
 }
 
-/// Replaces the file as a whole: after a crash there is the old one or the new one. The new one is as private as the old one was.
+/// Replaces the file as a whole: after a crash there is the old one or the new one. The new one is
+/// as private as the old one was.
 fn rewrite_file(path: &Path, values: &Values, kept: &Kept) -> io::Result<()> {
     let present = match fs::read_to_string(path) {
         Ok(text) => text,

@@ -1,8 +1,8 @@
 //! Writing fields: each record is counted, and the metadata follows if its numbers changed.
 //!
-//! A small hash is rid of what has ended whenever it is written, so that its size is exact again and
-//! its bounds are tight. A large one keeps that for compaction: its size is then what HLEN begins
-//! with, and a key of which the last field goes may be seen until its upper bound is past.
+//! A small hash is rid of what has ended whenever it is written, so that its size is exact again
+//! and its bounds are tight. A large one keeps that for compaction: its size is then what HLEN
+//! begins with, and a key of which the last field goes may be seen until its upper bound is past.
 
 use super::fields::{Count, Form, Stored, Times, is_over};
 use super::{FIELDS, Hash};

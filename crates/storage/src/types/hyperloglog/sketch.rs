@@ -1,8 +1,8 @@
 //! The registers of a HyperLogLog, and what they estimate. Pure.
 //!
 //! An element's hash says which register it is for, and how many zeros follow: the register holds
-//! the greatest number of them, and one more. The estimate is Otmar Ertl's (arXiv:1702.01284), as in
-//! Redis and Kvrocks.
+//! the greatest number of them, and one more. The estimate is Otmar Ertl's (arXiv:1702.01284), as
+//! in Redis and Kvrocks.
 
 use crate::types::murmur;
 

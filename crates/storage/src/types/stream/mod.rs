@@ -1,6 +1,6 @@
-//! Streams: a sub-key for each entry, which is its identifier as sixteen bytes, in a family of their
-//! own; behind the entries the groups of consumers (`member`). The metadata holds what is known of
-//! the whole ([`State`]).
+//! Streams: a sub-key for each entry, which is its identifier as sixteen bytes, in a family of
+//! their own; behind the entries the groups of consumers (`member`). The metadata holds what is
+//! known of the whole ([`State`]).
 //!
 //! Batches are those of Kvrocks: log data `8`, the entries, the metadata. A stream without entries
 //! stays. Trimming counts as deleting, also for [`State::max_deleted`], which Redis leaves alone.

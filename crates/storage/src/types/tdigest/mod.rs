@@ -1,8 +1,8 @@
 //! T-digests: sketches of many numbers, which tell quantiles and ranks of them. New values wait in
 //! a buffer, one sub-key; when it is full they are merged with the centroids, each a sub-key.
 //!
-//! Bytes are those of Kvrocks. There a read merges the buffer and writes that, on replicas too; here
-//! what is only read is merged in memory, so that replicas hold what their master holds. And
+//! Bytes are those of Kvrocks. There a read merges the buffer and writes that, on replicas too;
+//! here what is only read is merged in memory, so that replicas hold what their master holds. And
 //! where Kvrocks clears a sketch by a range, its sub-keys are deleted one by one, which leaves
 //! nothing behind for later reads to step over.
 

@@ -1,5 +1,5 @@
-//! Time series: samples in the order of their times, in chunks, each a sub-key under the time of its
-//! first sample.
+//! Time series: samples in the order of their times, in chunks, each a sub-key under the time of
+//! its first sample.
 //!
 //! Bytes are those of Kvrocks. There what is older than samples are kept is dropped by compactions,
 //! which replicas do not see; here a chunk that is over goes in the batch that begins a new one.
@@ -313,9 +313,9 @@ impl Object<TimeSeries> {
         Ok(outcomes)
     }
 
-    /// Deletes the first chunks, as far as all that they hold is before a time. So many at the most:
-    /// a retention may have been shortened by much. What is left is shown to nobody, and goes with
-    /// the next chunks.
+    /// Deletes the first chunks, as far as all that they hold is before a time. So many at the
+    /// most: a retention may have been shortened by much. What is left is shown to nobody, and goes
+    /// with the next chunks.
     fn trim(&mut self, txn: &mut Txn<'_>, kept_from: u64) -> Result<(), CommandError> {
         let Some((mut id, _)) = self.chunk_of(txn, 0)? else { return Ok(()) };
         for _ in 0..TRIMMED_MAX {

@@ -1,11 +1,13 @@
 //! `CLUSTERX DISCARDED APPLY` and `RESTORE`: putting keys back at a master.
 //!
-//! Never over what is newer: a key that was written at the master since the fork stays as it is. That is found in the log, from the fork on, the last
-//! stretch with the write gate held alone; where the log does not go back that far, or is not the one the fork was in, nobody can tell, and nothing is put back.
+//! Never over what is newer: a key that was written at the master since the fork stays as it is.
+//! That is found in the log, from the fork on, the last stretch with the write gate held alone;
+//! where the log does not go back that far, or is not the one the fork was in, nobody can tell, and
+//! nothing is put back.
 //!
 //! The gate holds up every worker and heartbeat. So nothing is read from the disk under it that was
-//! not read just before without it, it is held for a batch at a time, and what it protects is checked
-//! anew each time. What was compared without it is not compared again.
+//! not read just before without it, it is held for a batch at a time, and what it protects is
+//! checked anew each time. What was compared without it is not compared again.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -69,8 +71,8 @@ fn changing() -> Error {
     Error::text("TRYAGAIN the role of this node is changing")
 }
 
-/// What the log says of the keys, and for which generation of the write gate: it may be that of a database which this node has no more, though it is
-/// master again.
+/// What the log says of the keys, and for which generation of the write gate: it may be that of a
+/// database which this node has no more, though it is master again.
 struct Search {
     /// `None` where the log is not asked.
     since: Option<Since>,

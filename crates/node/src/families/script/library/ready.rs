@@ -1,6 +1,6 @@
-//! Libraries that FUNCTION LOAD, RESTORE and LIST are about to load, loaded before anything is held:
-//! their code runs as long as it likes, up to half a second each, and neither the write gate nor the
-//! locks of keys are to wait for it.
+//! Libraries that FUNCTION LOAD, RESTORE and LIST are about to load, loaded before anything is
+//! held: their code runs as long as it likes, up to half a second each, and neither the write gate
+//! nor the locks of keys are to wait for it.
 //!
 //! What was found stays with the thread until the handler takes it, or the call is over.
 
