@@ -231,6 +231,13 @@ async fn master_and_leading_controller_killed_together_are_both_replaced() {
     let leader = site.leader().await;
     let master = site.serves(&[0, 1, 2]).await;
     let rest: Vec<usize> = (0..3).filter(|at| *at != master).collect();
+    // Where the leader has heard of the write, no node without it takes over.
+    until("the replicas to have the write", || async {
+        let sequence = |at: &usize| site.nodes[*at].inside.lock().sequence;
+        let had = sequence(&master);
+        if rest.iter().all(|at| sequence(at) == had) { Ok(()) } else { Err(had.to_string()) }
+    })
+    .await;
     let began = Instant::now();
     drop(site.controllers.remove(leader));
     site.nodes[master].kill().await;
