@@ -229,7 +229,7 @@ impl Etcd {
         let mut journal = self.journal.lock().await;
         let term = claim.term;
         if self.holds() != Some(term) {
-            // Numbers are given out under the claim of now alone.
+            // Numbers are given out under the current claim alone.
             return Err(StoreError::Lost("another controller has led meanwhile".to_owned()));
         }
         if journal.as_ref().is_none_or(|journal| journal.term != term) {
