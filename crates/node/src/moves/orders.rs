@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::replication::slots::{Act, Here, Mark, MoveId, Slots, State, Table};
 use api::moves::{Asked, Mark as SaidMark, Order, Ordered, Said};
+use parking_lot::RwLockWriteGuard;
 use storage::Store;
 
 use super::look::{least, master, owns};
@@ -145,9 +146,10 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
     let (id, slots) = (ordered.id, &ordered.slots);
     let act = match ordered.order {
         // What began to read before the seal, under the gate, has come to its end: it would find
-        // nothing where there was something, and say so.
+        // nothing where there was something, and say so. What comes now sees the mark, and does not
+        // wait for the disk with this.
         Order::Clean => match node.gate.try_write_for(DRAIN) {
-            Some(engine) => carry_out(node, &engine, ordered),
+            Some(engine) => carry_out(node, &RwLockWriteGuard::downgrade(engine), ordered),
             None => {
                 tracing::debug!(%id, "what is gone is deleted later: something reads for long");
                 None
