@@ -18,7 +18,7 @@ pub enum Brake {
     Engine,
     /// The in-sync set does not follow.
     Set,
-    /// The disk has no room for guests.
+    /// The disk has no room for guests, or the database none below its `max-db-size`.
     Room,
     /// Writes are paused for a switchover.
     Paused,
@@ -48,7 +48,7 @@ impl Brake {
             Self::Latency => "what clients wait",
             Self::Engine => "RocksDB, which is about to hold writes back",
             Self::Set => "replicas that are behind",
-            Self::Room => "the room on its disk",
+            Self::Room => "the room on its disk or below max-db-size",
             Self::Paused => "a pause of writes",
             Self::Replica => "a replica that is away, whose log is half used up",
         }

@@ -152,7 +152,8 @@ impl Job {
             if is_of_copy {
                 pace.leave_in_part(records.len(), now_us());
             }
-            self.settle(sequence, is_of_copy, &mut pace).await?;
+            let is_more_to_come = is_of_copy && head.cursor != Cursor::End;
+            self.settle(sequence, (is_of_copy, is_more_to_come), &mut pace).await?;
             self.progress();
             stream.write_all(b"+").await?;
         }
@@ -160,9 +161,15 @@ impl Job {
 
     /// Until the set here has what was appended, and more may come: so no more than one frame of a
     /// guest's data is ever unacknowledged, and clients' writes wait behind no more than that. The
-    /// disk may hold it up as well, and what clients wait and the database hold up a part of the
-    /// copy (rule M16): what others write meanwhile is not put off, or it would be more in the end.
-    async fn settle(&self, sequence: u64, is_of_copy: bool, pace: &mut Pace) -> Result<(), End> {
+    /// disk may hold it up as well, and what clients wait, the database and its `max-db-size` hold
+    /// up a part of the copy (rule M16): what others write meanwhile is not put off, or it would be
+    /// more in the end.
+    async fn settle(
+        &self,
+        sequence: u64,
+        (is_of_copy, is_more_to_come): (bool, bool),
+        pace: &mut Pace,
+    ) -> Result<(), End> {
         let commit = &self.node.grants.commit;
         loop {
             if !commit.has(sequence) {
@@ -170,7 +177,7 @@ impl Job {
                 commit.reached_within(sequence, LOOK).await;
                 continue;
             }
-            let brake = self.brake(pace)?;
+            let brake = self.brake(pace, is_more_to_come)?;
             if brake.is_none() && (!is_of_copy || pace.is_paid(now_us())) {
                 return Ok(());
             }
@@ -180,7 +187,7 @@ impl Job {
     }
 
     /// What holds the copy up here altogether; else how fast it may go is in `pace`.
-    fn brake(&self, pace: &mut Pace) -> Result<Option<Brake>, End> {
+    fn brake(&self, pace: &mut Pace, is_more_to_come: bool) -> Result<Option<Brake>, End> {
         let most = self.take.source.rate.unwrap_or_else(|| look::usual_rate(&self.node));
         // What RocksDB is asked for may wait, and the gate is not held meanwhile.
         let store = {
@@ -190,7 +197,7 @@ impl Job {
         let paced = look::pace(&self.node, &store, most);
         pace.set(paced.bytes_per_s);
         *self.take.paced.lock() = paced;
-        Ok(self.lacks_room().then_some(Brake::Room))
+        Ok(self.lacks_room(is_more_to_come).then_some(Brake::Room))
     }
 
     /// It has to wait for something here: that is no silence of the giver.
@@ -318,11 +325,12 @@ impl Job {
         }
     }
 
-    /// The disk, or the database, has no room for what is others' (rule M16).
-    fn lacks_room(&self) -> bool {
+    /// The disk has no room for what is others', or the database none for more of the copy (rule
+    /// M16). A copy that is whole is not to wait for that: it would be behind for ever.
+    fn lacks_room(&self, is_more_to_come: bool) -> bool {
         let room = *self.node.room.lock();
-        room.is_some_and(|room| !room.has_place_for_guests())
-            || !self.node.has_size_for_guests(&self.node.config.now())
+        let is_full = room.is_some_and(|room| !room.has_place_for_guests());
+        is_full || (is_more_to_come && !self.node.has_size_for_guests(&self.node.config.now()))
     }
 
     /// Keeps what came beside the copy, if it fits where that is; the newest sequence of it. `None`

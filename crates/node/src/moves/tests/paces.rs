@@ -67,6 +67,25 @@ fn a_copy_waits_before_the_database_is_as_large_as_it_may_be() {
     assert_eq!(cluster.s.records(), cluster.d.records());
 }
 
+/// What is written at the giver comes all the same: the move would never end.
+#[test]
+fn a_whole_copy_keeps_up_however_large_the_database_is() {
+    let mut cluster = Cluster::new();
+    let key = format!("{{{}}}behind", tags(1)[0]);
+    cluster.copy();
+    assert_eq!(cluster.d.ask(&["CONFIG", "SET", "max-db-size", "1"]), "+OK");
+    cluster.d.node().node.used_bytes.store(950 << 20, Ordering::SeqCst);
+    for number in 1..=20 {
+        // Each comes by itself: the first of them would come anyway.
+        let at = cluster.staged();
+        assert_eq!(cluster.s.ask(&["INCR", &key]), format!(":{number}"));
+        wait_until(|| if cluster.staged() == at { Err(format!("{at:?}")) } else { Ok(()) });
+    }
+    let at = cluster.freeze(1);
+    cluster.own(at);
+    assert_eq!(cluster.d.ask(&["INCR", &key]), ":21");
+}
+
 #[test]
 fn a_copy_that_is_told_to_rest_stops_and_goes_on_from_there() {
     let cluster = Cluster::filled();
