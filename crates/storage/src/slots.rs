@@ -139,10 +139,12 @@ impl Store {
         let inner = self.inner();
         let batch = WriteBatch::from_data(bytes);
         let mut hot = inner.hot.writing(bytes);
+        // The batch may be long, and others wait for the lock.
+        let cut = cut(bytes);
         // Marks change under this lock.
         let _writing = inner.writing.lock();
         let marks = self.marks();
-        if marks.is_some_and(|marks| cuts(bytes, marks.foreign())) {
+        if marks.is_some_and(|marks| meet(&cut, marks.foreign())) {
             return Err(Error::SlotsMove);
         }
         self.append_locked(&batch, &mut hot)
@@ -165,17 +167,21 @@ pub(crate) fn names_move(log_data: &[u8]) -> bool {
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether a batch deletes a range of keys in which some of these slots lie.
-fn cuts(bytes: &[u8], slots: &[(u16, u16)]) -> bool {
-    let is_cut = |begin: &[u8], end: &[u8]| {
-        slots.iter().any(|&(first, last)| {
-            let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
-            begin < &upper[..] && &lower[..] < end
-        })
+/// The ranges of keys that a batch deletes.
+fn cut(bytes: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let range = |record| match record {
+        Record::DeleteRange { family: Family::Metadata, begin, end } => Some((begin, end)),
+        _ => None,
     };
-    batch::records(bytes).map_while(Result::ok).any(|record| match record {
-        Record::DeleteRange { family: Family::Metadata, begin, end } => is_cut(begin, end),
-        _ => false,
+    batch::records(bytes).map_while(Result::ok).filter_map(range).collect()
+}
+
+/// Whether some of these slots, which are in order, lie in one of the ranges. There may be
+/// thousands of both, so the slots of a range are not searched for one by one.
+fn meet(ranges: &[(&[u8], &[u8])], slots: &[(u16, u16)]) -> bool {
+    ranges.iter().any(|&(begin, end)| {
+        let at = slots.partition_point(|&(_, last)| &bounds(last).1[..] <= begin);
+        slots.get(at).is_some_and(|&(first, _)| &bounds(first).0[..] < end)
     })
 }
 

@@ -276,6 +276,24 @@ fn a_view_of_before_a_copy_judges_none_of_it() {
     assert!(barriers.allow(b"", before) && barriers.allow(b"\x0b__namespace\0", before));
 }
 
+#[test]
+fn a_range_meets_the_slots_that_lie_in_it_and_no_others() {
+    let slots = [(3, 5), (9, 9), (20, 30)];
+    let is_in = |slot: u16| slots.iter().any(|&(first, last)| (first..=last).contains(&slot));
+    for from in 0..35 {
+        for to in from + 1..35 {
+            let (begin, end) = (bounds(from).0, bounds(to).0);
+            let is_met = (from..to).any(is_in);
+            assert_eq!(meet(&[(&begin[..], &end[..])], &slots), is_met, "{from} to {to}");
+        }
+    }
+    let (begin, end) = ([&bounds(5).0[..], b"key"].concat(), bounds(6).0);
+    assert!(meet(&[(&begin[..], &end[..])], &slots), "the end of a slot");
+    let (begin, end) = (bounds(6).0, [&bounds(9).0[..], b"key"].concat());
+    let ranges = [(&b"a"[..], &b"b"[..]), (&begin[..], &end[..])];
+    assert!(meet(&ranges, &slots), "the second one");
+}
+
 /// A script that deletes all keys may take long until it ends: what it is to leave out is what is
 /// others' by then.
 #[test]
