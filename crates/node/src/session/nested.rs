@@ -23,7 +23,6 @@ use storage::types::keys;
 use storage::{Moment, Scope, Store};
 use topology::Slot;
 
-use super::gates::Seen;
 use super::long::{self, Aside, Gaps};
 use super::serve::{self, Ready, Server};
 use super::table::{Call, Handler, Taken};
@@ -246,7 +245,7 @@ impl<'a> NestedCx<'a> {
         self.touched_all = false;
         self.events.clear();
         self.noted.begin();
-        let seen = Seen::now(self.store);
+        let seen = self.seen();
         // Each command may lead to another database.
         let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
@@ -278,7 +277,7 @@ impl<'a> NestedCx<'a> {
             self.take_back(mark);
             return Err(error);
         }
-        let entered = self.enter_to_end(calls, &seen, write.txn.count() > 0);
+        let entered = self.enter_to_end(calls, seen.as_ref(), write.txn.count() > 0);
         // Held until those are served who wait for the keys.
         self.entered = match entered {
             Ok(entered) => entered,

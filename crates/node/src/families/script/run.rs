@@ -20,7 +20,7 @@ use crate::command::row::Access;
 use crate::command::{Args, Error, Flags, Replied, Result, Row};
 use crate::node::Node;
 use crate::scripts::{Guard, Running};
-use crate::session::gates;
+use crate::session::gates::{self, Refusal};
 use crate::session::nested::{CHANGED, GIVES_WAY, TIME_HERE, Why};
 use crate::session::table::{self, Handler};
 use crate::session::{Command, NestedCx, WriteCx};
@@ -368,17 +368,23 @@ impl Outside<'_, '_, '_, '_> {
     /// The gates that the script itself has not passed for this command.
     fn pass(&self, command: &Command, words: &[&[u8]]) -> std::result::Result<(), Called> {
         let asks_memory = !self.allows_oom && !self.control.has_written();
+        let is_stopped = || self.control.stopped().is_some();
         let passed = self.cx.enter(|caller| {
             let check = caller.check(&command.row, words);
             gates::pass_in_script(&check)?;
-            match command.is_write() {
+            let passed = match command.is_write() {
                 true => gates::pass_to_write(&check, asks_memory),
                 false => gates::pass_to_read(&check),
+            };
+            match passed {
+                // It holds locks, and may wait for as long as a move stays sealed.
+                Err(Refusal::Wait(_)) if is_stopped() => Err(Refusal::Error(CHANGED.into())),
+                passed => passed,
             }
         });
         match passed {
             Ok(_) => Ok(()),
-            Err(_) if self.cx.has_failed() => Err(self.stop()),
+            Err(_) if self.cx.has_failed() || is_stopped() => Err(self.stop()),
             Err(error) => Err(refused(error.to_string())),
         }
     }

@@ -2,6 +2,7 @@
 //! them, and what they find then is no answer.
 
 use super::*;
+use crate::moves::orders;
 
 fn send(stream: &mut TcpStream, words: &[&str]) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
@@ -60,6 +61,40 @@ fn what_is_gone_is_deleted_behind_the_commands_that_began_before() {
     cluster.finish();
 }
 
+/// The disk may hold up what deletes: clients do not wait for it.
+#[test]
+fn what_is_gone_is_deleted_beside_the_commands_that_come_then() {
+    let mut cluster = Cluster::new();
+    fill(&mut Client::new(&cluster), &tags(1));
+    cluster.copy();
+    let at = cluster.freeze(1);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    cluster.version = 2;
+    cluster.d.order(Order::Open { at, version: 2 });
+    cluster.push();
+    cluster.s.order(Order::Leave { version: 2 });
+    let node = &cluster.s.node().node;
+    let slots = MOVING.parse().unwrap();
+    let clean = [Asked::Do(Ordered { id: ID, slots, term: 1, order: Order::Clean })];
+    let is_served = std::thread::scope(|scope| {
+        // Held up here as it would be by the disk: behind the gate.
+        let held = node.moves.lock(cluster.s.epoch);
+        let cleans = scope.spawn(|| orders::obey_all(node, &clean, Some(1)));
+        let end = Instant::now() + Duration::from_secs(5);
+        while node.gate.try_write().is_some() && Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        // It may be some other command's: it is waited for as long as that can take.
+        std::thread::park_timeout(Duration::from_millis(50));
+        let is_served = node.gate.try_read_for(Duration::from_secs(1)).is_some();
+        drop(held);
+        cleans.join().unwrap();
+        is_served
+    });
+    assert!(is_served);
+    cluster.finish();
+}
+
 /// Of keys that it has not declared no gate knew when it began.
 #[test]
 fn a_script_reads_nothing_of_a_sealed_slot() {
@@ -84,6 +119,24 @@ fn a_script_reads_nothing_of_a_sealed_slot() {
     let said = answer(&mut reader);
     assert!(said.starts_with('-'), "{said}");
     assert_eq!(cluster.d.ask(&["EVAL", script, "0", &key]), "before");
+}
+
+/// It holds the locks of its other keys, and a seal lasts as long as controllers are away.
+#[test]
+fn a_script_that_waits_for_a_sealed_slot_can_be_killed() {
+    let cluster = Cluster::new();
+    let key = format!("{{{}}}1", tags(1)[0]);
+    cluster.copy();
+    cluster.freeze(1);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    let mut reader = cluster.s.node().connect();
+    send(&mut reader, &["EVAL", "return redis.call('get', ARGV[1])", "0", &key]);
+    wait_until(|| match cluster.s.ask(&["SCRIPT", "KILL"]) {
+        said if said == "+OK" => Ok(()),
+        said => Err(said),
+    });
+    let said = answer(&mut reader);
+    assert!(said.starts_with("-ERR Error running script (user killed"), "{said}");
 }
 
 /// What it has read was there, but a command of it may have been under way while it was deleted.

@@ -144,25 +144,36 @@ impl<'a> NestedCx<'a> {
                 Err(Refusal::Wait(pause)) => pause.until_ns.saturating_sub(clock::boottime_ns()),
             };
             drop(engine);
+            if *self.node.shutdown().borrow() {
+                return Err(Error::err(CHANGED));
+            }
             std::thread::sleep(Duration::from_nanos(left).clamp(MORE, PAUSE_MAX));
         }
+    }
+
+    /// The marks as they are, where what is read may be deleted before the end: with the gate
+    /// nothing is.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        let may_change = !self.holds_gate && self.config.cluster_enabled;
+        may_change.then(|| Seen::now(self.store))
     }
 
     /// The write gate for the end of these commands, if they have written.
     pub(super) fn enter_to_end(
         &self,
         calls: &[Call<'_>],
-        seen: &Seen,
+        seen: Option<&Seen>,
         has_written: bool,
     ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
-        self.has_found_all(calls, seen)?;
+        if let Some(seen) = seen {
+            self.has_found_all(calls, seen)?;
+        }
         if has_written { self.enter_to_append(calls) } else { Ok(None) }
     }
 
-    /// Whether the data of all that was looked for was here to the end. With the gate nothing is
-    /// deleted in between, and what a moment shows stays.
+    /// Whether the data of all that was looked for was here to the end. What a moment shows stays.
     fn has_found_all(&self, calls: &[Call<'_>], seen: &Seen) -> Result<()> {
-        if self.holds_gate || self.moment.is_some() || !self.config.cluster_enabled {
+        if self.moment.is_some() {
             return Ok(());
         }
         let named = calls.iter().flat_map(|(command, words)| command.keys_in(words));
