@@ -34,6 +34,18 @@ pub struct ScriptScope {
     pub allow_cross_slot: bool,
 }
 
+impl ScriptScope {
+    /// Whether the script may use keys of this slot next; then it does.
+    pub fn admit(&mut self, slot: Slot) -> bool {
+        let is_same = self.last_slot.is_none_or(|last| last == slot);
+        let is_admitted = is_same || self.allow_cross_slot;
+        if is_admitted {
+            self.last_slot = Some(slot);
+        }
+        is_admitted
+    }
+}
+
 /// Where a command belongs. `Display` of all but `Run` is the error line with its code, without the
 /// leading `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +139,7 @@ impl Cluster {
         match (self.route(slots, request), first) {
             (Route::Moved { .. } | Route::OwnerNotReached, _) => Route::ScriptNonLocal,
             (Route::Run, Some(slot)) => {
-                let is_same = scope.last_slot.is_none_or(|last| last == slot);
-                if !is_same && !scope.allow_cross_slot {
-                    return Route::ScriptCrossSlot;
-                }
-                scope.last_slot = Some(slot);
-                Route::Run
+                if scope.admit(slot) { Route::Run } else { Route::ScriptCrossSlot }
             }
             (route, _) => route,
         }

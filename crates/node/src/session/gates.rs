@@ -26,7 +26,7 @@ use moves::{frozen, hold, is_opened_by, may_run, moves};
 use room::{database_size, memory, memory_to_queue, memory_to_write};
 pub use room::{is_bound_in_memory, until_there_is_room, waits_for_memory};
 pub use script::{
-    are_served, may_call, pass_in_script, pass_to_append, pass_to_read, pass_to_write,
+    are_opened, are_served, may_call, pass_in_script, pass_to_append, pass_to_read, pass_to_write,
 };
 
 use super::{Auth, Session};

@@ -409,6 +409,14 @@ impl Outside<'_, '_, '_, '_> {
         let slots = || command.keys_in(words).map(key_slot);
         match cluster.route_in_script(slots(), request, &mut self.slots) {
             Route::Run => {}
+            // By a topology that is older than the data is. All keys are of one slot.
+            Route::ScriptNonLocal
+                if cx.enter(|caller| gates::are_opened(caller, slots())).is_ok() =>
+            {
+                if slots().next().is_some_and(|slot| !self.slots.admit(slot)) {
+                    return Err(refused(Route::ScriptCrossSlot.to_string()));
+                }
+            }
             other => return Err(refused(other.to_string())),
         }
         for slot in slots() {

@@ -121,6 +121,33 @@ fn a_script_reads_nothing_of_a_sealed_slot() {
     assert_eq!(cluster.d.ask(&["EVAL", script, "0", &key]), "before");
 }
 
+#[test]
+fn a_script_runs_where_its_slot_was_opened_before_the_topology_comes() {
+    let cluster = Cluster::new();
+    let tags = tags(2);
+    let key = |number: usize| format!("{{{}}}1", tags[number]);
+    assert_eq!(cluster.s.ask(&["SET", &key(0), "before"]), "+OK");
+    cluster.copy();
+    let at = cluster.freeze(1);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    cluster.d.order(Order::Open { at, version: 2 });
+    let script = "redis.call('append', ARGV[1], '!') return redis.call('get', ARGV[1])";
+    assert_eq!(cluster.d.ask(&["EVAL", script, "1", &key(0), &key(0)]), "before!");
+    assert_eq!(cluster.d.ask(&["EVAL", script, "0", &key(0)]), "before!!", "not declared");
+    let said = cluster.d.ask(&["EVAL", script, "1", &key(0), &key(1)]);
+    assert!(said.contains("do not hash to the same slot"), "{said}");
+    let said = cluster.d.ask(&["EVAL", script, "0", "{c}mine"]);
+    assert!(said.contains("non local key"), "{said}");
+    // In a transaction it runs aside, and its slots are looked at once more before it is written.
+    let mut aside = cluster.d.node().connect();
+    send(&mut aside, &["MULTI"]);
+    send(&mut aside, &["EVAL", script, "0", &key(0)]);
+    send(&mut aside, &["EXEC"]);
+    let said = [answer(&mut aside), answer(&mut aside), answer(&mut aside)];
+    assert_eq!(said, ["+OK", "+QUEUED", "before!!!"]);
+    assert_eq!(cluster.d.ask(&["GET", &key(0)]), "before!!!");
+}
+
 /// It holds the locks of its other keys, and a seal lasts as long as controllers are away.
 #[test]
 fn a_script_that_waits_for_a_sealed_slot_can_be_killed() {

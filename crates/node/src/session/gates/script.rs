@@ -4,8 +4,8 @@ use topology::{Route, Slot, key_slot};
 
 use super::{
     Caller, Check, Gate, RUNNING, Refusal, admin, ask, cluster_mode, control, door, error, frozen,
-    in_sync, lease, may_run, memory_to_write, moves, paused, read_only_replica, slot_owner,
-    trusted_data,
+    in_sync, is_opened_by, lease, may_run, memory_to_write, moves, paused, read_only_replica,
+    slot_owner, trusted_data,
 };
 use crate::acl::log::Context;
 
@@ -56,6 +56,17 @@ pub fn pass_to_append(check: &Check<'_>) -> Result<(), Refusal> {
     APPENDING.iter().try_for_each(|gate| gate(check))
 }
 
+/// Whether these slots were opened here under a topology that this node does not have yet.
+pub fn are_opened(
+    caller: &Caller<'_>,
+    mut slots: impl Iterator<Item = Slot>,
+) -> Result<(), Refusal> {
+    match slots.all(|slot| is_opened_by(caller, slot.number())) {
+        true => Ok(()),
+        false => error(Route::ScriptNonLocal.to_string()),
+    }
+}
+
 /// Are these slots served here for writes? What a script touched without naming it.
 pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
     let Some(cluster) = caller.cluster else { return Ok(()) };
@@ -65,6 +76,7 @@ pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
             Some(store) => may_run(caller.node, store, slot.number(), true),
             None => Ok(()),
         },
+        Route::Moved { slot, .. } if is_opened_by(caller, slot.number()) => Ok(()),
         other => error(other.to_string()),
     })
 }
