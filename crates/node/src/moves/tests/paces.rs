@@ -79,7 +79,10 @@ fn a_whole_copy_keeps_up_however_large_the_database_is() {
         // Each comes by itself: the first of them would come anyway.
         let at = cluster.staged();
         assert_eq!(cluster.s.ask(&["INCR", &key]), format!(":{number}"));
-        wait_until(|| if cluster.staged() == at { Err(format!("{at:?}")) } else { Ok(()) });
+        wait_until(|| match cluster.staged() == at {
+            true => Err(format!("{at:?}")),
+            false => Ok(()),
+        });
     }
     let at = cluster.freeze(1);
     cluster.own(at);
