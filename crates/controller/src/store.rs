@@ -131,6 +131,15 @@ pub enum StoreError {
     /// It did not answer in time; what was asked may be done yet.
     #[error("the store has not answered for {} s: does its disk hang?", .0.as_secs())]
     Silent(Duration),
+    /// It has answered that it is full, which it may say of what it has made as well, and no read
+    /// has told which. None of it is under way any more.
+    #[error("store: {what}: {why}")]
+    Full {
+        /// What was being done.
+        what: &'static str,
+        /// What it has said.
+        why: String,
+    },
     /// The file or its content is broken, or the disk is.
     #[error("store: {what}")]
     Engine {

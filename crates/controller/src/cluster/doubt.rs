@@ -3,7 +3,8 @@
 //! Until a read shows which record is in force, the planner grants nothing and opens nothing in
 //! this cluster: the store may name another master. If writes may arrive late at this store, and
 //! the read shows the former record, a write of ours on the same tag repeats that record's content:
-//! either it shuts the unknown write out, or it loses against it.
+//! either it shuts the unknown write out, or it loses against it. A store that has answered, and is
+//! full, would not take that, and need not: a read tells what it has made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,22 +39,24 @@ impl Cluster {
         let (why, reason) = (error.chain(), change.event.text.as_str());
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&change.record, 1, reason);
-        if let Settled::Known(record) = self.settle(&change).await {
+        let is_late = self.shared.records().writes_may_arrive_late()
+            && !matches!(error, StoreError::Full { .. });
+        if let Settled::Known(record) = self.settle(&change, is_late).await {
             return self.settled(&change, losses, record, error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
-        tokio::spawn(async move { cluster.find_out(change, losses).await });
+        tokio::spawn(async move { cluster.find_out(change, is_late, losses).await });
         Err(error)
     }
 
-    async fn find_out(self: Arc<Self>, change: Change, losses: Vec<Loss>) {
+    async fn find_out(self: Arc<Self>, change: Change, is_late: bool, losses: Vec<Loss>) {
         loop {
             tokio::time::sleep(RETRY).await;
             if self.state.lock().deleted {
                 // Somebody else finds out: this controller leads no more, or the cluster is gone.
                 return;
             }
-            match self.settle(&change).await {
+            match self.settle(&change, is_late).await {
                 Settled::Known(record) => {
                     let outcome = self.settled(&change, losses, record, StoreError::Conflict);
                     let is_done = outcome.is_ok();
@@ -67,8 +70,8 @@ impl Cluster {
         }
     }
 
-    /// Reads, and shuts out what may still arrive.
-    async fn settle(&self, change: &Change) -> Settled {
+    /// Reads, and shuts out what may still arrive; `is_late`: it may.
+    async fn settle(&self, change: &Change, is_late: bool) -> Settled {
         let records = self.shared.records();
         let Record { namespace, name, revision, .. } = &*change.record;
         loop {
@@ -78,7 +81,7 @@ impl Cluster {
                 Err(error) => return Settled::Open(error),
             };
             let is_before = (found.tag, found.revision) == (change.was.tag, change.was.revision);
-            if !is_before || !records.writes_may_arrive_late() {
+            if !is_before || !is_late {
                 return Settled::Known(Some(Box::new(found)));
             }
             let label = format!("{namespace}/{name}");
@@ -156,6 +159,8 @@ mod tests {
         store: Embedded,
         /// The next swap is not answered.
         is_lost: AtomicBool,
+        /// It takes nothing, and what became of a swap was not read.
+        is_full: AtomicBool,
         /// Nothing can be read.
         is_away: AtomicBool,
         /// What was not answered, and has not arrived.
@@ -172,6 +177,11 @@ mod tests {
 
     impl Records for Late {
         fn swap(&self, change: Change) -> Work<'_, Outcome> {
+            if self.is_full.load(Ordering::SeqCst) {
+                let why = "database space exceeded".to_owned();
+                let full = StoreError::Full { what: "change a cluster", why };
+                return Box::pin(async { Outcome::Unknown(full) });
+            }
             if self.is_away.load(Ordering::SeqCst) || self.is_lost.swap(false, Ordering::SeqCst) {
                 *self.under_way.lock() = Some(change);
                 let silent = StoreError::Silent(Duration::from_millis(250));
@@ -215,6 +225,7 @@ mod tests {
             let late = Arc::new(Late {
                 store,
                 is_lost: AtomicBool::new(false),
+                is_full: AtomicBool::new(false),
                 is_away: AtomicBool::new(false),
                 under_way: Mutex::new(None),
             });
@@ -272,6 +283,23 @@ mod tests {
         assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms);
         assert!(stage.cluster.record().revision > before.revision);
         assert!(!stage.late.arrives().await, "it arrived after another was in force");
+        let done = stage.longer_leases().await.expect("a change");
+        assert_eq!(done.longest_lease_ms, before.longest_lease_ms + 1_000);
+        stage.cluster.stop();
+    }
+
+    /// What would shut it out is refused as well: a cluster that waits for that is granted nothing
+    /// for as long as its store is full.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_full_store_has_answered_is_known_by_a_read_alone() {
+        let stage = settled().await;
+        let before = stage.cluster.record();
+        stage.late.is_full.store(true, Ordering::SeqCst);
+        let error = stage.longer_leases().await.expect_err("it is full");
+        assert!(matches!(error, UpdateError::Store(StoreError::Full { .. })), "{error}");
+        stage.known().await;
+        assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms);
+        stage.late.is_full.store(false, Ordering::SeqCst);
         let done = stage.longer_leases().await.expect("a change");
         assert_eq!(done.longest_lease_ms, before.longest_lease_ms + 1_000);
         stage.cluster.stop();

@@ -159,11 +159,11 @@ async fn one_that_cannot_open_a_record_is_kept_out_until_it_can() {
 
 /// One that leads, at least by its port: where it is, and what it was asked last.
 async fn leading() -> (Leader, Arc<Mutex<String>>) {
-    answering("").await
+    answering("", "").await
 }
 
-/// The same, with a line more in its answers.
-async fn answering(line: &'static str) -> (Leader, Arc<Mutex<String>>) {
+/// The same, with a line more in its answers, and a body that comes behind the rest of each.
+async fn answering(line: &'static str, body: &'static str) -> (Leader, Arc<Mutex<String>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(String::new()));
@@ -173,8 +173,14 @@ async fn answering(line: &'static str) -> (Leader, Arc<Mutex<String>>) {
             let mut question = [0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut question).await {
                 *newest.lock() = String::from_utf8_lossy(&question[..count]).into_owned();
-                let answer = format!("HTTP/1.1 200 OK\r\n{line}Content-Length: 0\r\n\r\n");
-                if stream.write_all(answer.as_bytes()).await.is_err() {
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 OK\r\n{line}Content-Length: {length}\r\n\r\n");
+                if stream.write_all(head.as_bytes()).await.is_err() {
+                    break;
+                }
+                // Before the next question comes.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if stream.write_all(body.as_bytes()).await.is_err() {
                     break;
                 }
             }
@@ -246,14 +252,16 @@ async fn another_process_at_the_leaders_address_is_not_taken_for_it() {
     let stage = stage().await;
     let hearing = Hearing::default();
     let cases = [
-        ("x-holdfast-holds: 0\r\n", false),
-        ("x-holdfast-holds: 1\r\n", true),
-        ("x-holdfast-holds: 2\r\n", true),
-        // One of before says nothing of it.
-        ("", true),
+        ("x-holdfast-holds: 0\r\n", "", false),
+        // The rest of an answer says nothing of it.
+        ("x-holdfast-holds: 0\r\n", "etcd has not answered", false),
+        ("x-holdfast-holds: 1\r\n", "ok", true),
+        ("x-holdfast-holds: 2\r\n", "", true),
+        // Nor does one of before.
+        ("", "", true),
     ];
-    for (line, is_it) in cases {
-        let (leader, asked) = answering(line).await;
+    for (line, body, is_it) in cases {
+        let (leader, asked) = answering(line, body).await;
         let mut witness = Witness::new(Arc::clone(&stage.registry.shared));
         witness.watch(Some(&leader));
         let began = witness.standby(None, (Vec::new(), hearing), None).heard_at;

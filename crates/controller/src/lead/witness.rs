@@ -147,14 +147,14 @@ async fn look(shared: Arc<Shared>, url: String, sight: Sight) {
     }
 }
 
-/// Whether an answer is of a process that says that it does not hold the claim of `term`: the
-/// leader's is gone, and another has its address, as after a restart. It may be the one that asks.
-fn is_another(answer: &[u8], term: u64) -> bool {
+/// The term of the claim that a process says it holds, where this part of its answer says so. One
+/// that holds less than the leader's claim is another process at its address, as after a restart.
+/// It may be the one that asks.
+fn held(answer: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(answer);
     let mut said = text.lines().filter_map(|line| line.split_once(": "));
     let held = said.find(|(name, _)| name.eq_ignore_ascii_case(HOLDS));
-    let held = held.and_then(|(_, held)| held.trim().parse::<u64>().ok());
-    held.is_some_and(|held| held < term)
+    held.and_then(|(_, held)| held.trim().parse().ok())
 }
 
 /// Asks until the connection ends. Any byte is life, whatever it says, unless that it is another.
@@ -165,6 +165,8 @@ async fn listen(
     sight: &Sight,
 ) {
     let mut buffer = [0; 4096];
+    // Of the process at the other end. Not every part of its answers says so.
+    let mut is_another = false;
     loop {
         let Hearing { nodes, answering, .. } = sight.hears(shared.now());
         let question = format!(
@@ -174,10 +176,13 @@ async fn listen(
             return;
         }
         match tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await {
-            Ok(Ok(count)) if count > 0 && is_another(&buffer[..count], sight.term) => {}
             Ok(Ok(count)) if count > 0 => {
-                let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
-                *sight.seen.lock() = heard;
+                let held = held(&buffer[..count]);
+                is_another = held.map_or(is_another, |held| held < sight.term);
+                if !is_another {
+                    let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
+                    *sight.seen.lock() = heard;
+                }
             }
             _ => return,
         }

@@ -24,7 +24,9 @@ struct Between {
     /// The next request waits.
     holds: AtomicBool,
     goes_on: tokio::sync::Notify,
-    /// Every answer waits for so long.
+    /// What puts something, and is refused, has the next request wait.
+    hides: AtomicBool,
+    /// Every answer that may be long waits for so long.
     takes: Duration,
 }
 
@@ -66,12 +68,16 @@ async fn passed(
     }
     let says = does.says.filter(|_| body.contains("request_put"));
     let (refuses, mut answer) = (says.is_some(), (429, says.unwrap_or_default().to_owned()));
+    if refuses && does.hides.load(Ordering::SeqCst) {
+        does.holds.store(true, Ordering::SeqCst);
+    }
+    let takes = if body.contains("range_end") { does.takes } else { Duration::ZERO };
     if !refuses || does.makes.load(Ordering::SeqCst) {
         let made = http.post(format!("{to}{path}")).body(body).send().await.ok()?;
         let made = (made.status().as_u16(), made.text().await.ok()?);
         answer = if refuses { answer } else { made };
     }
-    tokio::time::sleep(does.takes).await;
+    tokio::time::sleep(takes).await;
     let (status, body) = answer;
     let length = body.len();
     let head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}");
@@ -89,7 +95,10 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
     let does = Arc::new(Between { says: Some(FULL), ..Between::default() });
     let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
-    let full = store.through(Place { endpoints: vec![by], ..place(&server) }).expect("a way");
+    let by = Place { endpoints: vec![by], ..place(&server) };
+    let limit = Duration::from_millis(600);
+    let brief = store.through(Place { limit, ..by.clone() }).expect("a way");
+    let full = store.through(by).expect("a way");
 
     let refused = full.swap(longer(&first)).await;
     assert!(matches!(refused, Outcome::NotDone(StoreError::Engine { .. })), "{refused:?}");
@@ -102,6 +111,12 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     full.swap(change.clone()).await.done().expect("it was made");
     assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*change.record));
     assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 3);
+
+    // Not known, and nothing that could still arrive.
+    does.hides.store(true, Ordering::SeqCst);
+    let unseen = brief.swap(longer(&change.record)).await;
+    assert!(matches!(unseen, Outcome::Unknown(StoreError::Full { .. })), "{unseen:?}");
+    does.hides.store(false, Ordering::SeqCst);
     full.resign().await.done().expect("no lead");
     assert_eq!(full.holds(), None);
     task.abort();
@@ -112,9 +127,9 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
 async fn a_look_at_all_records_has_more_time_each_time_that_it_failed() {
     let server = Server::start(1).await;
     let store = leading(&server).await;
-    let does = Arc::new(Between { takes: Duration::from_millis(300), ..Between::default() });
-    let (by, task) = between(place(&server).endpoints.remove(0), does).await;
-    let limit = Duration::from_millis(150);
+    let does = Arc::new(Between { takes: Duration::from_millis(1_200), ..Between::default() });
+    let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
+    let limit = Duration::from_millis(600);
     let slow = Place { endpoints: vec![by], limit, ..place(&server) };
     let slow = store.through(slow).expect("a way");
     for failed in 0..=3 {
@@ -122,6 +137,10 @@ async fn a_look_at_all_records_has_more_time_each_time_that_it_failed() {
     }
     let look = slow.look_again(0, 20).await.expect("a look");
     assert_eq!(look.leader, store.leader().await.expect("a read"));
+    // One that is away is given no longer than ever: it is to be noticed when it is back.
+    does.holds.store(true, Ordering::SeqCst);
+    let away = tokio::time::timeout(limit * 8, slow.look_again(0, 20)).await;
+    away.expect("an end").expect_err("no answer");
     task.abort();
 }
 

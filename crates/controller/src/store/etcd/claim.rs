@@ -108,11 +108,17 @@ impl Etcd {
 
     /// The same where it has failed so often: after a few times etcd has twice as long with each.
     /// All that there is may be much, and one that leads and never reads it keeps others from it.
+    /// That is so of an etcd that answers: of one that is away, a longer wait would be the time
+    /// until it is noticed that it is back.
     ///
     /// # Errors
     /// As there.
     pub async fn look_again(&self, since: i64, failed: u32) -> Result<Look, StoreError> {
-        let limit = self.client.limit() * (1_u32 << failed.saturating_sub(AS_EVER).min(DOUBLINGS));
+        let doublings = failed.saturating_sub(AS_EVER).min(DOUBLINGS);
+        if doublings > 0 {
+            self.leader().await?;
+        }
+        let limit = self.client.limit() * (1_u32 << doublings);
         let clusters = self.key("clusters/");
         let ranges = [
             Range::Key(self.key("leader")),

@@ -259,7 +259,7 @@ impl Client {
                 Outcome::Done(answer)
             }
             (Fate::NotMade, _) => Outcome::NotDone(self.fails(what, failure)),
-            _ => Outcome::Unknown(self.fails(what, failure)),
+            _ => Outcome::Unknown(StoreError::Full { what, why: failure.why }),
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) struct Measured {
     full: u8,
     /// What it has said of itself: all of it is for people to end.
     alarms: Vec<String>,
-    /// It is to be asked at the next opportunity.
+    /// It is to be asked at each opportunity, until it answers that nothing is wrong.
     soon: bool,
 }
 
@@ -96,9 +96,8 @@ impl Measured {
 
     /// Whether its size is to be asked for again.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let soon = std::mem::take(&mut self.soon);
         if self.due.is_some_and(|due| now < due) {
-            return soon;
+            return self.soon;
         }
         self.due = Some(now + PACE);
         self.whole = std::mem::take(&mut self.now);
@@ -178,6 +177,7 @@ mod tests {
         measured.said_full();
         assert!(measured.trouble().expect("trouble").contains("alarm disarm"));
         assert!(measured.is_due(start), "it is asked at once");
+        assert!(measured.is_due(start), "and again, where it did not answer");
         measured.alarms(Vec::new());
         assert!(measured.trouble().is_some(), "its alarm comes later than its answer");
         assert!(measured.is_due(start), "and again");
