@@ -412,3 +412,17 @@ async fn a_release_that_a_node_refuses_is_taken_back() {
     stage.nodes[0].kill().await;
     stage.controller.until("a failover", |status| status.shards[0].nodes[1].role == "master").await;
 }
+
+/// What somebody set at one by hand, for a while, is not to be in its file for that.
+#[tokio::test]
+async fn a_release_that_is_taken_back_leaves_those_alone_that_it_has_not_reached() {
+    let stage = Stage::new(3).await;
+    stage.create().await;
+    stage.nodes[1].inside.lock().keeps_lease_mode = true;
+    let path = format!("{CLUSTER}/release");
+    let (code, body) = stage.controller.call("POST", &path, json!({"confirm": true})).await;
+    assert_eq!(code, 500, "{body}");
+    let rewrites: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().rewrites).collect();
+    // Freed and taken back, refused, not reached.
+    assert_eq!(rewrites, [2, 0, 0]);
+}

@@ -119,12 +119,15 @@ async fn carry_out(
             },
         )
         .await?;
+    // Those that were told, or may have been.
+    let mut told = 0;
     let result = async {
         until_free(cluster).await?;
         let locals: Vec<Endpoint> =
             cluster.record().nodes().map(|(_, node)| node.local.clone()).collect();
         for (node, local) in nodes.iter_mut().zip(&locals) {
             until_certain(cluster).await?;
+            told += 1;
             let freed = free(cluster, (local, before.password.as_deref()), &node.lease_mode).await;
             node.forgets = freed.map_err(|error| format!("node {local}: {error}"))?;
         }
@@ -132,7 +135,7 @@ async fn carry_out(
     };
     let done: Result<(), String> = result.await;
     if let Err(why) = done {
-        let left = take_back(cluster, by, &before, &nodes).await;
+        let left = take_back(cluster, by, &before, &nodes[..told]).await;
         return Err(ApiError::failed(format!("{why}; the cluster was not released{left}")));
     }
     match registry.delete(&before.namespace, &before.name, by).await {
@@ -221,8 +224,8 @@ async fn free(
     tokio::time::timeout(LIMIT, work).await.map_err(|_| ClientError::Timeout(LIMIT))?
 }
 
-/// As it was: which nodes could not be reached is told by the alarms of the next status. Returns
-/// what is left of the record's change, for whoever asked.
+/// As it was, at these nodes: which of them could not be reached is told by the alarms of the next
+/// status. Returns what is left of the record's change, for whoever asked.
 async fn take_back(
     cluster: &Arc<Cluster>,
     by: &Actor,

@@ -56,6 +56,8 @@ pub struct Inside {
     pub lease_mode: LeaseMode,
     /// It takes no other one.
     pub keeps_lease_mode: bool,
+    /// How often it was asked to keep what it was told.
+    pub rewrites: usize,
     pub client_access: ClientAccess,
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
@@ -107,6 +109,7 @@ impl FakeNode {
             complained: 0,
             lease_mode: LeaseMode::BlockAll,
             keeps_lease_mode: false,
+            rewrites: 0,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
@@ -296,6 +299,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             set_lease_mode(&mut inside.lock(), mode, reply);
         }
         ["CONFIG", "REWRITE"] => {
+            inside.lock().rewrites += 1;
             reply.error("ERR the server is running without a config file");
         }
         ["CLUSTERX", "SETNODES", text, version] => {
