@@ -4,6 +4,7 @@
 //! is dropped by its owner, never reused.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,33 @@ impl From<io::Error> for ClientError {
     }
 }
 
+/// Connects to the first address of a host that takes it.
+async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    let mut known = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => known = Some(telling(known, error)),
+        }
+    }
+    Err(known.unwrap_or_else(|| {
+        let why = format!("{} has no address", endpoint.host);
+        io::Error::new(io::ErrorKind::NotFound, why)
+    }))
+}
+
+/// Which of two errors says more of the node. A name may have an address that no machine without
+/// IPv6 can dial, which is told with the words of a want of ports: a node that is gone is gone all
+/// the same, and is to be replaced.
+fn telling(known: Option<io::Error>, next: io::Error) -> io::Error {
+    match known {
+        Some(known) if limits::is_limit_of_dialling(&next) => known,
+        _ => next,
+    }
+}
+
 /// In clear or over TLS.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for T {}
@@ -106,7 +134,7 @@ impl Connection {
         password: Option<&str>,
         tls: &Arc<Tls>,
     ) -> Result<Self, ClientError> {
-        let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let socket = dial(endpoint).await?;
         socket.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match tls.dials_nodes() {
             true => Box::new(tls.connect(&endpoint.host, socket).await?),
@@ -236,5 +264,20 @@ mod tests {
         // EMFILE, ENFILE; ECONNREFUSED.
         assert!(matches!((error(24), error(23)), (ClientError::Limit(_), ClientError::Limit(_))));
         assert!(matches!(error(111), ClientError::Refused(_)));
+    }
+
+    /// Such a node would never be taken to be down.
+    #[test]
+    fn an_address_that_cannot_be_dialled_here_hides_no_node_that_is_gone() {
+        let error = io::Error::from_raw_os_error;
+        // ECONNREFUSED, EADDRNOTAVAIL; EHOSTUNREACH.
+        for (one, other) in [(111, 99), (99, 111)] {
+            let told = telling(Some(telling(None, error(one))), error(other));
+            assert!(matches!(ClientError::from(told), ClientError::Refused(_)), "{one}, {other}");
+        }
+        let told = telling(Some(error(99)), error(99));
+        assert!(matches!(ClientError::from(told), ClientError::Limit(_)));
+        let told = telling(Some(error(111)), error(113));
+        assert!(matches!(ClientError::from(told), ClientError::Io(_)));
     }
 }
