@@ -139,7 +139,11 @@ impl Cluster {
         match (self.route(slots, request), first) {
             (Route::Moved { .. } | Route::OwnerNotReached, _) => Route::ScriptNonLocal,
             (Route::Run, Some(slot)) => {
-                if scope.admit(slot) { Route::Run } else { Route::ScriptCrossSlot }
+                if scope.admit(slot) {
+                    Route::Run
+                } else {
+                    Route::ScriptCrossSlot
+                }
             }
             (route, _) => route,
         }
