@@ -273,7 +273,11 @@ impl Cluster {
             let is_safe = taker.mark == Some(Mark::Held) && taker.is_committed && taker.is_synced;
             if is_safe { Ok(()) } else { Err(format!("{taker:?}")) }
         });
-        // While a command runs nothing is deleted.
+        self.clean();
+    }
+
+    /// While a command runs nothing is deleted.
+    fn clean(&self) {
         wait_until(|| {
             let gone = self.s.order(Order::Clean);
             match (gone.mark, gone.frozen) {

@@ -92,7 +92,7 @@ fn what_is_gone_is_deleted_beside_the_commands_that_come_then() {
         is_served
     });
     assert!(is_served);
-    cluster.finish();
+    cluster.clean();
 }
 
 /// Of keys that it has not declared no gate knew when it began.
