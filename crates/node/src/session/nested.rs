@@ -240,7 +240,6 @@ impl<'a> NestedCx<'a> {
     }
 
     fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
-        let mut closes = false;
         self.touched.clear();
         self.touched_all = false;
         self.events.clear();
@@ -266,13 +265,7 @@ impl<'a> NestedCx<'a> {
             worker: self.worker,
             touched: Vec::new(),
         };
-        for ((command, words), place) in calls.iter().zip(&entered) {
-            let before = Arc::clone(&self.session.namespace);
-            closes |= self.call(&mut write, command, words);
-            if self.session.namespace != before {
-                write.scope = self.scope(place);
-            }
-        }
+        let closes = self.call_each(&mut write, calls, &entered);
         if let Some(error) = self.failed.take() {
             self.take_back(mark);
             return Err(error);
@@ -313,6 +306,30 @@ impl<'a> NestedCx<'a> {
         // The array was written piece by piece; this only says so.
         let replied = self.reply().with(|_| {});
         Ok(if closes { After::Close } else { replied.into() })
+    }
+
+    /// Runs the commands one after the other, each where the one before it has led (`entered` keeps
+    /// the names of these namespaces); true if the connection is to be closed afterwards.
+    fn call_each<'w>(
+        &mut self,
+        write: &mut WriteCx<'w>,
+        calls: &[Call<'_>],
+        entered: &'w [OnceCell<Arc<[u8]>>],
+    ) -> bool {
+        let mut closes = false;
+        for ((command, words), place) in calls.iter().zip(entered) {
+            let before = Arc::clone(&self.session.namespace);
+            closes |= self.call(write, command, words);
+            if self.session.namespace != before {
+                write.scope = self.scope(place);
+            }
+            // It would not be written at the end, and each of them may write a large value anew.
+            if let Err(error) = write.txn.must_fit() {
+                self.failed.get_or_insert(error.into());
+                break;
+            }
+        }
+        closes
     }
 
     /// Runs one command and writes its reply. What it wrote is taken back if it fails. True if the
