@@ -239,14 +239,37 @@ fn permitted(check: &Check<'_>) -> Result<(), Refusal> {
 
 /// The same; what is refused is noted in ACL LOG as said there.
 fn ask(check: &Check<'_>, context: Option<Context>) -> Result<(), Refusal> {
-    let session = check.session;
-    let Some(account) = session.account(check.node) else { return Ok(()) };
-    let Some(refused) = account.refusal(check.command, check.words) else { return Ok(()) };
+    let place = (check.node, check.config);
+    ask_user(place, check.session, (check.command, check.words), context).map_err(Refusal::Error)
+}
+
+fn ask_user(
+    (node, config): (&Node, &Values),
+    session: &Session,
+    (command, words): (&Row, &[&[u8]]),
+    context: Option<Context>,
+) -> Result<(), Cow<'static, str>> {
+    let Some(account) = session.account(node) else { return Ok(()) };
+    let Some(refused) = account.refusal(command, words) else { return Ok(()) };
     if let Some(context) = context {
         let what = (refused.reason, refused.object.as_slice(), account.name.as_str());
-        session.note_refusal((check.node, check.config), what, context, clock::unix_ms());
+        session.note_refusal((node, config), what, context, clock::unix_ms());
     }
-    error(refused.text)
+    Err(refused.text.into())
+}
+
+/// What the rest of a transaction is asked once AUTH has made its connection somebody else's: the
+/// gates were passed by the one that it was before.
+///
+/// # Errors
+/// The reply, without the leading `-`.
+pub fn pass_as_another(
+    place: (&Node, &Values),
+    session: &Session,
+    (command, words): (&Row, &[&[u8]]),
+) -> Result<(), Cow<'static, str>> {
+    ask_user(place, session, (command, words), Some(Context::Multi))?;
+    if is_beyond(command, session) { Err(NEEDS_ADMIN.into()) } else { Ok(()) }
 }
 
 /// Text of Redis' protected mode.
@@ -260,12 +283,14 @@ NOTE: You only need to do one of the above things in order for the server to sta
 
 /// What is for administrators is not for clients of a namespace.
 fn admin(check: &Check<'_>) -> Result<(), Refusal> {
-    let flags = check.command.flags;
-    let is_for_all = flags.has(Flags::ADMIN) || flags.has(Flags::WHOLE);
-    if is_for_all && !check.session.is_admin() {
-        return error("ERR admin permission required to perform the command");
-    }
-    Ok(())
+    if is_beyond(check.command, check.session) { error(NEEDS_ADMIN) } else { Ok(()) }
+}
+
+const NEEDS_ADMIN: &str = "ERR admin permission required to perform the command";
+
+fn is_beyond(command: &Row, session: &Session) -> bool {
+    let is_for_all = command.flags.has(Flags::ADMIN) || command.flags.has(Flags::WHOLE);
+    is_for_all && !session.is_admin()
 }
 
 /// Pausing clients stops a whole node: behind balancers only peers may.

@@ -8,6 +8,7 @@
 mod alone;
 mod counted;
 mod here;
+mod identity;
 mod noted;
 mod reads;
 mod sampled;
@@ -37,6 +38,7 @@ use crate::node::Node;
 use crate::stats::Outcome;
 pub use alone::{GIVES_WAY, lock};
 pub use here::{Here, More, TIME_HERE, Why, is_awaited};
+use identity::Identity;
 
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
@@ -245,7 +247,7 @@ impl<'a> NestedCx<'a> {
         self.touched_all = false;
         self.events.clear();
         self.noted.begin();
-        let seen = self.seen();
+        let (seen, whose) = (self.seen(), Identity::of(self.session));
         // Each command may lead to another database.
         let first = OnceCell::new();
         let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
@@ -268,7 +270,7 @@ impl<'a> NestedCx<'a> {
         };
         for ((command, words), place) in calls.iter().zip(&entered) {
             let before = Arc::clone(&self.session.namespace);
-            closes |= self.call(&mut write, command, words);
+            closes |= self.call_as(&whose, &mut write, command, words);
             if self.session.namespace != before {
                 write.scope = self.scope(place);
             }

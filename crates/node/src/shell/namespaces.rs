@@ -97,6 +97,37 @@ fn tokens_are_in_the_database_as_kvrocks_writes_them_and_outlive_a_restart() {
     assert!(shell.run("NAMESPACE ADD ns3 tok3").contains("only where there is"));
 }
 
+/// All keys of a namespace are its client's; of the default one a user has those of its patterns.
+#[test]
+fn who_logs_in_inside_of_a_transaction_goes_on_as_that_user() {
+    const NO_KEY: &str =
+        "-NOPERM this user has no permissions to access one of the keys used as arguments";
+    let mut shell = shell();
+    assert_eq!(shell.run("SET a 1"), "+OK");
+    assert_eq!(shell.run("SET hidden 2"), "+OK");
+    assert_eq!(shell.run("ACL SETUSER u on >pass ~a +get +exec +multi"), "+OK");
+    for login in ["AUTH u pass", "HELLO 2 AUTH u pass"] {
+        let client = tenant(&mut shell, "tok1");
+        for command in ["MULTI", login, "GET a", "GET hidden", "SET hidden 3"] {
+            shell.run_as(client, command);
+        }
+        let told = shell.run_as(client, "EXEC");
+        let no_set = "-NOPERM this user has no permissions to run the 'set' command";
+        let end = format!(" $1 1 {NO_KEY} {no_set}");
+        assert!(told.starts_with("*4 ") && told.ends_with(&end), "{login}: {told}");
+    }
+    assert_eq!(shell.run("GET hidden"), "$1 2");
+    // Nor does an administrator stay one with a token.
+    let admin = shell.client();
+    assert_eq!(shell.run_as(admin, "AUTH secret"), "+OK");
+    for command in ["MULTI", "AUTH tok1", "FLUSHALL"] {
+        shell.run_as(admin, command);
+    }
+    let refused = "-ERR admin permission required to perform the command";
+    assert_eq!(shell.run_as(admin, "EXEC"), format!("*2 +OK {refused}"));
+    assert_eq!(shell.run("GET a"), "$1 1");
+}
+
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
 
 #[test]
