@@ -4,6 +4,7 @@
 //! This is known once the handshake is over, while the first bytes are read; if the client's TLS
 //! ended at a balancer, from the balancer's header.
 
+use api::heartbeat::ClientAccess;
 use api::proxy::Secure;
 use resp::Writer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -93,9 +94,13 @@ pub(super) fn recognize_behind(
 }
 
 /// Gives the session to the user whom the certificate names. If that user does not exist or is off,
-/// the client must authenticate as any other; a certificate never makes it the default user.
+/// the client must authenticate as any other; a certificate never makes it the default user. Around
+/// the balancers of a node that only they bring clients to, nobody is a user, as with AUTH.
 fn become_user(node: &Node, session: &mut Session, name: Option<&str>) {
-    let takes_names = node.config.now().tls_auth_clients_user == ClientsUser::Cn;
+    let config = node.config.now();
+    let goes_around =
+        config.client_access == ClientAccess::BalancerOnly && session.client.via == Via::Direct;
+    let takes_names = config.tls_auth_clients_user == ClientsUser::Cn && !goes_around;
     let Some(name) = name.filter(|_| takes_names && session.auth != Auth::Peer) else { return };
     let account = node.acl.find(name).filter(|account| account.user().is_on);
     let account = account.filter(|account| account.name != acl::DEFAULT);

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 
+use api::heartbeat::ClientAccess;
 use api::proxy::Secure;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -117,6 +118,24 @@ fn a_certificate_names_the_user_where_that_is_asked_for() {
     assert!(whoami().starts_with("$3\r\nann\r\n"));
     let info = runtime().block_on(asked(&node, &config, b"CLIENT INFO\r\n")).unwrap().0;
     assert!(info.contains(" user=ann ") && info.contains(" tls=TLSv1.3"), "{info}");
+}
+
+#[test]
+fn around_the_balancers_a_certificate_opens_no_more_than_a_password() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| {
+        files.of_node(values);
+        values.balancer_sources = Networks(Vec::new());
+        values.client_access = ClientAccess::BalancerOnly;
+        values.peer_auth = "peers".into();
+        values.tls_auth_clients_user = ClientsUser::Cn;
+    });
+    node.acl.set("ann", &["on", ">p", "~*", "+@all"]).unwrap();
+    let config = Arc::new(files.client());
+    let said = |commands: &[u8]| runtime().block_on(asked(&node, &config, commands)).unwrap().0;
+    assert!(said(b"CONFIG GET port\r\n").starts_with("-NOAUTH "));
+    assert!(said(b"AUTH ann p\r\n").starts_with("-WRONGPASS "));
+    assert!(said(b"AUTH peers\r\nCONFIG GET port\r\n").starts_with("+OK\r\n*2\r\n"));
 }
 
 /// What another thread sends by the socket would be in clear.
