@@ -172,7 +172,12 @@ pub(super) fn unpack(node: &Node, session: &mut Session, moved: moving::Session,
     if moved.is_authenticated {
         session.auth = Auth::Client;
     }
-    if !moved.user.is_empty() {
+    if moved.user.is_empty() {
+        // As of any other user below.
+        if !node.acl.default_account().user().is_on {
+            session.auth = Auth::None;
+        }
+    } else {
         // Users belong to a node: one that is not here has to show again who it is.
         let account = node.acl.find(&moved.user).filter(|account| account.user().is_on);
         if !account.is_some_and(|account| session.belong_to_found(node, &account)) {

@@ -65,6 +65,19 @@ fn a_session_of_a_user_is_that_users_at_the_next_node_or_nobodys() {
     }
 }
 
+/// The user that needs no name may be off here as well.
+#[test]
+fn a_session_of_the_default_user_is_nobodys_where_that_user_is_off() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"SET a v\r\n").await;
+        expect(&mut stream, "+OK\r\n").await;
+        let record = given_back(stream).await.expect("a record");
+        node.acl.set("default", &["off"]).unwrap();
+        let said = taken_over(&node, ends(), &record, b"GET a\r\n").await;
+        assert!(said.starts_with("-NOAUTH "), "{said}");
+    });
+}
+
 /// What it may hear is for this node to say, too: subscriptions that it brings along pass no gate.
 #[test]
 fn a_session_that_subscribes_to_what_it_may_not_hear_here_ends() {
