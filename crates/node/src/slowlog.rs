@@ -108,18 +108,18 @@ pub fn is_slow(config: &Values, flags: Flags, micros: u64) -> bool {
 const REDACTED: &[u8] = b"(redacted)";
 
 /// Which words of a command are secrets: of AUTH all, of HELLO what follows AUTH, of CONFIG SET the
-/// values of secret options.
-fn is_secret(words: &[&[u8]], index: usize) -> bool {
+/// values of secret options. `command` is its own name, whatever `rename-command` calls it.
+fn is_secret(command: &str, words: &[&[u8]], index: usize) -> bool {
     let is = |at: usize, word: &str| {
         words.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word.as_bytes()))
     };
-    if is(0, "auth") {
+    if command == "auth" {
         return index > 0;
     }
-    if is(0, "hello") {
+    if command == "hello" {
         return (1..index).rev().take(2).any(|at| is(at, "auth"));
     }
-    if is(0, "config") && is(1, "set") && index > 2 && index % 2 == 1 {
+    if command == "config" && is(1, "set") && index > 2 && index % 2 == 1 {
         let option = words.get(index - 1).and_then(|name| std::str::from_utf8(name).ok());
         return option.and_then(options::find).is_some_and(|option| option.is_secret);
     }
@@ -131,10 +131,10 @@ pub fn shorten_name(name: &str) -> String {
     name[..name.floor_char_boundary(NAME_MAX)].to_owned()
 }
 
-/// Words as an entry keeps them.
-pub fn shorten(words: &[&[u8]]) -> Vec<Vec<u8>> {
+/// Words as an entry keeps them, of the command (a container, if it is in one) of that own name.
+pub fn shorten(command: &str, words: &[&[u8]]) -> Vec<Vec<u8>> {
     let shown: Vec<&[u8]> = (words.iter().enumerate())
-        .map(|(index, word)| if is_secret(words, index) { REDACTED } else { word })
+        .map(|(index, word)| if is_secret(command, words, index) { REDACTED } else { word })
         .collect();
     let words = shown.as_slice();
     let kept = if words.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { words.len() };
@@ -160,9 +160,13 @@ mod tests {
 
     #[test]
     fn secrets_are_not_kept() {
-        let kept = |line: &str| {
+        let kept_of = |command: &str, line: &str| {
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            String::from_utf8(shorten(&words).join(&b' ')).unwrap()
+            String::from_utf8(shorten(command, &words).join(&b' ')).unwrap()
+        };
+        let kept = |line: &str| {
+            let command = line.split(' ').next().unwrap_or_default().to_lowercase();
+            kept_of(&command, line)
         };
         assert_eq!(kept("AUTH s3cret"), "AUTH (redacted)");
         assert_eq!(kept("auth user s3cret"), "auth (redacted) (redacted)");
@@ -170,6 +174,9 @@ mod tests {
         assert_eq!(kept("HELLO 3 AUTH user s3cret SETNAME me"), hello);
         let set = "config set maxclients 10 RequirePass (redacted) peer-auth (redacted)";
         assert_eq!(kept("config set maxclients 10 RequirePass a peer-auth b"), set);
+        // By another name they are as secret.
+        assert_eq!(kept_of("config", "cfg set requirepass a"), "cfg set requirepass (redacted)");
+        assert_eq!(kept_of("set", "config set requirepass a"), "config set requirepass a");
         assert_eq!(kept("set auth value"), "set auth value");
         assert_eq!(kept("config get requirepass x"), "config get requirepass x");
     }

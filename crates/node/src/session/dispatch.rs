@@ -415,7 +415,7 @@ impl<'n> Batch<'n> {
             id: 0,
             at: self.now_ms / 1000,
             micros,
-            words: slowlog::shorten(words),
+            words: slowlog::shorten(command.first_word(), words),
             client: session.client.address.to_string(),
             name: slowlog::shorten_name(&session.client.names.lock().name),
         };

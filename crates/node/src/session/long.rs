@@ -334,9 +334,9 @@ impl Job {
             return;
         }
         let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
+        let words = slowlog::shorten(self.command.first_word(), &words);
         let (client, name) = self.client.clone();
-        let entry =
-            slowlog::Entry { id: 0, at, micros, words: slowlog::shorten(&words), client, name };
+        let entry = slowlog::Entry { id: 0, at, micros, words, client, name };
         self.node.slowlog.add(entry, &self.config);
     }
 }

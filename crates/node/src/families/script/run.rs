@@ -206,8 +206,8 @@ fn watch<'n>(
         // Over, or aside, before anybody could ask for it.
         return Watched { control: Arc::default(), tick: soon(), shown: None };
     }
-    // For FUNCTION STATS; long words are cut.
-    let words = crate::slowlog::shorten(words);
+    // For FUNCTION STATS; long words are cut, and none is a secret.
+    let words = crate::slowlog::shorten("eval", words);
     let running = node.scripts.begin(Running::new(name.to_owned(), words, is_function));
     let limit = Duration::from_millis(u64::from(cx.config.script_time_max_ms));
     let tick = tick(Arc::clone(node), Arc::clone(&running.running), cx.generation(), limit);

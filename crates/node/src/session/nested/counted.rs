@@ -81,7 +81,7 @@ impl NestedCx<'_> {
                 id: 0,
                 at: self.now_ms / 1000,
                 micros,
-                words: slowlog::shorten(words),
+                words: slowlog::shorten(command.first_word(), words),
                 client: self.session.client.address.to_string(),
                 name: slowlog::shorten_name(&self.session.client.names.lock().name),
             };

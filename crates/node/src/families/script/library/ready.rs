@@ -38,7 +38,7 @@ pub(super) fn prepare(node: &Node, config: &Values, calls: &[Words<'_>]) {
     READY.with_borrow_mut(Vec::clear);
     let keep = |text, outcome| READY.with_borrow_mut(|ready| ready.push((text, outcome)));
     for words in calls {
-        let shown = crate::slowlog::shorten(words);
+        let shown = crate::slowlog::shorten("function", words);
         let mut ended: Option<Stop> = None;
         for text in wanted(node, words) {
             let Ok(name) = library_name(&text) else { continue };
