@@ -39,7 +39,7 @@ use crate::command::Words;
 use crate::memory::held::Charge;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran};
-use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
+use crate::session::{After, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
 use crate::stream::Stream;
@@ -333,9 +333,9 @@ impl Connection {
             if batch.age() > TURN {
                 break Stop::Turn;
             }
-            let limits = match session.auth {
-                Auth::None => Limits::unauthenticated(),
-                _ => Limits::new(bulk_max),
+            let limits = match session.is_stranger() {
+                true => Limits::unauthenticated(),
+                false => Limits::new(bulk_max),
             };
             let pending = &self.buffer[self.start..self.buffer.len() - self.kept_back];
             match proxy::opening(pending) {

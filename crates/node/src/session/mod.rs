@@ -163,6 +163,12 @@ impl Session {
         self.importing.as_ref().is_some_and(|link| link.is_active())
     }
 
+    /// Whether it may show who it is, and nothing else: it was not let in, or protected mode stands
+    /// in its way.
+    pub fn is_stranger(&self) -> bool {
+        self.auth == Auth::None || (self.is_denied && self.auth != Auth::Peer)
+    }
+
     /// Whether it may do what is not for clients of a namespace.
     pub fn is_admin(&self) -> bool {
         !self.is_tenant

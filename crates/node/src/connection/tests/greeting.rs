@@ -130,6 +130,24 @@ fn protected_mode_answers_no_header() {
     }
 }
 
+/// A client that may say who it is, and nothing else, holds no more than one without the password.
+#[test]
+fn protected_mode_takes_no_large_argument() {
+    let protected = |values: &mut Values| values.protected_mode = true;
+    let all = [
+        (&b"*2\r\n$4\r\nAUTH\r\n$16385\r\n"[..], "unauthenticated bulk length"),
+        (&b"*11\r\n$4\r\nAUTH\r\n"[..], "unauthenticated multibulk length"),
+    ];
+    for (bytes, why) in all {
+        served_by(protected, |_, mut stream| async move {
+            say(&mut stream, bytes).await;
+            let said = remains(&mut stream).await;
+            let answer = format!("-ERR Protocol error: {why}\r\n");
+            assert_eq!(String::from_utf8_lossy(&said), answer);
+        });
+    }
+}
+
 #[test]
 fn a_listed_balancer_that_sends_no_header_is_counted() {
     for bytes in [PING, b"PROXY TCP4 10.0.0.1 10.0.9.1 5 6379\r\n", b"\r\n\r\n\0\r\nQUIT\n\x11"] {
