@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use script::{Control, Stop};
+use storage::DEFAULT_NAMESPACE;
 
 /// Most threads that run scripts.
 pub const THREADS_MAX: usize = 8;
@@ -39,6 +40,8 @@ pub struct Running {
     pub words: Vec<Vec<u8>>,
     /// FCALL, not EVAL.
     pub is_function: bool,
+    /// Whose keys it sees.
+    namespace: Arc<[u8]>,
     /// When it began.
     pub since: Instant,
     is_slow: AtomicBool,
@@ -122,18 +125,23 @@ impl Scripts {
         self.slow.load(Ordering::Relaxed) > 0
     }
 
-    /// The one that has run longest.
-    pub fn oldest(&self, is_function: Option<bool>) -> Option<Arc<Running>> {
+    /// The one that has run longest, of those of a namespace if one is named.
+    pub fn oldest(
+        &self,
+        is_function: Option<bool>,
+        namespace: Option<&[u8]>,
+    ) -> Option<Arc<Running>> {
         let running = self.running.lock();
         let mut fitting = running
             .iter()
-            .filter(|running| is_function.is_none_or(|wanted| running.is_function == wanted));
+            .filter(|running| is_function.is_none_or(|wanted| running.is_function == wanted))
+            .filter(|running| running.is_of(namespace));
         fitting.next().map(Arc::clone)
     }
 
     /// What is answered to a command that a script holds up, once that has run for `threshold`.
     pub fn busy(&self, threshold: Duration) -> Option<&'static str> {
-        let oldest = self.oldest(None)?;
+        let oldest = self.oldest(None, None)?;
         if threshold.is_zero() || oldest.since.elapsed() < threshold {
             return None;
         }
@@ -147,17 +155,18 @@ impl Scripts {
         })
     }
 
-    /// Stops all scripts, or functions, that have written nothing.
+    /// Stops all scripts, or functions, that have written nothing; those of a namespace if one is
+    /// named.
     ///
     /// # Errors
     /// What is to be answered if there is none.
-    pub fn kill(&self, is_function: bool) -> Result<(), &'static str> {
-        let running = self.running.lock();
-        if running.is_empty() {
+    pub fn kill(&self, is_function: bool, namespace: Option<&[u8]>) -> Result<(), &'static str> {
+        let all = self.running.lock();
+        let mut fitting: Vec<_> = all.iter().filter(|running| running.is_of(namespace)).collect();
+        if fitting.is_empty() {
             return Err("NOTBUSY No scripts in execution right now.");
         }
-        let mut fitting: Vec<_> =
-            running.iter().filter(|running| running.is_function == is_function).collect();
+        fitting.retain(|running| running.is_function == is_function);
         if fitting.is_empty() {
             return Err(match is_function {
                 true => {
@@ -290,16 +299,27 @@ impl Guard<'_> {
 }
 
 impl Running {
-    /// A script that begins now.
+    /// A script that begins now, in the default namespace.
     pub fn new(name: String, words: Vec<Vec<u8>>, is_function: bool) -> Self {
         Self {
             control: Arc::default(),
             name,
             words,
             is_function,
+            namespace: DEFAULT_NAMESPACE.into(),
             since: Instant::now(),
             is_slow: AtomicBool::new(false),
         }
+    }
+
+    /// The same in this one.
+    #[must_use]
+    pub fn within(self, namespace: Arc<[u8]>) -> Self {
+        Self { namespace, ..self }
+    }
+
+    fn is_of(&self, namespace: Option<&[u8]>) -> bool {
+        namespace.is_none_or(|namespace| *namespace == *self.namespace)
     }
 }
 
@@ -325,13 +345,13 @@ mod tests {
     #[test]
     fn what_has_written_is_not_killed() {
         let scripts = Scripts::default();
-        assert!(scripts.kill(false).is_err_and(|text| text.starts_with("NOTBUSY")));
+        assert!(scripts.kill(false, None).is_err_and(|text| text.starts_with("NOTBUSY")));
         let first = scripts.begin(running(false));
-        assert!(scripts.kill(true).is_err_and(|text| text.starts_with("BUSY")));
+        assert!(scripts.kill(true, None).is_err_and(|text| text.starts_with("BUSY")));
         first.running.control.note_write();
-        assert!(scripts.kill(false).is_err_and(|text| text.starts_with("UNKILLABLE")));
+        assert!(scripts.kill(false, None).is_err_and(|text| text.starts_with("UNKILLABLE")));
         let second = scripts.begin(running(false));
-        assert_eq!(scripts.kill(false), Ok(()));
+        assert_eq!(scripts.kill(false, None), Ok(()));
         assert_eq!(first.running.control.stopped(), None);
         assert_eq!(second.running.control.stopped(), Some(Stop::Killed));
         drop((first, second));

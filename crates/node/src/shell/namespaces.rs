@@ -1,6 +1,7 @@
 //! Namespaces through the table: each token sees its own keys, and wakes its own clients.
 
 use super::Shell;
+use crate::scripts::Running;
 use crate::waiters::Told;
 
 fn shell() -> Shell {
@@ -204,6 +205,40 @@ fn a_tenant_sees_and_ends_clients_of_its_namespace_alone() {
     assert_eq!(shell.run(&format!("CLIENT UNBLOCK {of_b}")), ":1");
     assert_eq!(shell.run_as(a, &format!("CLIENT KILL ID {of_other}")), ":1");
     assert_eq!(shell.run_as(a, "CLIENT KILL SKIPME yes"), ":1", "the same one");
+}
+
+/// What a tenant put into a function would run with the rights of whoever calls it.
+#[test]
+fn a_tenant_changes_no_functions_and_sees_and_ends_scripts_of_its_namespace_alone() {
+    let mut shell = shell();
+    let (a, b) = (tenant(&mut shell, "tok1"), tenant(&mut shell, "tok2"));
+    for command in ["LOAD x", "LOAD REPLACE x", "DELETE x", "FLUSH", "RESTORE x"] {
+        let said = shell.run_as(a, &format!("FUNCTION {command}"));
+        assert!(said.starts_with("-ERR admin permission required "), "{command}: {said}");
+    }
+    assert_eq!(shell.run("FUNCTION DELETE x"), "-ERR Library not found");
+    assert_eq!(shell.run_as(a, "FUNCTION LIST"), "*0");
+    let node = shell.node();
+    let begin = |is_function| {
+        let running = Running::new("f".to_owned(), vec![b"hidden".to_vec()], is_function);
+        node.scripts.begin(running.within(b"ns2".as_slice().into()))
+    };
+    let (script, function) = (begin(false), begin(true));
+    let seen = |shell: &mut Shell, client| {
+        let said = shell.run_as(client, "FUNCTION STATS");
+        assert!(said.starts_with("*4 $14 running_script "), "{said}");
+        said.contains(" $7 command *1 $6 hidden ")
+    };
+    assert_eq!([0, a, b].map(|client| seen(&mut shell, client)), [true, false, true]);
+    for command in ["SCRIPT KILL", "FUNCTION KILL"] {
+        assert!(shell.run_as(a, command).starts_with("-NOTBUSY "), "{command}");
+    }
+    let ended = || [&script, &function].map(|one| one.running.control.stopped().is_some());
+    assert_eq!(ended(), [false, false]);
+    assert_eq!(shell.run_as(b, "SCRIPT KILL"), "+OK");
+    assert_eq!(ended(), [true, false]);
+    assert_eq!(shell.run("FUNCTION KILL"), "+OK");
+    assert_eq!(ended(), [true, true]);
 }
 
 #[test]

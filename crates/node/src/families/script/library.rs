@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use resp::{Protocol, Writer};
 use script::{Function, HeaderError, Job};
-use storage::Read;
 use storage::types::glob;
 use storage::types::scripts as kept;
+use storage::{DEFAULT_NAMESPACE, Read};
 
 use super::engine::{self, Loading};
 use super::run::{self, Rules};
@@ -24,18 +24,20 @@ use crate::session::nested::Why;
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
 pub(in crate::families) use restore::Loaded;
 
+/// All namespaces have the same functions, which run with the rights of whoever calls them: what a
+/// client of one namespace put there would be run by others, and by administrators.
 #[rustfmt::skip]
 pub(super) const FUNCTION: &[Command] = &[
-    Command::write  ("function|delete",  3, Keys::None, delete).no_script().keyspace().all_keys().removes(),
+    Command::write  ("function|delete",  3, Keys::None, delete).whole().no_script().keyspace().all_keys().removes(),
     Command::read   ("function|dump",    2, Keys::None, restore::dump).no_script().keyspace(),
-    Command::write  ("function|flush",  -2, Keys::None, flush).no_script().keyspace().all_keys().removes(),
+    Command::write  ("function|flush",  -2, Keys::None, flush).whole().no_script().keyspace().all_keys().removes(),
     Command::session("function|help",    2, help).loading().stale(),
     Command::session("function|kill",    2, kill).no_script(),
     Command::read   ("function|list",   -2, Keys::None, list).no_script().keyspace().script().prepared(ready::prepare),
     Command::read   ("function|listfunc", -2, Keys::None, list_functions).no_script().keyspace(),
     Command::read   ("function|listlib", 3, Keys::None, list_library).no_script().keyspace(),
-    Command::write  ("function|load",   -3, Keys::None, load).no_script().keyspace().all_keys().script().prepared(ready::prepare),
-    Command::write  ("function|restore", -3, Keys::None, restore::restore).no_script().keyspace().all_keys().script().prepared(ready::prepare),
+    Command::write  ("function|load",   -3, Keys::None, load).whole().no_script().keyspace().all_keys().script().prepared(ready::prepare),
+    Command::write  ("function|restore", -3, Keys::None, restore::restore).whole().no_script().keyspace().all_keys().script().prepared(ready::prepare),
     Command::read   ("function|stats",   2, Keys::None, stats).no_script().keyspace(),
 ];
 
@@ -245,7 +247,7 @@ fn flush(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
 }
 
 fn kill(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    end_scripts(&Arc::clone(cx.node), true, reply)
+    end_scripts(cx, true, reply)
 }
 
 fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
@@ -357,7 +359,11 @@ fn list_library(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 
 fn stats(cx: &ReadCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (libraries, functions) = (kept::libraries(cx.txn)?.len(), kept::functions(cx.txn)?.len());
-    let running = cx.node.scripts.oldest(Some(true));
+    // The words of the command may be another namespace's. With databases there are no clients of
+    // one.
+    let is_tenant = cx.config.redis_databases == 0 && cx.scope.namespace != DEFAULT_NAMESPACE;
+    let own = is_tenant.then_some(cx.scope.namespace);
+    let running = cx.node.scripts.oldest(Some(true), own);
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Ok(reply.with(|writer| {
         writer.map(2);

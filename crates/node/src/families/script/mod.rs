@@ -5,8 +5,6 @@ mod library;
 mod run;
 mod texts;
 
-use std::sync::Arc;
-
 use storage::types::scripts as kept;
 
 use crate::command::keys::Keys;
@@ -154,12 +152,13 @@ fn load(cx: &mut NestedCx<'_>, write: &mut WriteCx<'_>, args: &mut Args<'_>) -> 
 }
 
 fn kill(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    end_scripts(&Arc::clone(cx.node), false, reply)
+    end_scripts(cx, false, reply)
 }
 
-/// SCRIPT KILL and FUNCTION KILL.
-fn end_scripts(node: &crate::node::Node, is_function: bool, reply: Reply<'_>) -> Result<After> {
-    node.scripts.kill(is_function).map_err(Error::text)?;
+/// SCRIPT KILL and FUNCTION KILL. A client of a namespace ends what runs in that one.
+fn end_scripts(cx: &SessionCx<'_>, is_function: bool, reply: Reply<'_>) -> Result<After> {
+    let own = (!cx.session.is_admin()).then_some(&*cx.session.namespace);
+    cx.node.scripts.kill(is_function, own).map_err(Error::text)?;
     Ok(reply.ok().into())
 }
 

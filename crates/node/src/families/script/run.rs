@@ -208,7 +208,8 @@ fn watch<'n>(
     }
     // For FUNCTION STATS; long words are cut, and none is a secret.
     let words = crate::slowlog::shorten("eval", words);
-    let running = node.scripts.begin(Running::new(name.to_owned(), words, is_function));
+    let running = Running::new(name.to_owned(), words, is_function);
+    let running = node.scripts.begin(running.within(Arc::clone(&cx.session.namespace)));
     let limit = Duration::from_millis(u64::from(cx.config.script_time_max_ms));
     let tick = tick(Arc::clone(node), Arc::clone(&running.running), cx.generation(), limit);
     Watched { control: Arc::clone(&running.running.control), tick, shown: Some(running) }
