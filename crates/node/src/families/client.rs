@@ -2,9 +2,12 @@
 
 mod tracking;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::clients::{Client, Kind, PauseKind};
+use api::heartbeat::ClientAccess;
+
+use crate::clients::{Client, Kind, PauseKind, Via};
 use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
 use crate::session::table::SessionHandler;
@@ -206,8 +209,17 @@ struct KillFilter {
     kind: Option<Kind>,
     user: Option<String>,
     spares_me: bool,
-    /// A client of a namespace ends others of it alone, and nobody's replication.
+    /// A client of a namespace ends others of it alone.
     namespace: Option<String>,
+    /// What nodes and controllers say to each other goes on.
+    spares_cluster: bool,
+}
+
+/// Whether a node or a controller is at its other end.
+fn is_of_cluster(client: &Client) -> bool {
+    client.is_peer.load(Ordering::Relaxed)
+        || client.is_peer_by_conduct.load(Ordering::Relaxed)
+        || client.kind() == Kind::Replica
 }
 
 impl KillFilter {
@@ -216,26 +228,33 @@ impl KillFilter {
             && self.address.as_ref().is_none_or(|address| *address == client.shown_address())
             && self.local.as_ref().is_none_or(|local| *local == client.local.to_string())
             && self.kind.is_none_or(|kind| kind == client.kind())
-            && self.user.as_ref().is_none_or(|user| *user == client.user_name())
+            // Peers are no users.
+            && self.user.as_ref().is_none_or(|user| {
+                *user == client.user_name() && !client.is_peer.load(Ordering::Relaxed)
+            })
             && !(self.spares_me && client.id == me)
             && is_of(self.namespace.as_deref(), client)
-            && !(self.namespace.is_some() && client.kind() == Kind::Replica)
+            && !(self.spares_cluster && is_of_cluster(client))
     }
 }
 
 fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let me = cx.session.client.id;
     let namespace = own_namespace(cx);
+    // As with CLIENT PAUSE, what stops the whole node is not for those who come through a balancer.
+    let is_guarded = cx.config.client_access == ClientAccess::BalancerOnly;
+    let is_outside = is_guarded && cx.session.client.via != Via::Direct;
+    let spares_cluster = namespace.is_some() || is_outside;
     if args.len() == 1 {
-        let address = args.text()?.to_owned();
-        let address = Some(address);
-        let filter = KillFilter { address, namespace, ..KillFilter::default() };
+        let address = Some(args.text()?.to_owned());
+        let filter = KillFilter { address, namespace, spares_cluster, ..KillFilter::default() };
         return match cx.node.clients.kill_where(|client| filter.matches(client, me)) {
             0 => Err(Error::text("ERR No such client")),
             _ => Ok(reply.ok().into()),
         };
     }
-    let mut filter = KillFilter { spares_me: true, namespace, ..KillFilter::default() };
+    let mut filter =
+        KillFilter { spares_me: true, namespace, spares_cluster, ..KillFilter::default() };
     while let Some(word) = args.word() {
         match &*word {
             b"ID" => filter.id = Some(parse_id(args)?),
@@ -334,21 +353,23 @@ fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
-    use crate::clients::{Clients, Via};
+    use crate::clients::Clients;
 
     #[test]
-    fn a_client_of_a_namespace_ends_no_replication() {
+    fn who_spares_the_cluster_ends_neither_replication_nor_peers() {
         let clients = Clients::default();
         let address = "127.0.0.1:1".parse().unwrap();
         let replica = clients.add(address, address, Via::Direct, 0);
         replica.is_replica.store(true, Ordering::Relaxed);
+        let peer = clients.add(address, address, Via::Direct, 0);
+        peer.become_peer();
         let other = clients.add(address, address, Via::Direct, 0);
-        for (namespace, of_replica) in [(None, true), (Some(String::new()), false)] {
-            let filter = KillFilter { namespace, ..KillFilter::default() };
-            assert_eq!(filter.matches(&replica, 0), of_replica);
+        for spares_cluster in [false, true] {
+            let filter = KillFilter { spares_cluster, ..KillFilter::default() };
+            for client in [&replica, &peer] {
+                assert_eq!(filter.matches(client, 0), !spares_cluster);
+            }
             assert!(filter.matches(&other, 0));
         }
     }

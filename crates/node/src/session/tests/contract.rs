@@ -82,6 +82,30 @@ fn balanced_with(more: impl FnOnce(&mut Values)) -> Bench {
     Bench::start(change, Cluster::default(), Role::Master)
 }
 
+/// Whoever could end them again and again could keep a master from its set and its controller.
+#[test]
+fn through_a_balancer_nobody_ends_the_connections_of_peers() {
+    let mut bench = balanced();
+    let address = SocketAddr::from(([10, 0, 0, 2], 1));
+    let [peer, replica] = [0, 1].map(|_| bench.node.clients.add(address, address, Via::Direct, 0));
+    peer.become_peer();
+    replica.is_replica.store(true, Ordering::Relaxed);
+    let ended = || (peer.is_killed(), replica.is_killed());
+    bench.by(through_a_balancer(), Auth::Client);
+    assert_eq!(bench.says("CLIENT KILL 10.0.0.2:1"), "-ERR No such client");
+    let by_id = format!("ID {}", peer.id);
+    for filter in ["ADDR 10.0.0.2:1", "TYPE REPLICA", "USER default ADDR 10.0.0.2:1", &by_id] {
+        assert_eq!(bench.says(&format!("CLIENT KILL {filter}")), ":0", "{filter}");
+    }
+    assert_eq!(ended(), (false, false));
+    // A peer may, and is no user itself.
+    bench.by(Via::Direct, Auth::Peer);
+    assert_eq!(bench.says("CLIENT KILL USER default ADDR 10.0.0.2:1"), ":1");
+    assert_eq!(ended(), (false, true));
+    assert_eq!(bench.says(&format!("CLIENT KILL {by_id}")), ":1");
+    assert_eq!(ended(), (true, true));
+}
+
 #[test]
 fn each_command_has_its_door() {
     let mut bench = balanced_with(|values| values.cluster_enabled = true);
