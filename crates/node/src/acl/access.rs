@@ -91,6 +91,7 @@ pub(crate) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
                 WRITE
             }
         }
+        Access::Write if name == "zadd" && adds_up(words) => BOTH,
         Access::Write if ONLY_WRITE.contains(&name) => WRITE,
         Access::Write if name == "set" => {
             // A value that is taken for an option costs its writer a permission, no more.
@@ -112,6 +113,15 @@ pub(crate) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
         Access::Write => BOTH,
         Access::Read | Access::None => READ,
     }
+}
+
+/// Whether ZADD answers the score that comes of it: with INCR among what stands before the scores.
+fn adds_up(words: &[&[u8]]) -> bool {
+    const OPTIONS: [&str; 6] = ["nx", "xx", "gt", "lt", "ch", "incr"];
+    let is_option =
+        |word: &&&[u8]| OPTIONS.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+    let mut options = words.iter().skip(2).take_while(is_option);
+    options.any(|word| word.eq_ignore_ascii_case(b"incr"))
 }
 
 #[cfg(test)]
@@ -167,6 +177,9 @@ mod tests {
         check("LMOVE a b LEFT LEFT", &[BOTH, WRITE]);
         check("GEORADIUS a 0 0 1 m STORE b STOREDIST c", &[READ, WRITE, WRITE]);
         check("GEORADIUS a 0 0 1 m STORE store ASC", &[READ, WRITE, WRITE]);
+        // The score comes back.
+        check("ZADD z XX incr 0 m", &[BOTH]);
+        check("ZADD z CH 1 incr", &[WRITE]);
         // Entries come back, with all that is in them.
         check("XAUTOCLAIM s g c 0 0", &[BOTH]);
         check("XCLAIM s g c 0 1-1", &[BOTH]);

@@ -30,8 +30,18 @@ pub const CATEGORIES: [&str; 22] = [
 ];
 
 /// Commands that are dangerous to a server without being an administrator's.
-const DANGEROUS: [&str; 8] =
-    ["flushall", "flushdb", "info", "keys", "restore", "restore-asking", "sort", "sort_ro"];
+const DANGEROUS: [&str; 10] = [
+    "compact",
+    "flushall",
+    "flushdb",
+    "info",
+    "keys",
+    "restore",
+    "restore-asking",
+    "sort",
+    "sort_ro",
+    "stats",
+];
 
 /// Commands of administrators that clients of a namespace may run all the same, as in Kvrocks.
 const ADMIN: [&str; 10] = [
@@ -126,7 +136,9 @@ mod tests {
                 assert_ne!(has(name, category), Some(false), "{name} @{category}");
             }
         }
-        for name in DANGEROUS_BESIDES.split_ascii_whitespace() {
+        // Kvrocks' own beside Redis': all of the database is written anew, and what INFO tells.
+        let own = ["compact", "stats"];
+        for name in DANGEROUS_BESIDES.split_ascii_whitespace().chain(own) {
             assert_eq!(has(name, "dangerous"), Some(true), "{name}");
             assert_eq!(has(name, "admin"), Some(false), "{name}");
         }
