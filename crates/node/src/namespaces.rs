@@ -124,8 +124,7 @@ pub fn plan(tokens: &Tokens, values: &Values, wish: Wish<'_>) -> Result<Option<T
     if token.is_empty() {
         return Err(Refused::NoToken);
     }
-    let secrets = values.client_secrets().chain(values.peer_secrets());
-    if secrets.chain([values.masterauth.as_str()]).any(|secret| secret == token) {
+    if values.secrets().iter().any(|(_, secret)| *secret == token) {
         return Err(Refused::Password);
     }
     match tokens.get(token) {
@@ -160,6 +159,11 @@ impl Namespaces {
     /// Held from the look at the tokens to the change.
     pub fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock()
+    }
+
+    /// The same for one that may not wait.
+    pub fn try_change(&self) -> Option<MutexGuard<'_, ()>> {
+        self.changing.try_lock()
     }
 
     /// These from now on.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use api::heartbeat::ClientAccess;
 
+use super::Tokens;
 use super::options::Values;
 use crate::inbox::Limit;
 use crate::memory::parts::{self, LEAST, Parts};
@@ -24,6 +25,32 @@ impl Values {
         [self.peer_auth.as_str(), &self.peer_auth_also]
             .into_iter()
             .filter(|secret| !secret.is_empty())
+    }
+
+    /// All passwords, by the options that have them: those that are taken here, and the one that
+    /// this node says to its master.
+    pub fn secrets(&self) -> [(&'static str, &str); 5] {
+        [
+            ("requirepass", self.requirepass.as_str()),
+            ("requirepass-also", self.requirepass_also.as_str()),
+            ("peer-auth", self.peer_auth.as_str()),
+            ("peer-auth-also", self.peer_auth_also.as_str()),
+            ("masterauth", self.masterauth.as_str()),
+        ]
+    }
+
+    /// Looks for a password that is the token of a namespace, too.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn check_tokens(&self, tokens: &Tokens) -> Result<(), (&'static str, &'static str)> {
+        const WHY: &str =
+            "it is the token of a namespace, whose clients it would let in as others";
+        let is_token = |secret: &str| !secret.is_empty() && tokens.contains_key(secret);
+        match self.secrets().into_iter().find(|(_, secret)| is_token(secret)) {
+            Some((option, _)) => Err((option, WHY)),
+            None => Ok(()),
+        }
     }
 
     /// Whether no reply leaves before the disk has what it tells of.

@@ -266,7 +266,8 @@ fn check_namespaces(values: &Values) -> Result<(), (String, &'static str)> {
     } else if values.redis_databases > 0 {
         "there are either namespaces or redis-databases"
     } else {
-        return Ok(());
+        let apart = values.check_tokens(&values.namespaces);
+        return apart.map_err(|(name, why)| (name.to_owned(), why));
     };
     Err((format!("{}{namespace}", file::NAMESPACE), why))
 }

@@ -98,6 +98,25 @@ fn tokens_are_in_the_database_as_kvrocks_writes_them_and_outlive_a_restart() {
     assert!(shell.run("NAMESPACE ADD ns3 tok3").contains("only where there is"));
 }
 
+/// Clients of that namespace would be administrators, or peers.
+#[test]
+fn no_password_is_the_token_of_a_namespace() {
+    let mut shell = shell();
+    for option in ["requirepass", "requirepass-also", "peer-auth", "masterauth"] {
+        let said = shell.run(&format!("CONFIG SET timeout 9 {option} tok1"));
+        assert!(said.contains(&format!("'{option}') - it is the token of a namespace")), "{said}");
+    }
+    assert_eq!(shell.run("CONFIG GET timeout"), "*2 $7 timeout $1 0");
+    let node = shell.node();
+    let changing = node.namespaces.change();
+    assert!(shell.run("CONFIG SET requirepass other").ends_with("try again"));
+    drop(changing);
+    assert_eq!(shell.run("CONFIG SET requirepass other"), "+OK");
+    assert!(shell.run("NAMESPACE ADD ns3 other").contains("duplicated with requirepass"));
+    assert_eq!(shell.run("NAMESPACE DEL ns1"), "+OK");
+    assert_eq!(shell.run("CONFIG SET requirepass tok1"), "+OK", "it is none any more");
+}
+
 /// All keys of a namespace are its client's; of the default one a user has those of its patterns.
 #[test]
 fn who_logs_in_inside_of_a_transaction_goes_on_as_that_user() {

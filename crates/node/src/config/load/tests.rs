@@ -231,6 +231,8 @@ fn namespaces_need_a_password_and_no_cluster() {
     assert_eq!(shown, ["t 2=b", "t3=a"]);
     let why = loaded("namespace.a t\nnamespace.b t\n", &[]).unwrap_err();
     assert!(why.contains("`a` has the same token"), "{why}");
+    let why = loaded(text, &["--requirepass", "t3"]).unwrap_err();
+    assert!(why.contains("`requirepass`") && why.contains("the token of a namespace"), "{why}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
+use super::namespace::{REPLICATION as NAMESPACES, options_change};
 use super::rewrite::write_file;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{Changing, OPTIONS, SetError, Values, without_effect};
@@ -149,7 +150,6 @@ fn pairs<'a>(words: &[&'a [u8]]) -> Result<Vec<(&'a str, &'a str)>> {
 
 const PEER_AUTH: &str = "peer-auth";
 const PERSIST: &str = "persist-cluster-nodes-enabled";
-const NAMESPACES: &str = "repl-namespace-enabled";
 
 /// Whether an option is among these.
 fn is_set(pairs: &[(&str, &str)], wanted: &str) -> bool {
@@ -244,21 +244,21 @@ fn keep<'n>(
         true => Some(keep_topology(node, after.persist_cluster_nodes_enabled)?),
         false => None,
     };
-    if after.repl_namespace_enabled == before.repl_namespace_enabled {
+    let is_theirs = after.repl_namespace_enabled != before.repl_namespace_enabled
+        || after.secrets() != before.secrets();
+    if !is_theirs {
         return Ok(Kept { _topology: topology, _namespaces: None });
     }
-    match super::namespace::replication_changed(node, after.repl_namespace_enabled) {
+    match options_change(node, before, after) {
         Ok(namespaces) => Ok(Kept { _topology: topology, _namespaces: Some(namespaces) }),
-        Err(error) => {
+        Err(refused) => {
             if is_persistence_changed
                 && let Err(error) =
                     crate::role::persist_now(node, before.persist_cluster_nodes_enabled)
             {
                 tracing::error!(%error, "nodes.conf is not as persist-cluster-nodes-enabled says");
             }
-            let text = error.to_string();
-            let why = text.strip_prefix("ERR ").unwrap_or(&text).to_owned();
-            Err((NAMESPACES.to_owned(), SetError::Value(why)))
+            Err(refused)
         }
     }
 }

@@ -7,6 +7,7 @@ use storage::{DEFAULT_NAMESPACE, Family};
 use super::rewrite::write_file;
 use crate::command::row::Usage;
 use crate::command::{Args, Error, Reply, Result};
+use crate::config::{SetError, Values};
 use crate::namespaces::{self, Tokens, Wish, plan};
 use crate::node::Node;
 use crate::session::gates;
@@ -114,18 +115,52 @@ fn keep_in_database(node: &Node, tokens: &Tokens) -> Result<()> {
     Ok(())
 }
 
-/// `repl-namespace-enabled` was changed: the tokens move from the file into the database. They do
-/// not move back. No namespace changes until what is returned is dropped.
-pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<MutexGuard<'_, ()>> {
-    let one_at_a_time = node.namespaces.change();
+/// The option that says where tokens are kept.
+pub(super) const REPLICATION: &str = "repl-namespace-enabled";
+
+/// Options by which namespaces go are about to change. No namespace changes until what is returned
+/// is dropped.
+///
+/// # Errors
+/// The option that is in the way, and why.
+pub(super) fn options_change<'n>(
+    node: &'n Node,
+    before: &Values,
+    after: &Values,
+) -> std::result::Result<MutexGuard<'n, ()>, (String, SetError)> {
+    let refused = |name: &str, why: &str| (name.to_owned(), SetError::Value(why.to_owned()));
+    let is_replication = after.repl_namespace_enabled != before.repl_namespace_enabled;
+    let one_at_a_time = match is_replication {
+        true => node.namespaces.change(),
+        // What changes them may wait for the gate, which EXEC holds.
+        false => node.namespaces.try_change().ok_or_else(|| {
+            refused("requirepass", "namespaces are just being changed: try again")
+        })?,
+    };
+    if after.secrets() != before.secrets() {
+        let apart = after.check_tokens(&node.namespaces.tokens());
+        apart.map_err(|(name, why)| refused(name, why))?;
+    }
+    if is_replication {
+        replication_changed(node, after.repl_namespace_enabled).map_err(|error| {
+            let text = error.to_string();
+            refused(REPLICATION, text.strip_prefix("ERR ").unwrap_or(&text))
+        })?;
+    }
+    Ok(one_at_a_time)
+}
+
+/// The tokens move from the file into the database. They do not move back. Nobody else changes them
+/// meanwhile.
+fn replication_changed(node: &Node, is_replicated: bool) -> Result<()> {
     let engine = node.engine();
-    let Some(store) = &engine.store else { return Ok(one_at_a_time) };
+    let Some(store) = &engine.store else { return Ok(()) };
     if !is_replicated {
         return match namespaces::stored(store) {
             Some(tokens) if !tokens.is_empty() => Err(Error::err(
                 "cannot switch off repl_namespace_enabled when namespaces exist in db",
             )),
-            _ => Ok(one_at_a_time),
+            _ => Ok(()),
         };
     }
     let mut tokens = namespaces::stored(store).unwrap_or_default();
@@ -140,5 +175,5 @@ pub(super) fn replication_changed(node: &Node, is_replicated: bool) -> Result<Mu
         }
     }
     node.namespaces.put_in_force(tokens);
-    Ok(one_at_a_time)
+    Ok(())
 }
