@@ -161,6 +161,8 @@ impl Acl {
             user.change(&modifier)
                 .map_err(|error| format!("Error in ACL SETUSER modifier '{modifier}': {error}"))?;
         }
+        // `requirepass` is nobody else's.
+        user.has_own_alone &= name == DEFAULT;
         match present {
             Some(account) => account.put(user),
             None => {
@@ -170,6 +172,15 @@ impl Acl {
         Ok(())
     }
 
+    /// `requirepass` was set, which makes it a password of the default user.
+    pub fn take_requirepass(&self) {
+        let _one_at_a_time = self.others.lock();
+        let user = User::clone(&self.default.user());
+        if user.has_own_alone {
+            self.default.put(User { has_own_alone: false, ..user });
+        }
+    }
+
     /// Removes a user; false if there was none. The default one stays.
     pub fn remove(&self, name: &str) -> bool {
         self.others.lock().remove(name).is_some()
@@ -177,8 +188,11 @@ impl Acl {
 
     /// The lines of a file that make these users, in order.
     pub fn lines(&self) -> Vec<String> {
-        let line =
-            |account: Arc<Account>| format!("user {} {}", account.name, account.user().describe());
+        let line = |account: Arc<Account>| {
+            let user = account.user();
+            let first = if user.has_own_alone { "resetpass " } else { "" };
+            format!("user {} {first}{}", account.name, user.describe())
+        };
         self.all().into_iter().map(line).collect()
     }
 

@@ -19,6 +19,9 @@ pub struct User {
     sanitizes: Option<bool>,
     /// SHA-256, in hexadecimal digits.
     pub passwords: Vec<String>,
+    /// All passwords were taken from it, and `requirepass` with them, which was not set since. Of
+    /// the default user alone.
+    pub has_own_alone: bool,
     /// What it may do by itself.
     pub root: Selector,
     /// What it may do besides, each for itself.
@@ -33,6 +36,7 @@ impl User {
             is_open: false,
             sanitizes: None,
             passwords: Vec::new(),
+            has_own_alone: false,
             root: Selector::default(),
             selectors: Vec::new(),
         }
@@ -65,12 +69,19 @@ impl User {
         match modifier.to_ascii_lowercase().as_str() {
             "on" => self.is_on = true,
             "off" => self.is_on = false,
-            "nopass" => (self.is_open, self.passwords) = (true, Vec::new()),
-            "resetpass" => (self.is_open, self.passwords) = (false, Vec::new()),
+            // Where there is a `requirepass`, it is asked for all the same.
+            "nopass" => {
+                (self.is_open, self.passwords, self.has_own_alone) = (true, Vec::new(), false);
+            }
+            "resetpass" => {
+                (self.is_open, self.passwords, self.has_own_alone) = (false, Vec::new(), true);
+            }
             "sanitize-payload" => self.sanitizes = Some(true),
             "skip-sanitize-payload" => self.sanitizes = Some(false),
             "clearselectors" => self.selectors.clear(),
-            "reset" => *self = Self { sanitizes: Some(true), ..Self::new() },
+            "reset" => {
+                *self = Self { sanitizes: Some(true), has_own_alone: true, ..Self::new() };
+            }
             _ => return self.change_passwords_or_root(modifier),
         }
         Ok(())

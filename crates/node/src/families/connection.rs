@@ -105,8 +105,9 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     }
     let needs_peer =
         cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly && is_direct;
-    let is_given = config.client_secrets().any(|secret| is_same_secret(password, secret))
-        || !default.is_open && default.accepts(password);
+    let is_theirs = config.client_secrets().any(|secret| is_same_secret(password, secret));
+    let is_given =
+        is_theirs && !default.has_own_alone || !default.is_open && default.accepts(password);
     if default.is_on && !needs_peer && is_given {
         cx.session.enter(DEFAULT_NAMESPACE.into(), false);
         cx.session.belong_to(None);

@@ -99,6 +99,36 @@ fn a_default_user_with_a_password_asks_everybody_for_it() {
     assert!(shell.run_as(other, "AUTH default secret").starts_with("-WRONGPASS"));
 }
 
+/// As in Redis: what takes all passwords from the default user takes that one from it, too.
+#[test]
+fn requirepass_is_no_password_of_a_default_user_that_has_lost_all_of_them() {
+    let mut shell = Shell::with(|values| values.requirepass = "old".into());
+    assert_eq!(shell.run("AUTH old"), "+OK");
+    let opens = |shell: &mut Shell| {
+        let other = shell.client();
+        ["old", "new"].map(|password| shell.run_as(other, &format!("AUTH {password}")) == "+OK")
+    };
+    assert_eq!(shell.run("ACL SETUSER default >new"), "+OK");
+    assert_eq!(opens(&mut shell), [true, true], "one beside the other");
+    for change in ["resetpass >new", "reset on >new ~* &* +@all"] {
+        assert_eq!(shell.run(&format!("ACL SETUSER default {change}")), "+OK");
+        assert_eq!(opens(&mut shell), [false, true], "{change}");
+        // As ACL SAVE and CONFIG REWRITE keep it.
+        let lines = shell.node.acl.lines();
+        assert!(lines[0].starts_with("user default resetpass on "), "{}", lines[0]);
+        assert_eq!(shell.node.acl.replace(&lines[0]), Ok(Vec::new()));
+        assert_eq!(shell.run("CONFIG SET requirepass old"), "+OK");
+        assert_eq!(opens(&mut shell), [true, true], "{change}");
+        assert_eq!(shell.node.acl.replace(&lines[0]), Ok(vec!["default".to_owned()]));
+        assert_eq!(opens(&mut shell), [false, true], "{change}");
+    }
+    assert_eq!(shell.run("ACL SETUSER default off"), "+OK");
+    assert_eq!(opens(&mut shell), [false, false]);
+    // It is of no other user.
+    assert_eq!(shell.run("ACL SETUSER u resetpass on"), "+OK");
+    assert!(shell.run("ACL LIST").ends_with("user u on resetchannels -@all"));
+}
+
 #[test]
 fn users_that_are_gone_have_no_connections() {
     let (mut shell, user) = shell();

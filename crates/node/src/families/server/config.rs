@@ -205,6 +205,9 @@ pub(crate) fn change_options(
     });
     let (before, after) = set.map_err(|(name, error)| set_error(&name, &error))?;
     drop(kept);
+    if ["requirepass", "requirepass-also"].into_iter().any(|name| is_set(pairs, name)) {
+        node.acl.take_requirepass();
+    }
     if let Some(ready) = ready {
         ready.put_in_force();
     }
