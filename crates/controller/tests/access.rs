@@ -45,11 +45,15 @@ async fn create(controller: &Controller, token: &str) {
     let spec = json!({
         "name": "c", "nodes": [node], "password": "s3cret-peer", "allow_unfenced": true,
     });
-    let url = format!("{}/api/v1/namespaces/n/clusters", controller.url);
+    assert_eq!(unseen(controller, token, "/namespaces/n/clusters", &spec).await, 201);
+}
+
+/// Asks for something of which nobody is to look at nodes and balancers; the status.
+async fn unseen(controller: &Controller, token: &str, path: &str, body: &Value) -> u16 {
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let made = http.post(url).bearer_auth(token).header("X-Dont-Check-Cluster-Mode", "yes");
-    let made = made.json(&spec).send().await.expect("an answer");
-    assert_eq!(made.status().as_u16(), 201);
+    let asked = http.post(format!("{}/api/v1{path}", controller.url)).bearer_auth(token);
+    let asked = asked.header("X-Dont-Check-Cluster-Mode", "yes").json(body);
+    asked.send().await.expect("an answer").status().as_u16()
 }
 
 /// What was asked for and by whom, the newest last, as an admin sees it.
@@ -207,6 +211,23 @@ async fn a_user_that_is_limited_to_namespaces_does_nothing_elsewhere() {
     assert_eq!(call("GET", "/namespaces/n/clusters/c/status", json!({})).await.0, 200);
     let paused = json!({"paused": true, "reason": "a disk"});
     assert_eq!(call("PATCH", "/namespaces/n/clusters/c", paused).await.0, 200);
+    // What does as it is told without a token, or says not who it is, may be another namespace's.
+    let balancers = "/namespaces/n/clusters/c/balancers";
+    let haproxy = json!({"name": "h", "kind": "haproxy", "endpoint": "127.0.0.1:1"});
+    let builtin = json!({"name": "b", "endpoint": "http://127.0.0.1:1"});
+    let (code, answer) = call("POST", balancers, haproxy.clone()).await;
+    assert_eq!(code, 403, "{answer}");
+    assert!(message(&answer).contains("who is not limited to namespaces"), "{answer}");
+    for (token, codes) in [(token.as_str(), [403, 400]), (TOKEN, [201, 201])] {
+        let asked = [&haproxy, &builtin].map(|body| unseen(&controller, token, balancers, body));
+        let [of_haproxy, of_builtin] = asked;
+        assert_eq!([of_haproxy.await, of_builtin.await], codes);
+    }
+    let nodes = json!([{"addr": "127.0.0.1:2"}]);
+    let spec = json!({
+        "name": "d", "nodes": nodes, "allow_unfenced": true, "balancers": [builtin],
+    });
+    assert_eq!(unseen(&controller, &token, "/namespaces/n/clusters", &spec).await, 403);
     let (_, list) = controller.call_with(Some(TOKEN), "GET", "/users", json!({})).await;
     let user = &list["data"]["users"][0];
     assert_eq!(user["namespaces"], json!(["n", "x"]));

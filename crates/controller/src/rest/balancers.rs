@@ -16,6 +16,7 @@ use web::tls::Tls;
 
 use super::clusters::{DONT_CHECK, skips_checks};
 use super::error::{ApiError, created, gone, ok};
+use super::table::Within;
 use super::{App, body, find, probe, view, yes_or_no};
 use crate::cluster::{Cluster, UpdateError, driver};
 
@@ -30,13 +31,16 @@ pub(super) async fn list(
 pub(super) async fn add(
     registry: App,
     Extension(by): Extension<Actor>,
+    Extension(within): Extension<Within>,
     Path((ns, name)): Path<(String, String)>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let mut balancer = view::new_balancer(body::<BalancerSpec>(&bytes)?)?;
-    if !skips_checks(&headers) {
+    may_be_driven(&balancer, &within)?;
+    // What is not asked who it is may be another namespace's.
+    if !skips_checks(&headers) || !within.is_everywhere() {
         let start_id = introduce(&mut balancer, &cluster.record(), &registry.shared.tls).await?;
         unlisted(&registry, &balancer, &start_id)?;
     }
@@ -91,6 +95,19 @@ pub(super) async fn change(
         })
         .await?;
     Ok(ok(answer))
+}
+
+/// HAProxy's Runtime API asks nobody for a token: each instance that this controller reaches would
+/// do as it is told, also another namespace's.
+fn may_be_driven(balancer: &Balancer, within: &Within) -> Result<(), ApiError> {
+    if within.is_everywhere() || balancer.kind == BalancerKind::Builtin {
+        return Ok(());
+    }
+    Err(ApiError::beyond(format!(
+        "balancer `{}` is an HAProxy, whose Runtime API asks for no token, so it may be that of another namespace: somebody \
+         who is not limited to namespaces has to add it",
+        balancer.name
+    )))
 }
 
 /// An address may be spelled in many ways, and has many names: by its process an instance is known

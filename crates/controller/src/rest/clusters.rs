@@ -16,7 +16,7 @@ use planner::{Balancer, Node, Paused, Record, Role, Shard};
 use topology::SLOT_COUNT;
 
 use super::error::{ApiError, created, gone, ok};
-use super::table::must_be;
+use super::table::{Within, must_be};
 use super::{App, body, find, namespaces, probe, slots, view};
 use crate::cluster::{UpdateError, topology_of};
 
@@ -50,6 +50,7 @@ pub(super) fn skips_checks(headers: &HeaderMap) -> bool {
 pub(super) async fn create(
     registry: App,
     Extension(by): Extension<Actor>,
+    Extension(within): Extension<Within>,
     Path(ns): Path<String>,
     headers: HeaderMap,
     bytes: Bytes,
@@ -84,7 +85,7 @@ pub(super) async fn create(
         tag: 0,
         version: 1,
         shards,
-        balancers: balancers(spec.balancers)?,
+        balancers: balancers(spec.balancers, &within)?,
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.filter(|password| !password.is_empty()),
@@ -184,7 +185,17 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
         .collect()
 }
 
-pub(super) fn balancers(specs: Vec<BalancerSpec>) -> Result<Vec<Balancer>, ApiError> {
+/// Those of a cluster that comes. Nobody asks them who they are.
+pub(super) fn balancers(
+    specs: Vec<BalancerSpec>,
+    within: &Within,
+) -> Result<Vec<Balancer>, ApiError> {
+    if !specs.is_empty() && !within.is_everywhere() {
+        return Err(ApiError::beyond(
+            "balancers that come with a cluster are not asked who they are, and may be those of another namespace: a user \
+             who is limited to namespaces adds them afterwards (`ctl balancer add`)",
+        ));
+    }
     specs.into_iter().map(view::new_balancer).collect()
 }
 

@@ -65,6 +65,11 @@ impl ApiError {
         Self { is_outside: true, ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
+    /// What a user that is limited may not do within its namespaces either: it could reach others.
+    pub(super) fn beyond(message: impl Into<String>) -> Self {
+        Self { is_outside: true, ..Self::new(StatusCode::FORBIDDEN, message) }
+    }
+
     /// A node that could not be asked.
     pub(super) fn node(address: &impl std::fmt::Display, error: &ClientError) -> Self {
         Self::bad(format!("node {address}: {error}"))

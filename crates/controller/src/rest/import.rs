@@ -20,6 +20,7 @@ use topology::{Endpoint, Topology};
 
 use super::clusters::{balancers, default_mode, known_namespace, least, new_name};
 use super::error::{ApiError, ok};
+use super::table::Within;
 use super::{App, body, namespaces, probe, view};
 use crate::client::{ClientError, Connection};
 use crate::transfer::newest;
@@ -30,6 +31,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 pub(super) async fn import(
     registry: App,
     Extension(by): Extension<Actor>,
+    Extension(within): Extension<Within>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -61,7 +63,7 @@ pub(super) async fn import(
         revision: 1,
         tag: 0,
         version: reply.version,
-        balancers: balancers(spec.balancers)?,
+        balancers: balancers(spec.balancers, &within)?,
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.clone().filter(|password| !password.is_empty()),
