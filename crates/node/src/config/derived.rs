@@ -44,8 +44,7 @@ impl Values {
     /// # Errors
     /// The option to change, and why.
     pub fn check_tokens(&self, tokens: &Tokens) -> Result<(), (&'static str, &'static str)> {
-        const WHY: &str =
-            "it is the token of a namespace, whose clients it would let in as others";
+        const WHY: &str = "it is the token of a namespace, whose clients it would let in as others";
         let is_token = |secret: &str| !secret.is_empty() && tokens.contains_key(secret);
         match self.secrets().into_iter().find(|(_, secret)| is_token(secret)) {
             Some((option, _)) => Err((option, WHY)),
