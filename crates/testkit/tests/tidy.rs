@@ -663,3 +663,19 @@ fn each_test_that_the_page_of_promises_names_exists() -> Result<()> {
     ensure!(count > 40, "only {count} names were found: is the page still written so?");
     Ok(())
 }
+
+/// The index of decisions has a line for each page, and no other.
+#[test]
+fn the_index_of_decisions_names_each_page() -> Result<()> {
+    let folder = root().join("docs/adr");
+    let index = std::fs::read_to_string(folder.join("README.md"))?;
+    let links = index.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let named: BTreeSet<String> = links.map(str::to_owned).collect();
+    let pages: BTreeSet<String> = files()?
+        .iter()
+        .filter_map(|path| Some(path.strip_prefix(&folder).ok()?.to_str()?.to_owned()))
+        .filter(|name| name != "README.md")
+        .collect();
+    ensure!(named == pages, "in the index: {named:#?}; pages: {pages:#?}");
+    Ok(())
+}

@@ -40,8 +40,7 @@ pub(crate) enum Set {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         min_in_sync: Option<u32>,
         /// File with the password that the controller says to the nodes from now on, their
-        /// `peer-auth`;
-        /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
+        /// `peer-auth`; `-`: standard input. Nodes must take it already, as `peer-auth-also`
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         /// With `async`: nobody is promoted that is known to lack more writes than so many; `none`
