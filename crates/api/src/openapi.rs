@@ -8,6 +8,8 @@
 //! it.
 
 #[cfg(test)]
+mod components;
+#[cfg(test)]
 mod document;
 #[cfg(test)]
 mod hand;

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::components::{Components, reference};
 use super::routes::{self, Holds, Route};
 use super::said::Said;
-use super::schema::{self, Components, Way, reference};
+use super::schema::{self, Way};
 use crate::rest::Failure;
 
 /// What stands for something in a path, with the part before it where that tells.
