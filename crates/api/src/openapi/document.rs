@@ -201,6 +201,6 @@ fn the_document_is_what_the_code_makes_it() {
     let kept: Value = serde_json::from_str(super::DOCUMENT).expect("docs/openapi.json is JSON");
     assert!(
         kept == made,
-        "docs/openapi.json is out of date: HOLDFAST_UPDATE=1 cargo test -p api --lib"
+        "docs/openapi.json is out of date: HOLDFAST_UPDATE=1 cargo test --release --locked -p api --lib openapi"
     );
 }
