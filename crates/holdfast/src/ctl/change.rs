@@ -45,9 +45,9 @@ pub(crate) enum Create {
         address: String,
         #[command(flatten)]
         place: Place,
-        /// Index of its shard
+        /// Index or id of its shard
         #[arg(short, long)]
-        shard: usize,
+        shard: ShardWord,
         /// Where clients reach it, host:port[/port of TLS alone]
         #[arg(long, value_name = "ENDPOINT")]
         announce: Option<String>,

@@ -1,4 +1,5 @@
-//! Verbs by which an operator decides what a cluster promises, and what it gives up.
+//! Verbs by which an operator decides what a cluster promises, and what it gives up: `set`, `shard
+//! accept-loss` and `shard restore-deposed`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
