@@ -172,7 +172,7 @@ pub struct Reply {
     /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
     /// one that cannot be told.
     pub down: Option<Vec<String>>,
-    /// What lies in `db.deposed`: data that a full copy took the place of.
+    /// What lies in `db.deposed`: data that a full sync took the place of.
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,

@@ -116,7 +116,7 @@ pub(crate) enum ShardVerb {
     },
     /// Let a node put what lies in its `db.deposed` back in service
     ///
-    /// A full copy does not remove the data it takes the place of, where that may hold what nobody
+    /// A full sync does not remove the data it takes the place of, where that may hold what nobody
     /// else has: it lies in `db.deposed` of its node. This exchanges both, whole or not at all:
     /// what the node has now lies in `db.deposed` afterwards. A node that serves as master under a
     /// grant refuses. Data that the shard's in-sync set still counts takes over by itself then;

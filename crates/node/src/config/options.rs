@@ -300,7 +300,7 @@ options! {
     /// bytes) a second.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
     /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here;
-    /// above, the copy slows down. 0: twice what they took before.
+    /// above, the copy slows down. 0: so that they take less than twice what they took before.
     "move-p99-ms" move_p99_ms: u32 = 0, [0, 60_000], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
