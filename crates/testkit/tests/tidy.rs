@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 #[path = "tidy/comments.rs"]
 mod comments;
+#[path = "tidy/contents.rs"]
+mod contents;
 
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended
 /// on.
