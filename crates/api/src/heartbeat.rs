@@ -613,7 +613,7 @@ mod tests {
     fn documented() -> Vec<String> {
         let page = include_str!("../../../docs/protocol.md");
         let table = page.split("The reply is a bulk string").nth(1).expect("§1");
-        let table = table.split("\n## ").next().expect("the rest of §1");
+        let table = table.split("\n### ").next().expect("up to §1a");
         let columns =
             table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
         columns
