@@ -9,7 +9,6 @@
 //! It never links the storage engine: to it a node is a RESP port.
 
 mod access;
-mod causes;
 pub mod client;
 mod cluster;
 pub mod config;
