@@ -286,7 +286,7 @@ fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let ids = args.rest().iter().map(|id| NodeId::new(id));
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
-    if !cx.node.gone.tell(term, ids, crate::clock::boottime_ms()) {
+    if !cx.node.down_nodes.tell(term, ids, crate::clock::boottime_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
         ));
