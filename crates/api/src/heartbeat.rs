@@ -172,7 +172,7 @@ pub struct Reply {
     /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
     /// one that cannot be told.
     pub down: Option<Vec<String>>,
-    /// What lies in `db.deposed`: data that a full copy took the place of.
+    /// What lies in `db.deposed`: data that a full sync took the place of.
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
@@ -613,7 +613,7 @@ mod tests {
     fn documented() -> Vec<String> {
         let page = include_str!("../../../docs/protocol.md");
         let table = page.split("The reply is a bulk string").nth(1).expect("§1");
-        let table = table.split("\n## ").next().expect("the rest of §1");
+        let table = table.split("\n### ").next().expect("up to §1a");
         let columns =
             table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
         columns

@@ -4,7 +4,7 @@
 //! No logic of its own. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the command line was
 //! not understood (clap's), and for `ctl` and `node` whatever they return; a node whose disk is
 //! full or fails ends with 74, as does a controller that starts on a full one; a node that met a
-//! limit of open files or memory with 71.
+//! limit of open files or memory with 71, one of which a needed thread panicked with 70.
 
 mod client;
 mod ctl;

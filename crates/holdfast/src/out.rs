@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result};
+pub(crate) use web::causes::chain;
 
 /// Empties a terminal.
 const EMPTY: &[u8] = b"\x1b[H\x1b[J";
@@ -97,22 +98,6 @@ pub(crate) fn complain(words: &str) {
     let _ = put(&mut io::stderr().lock(), &format!("holdfast: {}\n", words.trim_end()));
 }
 
-/// An error with its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some name their cause in their own text.
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,15 +128,5 @@ mod tests {
         let json = told(&format!("{value:#}\n"));
         assert!(!json.contains(is_obeyed), "{json:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("file: {0}")]
-        struct Outer(#[from] std::num::ParseIntError);
-        let inner = "x".parse::<u8>().unwrap_err();
-        let error = anyhow::Error::new(Outer(inner)).context("start");
-        assert_eq!(chain(&*error), "start: file: invalid digit found in string");
     }
 }

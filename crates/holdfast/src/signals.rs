@@ -69,8 +69,7 @@ pub(crate) fn terminal() -> Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// Registers for SIGHUP, which ends this process from now on no more. Must be called inside a
-/// runtime.
+/// Registers for SIGHUP, so that it does not end this process. Must be called inside a runtime.
 pub(crate) fn hangup() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listen for SIGHUP")
 }

@@ -48,7 +48,7 @@ fn document() -> String {
     let mut text = "# Metrics\n\n\
         What `/metrics` tells, in Prometheus' text format. Made from the table in `crates/metrics`: \
         `HOLDFAST_UPDATE=1 cargo test --release --locked --workspace --test table` writes it anew.\n\n\
-        Alert rules and a Grafana board are in `packaging/prometheus` and `packaging/grafana`; \
+        Alert rules and a Grafana dashboard are in `packaging/prometheus` and `packaging/grafana`; \
         `docs/operating.md`, \"Alerts\", says what the alerts mean.\n"
         .to_owned();
     for (process, rows) in TABLE {

@@ -1,4 +1,5 @@
-//! A model of the failover protocol, searched exhaustively within bounds (`stateright`).
+//! A model of the failover protocol, searched exhaustively within bounds (`stateright`); that of
+//! slot moves is [`moves`].
 //!
 //! One shard of three nodes, two controllers on one store, or on two of which neither knows of the
 //! other, one load balancer with two instances. What decides is the code that ships:

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use storage::Store;
 use tokio::sync::oneshot;
+use web::causes::chain;
 
 use self::slots::Slots;
 use crate::clock;
@@ -135,16 +136,6 @@ fn start(
         node.backups.end(clock::unix_ms(), Err(()));
     }
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// `backup-dir`; a relative one lies in `dir`.

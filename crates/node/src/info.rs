@@ -19,7 +19,7 @@ use crate::clock;
 use crate::command::Table;
 use crate::memory::shown::{self, Part};
 use crate::node::Node;
-use crate::strangers::Fault;
+use crate::proxy_refused::Fault;
 use crate::version::{REDIS_VERSION, VERSION};
 
 /// The release of Kvrocks whose topology commands this node understands: controllers look at it
@@ -425,7 +425,7 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("client_access", reply.client_access);
     lines.add("balancer_sources", reply.balancer_sources.join(","));
     for (fault, word) in Fault::ALL {
-        lines.add(&format!("proxy_refused_{word}"), node.strangers.total(fault));
+        lines.add(&format!("proxy_refused_{word}"), node.proxy_refused.total(fault));
     }
     for (index, stranger) in reply.strangers.iter().enumerate() {
         let Stranger { address, connections, age_ms } = stranger;

@@ -90,7 +90,7 @@ pub struct Node {
     /// COMPACT is under way.
     pub is_compacting: AtomicBool,
     /// Nodes that a controller has found gone.
-    pub gone: crate::gone::Gone,
+    pub down_nodes: crate::down_nodes::DownNodes,
     /// Slots that move.
     pub moves: crate::moves::state::Moves,
     /// Slots that Kvrocks' own migration gives and brings.
@@ -100,7 +100,7 @@ pub struct Node {
     /// BGSAVE.
     pub backups: Backups,
     /// Load balancers it does not know.
-    pub strangers: crate::strangers::Strangers,
+    pub proxy_refused: crate::proxy_refused::ProxyRefused,
     /// Addresses of announced names.
     pub hosts: crate::hosts::Hosts,
     /// Whether a full sync is due.
@@ -218,8 +218,8 @@ impl Node {
             migration: crate::migration::state::Migration::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
-            gone: crate::gone::Gone::default(),
-            strangers: crate::strangers::Strangers::default(),
+            down_nodes: crate::down_nodes::DownNodes::default(),
+            proxy_refused: crate::proxy_refused::ProxyRefused::default(),
             hosts: crate::hosts::Hosts::default(),
             resync: ResyncState::default(),
             replication,
@@ -414,7 +414,7 @@ impl Node {
 
     /// The topology as clients of this node are to see it: with the nodes that are gone.
     pub fn shown<'t>(&self, topology: &'t Topology) -> Cow<'t, Topology> {
-        let mut ids = self.gone.unheard(&self.replication.heard());
+        let mut ids = self.down_nodes.unheard(&self.replication.heard());
         if let Some(me) = self.cluster.load().id() {
             ids.remove(&me);
         }

@@ -408,7 +408,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         lease_remaining_ms: node.grants.remaining_ms(now_ns),
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
-        strangers: node.strangers.list(now_ns),
+        strangers: node.proxy_refused.list(now_ns),
         link_status: node.replication.link_status(),
         link_error: node.replication.link_error(),
         sync: node.replication.sync_progress().map(|at| Copied { done: at.done, of: at.of }),
@@ -419,7 +419,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         replicas: node.replication.replicas(),
         log_wait_ms,
         room: *node.room.lock(),
-        down: Some(node.gone.told()),
+        down: Some(node.down_nodes.told()),
         deposed: node.replication.aside.position().map(|position| End {
             epoch: position.history.newest().map_or(0, |newest| newest.epoch),
             sequence: position.latest,

@@ -2,7 +2,7 @@
 
 use crate::Time;
 
-/// Settings of the controller; the defaults are the starting values of the design.
+/// Settings of the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Pause between two heartbeats to a node, ms.

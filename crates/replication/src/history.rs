@@ -15,7 +15,7 @@ use std::fmt;
 use crate::number::decimal;
 
 /// Most entries that are sent to a peer: the newest ones. Databases that part before them need a
-/// full copy.
+/// full sync.
 pub const SENT_ENTRIES_MAX: usize = 1024;
 /// Longest text of a [`Position`] that is read; room for [`SENT_ENTRIES_MAX`] entries of the
 /// longest numbers.

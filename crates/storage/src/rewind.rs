@@ -109,7 +109,7 @@ pub enum Failure {
 /// in the folder `discarded`, which is made if need be.
 ///
 /// # Errors
-/// See [`Failure`]: after [`Failure::Spoiled`] only a full copy of another database helps.
+/// See [`Failure`]: after [`Failure::Spoiled`] only a full sync of another database helps.
 pub fn run(
     db: &Path,
     discarded: &Path,

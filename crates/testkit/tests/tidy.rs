@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 #[path = "tidy/comments.rs"]
 mod comments;
+#[path = "tidy/contents.rs"]
+mod contents;
 
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended
 /// on.
@@ -68,8 +70,8 @@ const SHARED: &[&str] = &[
     "clients",
     "config",
     "descriptors",
+    "down_nodes",
     "gate",
-    "gone",
     "grants::commit",
     "grants::heard",
     "grants::identity",
@@ -81,13 +83,13 @@ const SHARED: &[&str] = &[
     "namespaces",
     "node",
     "perflog",
+    "proxy_refused",
     "replication::aside",
     "replication::feeders",
     "replication::lineage",
     "replication::state",
     "slowlog",
     "stats",
-    "strangers",
     "tracking",
     "watch",
 ];
@@ -661,5 +663,21 @@ fn each_test_that_the_page_of_promises_names_exists() -> Result<()> {
     }
     ensure!(missing.is_empty(), "docs/safety.md names {missing:#?}");
     ensure!(count > 40, "only {count} names were found: is the page still written so?");
+    Ok(())
+}
+
+/// The index of decisions has a line for each page, and no other.
+#[test]
+fn the_index_of_decisions_names_each_page() -> Result<()> {
+    let folder = root().join("docs/adr");
+    let index = std::fs::read_to_string(folder.join("README.md"))?;
+    let links = index.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let named: BTreeSet<String> = links.map(str::to_owned).collect();
+    let pages: BTreeSet<String> = files()?
+        .iter()
+        .filter_map(|path| Some(path.strip_prefix(&folder).ok()?.to_str()?.to_owned()))
+        .filter(|name| name != "README.md")
+        .collect();
+    ensure!(named == pages, "in the index: {named:#?}; pages: {pages:#?}");
     Ok(())
 }

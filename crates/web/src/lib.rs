@@ -1,5 +1,5 @@
-//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON,
-//! tokens, TLS, and what of a configuration may change at run time.
+//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON
+//! and as one line, tokens, TLS, and what of a configuration may change at run time.
 //!
 //! A browser carries requests of any page it shows to addresses that only its user can reach.
 //! [`Door`] lets nothing of that kind in: a request names this very listener, comes from no other
@@ -11,6 +11,7 @@
 
 mod authority;
 mod body;
+pub mod causes;
 pub mod certs;
 mod door;
 mod error;

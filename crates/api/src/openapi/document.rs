@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::components::{Components, reference};
 use super::routes::{self, Holds, Route};
 use super::said::Said;
-use super::schema::{self, Components, Way, reference};
+use super::schema::{self, Way};
 use crate::rest::Failure;
 
 /// What stands for something in a path, with the part before it where that tells.
@@ -200,6 +201,6 @@ fn the_document_is_what_the_code_makes_it() {
     let kept: Value = serde_json::from_str(super::DOCUMENT).expect("docs/openapi.json is JSON");
     assert!(
         kept == made,
-        "docs/openapi.json is out of date: HOLDFAST_UPDATE=1 cargo test -p api --lib"
+        "docs/openapi.json is out of date: HOLDFAST_UPDATE=1 cargo test --release --locked -p api --lib openapi"
     );
 }

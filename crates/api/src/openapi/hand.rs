@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::schema::{Components, reference};
+use super::components::{Components, reference};
 use crate::health::Health;
 
 /// A type that is described by hand.

@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::components::Components;
 use super::said::Said;
-use super::schema::{self, Components, Way};
+use super::schema::{self, Way};
 use crate::rest::UserRole::{self, Admin, Operator, Viewer};
 use crate::rest::*;
 

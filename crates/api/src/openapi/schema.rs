@@ -18,10 +18,8 @@ use serde::de::{
 use serde::{Deserializer, Serialize, forward_to_deserialize_any};
 use serde_json::{Map, Value, json};
 
+use super::components::{Components, reference};
 use super::{hand, said::Said};
-
-/// Schemas by the names of their types.
-pub(super) type Components = BTreeMap<String, Value>;
 
 /// Which way a value goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +100,6 @@ impl From<serde_json::Error> for Refused {
     fn from(error: serde_json::Error) -> Self {
         Self::Other(error.to_string())
     }
-}
-
-pub(super) fn reference(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 /// The same, or null.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use balancer::{AnyDriver, Applied, Driver as _, Error};
 use planner::{Balancer, Desired};
 use tokio::sync::watch;
+use web::causes::chain;
 
 use super::{Cluster, driver};
-use crate::causes::chain;
 
 /// Longest time one application may take.
 const APPLY_LIMIT: Duration = Duration::from_secs(2);

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use balancer::haproxy::RuntimeAddress;
 use balancer::{AnyDriver, Applied, Builtin, Haproxy, HaproxyConfig};
 use planner::{Balancer, BalancerKind, InForce, Time};
+use web::causes::chain;
 use web::tls::Tls;
-
-use crate::causes::chain;
 
 /// The driver of one instance, which is known by `tls` where it is `https://`.
 pub(super) fn open(of: &Balancer, tls: &Arc<Tls>) -> Result<AnyDriver, String> {

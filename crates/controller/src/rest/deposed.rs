@@ -1,4 +1,4 @@
-//! `/restore-deposed` of a shard: a node puts what a full copy took the place of back in service.
+//! `/restore-deposed` of a shard: a node puts what a full sync took the place of back in service.
 //!
 //! The node does it, whole or not at all, and never while it serves under a grant. What follows
 //! needs no order: data that a set still names makes its node a member again, and the planner lets

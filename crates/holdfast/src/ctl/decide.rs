@@ -1,4 +1,5 @@
-//! Verbs by which an operator decides what a cluster promises, and what it gives up.
+//! Verbs by which an operator decides what a cluster promises, and what it gives up: `set`, `shard
+//! accept-loss` and `shard restore-deposed`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,8 +41,7 @@ pub(crate) enum Set {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         min_in_sync: Option<u32>,
         /// File with the password that the controller says to the nodes from now on, their
-        /// `peer-auth`;
-        /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
+        /// `peer-auth`; `-`: standard input. Nodes must take it already, as `peer-auth-also`
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         /// With `async`: nobody is promoted that is known to lack more writes than so many; `none`
@@ -116,7 +116,7 @@ pub(crate) enum ShardVerb {
     },
     /// Let a node put what lies in its `db.deposed` back in service
     ///
-    /// A full copy does not remove the data it takes the place of, where that may hold what nobody
+    /// A full sync does not remove the data it takes the place of, where that may hold what nobody
     /// else has: it lies in `db.deposed` of its node. This exchanges both, whole or not at all:
     /// what the node has now lies in `db.deposed` afterwards. A node that serves as master under a
     /// grant refuses. Data that the shard's in-sync set still counts takes over by itself then;

@@ -6,6 +6,7 @@
 
 mod away;
 mod backup;
+mod balancers;
 mod change;
 mod decide;
 mod discarded;
@@ -129,7 +130,7 @@ enum Verb {
     Import(change::Import),
     /// Add, list, change or remove load balancers
     #[command(subcommand)]
-    Balancer(change::BalancerVerb),
+    Balancer(balancers::BalancerVerb),
     /// Show, export or move what the controllers keep: the store as a whole
     #[command(subcommand)]
     Store(store::StoreVerb),
@@ -226,7 +227,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::Node(verb) => node::run(&cx, verb).await?,
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
-        Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
+        Verb::Balancer(balancer) => balancers::balancer(&cx, balancer).await?,
         Verb::Store(verb) => store::run(&cx, verb).await?,
         Verb::Upgrade(rolling) => upgrade::run(&cx, &args.tls, rolling).await?,
         Verb::Backup(nodes) => backup::run(&cx, &args.tls, nodes).await?,

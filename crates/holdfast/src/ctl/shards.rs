@@ -1,4 +1,4 @@
-//! Shards that come and go.
+//! Shards that come and go: `shard add`, `remove` and `drain`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Verbs that only look.
+//! Verbs that only look: `list`, `get`, `events`.
 
 use anyhow::Result;
 use api::rest::{

@@ -175,9 +175,10 @@ impl Acl {
     /// `requirepass` was set, which makes it a password of the default user.
     pub fn take_requirepass(&self) {
         let _one_at_a_time = self.others.lock();
-        let user = User::clone(&self.default.user());
+        let mut user = User::clone(&self.default.user());
         if user.has_own_alone {
-            self.default.put(User { has_own_alone: false, ..user });
+            user.has_own_alone = false;
+            self.default.put(user);
         }
     }
 

@@ -19,9 +19,9 @@ use crate::gate::Engine;
 use crate::info::process;
 use crate::memory::shown;
 use crate::node::Node;
+use crate::proxy_refused::Fault;
 use crate::stats::CommandTotal;
 use crate::stats::latency::BOUNDS_US;
-use crate::strangers::Fault;
 use crate::version;
 
 /// All metrics; `is_ready` is what `/healthz` says. What lies behind the write gate is left out
@@ -117,7 +117,7 @@ fn client_metrics(node: &Node, out: &mut Page) {
     out.value(&rows::CLIENTS_MOVED_IN, now(&stats.moved_in));
     out.head(&rows::CLIENTS_PROXY_REFUSED);
     for (fault, word) in Fault::ALL {
-        let total = node.strangers.total(fault);
+        let total = node.proxy_refused.total(fault);
         out.sample(&rows::CLIENTS_PROXY_REFUSED, &[word], total);
     }
     let received = stats.sum(|worker| &worker.bytes_in);

@@ -61,11 +61,11 @@ options! {
     /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their
     /// clients count as direct ones from this host.
     "unixsocket" unixsocket: SocketPath = SocketPath::default(), Restart;
-    /// Its permissions, octal.
+    /// Permissions of the socket file, octal.
     "unixsocketperm" unixsocketperm: Octal = Octal(0o777), Restart;
     /// Address of the HTTP port with /metrics, /healthz, /primary, /replica.
     "admin-bind" admin_bind: Host = Host("127.0.0.1".into()), Restart;
-    /// Its port; 0 switches it off.
+    /// The HTTP port; 0 switches it off.
     "admin-port" admin_port: u16 = 0, Restart;
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or
     /// `name:port`, separated by blanks. Requests to others are refused, because a web page may
@@ -78,15 +78,15 @@ options! {
     "tls-only" tls_only: bool = false, Live;
     /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
     "tls-cert-file" tls_cert_file: String = String::new(), Live;
-    /// Its private key, PEM, not encrypted.
+    /// Private key of that certificate, PEM, not encrypted.
     "tls-key-file" tls_key_file: String = String::new(), Live;
     /// Refused unless empty: encrypted keys are not read.
     "tls-key-file-pass" tls_key_file_pass: String = String::new(), LiveSecret;
     /// Certificates of the CAs that clients, and masters, are known by, PEM.
     "tls-ca-cert-file" tls_ca_cert_file: String = String::new(), Live;
-    /// A folder of such files.
+    /// A folder of files as tls-ca-cert-file is one.
     "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), Live;
-    /// Whether a client must show a certificate of one of these CAs: yes, no, optional.
+    /// Whether a client must show a certificate of one of the named CAs: yes, no, optional.
     "tls-auth-clients" tls_auth_clients: AuthClients = AuthClients::Yes, Live;
     /// The user of a client that showed a certificate: off, or CN, the user of its common name.
     "tls-auth-clients-user" tls_auth_clients_user: ClientsUser = ClientsUser::Off, Live;
@@ -96,17 +96,17 @@ options! {
     "tls-admin-auth-clients" tls_admin_auth_clients: AuthClients = AuthClients::No, Live;
     /// Links to the master are made over TLS. Its certificate must name its address.
     "tls-replication" tls_replication: bool = false, Live;
-    /// Of TLSv1.2 and TLSv1.3, separated by blanks; empty: both.
+    /// Versions of TLS: of TLSv1.2 and TLSv1.3, separated by blanks; empty: both.
     "tls-protocols" tls_protocols: String = String::new(), Live;
     /// Refused unless empty: the ciphers of TLS 1.2 are not chosen one by one.
     "tls-ciphers" tls_ciphers: String = String::new(), Live;
-    /// Of TLS 1.3, separated by colons; empty: all.
+    /// Ciphers of TLS 1.3, separated by colons; empty: all.
     "tls-ciphersuites" tls_ciphersuites: String = String::new(), Live;
     /// This node's order of ciphers counts, not the client's.
     "tls-prefer-server-ciphers" tls_prefer_server_ciphers: bool = false, Live;
     /// A client that comes back may skip a part of the handshake.
     "tls-session-caching" tls_session_caching: bool = true, Live;
-    /// So many sessions are remembered.
+    /// TLS sessions that are remembered for tls-session-caching.
     "tls-session-cache-size" tls_session_cache_size: u32 = 20_480, [1, 1_000_000], Live;
     /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
     "workers" workers: u32 = machine::workers(), [1, 256], Restart;
@@ -118,15 +118,17 @@ options! {
     /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several may
     /// follow one another. Empty: never.
     "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
-    /// When the database is compacted by itself, as above.
+    /// When the database is compacted by itself, in the form of bgsave-cron.
     "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
-    /// When tables with many deletions are looked for, each minute that is meant, and compacted.
+    /// When tables with many deletions are looked for, each minute that is meant, and compacted, in
+    /// the form of bgsave-cron.
     "compaction-checker-cron" compaction_checker_cron: Schedule = Schedule::default(), Live;
-    /// The same by hours of the day: `0-7` is from midnight to eight. Instead of the cron above.
+    /// Hours of the day at which such tables are looked for: `0-7` is from midnight to eight. In
+    /// place of compaction-checker-cron.
     "compaction-checker-range" compaction_checker_range: Hours = Hours::default(), Live;
-    /// Tables older than that many seconds are compacted, those with most deletions first.
+    /// Tables older than that many seconds are compacted then, those with most deletions first.
     "force-compact-file-age" force_compact_file_age: i64 = 172_800, [60, i64::MAX], Live;
-    /// Of these only tables of which at least that percentage of the records are deletions.
+    /// But only tables of which at least that percentage of the records are deletions.
     "force-compact-file-min-deleted-percentage" force_compact_file_min_deleted_percentage: u32 = 10, [1, 100], Live;
     /// Whether a backup is kept: 1, or 0 to remove it within a minute.
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
@@ -215,9 +217,9 @@ options! {
     /// needs more is run anew on a thread of its own, so that the other clients of its thread do
     /// not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
-    /// Threads for such reads; further ones wait for one of them.
+    /// Threads for long reads (long-read-steps); further ones wait for one of them.
     "long-read-threads" long_read_threads: u32 = 2, [1, 64], Restart;
-    /// Most bytes that the replies of such reads hold together, until they are sent. What a single
+    /// Most bytes that the replies of long reads hold together, until they are sent. What a single
     /// one may hold is that divided by the threads; a larger reply is an error.
     "long-read-memory" long_read_memory: Size = Size(2 << 30), [1 << 20, i64::MAX], Restart;
     /// Whether HELLO 3 is accepted.
@@ -285,31 +287,31 @@ options! {
     /// Commands a second that a migration sends as redis-command; 0: no limit. This and the next
     /// two: of migrations that begin.
     "migrate-speed" migrate_speed: u32 = 4_096, [0, MAX], Live;
-    /// Commands that it sends before it waits for the replies.
+    /// Commands that such a migration sends before it waits for the replies.
     "migrate-pipeline-size" migrate_pipeline_size: u32 = 16, [1, MAX], Live;
     /// Records of the log that may be left to send when writes of the slots are stopped.
     "migrate-sequence-gap" migrate_sequence_gap: u32 = 10_000, [1, MAX], Live;
     /// KiB of a batch that a migration sends as raw-key-value.
     "migrate-batch-size-kb" migrate_batch_size_kb: u32 = 16, [1, MAX], Live;
-    /// MiB a second of such batches; 0: no limit.
+    /// MiB a second that a migration sends as raw-key-value; 0: no limit.
     "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
     /// Rate of a slot move's copy from here, or to here, where the move names none: MB (a million
     /// bytes) a second.
     "move-rate-mb" move_rate_mb: u32 = 64, [1, 10_000], Live;
     /// Milliseconds that 99 of 100 commands may take while slots are copied from here or to here;
-    /// above, the copy slows down. 0: twice what they took before.
+    /// above, the copy slows down. 0: so that they take less than twice what they took before.
     "move-p99-ms" move_p99_ms: u32 = 0, [0, 60_000], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
     /// Entries SLOWLOG keeps.
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
-    /// With which level they go to the log too: off, debug, info, warning.
+    /// With which level entries of SLOWLOG go to the log too: off, debug, info, warning.
     "slowlog-dump-logfile-level" slowlog_dump_logfile_level: DumpLevel = DumpLevel::Off, Live;
-    /// Percentage of the commands below of which RocksDB's counters and times are taken, for
-    /// PERFLOG; 0: none. A write that is sampled is written alone, not together with the rest of
-    /// its pipeline, so that what is counted is its own.
+    /// Percentage of the commands of profiling-sample-commands of which RocksDB's counters and
+    /// times are taken, for PERFLOG; 0: none. A write that is sampled is written alone, not
+    /// together with the rest of its pipeline, so that what is counted is its own.
     "profiling-sample-ratio" profiling_sample_ratio: u32 = 0, [0, 100], Live;
     /// Which commands are sampled: names separated by commas, or * for all.
     "profiling-sample-commands" profiling_sample_commands: Sampled = Sampled::default(), Live;
@@ -377,7 +379,7 @@ options! {
     "rocksdb.delayed_write_rate" rocksdb_delayed_write_rate: i64 = 0, [0, i64::MAX], Restart;
     /// Seconds between two dumps of RocksDB's statistics into its own log; 0: none.
     "rocksdb.stats_dump_period_sec" rocksdb_stats_dump_period_sec: u32 = 0, [0, MAX], Restart;
-    /// With them those of the allocator.
+    /// Statistics of the allocator are dumped with those of RocksDB.
     "rocksdb.dump_malloc_stats" rocksdb_dump_malloc_stats: bool = true, Restart;
     /// Index and filter blocks are kept in the block cache, and count there.
     "rocksdb.cache_index_and_filter_blocks" rocksdb_cache_index_and_filter_blocks: bool = true, Restart;
@@ -416,13 +418,13 @@ options! {
     "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
     /// Large values lie in files of their own.
     "rocksdb.enable_blob_files" rocksdb_enable_blob_files: bool = false, Restart;
-    /// Those of so many bytes at least.
+    /// Bytes from which on a value is large and lies in such a file.
     "rocksdb.min_blob_size" rocksdb_min_blob_size: u32 = 4_096, [0, MAX], Restart;
-    /// Bytes of such a file.
+    /// Bytes of a file of large values.
     "rocksdb.blob_file_size" rocksdb_blob_file_size: u32 = 256 << 20, [0, MAX], Restart;
-    /// Compactions write anew what is left of old ones.
+    /// Compactions write anew what is left of old files of large values.
     "rocksdb.enable_blob_garbage_collection" rocksdb_enable_blob_garbage_collection: bool = true, Restart;
-    /// So many per cent of them, the oldest.
+    /// Percentage of the files of large values, the oldest, that are old in this sense.
     "rocksdb.blob_garbage_collection_age_cutoff" rocksdb_blob_garbage_collection_age_cutoff: u32 = 25, [0, 100], Restart;
     /// fsync the WAL before every reply.
     "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;

@@ -11,7 +11,7 @@ use super::{Connection, End, canonical};
 use crate::clients::{Client, Via};
 use crate::clock;
 use crate::listener;
-use crate::strangers::Fault;
+use crate::proxy_refused::Fault;
 
 /// Longest wait for a PROXY header, and for the record behind it.
 const GREETING: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     fn bad_header(&self, peer: SocketAddr, why: String) -> End {
-        self.node.strangers.note(peer.ip(), Fault::NoHeader, clock::boottime_ns());
+        self.node.proxy_refused.note(peer.ip(), Fault::NoHeader, clock::boottime_ns());
         End::Refused(why)
     }
 
@@ -103,7 +103,7 @@ impl Connection {
                 (balancer, Fault::Twice, "a second PROXY header behind the first")
             }
         };
-        self.node.strangers.note(balancer.ip(), fault, clock::boottime_ns());
+        self.node.proxy_refused.note(balancer.ip(), fault, clock::boottime_ns());
         why
     }
 

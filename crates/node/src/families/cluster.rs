@@ -1,5 +1,5 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks'
-//! cluster reference.
+//! cluster reference. Here is what controllers say; what clients are shown is in `shown`.
 
 mod deposed;
 mod discarded;
@@ -7,6 +7,7 @@ mod migrate;
 mod moves;
 mod redis;
 mod reset;
+mod shown;
 mod store;
 mod wishes;
 
@@ -14,12 +15,11 @@ use std::sync::Arc;
 
 use storage::types::keyspace;
 use topology::view;
-use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
+use topology::{Change, Cluster, ClusterError, NodeId, parse_slots};
 
 use crate::command::args::parse_integer;
 use crate::command::row::Usage;
-use crate::command::texts::LOADING;
-use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::command::{Args, Error, Reply, Result};
 use crate::grants;
 use crate::moves::orders;
 use crate::node::Node;
@@ -41,24 +41,24 @@ pub const COMMANDS: &[Command] = &[
 const CLUSTER: &[Command] = &[
     cluster("cluster|cancelslotmigrations", 2, wishes::cancel_slot_migrations).no_multi().admin().at_node(),
     cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
-    cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
-    cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    cluster("cluster|countkeysinslot", 3, shown::count_keys_in_slot),
+    cluster("cluster|getkeysinslot",   4, shown::get_keys_in_slot),
     cluster("cluster|getslotmigrations", 2, wishes::get_slot_migrations).admin(),
     cluster("cluster|help",            2, redis::help).loading(),
     cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
-    cluster("cluster|info",            2, info),
-    cluster("cluster|keyslot",         3, key_slot_of),
+    cluster("cluster|info",            2, shown::info),
+    cluster("cluster|keyslot",         3, shown::key_slot_of),
     cluster("cluster|links",           2, redis::links),
     cluster("cluster|migrateslots",   -7, wishes::migrate_slots).no_multi().admin().at_node(),
     cluster("cluster|migration",      -3, wishes::migration).no_multi().admin().at_node(),
-    cluster("cluster|myid",            2, my_id),
+    cluster("cluster|myid",            2, shown::my_id),
     cluster("cluster|myshardid",       2, redis::my_shard_id),
-    cluster("cluster|nodes",           2, nodes),
-    cluster("cluster|replicas",        3, replicas),
+    cluster("cluster|nodes",           2, shown::nodes),
+    cluster("cluster|replicas",        3, shown::replicas),
     cluster("cluster|reset",          -2, reset::reset).no_multi().admin(),
-    cluster("cluster|shards",          2, shards),
-    cluster("cluster|slaves",          3, replicas),
-    cluster("cluster|slots",           2, slots),
+    cluster("cluster|shards",          2, shown::shards),
+    cluster("cluster|slaves",          3, shown::replicas),
+    cluster("cluster|slots",           2, shown::slots),
 ];
 
 /// What changes more than a connection, or waits for others, does not run inside EXEC.
@@ -73,7 +73,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
     clusterx("clusterx|migrate",     -2, migrate::migrate).no_multi(),
     clusterx("clusterx|move",        -3, moves::of_move).no_multi().skip_slowlog(),
-    clusterx("clusterx|myid",         2, my_id),
+    clusterx("clusterx|myid",         2, shown::my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
     clusterx("clusterx|observe",      2, observe),
     clusterx("clusterx|relay",       -7, relay).no_multi(),
@@ -104,150 +104,6 @@ impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Self {
         Self::text(error.reply())
     }
-}
-
-fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let state = cx.node.cluster.load();
-    let jobs = migrate::jobs(cx.node, &state);
-    Ok(text(reply, view::info_text(state.topology()?, &jobs)).into())
-}
-
-fn nodes(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let state = cx.node.cluster.load();
-    let (topology, jobs) = (cx.node.shown(state.topology()?), migrate::jobs(cx.node, &state));
-    let asker = cx.session.asker(cx.config);
-    Ok(text(reply, view::nodes_text(&topology, state.id(), asker, cx.now_ms, &jobs)).into())
-}
-
-fn my_id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let id = cx.node.cluster.load().id();
-    Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
-}
-
-fn key_slot_of(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    Ok(reply.integer(i64::from(key_slot(args.bytes()?).number())).into())
-}
-
-fn replicas(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let state = cx.node.cluster.load();
-    let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
-    Ok(text(reply, view::replicas_text(&topology, args.bytes()?, asker, cx.now_ms)?).into())
-}
-
-fn count_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let count = count_in_slot(cx, slot_number(args)?)?;
-    Ok(reply.integer(i64::try_from(count).unwrap_or(i64::MAX)).into())
-}
-
-fn get_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let (slot, most) = (slot_number(args)?, args.integer()?);
-    let most = usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
-    Ok(reply.bulks(&keys_in_slot(cx, slot, most)?).into())
-}
-
-fn slot_number(args: &mut Args<'_>) -> Result<u16> {
-    let slot = args.integer()?;
-    let slot = u16::try_from(slot).ok().filter(|slot| *slot < topology::SLOT_COUNT);
-    slot.ok_or_else(|| Error::text("ERR Invalid slot"))
-}
-
-fn keys_in_slot(cx: &SessionCx<'_>, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::keys_in_slot(&store.txn(), &cx.scope(), slot, most)?)
-}
-
-fn count_in_slot(cx: &SessionCx<'_>, slot: u16) -> Result<u64> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::count_in_slot(&store.txn(), &cx.scope(), slot)?)
-}
-
-/// A text for people: a verbatim string in RESP3.
-fn text(reply: Reply<'_>, bytes: Vec<u8>) -> Replied {
-    reply.with(|writer| writer.verbatim(&bytes))
-}
-
-fn shards(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let state = cx.node.cluster.load();
-    let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
-    let sequence = cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-    let offset = |node: &topology::Node| match state.id() == Some(node.id) {
-        true => sequence,
-        false => cx.node.replication.offset_of(node.id, &node.local).unwrap_or(0),
-    };
-    Ok(write_shards(reply, &view::shards(&topology, asker, offset)).into())
-}
-
-fn slots(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let state = cx.node.cluster.load();
-    let runs = view::slots(&cx.node.shown(state.topology()?), cx.session.asker(cx.config));
-    let replied = reply.with(|writer| {
-        writer.array(runs.len());
-        for run in &runs {
-            writer.array(2 + run.nodes.len());
-            writer.integer(i64::from(run.start));
-            writer.integer(i64::from(run.end));
-            for node in &run.nodes {
-                writer.array(3);
-                writer.bulk(node.host.as_bytes());
-                writer.integer(i64::from(node.port));
-                writer.bulk(node.id.as_bytes());
-            }
-        }
-    });
-    Ok(replied.into())
-}
-
-fn write_shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
-    reply.with(|writer| {
-        writer.array(shards.len());
-        for shard in shards {
-            writer.map(2);
-            writer.bulk(b"slots");
-            writer.array(shard.slots.len() * 2);
-            for (first, last) in &shard.slots {
-                writer.integer(i64::from(*first));
-                writer.integer(i64::from(*last));
-            }
-            writer.bulk(b"nodes");
-            writer.array(shard.nodes.len());
-            for node in &shard.nodes {
-                let ports = [("port", Some(node.port)), ("tls-port", node.tls_port)];
-                let count = 6 + ports.iter().filter(|(_, port)| port.is_some()).count();
-                writer.map(count + usize::from(node.hostname.is_some()));
-                writer.bulk(b"id");
-                writer.bulk(node.id.as_bytes());
-                for (name, port) in ports.iter().filter_map(|(n, port)| port.map(|port| (n, port)))
-                {
-                    writer.bulk(name.as_bytes());
-                    writer.integer(i64::from(port));
-                }
-                let texts = [
-                    ("ip", Some(node.ip.as_str())),
-                    ("endpoint", Some(node.endpoint.as_str())),
-                    ("hostname", node.hostname.as_deref()),
-                    ("role", Some(node.role)),
-                ];
-                for (name, value) in texts.iter().filter_map(|(n, v)| v.map(|v| (n, v))) {
-                    writer.bulk(name.as_bytes());
-                    writer.bulk(value.as_bytes());
-                }
-                writer.bulk(b"replication-offset");
-                writer.integer(i64::try_from(node.replication_offset).unwrap_or(i64::MAX));
-                writer.bulk(b"health");
-                writer.bulk(node.health.as_bytes());
-            }
-        }
-    })
 }
 
 fn version(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
@@ -430,7 +286,7 @@ fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let ids = args.rest().iter().map(|id| NodeId::new(id));
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
-    if !cx.node.gone.tell(term, ids, crate::clock::boottime_ms()) {
+    if !cx.node.down_nodes.tell(term, ids, crate::clock::boottime_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
         ));

@@ -10,7 +10,7 @@ mod dbsize;
 mod engine;
 mod latency;
 mod namespace;
-mod odd;
+mod not_here;
 mod perflog;
 mod profile;
 mod rewrite;
@@ -60,9 +60,9 @@ pub const COMMANDS: &[Command] = &[
     Command::session("stats",     1, engine::stats).whole().loading().stale(),
     Command::session("pollupdates", -2, engine::poll_updates).admin().at_node().no_script().no_multi(),
     Command::write  ("applybatch", -2, NONE, engine::apply_batch).admin().keyspace().all_keys().no_script().no_multi().skip_slowlog(),
-    Command::container("module", odd::MODULE),
-    Command::session("failover", -1, odd::failover).admin().peer().no_script().stale(),
-    Command::session("lolwut",   -1, odd::lolwut).fast().loading().stale(),
+    Command::container("module", not_here::MODULE),
+    Command::session("failover", -1, not_here::failover).admin().peer().no_script().stale(),
+    Command::session("lolwut",   -1, not_here::lolwut).fast().loading().stale(),
     Command::session("monitor",   1, monitor).admin().at_node().loading().stale().no_script().no_multi(),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
     Command::container("debug", DEBUG).usage(Usage::Either).admin().peer().loading().stale().no_script().no_multi(),

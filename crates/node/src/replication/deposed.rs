@@ -1,4 +1,4 @@
-//! `db.deposed`: the database that a full copy has replaced, kept because it may hold writes that
+//! `db.deposed`: the database that a full sync has replaced, kept because it may hold writes that
 //! no other node has.
 //!
 //! A file of its own says where it ends, so that a controller can be told without opening it. It is

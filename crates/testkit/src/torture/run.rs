@@ -37,7 +37,7 @@ use crate::process::START_PATIENCE;
 use crate::wait;
 
 const CLIENTS: u32 = 8;
-/// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy
+/// How long a cluster may take to be healthy once faults are over: a full sync, at worst, on a busy
 /// machine.
 const HEAL_PATIENCE: Duration = Duration::from_secs(20);
 /// The same where members of etcd have to find each other first, and then controllers the one that

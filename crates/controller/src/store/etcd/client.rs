@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use web::causes::chain;
 
 use super::Place;
 use super::full::{self, Fate};
 use super::measured::{Measured, Room};
 use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
-use crate::causes::chain;
 use crate::store::{Outcome, StoreError};
 
 /// Largest answer, bytes.

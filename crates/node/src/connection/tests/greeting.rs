@@ -4,7 +4,7 @@
 use api::heartbeat::ClientAccess;
 
 use super::*;
-use crate::strangers::Fault;
+use crate::proxy_refused::Fault;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const LOCAL_ONLY: &str =
@@ -44,8 +44,8 @@ fn a_header_from_nobodys_balancer_ends_the_connection_without_a_byte() {
         served_by(unlisted, |node, mut stream| async move {
             stream.write_all(&[&header[..], b"SET a b\r\nGET a\r\n"].concat()).await.unwrap();
             assert_eq!(remains(&mut stream).await, b"", "{header:?}");
-            assert_eq!(node.strangers.total(Fault::Unlisted), 1);
-            assert_eq!(node.strangers.list(clock::boottime_ns()).len(), 1);
+            assert_eq!(node.proxy_refused.total(Fault::Unlisted), 1);
+            assert_eq!(node.proxy_refused.list(clock::boottime_ns()).len(), 1);
         });
     }
 }
@@ -58,7 +58,7 @@ fn a_header_in_pieces_is_known_at_every_cut() {
                 stream.set_nodelay(true).unwrap();
                 stream.write_all(&header[..cut]).await.unwrap();
                 // As soon as the node has read them; from the twelfth byte on it is gone by then.
-                let known = || node.strangers.total(Fault::Unlisted) == 1;
+                let known = || node.proxy_refused.total(Fault::Unlisted) == 1;
                 let read = |node: &Node| {
                     let clients = node.clients.list();
                     clients.iter().any(|c| c.query_bytes.load(Ordering::Relaxed) == cut)
@@ -83,7 +83,7 @@ fn what_only_begins_like_a_header_is_a_command() {
         let unknown = "-ERR unknown command";
         assert!(said.starts_with(&format!("$1\r\na\r\n{unknown}")), "{said}");
         assert!(said.ends_with("+PONG\r\n+OK\r\n"), "{said}");
-        assert_eq!(node.strangers.total(Fault::Unlisted), 0);
+        assert_eq!(node.proxy_refused.total(Fault::Unlisted), 0);
     });
 }
 
@@ -118,14 +118,14 @@ fn protected_mode_answers_no_header() {
     served_by(protected, |node, mut stream| async move {
         say(&mut stream, &foreign()[0]).await;
         assert_eq!(remains(&mut stream).await, b"");
-        assert_eq!(node.strangers.total(Fault::Twice), 1);
+        assert_eq!(node.proxy_refused.total(Fault::Twice), 1);
     });
     for first in [PING, b"\r\n", b""] {
         served_by(protected, |node, mut stream| async move {
             say(&mut stream, first).await;
             let said = remains(&mut stream).await;
             assert!(said.starts_with(b"-DENIED"), "{}", String::from_utf8_lossy(&said));
-            assert_eq!(node.strangers.total(Fault::Twice), 0);
+            assert_eq!(node.proxy_refused.total(Fault::Twice), 0);
         });
     }
 }
@@ -154,15 +154,15 @@ fn a_listed_balancer_that_sends_no_header_is_counted() {
         served(|node, mut stream| async move {
             stream.write_all(bytes).await.unwrap();
             assert_eq!(remains(&mut stream).await, b"");
-            assert_eq!(node.strangers.total(Fault::NoHeader), 1);
-            assert_eq!(node.strangers.list(0), [], "it is listed");
+            assert_eq!(node.proxy_refused.total(Fault::NoHeader), 1);
+            assert_eq!(node.proxy_refused.list(0), [], "it is listed");
         });
     }
     // A check that connects and leaves has broken no rule.
     served(|node, stream| async move {
         drop(stream);
         until(|| node.clients.is_empty()).await;
-        assert_eq!(node.strangers.total(Fault::NoHeader), 0);
+        assert_eq!(node.proxy_refused.total(Fault::NoHeader), 0);
     });
 }
 
@@ -172,7 +172,7 @@ fn a_second_header_is_no_command_of_the_client() {
         served(|node, mut stream| async move {
             say(&mut stream, &[&second[..], b"SET a b\r\n"].concat()).await;
             assert_eq!(remains(&mut stream).await, b"", "{second:?}");
-            assert_eq!(node.strangers.total(Fault::Twice), 1);
+            assert_eq!(node.proxy_refused.total(Fault::Twice), 1);
         });
     }
 }

@@ -1,4 +1,5 @@
-//! Commands that answer what there is to say, and little more: FAILOVER, LOLWUT, MODULE.
+//! Commands for what a node does not have, modules, a failover of its own and pictures: they answer
+//! what there is to say, and little more.
 
 use crate::command::{Args, Error, Reply, Result};
 use crate::session::{After, Command, SessionCx};

@@ -13,7 +13,7 @@ use topology::NodeId;
 
 /// The nodes that are gone, as last told.
 #[derive(Debug, Default)]
-pub struct Gone(Mutex<Told>);
+pub struct DownNodes(Mutex<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -23,7 +23,7 @@ struct Told {
     ids: BTreeMap<NodeId, u64>,
 }
 
-impl Gone {
+impl DownNodes {
     /// Takes the word of a controller; false if one with a higher term has spoken before.
     pub fn tell(&self, term: u64, ids: BTreeSet<NodeId>, now_ms: u64) -> bool {
         let mut told = self.0.lock();
@@ -62,21 +62,21 @@ mod tests {
 
     #[test]
     fn a_controller_that_was_overtaken_is_not_believed() {
-        let gone = Gone::default();
+        let down = DownNodes::default();
         let id = |letter: &str| NodeId::new(letter.repeat(40).as_bytes()).unwrap();
         let ids = |letters: &[&str]| -> BTreeSet<NodeId> {
             letters.iter().map(|letter| id(letter)).collect()
         };
-        assert!(gone.tell(2, ids(&["a", "b"]), 5));
-        assert!(!gone.tell(1, ids(&[]), 6));
-        assert_eq!(gone.told(), ["a".repeat(40), "b".repeat(40)]);
-        assert!(gone.tell(2, ids(&["b", "c"]), 9));
-        assert_eq!(gone.told(), ["b".repeat(40), "c".repeat(40)]);
+        assert!(down.tell(2, ids(&["a", "b"]), 5));
+        assert!(!down.tell(1, ids(&[]), 6));
+        assert_eq!(down.told(), ["a".repeat(40), "b".repeat(40)]);
+        assert!(down.tell(2, ids(&["b", "c"]), 9));
+        assert_eq!(down.told(), ["b".repeat(40), "c".repeat(40)]);
         // What was heard before is no sign of life; what is heard after is, though the controller
         // has not said so.
-        assert_eq!(gone.unheard(&[(id("b"), 5), (id("c"), 9)]), ids(&["b", "c"]));
-        assert_eq!(gone.unheard(&[(id("b"), 6), (id("c"), 9)]), ids(&["c"]));
-        gone.forget();
-        assert_eq!(gone.told(), [""; 0]);
+        assert_eq!(down.unheard(&[(id("b"), 5), (id("c"), 9)]), ids(&["b", "c"]));
+        assert_eq!(down.unheard(&[(id("b"), 6), (id("c"), 9)]), ids(&["c"]));
+        down.forget();
+        assert_eq!(down.told(), [""; 0]);
     }
 }

@@ -77,12 +77,12 @@ struct Book {
 
 /// What is remembered of them.
 #[derive(Debug, Default)]
-pub struct Strangers {
+pub struct ProxyRefused {
     book: Mutex<Book>,
     totals: [AtomicU64; 3],
 }
 
-impl Strangers {
+impl ProxyRefused {
     /// Counts a connection from `address` that is about to be ended, and writes a line unless one
     /// was written lately.
     pub fn note(&self, address: IpAddr, fault: Fault, now_ns: u64) {
@@ -163,37 +163,37 @@ mod tests {
 
     #[test]
     fn a_line_a_minute_for_each_address_tells_of_all_since_the_last() {
-        let strangers = Strangers::default();
+        let refused = ProxyRefused::default();
         let now = 5 * SECOND_NS;
-        assert_eq!(strangers.counted(address(1), Fault::Unlisted, now), Some(1));
-        assert_eq!(strangers.counted(address(1), Fault::Unlisted, now + SECOND_NS), None);
-        assert_eq!(strangers.counted(address(1), Fault::NoHeader, now + SECOND_NS), Some(1));
-        assert_eq!(strangers.counted(address(2), Fault::Unlisted, now + SECOND_NS), Some(1));
-        assert_eq!(strangers.counted(address(1), Fault::Unlisted, now + 60 * SECOND_NS), Some(2));
-        assert_eq!((strangers.total(Fault::Unlisted), strangers.total(Fault::NoHeader)), (4, 1));
+        assert_eq!(refused.counted(address(1), Fault::Unlisted, now), Some(1));
+        assert_eq!(refused.counted(address(1), Fault::Unlisted, now + SECOND_NS), None);
+        assert_eq!(refused.counted(address(1), Fault::NoHeader, now + SECOND_NS), Some(1));
+        assert_eq!(refused.counted(address(2), Fault::Unlisted, now + SECOND_NS), Some(1));
+        assert_eq!(refused.counted(address(1), Fault::Unlisted, now + 60 * SECOND_NS), Some(2));
+        assert_eq!((refused.total(Fault::Unlisted), refused.total(Fault::NoHeader)), (4, 1));
     }
 
     #[test]
     fn many_addresses_fill_neither_the_memory_nor_the_log() {
-        let strangers = Strangers::default();
+        let refused = ProxyRefused::default();
         let lines = (0..=255_u8).filter(|last| {
             let now = u64::from(*last) * 1_000_000;
-            strangers.counted(address(*last), Fault::Unlisted, now).is_some()
+            refused.counted(address(*last), Fault::Unlisted, now).is_some()
         });
         assert_eq!(lines.count(), 30);
-        assert_eq!(strangers.book.lock().seen.len(), ADDRESSES);
-        let told = strangers.list(255 * 1_000_000);
+        assert_eq!(refused.book.lock().seen.len(), ADDRESSES);
+        let told = refused.list(255 * 1_000_000);
         assert_eq!((told.len(), told[0].address, told[0].age_ms), (16, address(255), 0));
         assert_eq!(told[1].age_ms, 1);
-        assert!(strangers.counted(address(1), Fault::Unlisted, 61 * SECOND_NS).is_some());
+        assert!(refused.counted(address(1), Fault::Unlisted, 61 * SECOND_NS).is_some());
     }
 
     #[test]
     fn a_heartbeat_tells_of_unlisted_balancers_only() {
-        let strangers = Strangers::default();
-        strangers.note("::ffff:10.0.8.1".parse().unwrap(), Fault::Unlisted, SECOND_NS);
-        strangers.note(address(2), Fault::NoHeader, SECOND_NS);
+        let refused = ProxyRefused::default();
+        refused.note("::ffff:10.0.8.1".parse().unwrap(), Fault::Unlisted, SECOND_NS);
+        refused.note(address(2), Fault::NoHeader, SECOND_NS);
         let told = Stranger { address: address(1), connections: 1, age_ms: 2_000 };
-        assert_eq!(strangers.list(3 * SECOND_NS), [told]);
+        assert_eq!(refused.list(3 * SECOND_NS), [told]);
     }
 }
