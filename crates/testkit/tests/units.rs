@@ -90,6 +90,34 @@ fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> 
     Ok(())
 }
 
+/// A folder goes with the first unit that stops, and takes along what others have in it, unless it is
+/// told to stay.
+#[test]
+fn no_unit_removes_a_folder_of_another_one() -> Result<()> {
+    let mut folders: Vec<(String, String, bool)> = Vec::new();
+    for (name, text) in units()? {
+        let value =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let Some(folder) = value("RuntimeDirectory") else { continue };
+        let stays = value("RuntimeDirectoryPreserve") == Some("yes");
+        // As somebody may call a host, or a node.
+        let instances: &[&str] =
+            if name.contains('@') { &["forward", "haproxy", "node", "lb1"] } else { &[""] };
+        for instance in instances {
+            let unit = name.replace('@', &format!("@{instance}"));
+            folders.push((unit, format!("{}/", folder.replace("%i", instance)), stays));
+        }
+    }
+    ensure!(folders.len() > 10, "{folders:?}");
+    for (unit, folder, stays) in &folders {
+        for (other, inside, _) in folders.iter().filter(|(other, ..)| other != unit) {
+            let is_removed = !stays && inside.starts_with(folder.as_str());
+            ensure!(!is_removed, "{unit} removes {inside} of {other}");
+        }
+    }
+    Ok(())
+}
+
 /// The line of the backup with the values of its sample: it is understood, and fails for want of a
 /// node alone.
 fn takes_its_environment(words: &[&str], name: &str) -> Result<()> {
