@@ -188,8 +188,9 @@ impl Driver for Haproxy {
         // One apply at a time from this process; other processes are told apart by term.
         let mut memory = self.memory.lock().await;
         let mut cx = self.open().await?;
-        let errors = switch::apply(&mut cx, &mut memory, desired, &may).await?;
+        let mut errors = switch::apply(&mut cx, &mut memory, desired, &may).await?;
         let mut applied = view::applied(&mut cx, &memory).await?;
+        errors.append(&mut applied.errors);
         applied.errors = errors;
         Ok(applied)
     }

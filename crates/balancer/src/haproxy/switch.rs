@@ -13,6 +13,7 @@ use topology::Endpoint;
 
 use super::names::{ServerName, find_backends};
 use super::parse::{self, Deleted, Server, Session};
+use super::view::{self, Old};
 use super::{Cx, Haproxy, Memory, Wish};
 use crate::driver::Error;
 
@@ -120,15 +121,18 @@ async fn cut(cx: &mut Cx<'_>, victims: &[Server], backends: &HashSet<String>) ->
     remove(cx, victims).await
 }
 
-/// Puts the marker of this term into every backend that has none.
+/// Puts the marker of this term into every backend that has none, and out of service where it is
+/// not.
 async fn mark(cx: &mut Cx<'_>, backends: &[String], desired: &Desired) -> Result<(), Error> {
     let servers = look(cx, desired).await?;
     let marker = ServerName::Marker { term: desired.term }.to_string();
     for backend in backends {
-        if servers.iter().any(|server| server.backend == *backend && server.name == marker) {
-            continue;
+        match servers.iter().find(|there| there.backend == *backend && there.name == marker) {
+            Some(there) if there.maintenance => {}
+            // Somebody has enabled all servers: as long as it leads somewhere nothing is proven.
+            Some(_) => cx.tell(&format!("set server {backend}/{marker} state maint")).await?,
+            None => add(cx, &format!("add server {backend}/{marker} 127.0.0.1:1 weight 0")).await?,
         }
-        add(cx, &format!("add server {backend}/{marker} 127.0.0.1:1 weight 0")).await?;
     }
     Ok(())
 }
@@ -230,8 +234,16 @@ async fn open(
     desired: &Desired,
 ) -> Result<(), Error> {
     let name = match (kept(servers, backend, wish), wish.address) {
-        (Some(server), _) if !server.maintenance => return Ok(()),
-        (Some(server), _) => server.name.clone(),
+        (Some(server), _) if !server.maintenance && !server.idle => return Ok(()),
+        (Some(server), _) => {
+            if server.idle {
+                for word in ["health up", "weight 100%"] {
+                    // The answers do not matter: what it is then is looked at afterwards.
+                    cx.ask(&format!("set server {backend}/{} {word}", server.name)).await?;
+                }
+            }
+            server.name.clone()
+        }
         (None, None) => return Ok(()),
         (None, Some(address)) => {
             let (term, version) = (desired.term, desired.version);
@@ -297,9 +309,11 @@ async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> 
         // Read anew each time: an old worker exits with its last session.
         let Some((mut master, processes)) = cx.driver.processes().await? else { return Ok(()) };
         for pid in processes.old_workers {
-            let Some(sessions) = super::view::sessions_of(cx.driver, &mut master, pid).await?
-            else {
-                break;
+            let sessions = match view::sessions_of(cx.driver, &mut master, pid).await? {
+                Old::Has(sessions) => sessions,
+                Old::Gone => continue,
+                // Whether anything is left there is looked at in the end.
+                Old::Silent => break,
             };
             for session in sessions {
                 let node = ServerName::parse(&session.server);
@@ -345,6 +359,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             port,
             maintenance: false,
+            idle: false,
         }
     }
 
