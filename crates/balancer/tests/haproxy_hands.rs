@@ -5,10 +5,10 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use balancer::haproxy::{RuntimeAddress, backend_name};
-use balancer::{Driver, Haproxy, HaproxyConfig};
+use balancer::{Driver, Error, Haproxy, HaproxyConfig};
 use common::instance::Instance;
 use common::{Client, Node, desired, free_endpoint};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -81,6 +81,38 @@ async fn a_backend_of_somebody_that_begins_like_ours_is_left_alone() {
     client.read_exact(&mut text).await.unwrap();
     let _another = tokio::net::TcpStream::connect(at).await.unwrap();
     app.accept().await.unwrap();
+}
+
+/// A controller is stopped right before it opens a way, and goes on when its successor has closed
+/// all of them and has seen that they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_controller_opens_nothing_that_was_closed_meanwhile() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let runtime = tokio::runtime::Handle::current();
+    // Before its server is made, and before that one is put into service.
+    for at in [2, 3] {
+        let instance = Instance::start(std::slice::from_ref(&listen)).await;
+        let (zombie, successor) = (instance.driver(), instance.driver());
+        let (asked, fenced) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let may = || {
+            if asked.fetch_add(1, Ordering::SeqCst) == at {
+                let closed = desired(5, 1, &[(&listen, None)]);
+                let applied = std::thread::scope(|scope| {
+                    let applying = scope.spawn(|| runtime.block_on(successor.apply(&closed)));
+                    applying.join().unwrap().unwrap()
+                });
+                fenced.store(applied.fenced(&a.id), Ordering::SeqCst);
+            }
+            true
+        };
+        let state = desired(4, 9, &[(&listen, Some(&a))]);
+        let error = zombie.apply_while(&state, may).await.unwrap_err();
+        assert!(matches!(error, Error::Stale { .. } | Error::Refused { .. }), "{at}: {error}");
+        assert!(fenced.load(Ordering::SeqCst), "{at}");
+        let seen = successor.observe().await.unwrap();
+        assert!(seen.fenced(&a.id), "{at}: {seen:?}");
+        assert_eq!(seen.in_force, [(listen.clone(), None)], "{at}");
+    }
 }
 
 /// Answers each command at `path` by `says`, in prompt mode.

@@ -1,5 +1,5 @@
 //! Brings a desired state into force: mark, look, cut, wait until nothing is left, look names up,
-//! open.
+//! make servers, look again, open.
 //!
 //! What leads to a node that is not wished goes before any name is looked up, so no resolver holds
 //! a fence up. A server of the wished node stays while its name cannot be looked up.
@@ -57,9 +57,26 @@ pub(super) async fn apply(
     still(cx.driver)?;
     cut(cx, &left, &dirty).await?;
     servers.retain(|server| !left.contains(server));
+    let mut closed = Vec::new();
     for (backend, wish) in &wishes {
         still(cx.driver)?;
-        open(cx, (backend.as_str(), wish), &servers, desired).await?;
+        match make(cx, (backend.as_str(), wish), &servers, desired).await {
+            Ok(server) => closed.extend(server),
+            // The others are opened all the same.
+            Err(error @ Error::Refused { .. }) => {
+                errors.push((wish.listen.clone(), error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !closed.is_empty() {
+        // Another driver may have marked and read all names since ours were read: its marker is
+        // there by now. One that marks later than this finds what was made above, and deletes it.
+        look(cx, desired).await?;
+    }
+    for server in closed {
+        still(cx.driver)?;
+        cx.tell(&format!("set server {server} state ready")).await?;
     }
     still(cx.driver)?;
     cut_old_workers(cx, &wishes).await?;
@@ -225,16 +242,17 @@ async fn sweep(cx: &mut Cx<'_>, backends: &HashSet<String>) -> Result<(), Error>
     }
 }
 
-/// Makes sure that the backend's one enabled server leads where it should. A wish whose address
-/// nobody knows has to wait.
-async fn open(
+/// The server that is to be put into service, so that the backend leads where it should: made
+/// where there is none, out of service; `None` where one serves. A wish whose address nobody knows
+/// has to wait.
+async fn make(
     cx: &mut Cx<'_>,
     (backend, wish): (&str, &Wish),
     servers: &[Server],
     desired: &Desired,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let name = match (kept(servers, backend, wish), wish.address) {
-        (Some(server), _) if !server.maintenance && !server.idle => return Ok(()),
+        (Some(server), _) if !server.maintenance && !server.idle => return Ok(None),
         (Some(server), _) => {
             if server.idle {
                 for word in ["health up", "weight 100%"] {
@@ -244,7 +262,7 @@ async fn open(
             }
             server.name.clone()
         }
-        (None, None) => return Ok(()),
+        (None, None) => return Ok(None),
         (None, Some(address)) => {
             let (term, version) = (desired.term, desired.version);
             let name = ServerName::Node { term, version, node: wish.node.clone() }.to_string();
@@ -256,7 +274,7 @@ async fn open(
             name
         }
     };
-    cx.tell(&format!("set server {backend}/{name} state ready")).await
+    Ok(Some(format!("{backend}/{name}")))
 }
 
 async fn add(cx: &mut Cx<'_>, command: &str) -> Result<(), Error> {
