@@ -137,15 +137,16 @@ fn play(path: &Path, says: impl Fn(&str) -> String + Send + Sync + 'static) {
     });
 }
 
+const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state \
+                     srv_uweight srv_port\n";
+
 /// A worker whose backend `hf_lb_1` is empty.
 fn worker(command: &str) -> String {
-    let state = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state \
-                 srv_uweight srv_port";
     match command {
         "show info" => "Name: HAProxy\nPid: 7\nStart_time_sec: 5\n".to_owned(),
         "show backend" => "# name\nhf_lb_1\n".to_owned(),
-        "show servers state" => format!("{state}\n"),
-        added if added.starts_with("add server hf_lb_1/t1 ") => "New server registered.\n".into(),
+        "show servers state" => STATE.to_owned(),
+        added if added.starts_with("add server ") => "New server registered.\n".to_owned(),
         _ => String::new(),
     }
 }
@@ -206,4 +207,34 @@ async fn an_old_worker_that_ends_keeps_no_session_of_another_one() {
     let listen = Endpoint { host: "lb".to_owned(), port: 1 };
     let applied = played(folder.path()).apply(&desired(1, 1, &[(&listen, None)])).await.unwrap();
     assert!(applied.fenced("a"), "{applied:?}");
+}
+
+#[tokio::test]
+async fn a_backend_that_takes_no_server_keeps_no_other_one_closed() {
+    let (folder, a) = (tempfile::tempdir().unwrap(), Node::start('a').await);
+    let (is_open, row) = (AtomicBool::new(false), {
+        let (ip, port) = (a.address.ip(), a.address.port());
+        format!("3 hf_lb_2 2 t1.1-{} {ip} 2 0 1 {port}\n", a.id)
+    });
+    play(&folder.path().join("run.sock"), move |command| match command {
+        "show backend" => "# name\nhf_lb_1\nhf_lb_2\n".to_owned(),
+        "show servers state" if is_open.load(Ordering::SeqCst) => format!("{STATE}{row}"),
+        added if added.starts_with("add server hf_lb_1/t1.1-") => "It takes none.\n".to_owned(),
+        ready if ready.starts_with("set server hf_lb_2/") && ready.ends_with(" ready") => {
+            is_open.store(true, Ordering::SeqCst);
+            String::new()
+        }
+        other => worker(other),
+    });
+    play(&folder.path().join("master.sock"), |command| match command {
+        "show proc" => processes(&[7], &[]),
+        _ => String::new(),
+    });
+    let listens = [1, 2].map(|port| Endpoint { host: "lb".to_owned(), port });
+    let state = desired(1, 1, &[(&listens[0], Some(&a)), (&listens[1], Some(&a))]);
+    let applied = played(folder.path()).apply(&state).await.unwrap();
+    let places: Vec<&Endpoint> = applied.errors.iter().map(|(listen, _)| listen).collect();
+    assert_eq!(places, [&listens[0]], "{applied:?}");
+    let open = (listens[1].clone(), Some(a.backend()));
+    assert!(applied.in_force.contains(&open), "{applied:?}");
 }
