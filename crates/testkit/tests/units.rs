@@ -90,8 +90,8 @@ fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> 
     Ok(())
 }
 
-/// A folder goes with the first unit that stops, and takes along what others have in it, unless it is
-/// told to stay.
+/// A folder goes with the first unit that stops, and takes along what others have in it, unless it
+/// is told to stay.
 #[test]
 fn no_unit_removes_a_folder_of_another_one() -> Result<()> {
     let mut folders: Vec<(String, String, bool)> = Vec::new();

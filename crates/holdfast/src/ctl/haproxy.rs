@@ -28,8 +28,8 @@ pub(crate) struct HaproxyConfig {
     /// are no fence, and a failover waits for the lease
     #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
-    /// Take a --runtime or --master that other hosts reach. They have no password: a firewall has to
-    /// keep everybody away from them but the controllers
+    /// Take a --runtime or --master that other hosts reach. They have no password: a firewall has
+    /// to keep everybody away from them but the controllers
     #[arg(long)]
     open_sockets: bool,
     /// Most connections
