@@ -326,7 +326,7 @@ async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> 
         let mut worker = String::new();
         // Read anew each time: an old worker exits with its last session.
         let Some((mut master, processes)) = cx.driver.processes().await? else { return Ok(()) };
-        for pid in processes.old_workers {
+        'workers: for pid in processes.old_workers {
             let sessions = match view::sessions_of(cx.driver, &mut master, pid).await? {
                 Old::Has(sessions) => sessions,
                 Old::Gone => continue,
@@ -343,9 +343,10 @@ async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> 
                 left += 1;
                 worker = format!("{}/{} of old worker {pid}", session.backend, session.server);
                 let command = format!("@!{pid} shutdown session {}", session.id);
-                // The answer does not matter: the next round looks again.
+                // The answer does not matter: the next round looks again. One that is late would
+                // be taken for that of the next worker.
                 if master.ask(&command).await.is_err() {
-                    break;
+                    break 'workers;
                 }
             }
         }
