@@ -1,5 +1,5 @@
-//! What controller and balancer have in common as processes: a file with options, a log, and
-//! SIGHUP.
+//! What controller and balancer have in common as processes: a file with options, a log, SIGHUP,
+//! which reads the one and opens the other again, and SIGUSR1, which only opens the log.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -52,11 +52,11 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
     }
     prepare(&mut config);
     let runtime = runtime()?;
-    // Before the first line of the log: whoever has read that may send it. It waits until there is
-    // something to be read again.
-    let mut hangup = {
+    // Before the first line of the log: whoever has read that may send them. They wait until there
+    // is something to be read again.
+    let (mut hangup, mut reopen) = {
         let _inside = runtime.enter();
-        signals::hangup()?
+        (signals::hangup()?, signals::reopen()?)
     };
     let (level, log_file) = config.log();
     let log = logging::init(level)?;
@@ -67,10 +67,19 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
     let done = runtime.block_on(async {
         let (log, live_again) = (log.clone(), Arc::clone(&live));
         tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                supervisor::reloading();
-                reload(&live_again, &file, &log);
-                supervisor::ready();
+            loop {
+                tokio::select! {
+                    Some(()) = hangup.recv() => {
+                        supervisor::reloading();
+                        reload(&live_again, &file, &log);
+                        supervisor::ready();
+                    }
+                    Some(()) = reopen.recv() => match direct(&live_again, &log) {
+                        Ok(()) => tracing::info!("SIGUSR1: log opened again"),
+                        Err(error) => stays(&error),
+                    },
+                    else => return,
+                }
             }
         });
         process(live)?.await
@@ -106,12 +115,10 @@ fn tell_log(log: &Log, error: &anyhow::Error) {
 
 fn reload<C: Settings>(live: &Live<C>, file: &Path, log: &Log) {
     let reloaded = live.reload(file);
-    let config = live.config();
-    let (level, log_file) = config.log();
-    log.set_level(level);
+    log.set_level(live.config().log().0);
     // Opened again whether or not the rest was understood: the old file may be gone.
-    if let Err(error) = log.direct(log_file.map(PathBuf::as_path), false) {
-        tracing::error!(error = format!("{error:#}"), "the log stays where it is");
+    if let Err(error) = direct(live, log) {
+        stays(&error);
     }
     match reloaded {
         Ok(reloaded) => {
@@ -125,6 +132,16 @@ fn reload<C: Settings>(live: &Live<C>, file: &Path, log: &Log) {
             tracing::error!(error, "SIGHUP: the configuration stays as it is");
         }
     }
+}
+
+/// Opens the log that is in force, again.
+fn direct<C: Settings>(live: &Live<C>, log: &Log) -> Result<()> {
+    let config = live.config();
+    log.direct(config.log().1.map(PathBuf::as_path), false)
+}
+
+fn stays(error: &anyhow::Error) {
+    tracing::error!(error = format!("{error:#}"), "the log stays where it is");
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -74,6 +74,11 @@ pub(crate) fn hangup() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listen for SIGHUP")
 }
 
+/// The same of SIGUSR1.
+pub(crate) fn reopen() -> Result<Signal> {
+    signal(SignalKind::user_defined1()).context("listen for SIGUSR1")
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;

@@ -1,9 +1,15 @@
 //! SIGHUP: the log is opened again, and what is live in the configuration file is taken from it.
+//! SIGUSR1: the log is opened again, and nothing else, so that the rotation of logs takes no file
+//! that somebody is about to change, and leaves alone what CONFIG SET said.
 //!
 //! The command line still wins over the file. What CONFIG SET changed since goes back to what the
 //! file says: CONFIG REWRITE keeps it. A file with an error changes nothing.
 
 use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use web::supervisor;
 
 use crate::config::load::{self, Request};
 use crate::config::value::LogDir;
@@ -11,6 +17,50 @@ use crate::config::{OPTIONS, Values};
 use crate::families::server::{change_options, is_of_tls};
 use crate::log::Log;
 use crate::node::Node;
+
+/// What tells a node to look at its files again. Neither ends the process from when it is listened
+/// for.
+pub(crate) struct Signals {
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    /// Must be called inside a runtime.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("handle SIGHUP")?,
+            reopen: signal(SignalKind::user_defined1()).context("handle SIGUSR1")?,
+        })
+    }
+
+    /// Does what each asks for, one after the other.
+    pub(crate) async fn obey(mut self, node: Arc<Node>, again: Reload) {
+        let again = Arc::new(again);
+        loop {
+            let is_reload = tokio::select! {
+                Some(()) = self.hangup.recv() => true,
+                Some(()) = self.reopen.recv() => false,
+                else => return,
+            };
+            let (again, node) = (Arc::clone(&again), Arc::clone(&node));
+            if is_reload {
+                supervisor::reloading();
+            }
+            // On a thread of its own: the file's disk may hang.
+            let done = tokio::task::spawn_blocking(move || match is_reload {
+                true => again.run(&node),
+                false => again.reopen(&node),
+            });
+            if let Err(error) = done.await {
+                tracing::error!(%error, is_reload, "the files of this node were not read again");
+            }
+            if is_reload {
+                supervisor::ready();
+            }
+        }
+    }
+}
 
 /// What it takes to read the configuration again.
 pub(crate) struct Reload {
@@ -24,7 +74,6 @@ pub(crate) struct Reload {
 
 /// Puts the log where `log-dir` says.
 pub(crate) fn direct(log: &dyn Log, dir: &LogDir) -> anyhow::Result<()> {
-    use anyhow::Context as _;
     if let Some(folder) = &dir.folder {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("option `log-dir`: make {}", folder.display()))?;
@@ -33,7 +82,16 @@ pub(crate) fn direct(log: &dyn Log, dir: &LogDir) -> anyhow::Result<()> {
 }
 
 impl Reload {
-    pub(crate) fn run(&self, node: &Arc<Node>) {
+    fn reopen(&self, node: &Node) {
+        match direct(&*self.log, &node.config.now().log_dir) {
+            Ok(()) => tracing::info!("SIGUSR1: log opened again"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "SIGUSR1: the log stays where it is");
+            }
+        }
+    }
+
+    fn run(&self, node: &Arc<Node>) {
         let now = node.config.now();
         if let Err(error) = direct(&*self.log, &now.log_dir) {
             tracing::error!(error = format!("{error:#}"), "SIGHUP: the log stays where it is");

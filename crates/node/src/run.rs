@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use storage::Store;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
 use topology::{Assignment, Cluster, Endpoint};
 use web::supervisor;
@@ -20,7 +20,7 @@ use crate::gate::Role;
 use crate::listener::{self, Listener};
 use crate::log::Log;
 use crate::node::Node;
-use crate::reload::{self, Reload};
+use crate::reload::{self, Reload, Signals};
 use crate::session::table;
 use crate::{
     admin, backup, cron, disk, families, grants, handover, memory, replication, role, version,
@@ -32,7 +32,7 @@ const USAGE: u8 = 2;
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the
 /// configured log level and place at the start, the level whenever CONFIG SET changes it, and the
-/// place at each SIGHUP.
+/// place at each SIGHUP and SIGUSR1.
 pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
     // The configuration may rename commands.
     table::give(families::ALL);
@@ -63,11 +63,11 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
         .enable_all()
         .build()
         .context("start the runtime")?;
-    // Before the first line of the log: a supervisor that has read it may send SIGHUP. From here on
-    // SIGHUP does not end the process, whenever it comes.
-    let hangup = {
+    // Before the first line of the log: a supervisor that has read it may send them. From here on
+    // neither SIGHUP nor SIGUSR1 ends the process, whenever it comes.
+    let signals = {
         let _inside = runtime.enter();
-        signal(SignalKind::hangup()).context("handle SIGHUP")?
+        Signals::listen()?
     };
     tracing::info!(version = version::VERSION, config, dir = loaded.values.dir, "node starts");
     for warning in &loaded.warnings {
@@ -75,7 +75,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     }
     let tables = loaded.values.rocksdb_max_open_files;
     let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log), tables };
-    match runtime.block_on(serve(loaded, again, hangup)) {
+    match runtime.block_on(serve(loaded, again, signals)) {
         Err(error) if disk::is_full(&error) => {
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
@@ -88,7 +88,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     }
 }
 
-async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Result<()> {
+async fn serve(mut loaded: Loaded, again: Reload, signals: Signals) -> anyhow::Result<()> {
     loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
@@ -150,7 +150,7 @@ async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Res
         "ready to serve"
     );
     supervisor::ready();
-    wait_for_end(&node, &mut tasks, hangup, again).await?;
+    wait_for_end(&node, &mut tasks, signals, again).await?;
     stop(&node)
 }
 
@@ -341,25 +341,13 @@ fn write_pid_file(node: &Node) -> anyhow::Result<()> {
 async fn wait_for_end(
     node: &Arc<Node>,
     tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
-    mut hangup: Signal,
+    signals: Signals,
     again: Reload,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     let mut shutdown = node.shutdown();
-    let to_reload = Arc::clone(node);
-    // On a thread of its own: the file's disk may hang.
-    let reloading = tokio::task::spawn(async move {
-        let again = Arc::new(again);
-        while hangup.recv().await.is_some() {
-            let (again, node) = (Arc::clone(&again), Arc::clone(&to_reload));
-            supervisor::reloading();
-            if let Err(error) = tokio::task::spawn_blocking(move || again.run(&node)).await {
-                tracing::error!(%error, "SIGHUP: the configuration was not read");
-            }
-            supervisor::ready();
-        }
-    });
+    let reloading = tokio::task::spawn(signals.obey(Arc::clone(node), again));
     let is_told = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); true }
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); true }

@@ -101,6 +101,14 @@ fn hangup(process: &str, extra: &str) -> Result<()> {
     ensure!(text(&log).contains("token") && text(&log).contains("allowed_hosts"), "{}", text(&log));
     ensure!(is_let_in("two")? && !is_let_in("one")?);
 
+    // A rotation while somebody edits the file.
+    fs::rename(&log, folder.path().join("process.log.2"))?;
+    write("half", "")?;
+    running.signal("USR1")?;
+    until("a log of its own", &log, |text| text.contains("SIGUSR1: log opened again"))?;
+    ensure!(is_let_in("two")? && !is_let_in("half")?, "the file was read");
+    ensure!(!text(&log).contains("configuration"), "{}", text(&log));
+
     write("three", "nonsense = 1\n")?;
     running.signal("HUP")?;
     until("a complaint", &log, |text| text.contains("the configuration stays as it is"))?;
@@ -154,6 +162,15 @@ fn a_node_reads_its_file_again_at_sighup_and_opens_its_log_anew() -> Result<()> 
     let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)))?;
     let got = connection.call(&["CONFIG", "GET", "timeout"])?;
     ensure!(matches!(&got, Reply::Many(_, pair) if pair[1].text() == "77"), "{got:?}");
+
+    // A rotation leaves alone what was set, and a file that somebody edits.
+    connection.call(&["CONFIG", "SET", "timeout", "78"])?;
+    write("timeout 79\n")?;
+    fs::rename(&log, logs.join("holdfast.log.2"))?;
+    running.signal("USR1")?;
+    until("a log of its own", &log, |text| text.contains("SIGUSR1: log opened again"))?;
+    let got = connection.call(&["CONFIG", "GET", "timeout"])?;
+    ensure!(matches!(&got, Reply::Many(_, pair) if pair[1].text() == "78"), "{got:?}");
 
     write("timeout nonsense\n")?;
     running.signal("HUP")?;

@@ -90,6 +90,74 @@ fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> 
     Ok(())
 }
 
+/// A folder goes with the first unit that stops, and takes along what others have in it, unless it
+/// is told to stay.
+#[test]
+fn no_unit_removes_a_folder_of_another_one() -> Result<()> {
+    let mut folders: Vec<(String, String, bool)> = Vec::new();
+    for (name, text) in units()? {
+        let value =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let Some(folder) = value("RuntimeDirectory") else { continue };
+        let stays = value("RuntimeDirectoryPreserve") == Some("yes");
+        // As somebody may call a host, or a node.
+        let instances: &[&str] =
+            if name.contains('@') { &["forward", "haproxy", "node", "lb1"] } else { &[""] };
+        for instance in instances {
+            let unit = name.replace('@', &format!("@{instance}"));
+            folders.push((unit, format!("{}/", folder.replace("%i", instance)), stays));
+        }
+    }
+    ensure!(folders.len() > 10, "{folders:?}");
+    for (unit, folder, stays) in &folders {
+        for (other, inside, _) in folders.iter().filter(|(other, ..)| other != unit) {
+            let is_removed = !stays && inside.starts_with(folder.as_str());
+            ensure!(!is_removed, "{unit} removes {inside} of {other}");
+        }
+    }
+    Ok(())
+}
+
+/// SIGUSR1 is for a process that knows it; one of an earlier version, which it would end, gets
+/// SIGHUP, and one that does not listen yet nothing.
+#[test]
+fn a_rotation_of_logs_ends_no_process() -> Result<()> {
+    let rotation = folder().join("../debian/holdfast.logrotate");
+    let rotation = std::fs::read_to_string(rotation).context("read how logs are rotated")?;
+    let (_, script) = rotation.split_once("postrotate\n").context("no postrotate")?;
+    let (script, _) = script.split_once("endscript").context("no endscript")?;
+    let into = tempfile::tempdir()?;
+    let knows = |signal: &str| format!("trap 'echo {signal}' {signal}; ");
+    let traps = [knows("USR1") + &knows("HUP"), knows("HUP"), String::new()];
+    let (mut processes, mut pids) = (Vec::new(), String::new());
+    for (number, traps) in traps.iter().enumerate() {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{traps}echo ready; while :; do sleep 0.05; done")]);
+        let process = Process::start_command(command, &into.path().join(number.to_string()))?;
+        wait::until("a process", process::START_PATIENCE, || {
+            ensure!(process.log().contains("ready"), "{}", process.log());
+            Ok(())
+        })?;
+        pids.push_str(&format!("echo {}; echo; ", process.pid()));
+        processes.push(process);
+    }
+    // As systemd has it where a unit does not run, and between two.
+    let script = format!("systemctl() {{ echo 0; echo; {pids}}}\n{script}");
+    let status = Command::new("sh").args(["-c", &script]).status()?;
+    ensure!(status.success(), "{status}");
+    wait::until("both are told", process::START_PATIENCE, || {
+        let said: Vec<String> = processes.iter().map(Process::log).collect();
+        ensure!(said[0].contains("USR1") && said[1].contains("HUP"), "{said:?}");
+        Ok(())
+    })?;
+    for process in &mut processes {
+        let ended = process.ended()?;
+        ensure!(ended.is_none(), "{ended:?}: {}", process.log());
+    }
+    ensure!(!processes[0].log().contains("HUP"), "{}", processes[0].log());
+    Ok(())
+}
+
 /// The line of the backup with the values of its sample: it is understood, and fails for want of a
 /// node alone.
 fn takes_its_environment(words: &[&str], name: &str) -> Result<()> {

@@ -3,9 +3,9 @@
 //! HAProxy knows no terms and takes any command. Three things make a late command of a former
 //! controller harmless: servers are made at run time under names that carry term and version, so
 //! that its commands on old names answer "No such server"; every backend holds a marker of the
-//! newest term; and a driver adds its marker, *then* reads all names, *then* enables. Of two
-//! drivers at work at once the older either finds the newer one's marker, or had its servers made
-//! before and sees them deleted.
+//! newest term; and a driver adds its marker and its servers, *then* reads all names, *then*
+//! enables. Of two drivers at work at once the older either finds the newer one's marker, or had
+//! its servers made before and sees them deleted.
 //!
 //! Connection counters are not trusted (`show servers conn` shows 0 while a connection is being
 //! retried), nor is a deleted server: a session that waits for a retry survives it and goes to the
@@ -188,8 +188,9 @@ impl Driver for Haproxy {
         // One apply at a time from this process; other processes are told apart by term.
         let mut memory = self.memory.lock().await;
         let mut cx = self.open().await?;
-        let errors = switch::apply(&mut cx, &mut memory, desired, &may).await?;
+        let mut errors = switch::apply(&mut cx, &mut memory, desired, &may).await?;
         let mut applied = view::applied(&mut cx, &memory).await?;
+        errors.append(&mut applied.errors);
         applied.errors = errors;
         Ok(applied)
     }

@@ -65,9 +65,12 @@ fn is_dotted(text: &str) -> bool {
     text.parse::<Ipv4Addr>().is_ok()
 }
 
-/// Whether the backend is ours.
+/// Whether the backend is ours: named after a host and a port. An operator's `hf_web` is not.
 pub(super) fn is_ours(backend: &str) -> bool {
-    backend.starts_with(PREFIX)
+    let address = backend.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('_'));
+    let is_port =
+        |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == text);
+    address.is_some_and(|(host, port)| !host.is_empty() && is_port(port))
 }
 
 /// The endpoint of a backend that this process was never told about; a guess for former names.
@@ -173,6 +176,10 @@ mod tests {
         ] {
             assert_eq!(backend_name(&endpoint(host, port)), name);
             assert_eq!(guess_endpoint(name), endpoint(host, port));
+            assert!(is_ours(name) && is_ours(&former_name(&endpoint(host, port))), "{name}");
+        }
+        for theirs in ["hf_web", "hf_", "hf__1", "hf_web_", "hf_web_0", "hf_web_v2", "hf_web_01"] {
+            assert!(!is_ours(theirs), "{theirs}");
         }
         let same =
             |a: &str, b: &str| backend_name(&endpoint(a, 1)) == backend_name(&endpoint(b, 1));

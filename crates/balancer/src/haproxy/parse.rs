@@ -56,6 +56,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     /// Bit 0 of the administrative state: maintenance by command.
     pub(super) maintenance: bool,
+    /// In service, and gets no new session: drained, without weight, or called down by somebody.
+    pub(super) idle: bool,
 }
 
 impl Server {
@@ -64,6 +66,13 @@ impl Server {
         self.address.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 }
+
+/// Maintenance by command, in the administrative state.
+const MAINTENANCE: u32 = 1;
+/// Drained by command, or because another one is.
+const DRAINED: u32 = 8 | 16;
+/// Operational states in which a server gets no new session: down, and on its way there.
+const DOWN: [u32; 2] = [0, 3];
 
 /// `show servers state`, format version 1; columns are found by their names.
 pub(super) fn servers(text: &str) -> Result<Vec<Server>, Nonsense> {
@@ -77,23 +86,34 @@ pub(super) fn servers(text: &str) -> Result<Vec<Server>, Nonsense> {
     };
     let columns: Vec<&str> = columns.split_whitespace().collect();
     let place = |name: &str| columns.iter().position(|column| *column == name);
-    let places = ["be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state"].map(place);
-    let [Some(backend), Some(name), Some(address), Some(port), Some(admin)] = places else {
+    let texts = ["be_name", "srv_name", "srv_addr"].map(place);
+    let numbers = ["srv_admin_state", "srv_op_state", "srv_uweight"].map(place);
+    let (
+        [Some(backend), Some(name), Some(address)],
+        Some(port),
+        [Some(admin), Some(operation), Some(weight)],
+    ) = (texts, place("srv_port"), numbers)
+    else {
         return nonsense("the known columns of `show servers state`", header);
     };
     let mut servers = Vec::new();
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let field = |place: usize| fields.get(place).copied().unwrap_or("");
-        let (Ok(port), Ok(admin)) = (field(port).parse(), field(admin).parse::<u32>()) else {
+        let numbers = [admin, operation, weight].map(|place| field(place).parse::<u32>());
+        let (Ok(port), [Ok(admin), Ok(operation), Ok(weight)]) = (field(port).parse(), numbers)
+        else {
             return nonsense("a server in `show servers state`", line);
         };
+        let maintenance = admin & MAINTENANCE != 0;
+        let is_served = admin & DRAINED == 0 && !DOWN.contains(&operation) && weight > 0;
         servers.push(Server {
             backend: field(backend).to_owned(),
             name: field(name).to_owned(),
             address: field(address).to_owned(),
             port,
-            maintenance: admin & 1 != 0,
+            maintenance,
+            idle: !maintenance && !is_served,
         });
     }
     Ok(servers)
@@ -217,9 +237,27 @@ mod tests {
                 address: "127.0.0.1".to_owned(),
                 port: 6400,
                 maintenance: false,
+                idle: false,
             }
         );
-        assert!(servers[1].maintenance);
+        assert!(servers[1].maintenance && !servers[1].idle);
+    }
+
+    #[test]
+    fn a_server_that_gets_no_sessions_is_told_from_one_that_does() {
+        for (says, idle) in [
+            ("2 0 1 1", false),
+            ("1 0 1 1", false),
+            ("2 8 1 1", true),
+            ("2 16 1 1", true),
+            ("2 0 0 1", true),
+            ("0 0 1 1", true),
+            ("3 0 1 1", true),
+        ] {
+            let found = servers(&STATE.replace("2 0 1 1", says)).unwrap();
+            assert_eq!((found[0].idle, found[0].maintenance), (idle, false), "{says}");
+        }
+        assert!(servers(&STATE.replace("2 0 1 1", "2 0 x 1")).is_err());
     }
 
     #[test]

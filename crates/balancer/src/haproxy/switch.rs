@@ -1,5 +1,5 @@
 //! Brings a desired state into force: mark, look, cut, wait until nothing is left, look names up,
-//! open.
+//! make servers, look again, open.
 //!
 //! What leads to a node that is not wished goes before any name is looked up, so no resolver holds
 //! a fence up. A server of the wished node stays while its name cannot be looked up.
@@ -13,6 +13,7 @@ use topology::Endpoint;
 
 use super::names::{ServerName, find_backends};
 use super::parse::{self, Deleted, Server, Session};
+use super::view::{self, Old};
 use super::{Cx, Haproxy, Memory, Wish};
 use crate::driver::Error;
 
@@ -56,9 +57,26 @@ pub(super) async fn apply(
     still(cx.driver)?;
     cut(cx, &left, &dirty).await?;
     servers.retain(|server| !left.contains(server));
+    let mut closed = Vec::new();
     for (backend, wish) in &wishes {
         still(cx.driver)?;
-        open(cx, (backend.as_str(), wish), &servers, desired).await?;
+        match make(cx, (backend.as_str(), wish), &servers, desired).await {
+            Ok(server) => closed.extend(server),
+            // The others are opened all the same.
+            Err(error @ Error::Refused { .. }) => {
+                errors.push((wish.listen.clone(), error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !closed.is_empty() {
+        // Another driver may have marked and read all names since ours were read: its marker is
+        // there by now. One that marks later than this finds what was made above, and deletes it.
+        look(cx, desired).await?;
+    }
+    for server in closed {
+        still(cx.driver)?;
+        cx.tell(&format!("set server {server} state ready")).await?;
     }
     still(cx.driver)?;
     cut_old_workers(cx, &wishes).await?;
@@ -120,15 +138,18 @@ async fn cut(cx: &mut Cx<'_>, victims: &[Server], backends: &HashSet<String>) ->
     remove(cx, victims).await
 }
 
-/// Puts the marker of this term into every backend that has none.
+/// Puts the marker of this term into every backend that has none, and out of service where it is
+/// not.
 async fn mark(cx: &mut Cx<'_>, backends: &[String], desired: &Desired) -> Result<(), Error> {
     let servers = look(cx, desired).await?;
     let marker = ServerName::Marker { term: desired.term }.to_string();
     for backend in backends {
-        if servers.iter().any(|server| server.backend == *backend && server.name == marker) {
-            continue;
+        match servers.iter().find(|there| there.backend == *backend && there.name == marker) {
+            Some(there) if there.maintenance => {}
+            // Somebody has enabled all servers: as long as it leads somewhere nothing is proven.
+            Some(_) => cx.tell(&format!("set server {backend}/{marker} state maint")).await?,
+            None => add(cx, &format!("add server {backend}/{marker} 127.0.0.1:1 weight 0")).await?,
         }
-        add(cx, &format!("add server {backend}/{marker} 127.0.0.1:1 weight 0")).await?;
     }
     Ok(())
 }
@@ -221,18 +242,27 @@ async fn sweep(cx: &mut Cx<'_>, backends: &HashSet<String>) -> Result<(), Error>
     }
 }
 
-/// Makes sure that the backend's one enabled server leads where it should. A wish whose address
-/// nobody knows has to wait.
-async fn open(
+/// The server that is to be put into service, so that the backend leads where it should: made
+/// where there is none, out of service; `None` where one serves. A wish whose address nobody knows
+/// has to wait.
+async fn make(
     cx: &mut Cx<'_>,
     (backend, wish): (&str, &Wish),
     servers: &[Server],
     desired: &Desired,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let name = match (kept(servers, backend, wish), wish.address) {
-        (Some(server), _) if !server.maintenance => return Ok(()),
-        (Some(server), _) => server.name.clone(),
-        (None, None) => return Ok(()),
+        (Some(server), _) if !server.maintenance && !server.idle => return Ok(None),
+        (Some(server), _) => {
+            if server.idle {
+                for word in ["health up", "weight 100%"] {
+                    // The answers do not matter: what it is then is looked at afterwards.
+                    cx.ask(&format!("set server {backend}/{} {word}", server.name)).await?;
+                }
+            }
+            server.name.clone()
+        }
+        (None, None) => return Ok(None),
         (None, Some(address)) => {
             let (term, version) = (desired.term, desired.version);
             let name = ServerName::Node { term, version, node: wish.node.clone() }.to_string();
@@ -244,7 +274,7 @@ async fn open(
             name
         }
     };
-    cx.tell(&format!("set server {backend}/{name} state ready")).await
+    Ok(Some(format!("{backend}/{name}")))
 }
 
 async fn add(cx: &mut Cx<'_>, command: &str) -> Result<(), Error> {
@@ -296,10 +326,12 @@ async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> 
         let mut worker = String::new();
         // Read anew each time: an old worker exits with its last session.
         let Some((mut master, processes)) = cx.driver.processes().await? else { return Ok(()) };
-        for pid in processes.old_workers {
-            let Some(sessions) = super::view::sessions_of(cx.driver, &mut master, pid).await?
-            else {
-                break;
+        'workers: for pid in processes.old_workers {
+            let sessions = match view::sessions_of(cx.driver, &mut master, pid).await? {
+                Old::Has(sessions) => sessions,
+                Old::Gone => continue,
+                // Whether anything is left there is looked at in the end.
+                Old::Silent => break,
             };
             for session in sessions {
                 let node = ServerName::parse(&session.server);
@@ -311,9 +343,10 @@ async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> 
                 left += 1;
                 worker = format!("{}/{} of old worker {pid}", session.backend, session.server);
                 let command = format!("@!{pid} shutdown session {}", session.id);
-                // The answer does not matter: the next round looks again.
+                // The answer does not matter: the next round looks again. One that is late would
+                // be taken for that of the next worker.
                 if master.ask(&command).await.is_err() {
-                    break;
+                    break 'workers;
                 }
             }
         }
@@ -345,6 +378,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             port,
             maintenance: false,
+            idle: false,
         }
     }
 

@@ -41,6 +41,13 @@ pub(super) async fn applied(cx: &mut Cx<'_>, memory: &Memory) -> Result<Applied,
                 ));
                 continue;
             };
+            if server.idle {
+                let why = format!(
+                    "server {backend}/{} gets no clients: it is drained, without weight or called down",
+                    server.name
+                );
+                applied.errors.push((endpoint.clone(), why));
+            }
             applied.in_force.push((endpoint.clone(), Some(found)));
         }
     }
@@ -98,11 +105,15 @@ async fn old_sessions(cx: &mut Cx<'_>, applied: &mut Applied) -> Result<Vec<Sess
             detail: format!("process {} is not a current worker any more", cx.info.pid),
         });
     }
+    if processes.workers.len() > 1 {
+        // Only one was asked what it has.
+        applied.uncertain = Some(format!("{} workers are current", processes.workers.len()));
+    }
     let mut sessions = Vec::new();
     for pid in processes.old_workers {
         match sessions_of(cx.driver, &mut master, pid).await? {
             // Any of these may still be given a server: an old worker cannot be told otherwise.
-            Some(found) => {
+            Old::Has(found) => {
                 if let Some(unassigned) =
                     found.iter().find(|s| ServerName::parse(&s.server).is_none())
                 {
@@ -113,27 +124,41 @@ async fn old_sessions(cx: &mut Cx<'_>, applied: &mut Applied) -> Result<Vec<Sess
                 }
                 sessions.extend(found);
             }
-            None => {
+            told => {
                 applied.uncertain = Some(format!("old worker {pid} did not tell its sessions"));
+                // What comes on this link now may be its answer, late.
+                if matches!(told, Old::Silent) {
+                    break;
+                }
             }
         }
     }
     Ok(sessions)
 }
 
-/// Client sessions of one old worker that are ours; `None` if it is gone or going.
+/// What an old worker tells through the master.
+pub(super) enum Old {
+    /// Its client sessions that are ours.
+    Has(Vec<Session>),
+    /// The master does not find it: it ends.
+    Gone,
+    /// No answer, or not in time. The link to the master is good for nothing more.
+    Silent,
+}
+
+/// Asks one old worker for its sessions.
 pub(super) async fn sessions_of(
     driver: &Haproxy,
     master: &mut Link,
     pid: u32,
-) -> Result<Option<Vec<Session>>, Error> {
-    let Ok(text) = master.ask(&format!("@!{pid} show sess")).await else { return Ok(None) };
+) -> Result<Old, Error> {
+    let Ok(text) = master.ask(&format!("@!{pid} show sess")).await else { return Ok(Old::Silent) };
     if text.starts_with("Can't find the target") {
-        return Ok(None);
+        return Ok(Old::Gone);
     }
     let mut sessions = parse::sessions(&text).map_err(|error| driver.nonsense(error))?;
     sessions.retain(is_ours);
-    Ok(Some(sessions))
+    Ok(Old::Has(sessions))
 }
 
 /// Whether a session is, or may come to be, in a backend of ours. One that has no backend yet is

@@ -1,6 +1,8 @@
 //! What the integration tests share: backends that check the PROXY header, clients, bounded waits.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod instance;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

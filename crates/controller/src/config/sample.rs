@@ -51,7 +51,7 @@ impl Config {
 # `name:port`. Requests to others are refused, because a web page may have sent them.
 # allowed_hosts = {allowed_hosts:?}
 
-# File of the log, opened again at SIGHUP. Default: standard error, where errors go in any case.
+# File of the log, opened again at SIGUSR1 and at SIGHUP. Default: standard error, where errors go in any case.
 # log_file = \"/var/log/holdfast/controller.log\"
 
 # Least severe message that is logged: error, warn, info, debug or trace, also per module, such as

@@ -1,29 +1,36 @@
 //! A real etcd for tests: on loopback, with folders of its own, ended by its processes.
 
+use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
+
+/// Port for clients of the first member; those of the others follow.
+const CLIENTS: u16 = 2379;
+/// Port for the other members of the first one.
+const PEERS: u16 = 2479;
 
 /// Members that run until they are dropped.
 #[derive(Debug)]
 pub struct Etcd {
     folder: tempfile::TempDir,
-    /// Ports for clients and for the other members.
-    ports: Vec<(u16, u16)>,
+    /// Where its members listen, each at ports of its own.
+    host: String,
     members: Vec<Option<Child>>,
     /// Options of each member beside those of its place.
     options: Vec<String>,
 }
 
-/// Ports that were free a moment ago.
-fn ports(count: usize) -> Vec<(u16, u16)> {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let pairs: Vec<_> = (0..count).map(|_| (free(), free())).collect();
-    let port = |of: &std::net::TcpListener| of.local_addr().expect("an address").port();
-    pairs.iter().map(|(one, other)| (port(one), port(other))).collect()
-}
+/// Hosts that a process has given to its etcds.
+static HOSTS: AtomicU8 = AtomicU8::new(1);
 
-fn at(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
+/// An address that only this process knows of: no other test listens there, and no outgoing
+/// connection is given its ports, as happens to ports that were free a moment ago.
+fn host() -> String {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Those of the balancers' tests end with .1.
+    let last = HOSTS.fetch_add(1, Ordering::SeqCst).checked_add(1).expect("an address is left");
+    format!("127.{}.{low}.{last}", 64 + high % 128)
 }
 
 fn encoded(text: &str) -> String {
@@ -43,7 +50,7 @@ impl Etcd {
         let folder = tempfile::tempdir().expect("a folder");
         let members = (0..count).map(|_| None).collect();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut etcd = Self { folder, ports: ports(count), members, options };
+        let mut etcd = Self { folder, host: host(), members, options };
         for member in 0..count {
             etcd.run(member);
         }
@@ -53,26 +60,36 @@ impl Etcd {
 
     /// Where its members are.
     pub fn endpoints(&self) -> Vec<String> {
-        self.ports.iter().map(|(client, _)| at(*client)).collect()
+        (0..self.members.len()).map(|member| self.at(member, CLIENTS)).collect()
+    }
+
+    fn at(&self, member: usize, first: u16) -> String {
+        let member = u16::try_from(member).expect("a handful of members");
+        format!("http://{}:{}", self.host, first + member)
+    }
+
+    fn log_of(&self, member: usize) -> std::path::PathBuf {
+        self.folder.path().join(format!("m{member}.log"))
     }
 
     fn run(&mut self, member: usize) {
         let name = |index: usize| format!("m{index}");
-        let peers = self.ports.iter().enumerate();
-        let peers = peers.map(|(index, (_, peer))| format!("{}={}", name(index), at(*peer)));
-        let (client, peer) = self.ports[member];
+        let peers = (0..self.members.len())
+            .map(|index| format!("{}={}", name(index), self.at(index, PEERS)))
+            .collect::<Vec<_>>();
+        let (client, peer) = (self.at(member, CLIENTS), self.at(member, PEERS));
         let child = Command::new("etcd")
             .args(["--name", &name(member), "--data-dir"])
             .arg(self.folder.path().join(name(member)))
-            .args(["--listen-client-urls", &at(client), "--advertise-client-urls", &at(client)])
-            .args(["--listen-peer-urls", &at(peer), "--initial-advertise-peer-urls", &at(peer)])
-            .args(["--initial-cluster", &peers.collect::<Vec<_>>().join(",")])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &peers.join(",")])
             .args(["--log-level", "error", "--auto-compaction-retention", "1"])
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::create(self.log_of(member)).expect("a file"))
             .spawn();
         let child = child.expect("`etcd` starts: is etcd-server installed (scripts/bootstrap)?");
         self.members[member] = Some(child);
@@ -81,7 +98,7 @@ impl Etcd {
     /// Waits until every member answers with a quorum.
     pub async fn is_up(&self) {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        for endpoint in self.endpoints() {
+        for (member, endpoint) in self.endpoints().into_iter().enumerate() {
             let up = async {
                 loop {
                     let range =
@@ -92,7 +109,10 @@ impl Etcd {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(60), up).await.expect("etcd is up");
+            if tokio::time::timeout(Duration::from_secs(60), up).await.is_err() {
+                let log = fs::read_to_string(self.log_of(member)).unwrap_or_default();
+                panic!("etcd at {endpoint} is not up:\n{log}");
+            }
         }
     }
 

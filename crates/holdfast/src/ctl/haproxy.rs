@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use api::balancer::Endpoint;
 use balancer::haproxy::{
     ConfigFile, DEFAULT_MASTER, Listen, MAXCONN_MAX, RuntimeAddress, render_config,
@@ -28,6 +28,10 @@ pub(crate) struct HaproxyConfig {
     /// are no fence, and a failover waits for the lease
     #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
+    /// Take a --runtime or --master that other hosts reach. They have no password: a firewall has
+    /// to keep everybody away from them but the controllers
+    #[arg(long)]
+    open_sockets: bool,
     /// Most connections
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAXCONN_MAX)))]
     maxconn: u32,
@@ -51,6 +55,12 @@ fn text(config: &HaproxyConfig) -> Result<String> {
             .with_context(|| format!("`{text}` is neither a socket path nor host:port"))
     };
     let (runtime, master) = (socket(&config.runtime)?, socket(&config.master)?);
+    for address in [&runtime, &master] {
+        ensure!(
+            config.open_sockets || is_of_this_host(address),
+            "anybody who reaches `{address}` rules this HAProxy, since it has no password: name a socket file or a loopback address, which ssh forwards, or say --open-sockets"
+        );
+    }
     let text = render_config(&ConfigFile {
         frontends: &frontends,
         bind_source: config.source,
@@ -59,6 +69,14 @@ fn text(config: &HaproxyConfig) -> Result<String> {
         maxconn: config.maxconn,
     })?;
     Ok(text)
+}
+
+/// Whether no other host reaches it.
+fn is_of_this_host(address: &RuntimeAddress) -> bool {
+    let RuntimeAddress::Tcp(text) = address else { return true };
+    let host = web::tls::host(text);
+    let ip = host.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// HAProxy looks names up when it starts, and does not start with one that it does not find.
@@ -135,11 +153,25 @@ mod tests {
             (&["--announce", "a:1=nowhere"], "no IP address"),
             (&["--announce", "10.0.9.1:1", "--runtime", "/run/a b"], "socket `/run/a b`"),
             (&["--announce", "10.0.9.1:1", "--master", "/run/a,b"], "socket `/run/a,b`"),
+            (&["--announce", "10.0.9.1:1", "--runtime", "10.0.8.1:9001"], "--open-sockets"),
+            (&["--announce", "10.0.9.1:1", "--master", "[::]:9002"], "--open-sockets"),
+            (&["--announce", "10.0.9.1:1", "--runtime", "lb1:9001"], "--open-sockets"),
             (&["--announce", "10.0.9.1:1", "--maxconn", "0"], "maxconn"),
             (&["--announce", "10.0.9.1:1", "--source", "lb1"], "no IP address"),
         ] {
             let error = format!("{:#}", made(arguments).expect_err("a refusal"));
             assert!(error.contains(word), "{arguments:?}: {error}");
+        }
+        for (socket, option) in [
+            ("127.0.0.9:9001", None),
+            ("[::1]:9001", None),
+            ("localhost:9001", None),
+            ("10.0.8.1:9001", Some("--open-sockets")),
+        ] {
+            let arguments = ["--announce", "10.0.9.1:1", "--runtime", socket];
+            let arguments: Vec<&str> = arguments.into_iter().chain(option).collect();
+            let text = made(&arguments).expect("a configuration");
+            assert!(text.contains(&format!("{socket} level admin\n")), "{text}");
         }
         let named = made(&["--announce", "no.such.invalid:6379=10.0.9.1", "--source", "[::1]"]);
         let named = named.expect("a configuration");

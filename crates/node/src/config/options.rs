@@ -144,8 +144,8 @@ options! {
     /// Least severe message that is logged.
     "log-level" log_level: LogLevel = LogLevel::Info, Live;
     /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is
-    /// opened again at SIGHUP; or a folder and stdout, separated by a comma. Errors go to standard
-    /// error in any case.
+    /// opened again at SIGUSR1 and at SIGHUP; or a folder and stdout, separated by a comma. Errors
+    /// go to standard error in any case.
     "log-dir" log_dir: LogDir = LogDir::default(), Restart;
     /// Days for which files stay that a rotation of the log has made in the folder of `log-dir`
     /// (`holdfast.log.1`, `holdfast.log-20261129.gz`); -1: for ever.

@@ -236,7 +236,7 @@ impl Site {
         let listen: Vec<String> =
             (0..nodes).map(|node| format!("{ANNOUNCED}:{}", announced_port(plan, node))).collect();
         let output = Command::new(holdfast()?)
-            .args(["ctl", "haproxy-config", "--maxconn", "2000"])
+            .args(["ctl", "haproxy-config", "--maxconn", "2000", "--open-sockets"])
             .args(["--announce", &listen.join(","), "--source", &address.to_string()])
             .args(["--runtime", &format!("{address}:9001")])
             .args(["--master", &format!("{address}:9002")])

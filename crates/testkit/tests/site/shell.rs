@@ -197,7 +197,7 @@ impl Site {
     fn forward(&mut self, at: usize, to: &str) -> Result<()> {
         let there = self.host(to)?.place.path("/run/holdfast-haproxy");
         let folder = self.hosts.get(at).context("find a host")?.place.path("/run");
-        let folder = folder.join(format!("holdfast-{to}"));
+        let folder = folder.join("holdfast-forward").join(to);
         std::fs::create_dir_all(&folder).context("create a folder")?;
         for (near, far) in [("runtime.sock", "holdfast.sock"), ("master.sock", "master.sock")] {
             self.forwards.push(Forward::open(folder.join(near), there.join(far))?);
