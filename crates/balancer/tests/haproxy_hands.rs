@@ -156,7 +156,9 @@ fn processes(current: &[u32], old: &[u32]) -> String {
         pids.iter().map(|pid| format!("{pid}  worker  0  0d00h00m01s  2.6.12\n")).collect()
     };
     let (current, old) = (lines(current), lines(old));
-    format!("#<PID> <type> <reloads> <uptime> <version>\n1  master  1 [failed: 0]  0d00h00m09s  2.6.12\n# workers\n{current}# old workers\n{old}# programs\n")
+    format!(
+        "#<PID> <type> <reloads> <uptime> <version>\n1  master  1 [failed: 0]  0d00h00m09s  2.6.12\n# workers\n{current}# old workers\n{old}# programs\n"
+    )
 }
 
 fn played(folder: &Path) -> Haproxy {
