@@ -174,6 +174,8 @@ struct Connection {
     lent: Option<Lent>,
     /// It is not known yet whether the client speaks TLS, nor whom its certificate names.
     is_new: bool,
+    /// Bytes that are held of a command that has not come whole, beside the buffer.
+    parsed: usize,
     /// The memory it uses, as the node counts it.
     charge: Charge,
 }
@@ -201,6 +203,7 @@ impl Connection {
             keeps_pushes: false,
             lent: None,
             is_new: true,
+            parsed: 0,
         }
     }
 

@@ -12,6 +12,9 @@ use memchr::memchr;
 /// Longest inline command and longest length line, in bytes (Redis: `PROTO_INLINE_MAX_SIZE`).
 pub const INLINE_MAX: usize = 64 * 1024;
 
+/// Places of arguments that are kept from one command to the next.
+const ARGUMENTS_KEPT: usize = 256;
+
 /// What a client may make the server hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -127,6 +130,21 @@ impl Parser {
     /// caller can reserve them. 0 when unknown.
     pub fn wanted(&self, buffer_length: usize) -> usize {
         self.bulk.map_or(0, |bulk| (self.position + bulk + 2).saturating_sub(buffer_length))
+    }
+
+    /// Lets go of the command that was parsed last, which has run. What one command may take would
+    /// stay for as long as its connection, with a client that has said nothing else.
+    pub fn forget(&mut self) {
+        self.inline = Vec::new();
+        if !self.in_array {
+            self.arguments.clear();
+            self.arguments.shrink_to(ARGUMENTS_KEPT);
+        }
+    }
+
+    /// Bytes that it holds, beside the buffer, of a command that has not come whole yet.
+    pub fn held(&self) -> usize {
+        if self.in_array { self.arguments.capacity() * size_of::<Range<usize>>() } else { 0 }
     }
 
     /// Parses one command at the front of `buffer`. After [`Parsed::Incomplete`] call again with

@@ -117,9 +117,9 @@ impl Default for Acl {
     }
 }
 
-/// Whether a user can have this name.
+/// Whether a user can have this name: lines of a file are divided at blanks.
 pub fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains([' ', '\t', '\r', '\n', '\0'])
+    !name.is_empty() && name != "#" && !name.bytes().any(selector::is_blank)
 }
 
 impl Acl {

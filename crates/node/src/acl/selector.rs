@@ -65,7 +65,8 @@ struct Pattern {
     write: bool,
 }
 
-fn is_blank(byte: u8) -> bool {
+/// Whether words end there.
+pub(super) fn is_blank(byte: u8) -> bool {
     byte == 0 || byte == 0x0b || byte.is_ascii_whitespace()
 }
 

@@ -4,7 +4,7 @@
 //! The rules are Kvrocks': a value ends at a `#` or at the end of the line, blanks around it do not
 //! count, quotes and backslashes inside it are themselves. A value that begins with a quote ends at
 //! the next one, knows escapes, and nothing but a comment may follow it. Beyond them a quoted value
-//! knows `\xHH`, as values of CONFIG SET do.
+//! knows `\xHH`, as values of CONFIG SET do. Lines of users, which Kvrocks has not, are Redis'.
 
 use super::Tokens;
 use super::options::{OPTIONS, Values};
@@ -51,6 +51,8 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
         let value = if name.eq_ignore_ascii_case("rename-command") {
             // Two words that may both be in quotes: `words` takes them apart.
             Some(rest.to_owned())
+        } else if name.eq_ignore_ascii_case(USER) {
+            Some(modifiers(rest))
         } else {
             value(rest)
         };
@@ -101,6 +103,14 @@ fn value(text: &str) -> Option<String> {
     let (value, behind) = quoted(text)?;
     let behind = behind.trim_start();
     (behind.is_empty() || behind.starts_with('#')).then_some(value)
+}
+
+/// The words of a line of a user. There a `#` begins a hash, or is one letter of a password, unless
+/// it stands alone: cut off there, the user would have a shorter password, and what the rest of the
+/// line takes from it.
+fn modifiers(text: &str) -> String {
+    let words: Vec<&str> = text.split_ascii_whitespace().take_while(|word| *word != "#").collect();
+    words.join(" ")
 }
 
 /// The word in quotes at the beginning of `text`, and what is behind it; `None` if the quote is not
@@ -273,6 +283,19 @@ mod tests {
             assert_eq!(read(bad), Err(1), "{bad}");
         }
         assert_eq!(parse("# only\n\n   # this\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_line_of_a_user_is_whole() {
+        let line = |text: &str| read(&format!("User {text}")).unwrap().1;
+        let hash = format!("#{}", "0a".repeat(32));
+        for text in [&*format!("u on {hash} ~k#1 +@all -@dangerous"), "u on >it's#\"1 -@all"] {
+            assert_eq!(line(text), text);
+            assert_eq!(line(&format!("  {text} \t # mine #2")), text);
+        }
+        let kept = Kept { users: vec![format!("user u on {hash} +get")], ..Kept::default() };
+        let rewritten = rewrite("", &Values::default(), &kept);
+        assert_eq!(read(&rewritten), Ok(("user".to_owned(), format!("u on {hash} +get"))));
     }
 
     #[test]

@@ -36,11 +36,13 @@ impl Connection {
         self.node.memory.level() > Level::Free && gates::is_bound_in_memory(session)
     }
 
-    /// Bytes of unsent replies above which no further command runs.
+    /// Bytes of unsent replies above which no further command runs. All that one is told that has
+    /// yet to say who it is are errors.
     pub(super) fn replies_max(&self, session: &Session) -> usize {
+        let most = if session.is_stranger() { READ_BYTES } else { REPLY_BYTES };
         match self.is_short(session) {
-            false => REPLY_BYTES,
-            true => self.node.memory.share().min(REPLY_BYTES),
+            false => most,
+            true => self.node.memory.share().min(most),
         }
     }
 
@@ -92,7 +94,7 @@ impl Connection {
     pub(super) fn count_memory(&mut self, session: &Session, held: usize) {
         let client = &session.client;
         let is_counted = gates::is_bound_in_memory(session);
-        let buffers = self.buffer.capacity() + self.out.capacity() + held;
+        let buffers = self.buffer.capacity() + self.parsed + self.out.capacity() + held;
         let bytes = is_counted.then(|| buffers + session.transaction.queue_bytes());
         self.charge.set(bytes);
         client.charged.store(self.charge.bytes(), Ordering::Relaxed);

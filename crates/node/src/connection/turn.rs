@@ -77,7 +77,10 @@ impl Served {
     /// Runs what is complete in the buffer, in a batch that others may share.
     fn run(&mut self, batch: &mut Batch<'_>, since: Instant) -> (Stop, Begun) {
         let Self { connection, session, parser, .. } = self;
-        connection.run_buffered(session, parser, batch, since)
+        let ran = connection.run_buffered(session, parser, batch, since);
+        parser.forget();
+        connection.parsed = parser.held();
+        ran
     }
 }
 

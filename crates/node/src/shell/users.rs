@@ -140,6 +140,16 @@ fn users_that_are_gone_have_no_connections() {
 }
 
 #[test]
+fn a_name_is_one_word() {
+    let mut shell = Shell::new();
+    for name in ["a\x0con", "a\ton", "a\0", "a\x0b"] {
+        let said = shell.run(&format!("ACL SETUSER {name} nopass"));
+        assert_eq!(said, "-ERR Usernames can't contain spaces or null characters", "{name:?}");
+    }
+    assert_eq!(shell.run("ACL USERS"), "*1 $7 default");
+}
+
+#[test]
 fn users_are_kept_in_their_file() {
     let mut shell = Shell::with(|values| values.aclfile = "users.acl".into());
     assert_eq!(shell.run("ACL SETUSER u on nopass +get ~k"), "+OK");

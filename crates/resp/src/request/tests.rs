@@ -34,6 +34,25 @@ fn pipelined_arrays_and_inline_commands_come_in_order() {
 }
 
 #[test]
+fn what_a_command_took_is_given_back_and_what_has_not_come_whole_stays() {
+    let mut parser = Parser::new();
+    let line = [b"a ".repeat(20_000), b"\n".to_vec()].concat();
+    assert_eq!(parser.parse(&line, &limits()), Ok(Parsed::Command { length: line.len() }));
+    assert_eq!(parser.len(), 20_000);
+    parser.forget();
+    assert_eq!((parser.len(), parser.inline.capacity()), (0, 0));
+    let array = [b"*100000\r\n".to_vec(), b"$0\r\n\r\n".repeat(100_000)].concat();
+    assert_eq!(parser.parse(&array[..array.len() / 2], &limits()), Ok(Parsed::Incomplete));
+    parser.forget();
+    assert!(parser.held() >= 40_000 * size_of::<Range<usize>>(), "{}", parser.held());
+    assert_eq!(parser.parse(&array, &limits()), Ok(Parsed::Command { length: array.len() }));
+    assert_eq!(parser.len(), 100_000);
+    parser.forget();
+    assert_eq!((parser.len(), parser.held()), (0, 0));
+    assert!(parser.arguments.capacity() < 1_000, "{}", parser.arguments.capacity());
+}
+
+#[test]
 fn broken_streams_are_named_as_redis_names_them() {
     let cases: &[(&[u8], &str)] = &[
         (b"*x\r\n", "Protocol error: invalid multibulk length"),

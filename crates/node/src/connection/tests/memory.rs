@@ -67,6 +67,35 @@ fn what_is_reserved_for_a_command_counts_before_it_has_come() {
     });
 }
 
+/// There may be a million words of no bytes, and the place of each is remembered.
+#[test]
+fn words_of_a_command_count_before_it_has_come() {
+    served(|node, mut stream| async move {
+        node.memory.bound(8 << 20, 100);
+        say(&mut stream, b"*1000000\r\n").await;
+        stream.write_all(&b"$0\r\n\r\n".repeat(50_000)).await.unwrap();
+        let charged = || node.clients.list().first().map(|c| c.charged.load(Ordering::Relaxed));
+        until(|| charged().is_some_and(|bytes| bytes > 1_000_000)).await;
+        node.clients.list().remove(0).kill();
+        until(|| node.clients.is_empty()).await;
+        assert_eq!(node.memory.bytes(), 0);
+    });
+}
+
+#[tokio::test]
+async fn less_is_kept_for_one_that_has_yet_to_say_who_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |values| values.requirepass = "geheim".into());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let seat = Seat { node: Arc::clone(&node), worker: 0, peers: None };
+    let connection = Connection::new(seat, stream, Vec::new());
+    let mut session = crate::shell::session(&node);
+    assert_eq!(connection.replies_max(&session), READ_BYTES);
+    session.auth = crate::session::Auth::Client;
+    assert_eq!(connection.replies_max(&session), REPLY_BYTES);
+}
+
 #[test]
 fn one_that_waits_for_a_key_is_cut_off_where_all_is_in_use_and_it_sends_on() {
     served(|node, mut stream| async move {
