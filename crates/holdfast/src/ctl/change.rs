@@ -170,8 +170,8 @@ pub(crate) enum Import {
     },
     /// Copy the keys of a running Redis into a node or a cluster
     ///
-    /// SCAN, DUMP and RESTORE: what is written at the Redis meanwhile may be missed. With --follow it
-    /// copies as a replica, and nothing is.
+    /// SCAN, DUMP and RESTORE: what is written at the Redis meanwhile may be missed. With --follow
+    /// it copies as a replica, and nothing is.
     Redis(FromRedis),
 }
 
