@@ -82,7 +82,7 @@ pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]
             }
         }
     }
-    metrics::process::render(&mut page, &limits::http::closed(), certificate_ends_s);
+    metrics::process::render(&mut page, &web::bounded::closed(), certificate_ends_s);
     page.into_text()
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use limits::http::Bounded;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web::Settings as _;
+use web::bounded::Bounded;
 use web::tls::Tls;
 
 use crate::Live;

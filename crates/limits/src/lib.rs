@@ -7,9 +7,6 @@
 //!
 //! No decision about who is refused is made here.
 
-#[cfg(feature = "http")]
-pub mod http;
-
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};

@@ -20,9 +20,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use limits::http::Bounded;
 use storage::Store;
 use web::Door;
+use web::bounded::Bounded;
 
 use crate::clock;
 use crate::descriptors::ADMIN_CONNECTIONS;

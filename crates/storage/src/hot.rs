@@ -2,8 +2,8 @@
 //!
 //! A look-up in RocksDB walks the trees of up to four memtables and then filters and blocks of
 //! tables, each step of which may be a cache miss. An entry that is kept here costs three. Only the
-//! metadata family is kept (strings lie there as a whole, every other type begins there), only small
-//! entries, and of those the ones last read or written.
+//! metadata family is kept (strings lie there as a whole, every other type begins there), only
+//! small entries, and of those the ones last read or written.
 //!
 //! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches
 //! is marked; afterwards all of them are brought up to date, in the order of the log, and only then

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use limits::http::late;
 use tokio::time::{Sleep, sleep};
+
+use crate::bounded::late;
 
 /// A body that ends in time, or with an error.
 pub(crate) struct Timed {

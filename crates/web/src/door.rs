@@ -12,11 +12,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::IncomingStream;
-use limits::http::{BODY, Bounded, Conduct};
 use tokio::net::TcpListener;
 
 use crate::authority::{Authority, Names};
 use crate::body::Timed;
+use crate::bounded::{BODY, Bounded, Conduct};
 use crate::error::{Say, in_json};
 use crate::listener::{Listener, Shown};
 

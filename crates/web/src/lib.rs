@@ -11,6 +11,7 @@
 
 mod authority;
 mod body;
+pub mod bounded;
 pub mod causes;
 pub mod certs;
 mod door;

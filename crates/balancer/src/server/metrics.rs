@@ -67,6 +67,6 @@ pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
     page.family(&rows::CLOSED, [(balancer, u8::from(is_closed))]);
     page.head(&rows::BUILD_INFO);
     page.sample(&rows::BUILD_INFO, &[balancer, env!("CARGO_PKG_VERSION")], 1);
-    metrics::process::render(&mut page, &limits::http::closed(), ends_s);
+    metrics::process::render(&mut page, &web::bounded::closed(), ends_s);
     page.into_text()
 }

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use limits::http::Bounded;
 use tokio::net::TcpListener;
+use web::bounded::Bounded;
 
 use config::ADMIN_CONNECTIONS;
 pub use config::{Config, ConfigError, Limits};

@@ -31,7 +31,11 @@ pub(crate) enum Create {
     },
     /// A cluster of nodes that hold no topology yet
     Cluster(ClusterArgs),
-    /// A shard without slots
+    /// A shard without slots and announced endpoints, as kvctl makes it; see `shard add`
+    ///
+    /// For scripts that were written for kvctl, the command of kvrocks-controller: nothing is
+    /// waited for. `ctl shard add` announces the nodes' endpoints too, and says what the shard
+    /// still lacks before it can take slots.
     Shard {
         #[command(flatten)]
         place: Place,
@@ -107,7 +111,7 @@ pub(crate) enum Delete {
         #[arg(long, value_name = "NAME")]
         yes: Option<String>,
     },
-    /// A shard without slots
+    /// A shard without slots: `shard remove`, as kvctl calls it
     Shard {
         /// Its index or id
         index: ShardWord,
@@ -166,8 +170,8 @@ pub(crate) enum Import {
     },
     /// Copy the keys of a running Redis into a node or a cluster
     ///
-    /// SCAN, DUMP and RESTORE: what is written at the Redis meanwhile may be missed. With --follow it
-    /// copies as a replica, and nothing is.
+    /// SCAN, DUMP and RESTORE: what is written at the Redis meanwhile may be missed. With --follow
+    /// it copies as a replica, and nothing is.
     Redis(FromRedis),
 }
 

@@ -25,7 +25,8 @@ pub(crate) enum SlotsVerb {
     ///
     /// Its id stays the same whatever else is added or removed. The balancers open the announced
     /// endpoints as frontends, so those must be free there. Then `ctl rebalance` or `ctl move
-    /// slots` gives it slots.
+    /// slots` gives it slots. `ctl create shard` is for scripts that were written for kvctl: it
+    /// announces nothing, and waits for nothing.
     Add {
         /// Addresses, host:port[/port of TLS alone],…; the first is the master
         #[arg(long, value_delimiter = ',', required = true)]

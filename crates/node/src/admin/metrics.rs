@@ -41,7 +41,7 @@ pub(super) fn render(
     let store = engine.and_then(|engine| engine_metrics(node, &engine, &mut out));
     process_metrics(node, &mut out);
     let ends_s = node.tls.now().map(|tls| tls.validity().ends_s());
-    metrics::process::render(&mut out, &limits::http::closed(), ends_s);
+    metrics::process::render(&mut out, &web::bounded::closed(), ends_s);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     latency_metrics(node, &mut out);
