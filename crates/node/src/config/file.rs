@@ -32,6 +32,8 @@ pub struct Line {
     pub value: String,
     /// Nothing is behind it, not even quotes; a comment may be.
     pub is_bare: bool,
+    /// A comment begins right behind the value, which may have been meant to go on.
+    pub is_cut: bool,
 }
 
 /// The lines of a file, without the mark that some editors put before the first one.
@@ -57,8 +59,11 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
             value(rest)
         };
         let value = value.ok_or(index + 1)?;
-        let is_bare = value.is_empty() && !rest.starts_with(['"', '\'']);
-        lines.push(Line { number: index + 1, name: name.to_owned(), value, is_bare });
+        let is_quoted = rest.starts_with(['"', '\'']);
+        let is_bare = value.is_empty() && !is_quoted;
+        let behind = rest.strip_prefix(value.as_str()).filter(|_| !is_bare && !is_quoted);
+        let is_cut = behind.is_some_and(|behind| behind.starts_with('#'));
+        lines.push(Line { number: index + 1, name: name.to_owned(), value, is_bare, is_cut });
     }
     Ok(lines)
 }

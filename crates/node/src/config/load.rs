@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::options::{SetError, Values};
+use super::options::{self, SetError, Values};
 use super::{file, kvrocks};
 use crate::acl::Acl;
 use crate::command::Flags;
@@ -356,6 +356,14 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
             return Err(LoadError::Value { place: place(line.number), name: line.name, why });
         }
         apply(loaded, &place(line.number), &line.name, &line.value)?;
+        let is_secret = options::find(&line.name).is_some_and(|option| option.is_secret);
+        if line.is_cut && (is_secret || file::namespace(&line.name).is_some()) {
+            loaded.warnings.push(format!(
+                "{}: option `{}` ends before the #, where a comment begins: one that belongs to it goes in quotes",
+                place(line.number),
+                line.name
+            ));
+        }
     }
     Ok(())
 }

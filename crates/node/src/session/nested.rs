@@ -9,13 +9,13 @@ mod alone;
 mod counted;
 mod here;
 mod identity;
+mod monitors;
 mod noted;
 mod reads;
 mod sampled;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
@@ -27,8 +27,7 @@ use topology::Slot;
 use super::long::{self, Aside, Gaps};
 use super::serve::{self, Ready, Server};
 use super::table::{Call, Handler, Taken};
-use super::{After, Auth, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
-use crate::clock;
+use super::{After, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
 use crate::command::{Args, Error, Flags, Reply, Result};
 use crate::config::Values;
 use crate::events::{self, Event};
@@ -39,6 +38,7 @@ use crate::stats::Outcome;
 pub use alone::{GIVES_WAY, lock};
 pub use here::{Here, More, TIME_HERE, Why, is_awaited};
 use identity::Identity;
+pub(super) use monitors::tell_monitors;
 
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
@@ -461,23 +461,5 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
-    }
-}
-
-/// Tells those who watch what runs. What holds secrets or is for administrators is not shown.
-pub(super) fn tell_monitors(
-    node: &Node,
-    config: &Values,
-    session: &Session,
-    command: &Command,
-    words: &[&[u8]],
-) {
-    let flags = command.flags;
-    let is_hidden =
-        flags.has(Flags::SKIP_SLOWLOG) || flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
-    if node.monitors.any() && !is_hidden && session.auth != Auth::Peer {
-        let now = Duration::from_micros(clock::unix_us());
-        let limit = config.subscriber_limit();
-        node.monitors.tell(&session.client, words, now, limit);
     }
 }

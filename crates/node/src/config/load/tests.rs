@@ -104,6 +104,13 @@ fn no_password_is_said_by_quotes_and_one_with_a_hash_goes_in_quotes() {
         assert_eq!((loaded.values.requirepass.as_str(), loaded.warnings.len()), ("", 0), "{none}");
     }
     assert_eq!(loaded("requirepass '#secret'", &[]).unwrap().values.requirepass, "#secret");
+    let cut = loaded("# mine\nrequirepass s3#cret\n", &[]).unwrap();
+    let [told] = cut.warnings.as_slice() else { panic!("{:?}", cut.warnings) };
+    assert!(told.contains("line 2: option `requirepass` ends before the #"), "{told}");
+    assert!(!told.contains("cret"), "{told}");
+    for whole in ["requirepass 's3#cret'", "requirepass s3 #cret", "db-name a#b"] {
+        assert_eq!(loaded(whole, &[]).unwrap().warnings, [""; 0], "{whole}");
+    }
 }
 
 /// Each name that a release of Kvrocks has had for an option, and those of branches that are
