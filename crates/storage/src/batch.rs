@@ -226,6 +226,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// Before the first record.
+    pub(crate) const BEGIN: Self = Self { bytes: HEADER_BYTES, count: 0 };
+
     /// Bytes of the batch so far.
     pub(crate) fn bytes(self) -> usize {
         self.bytes
@@ -343,9 +346,14 @@ impl Writer {
         &mut self.bytes
     }
 
-    /// Gives the buffer back.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.bytes
+    /// Begins an empty batch in the same buffer.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.bytes));
+    }
+
+    /// Bytes of the buffer.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.capacity()
     }
 
     fn tag(&mut self, family: Family, plain: u8, with_family: u8) {
