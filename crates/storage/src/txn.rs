@@ -3,8 +3,8 @@
 //!
 //! It reads what it has written, and below that the database as it is now. A transaction that has
 //! written nothing reads as the database itself, and has no batch; written records are looked at
-//! only when something is read behind them. Nothing is locked: the caller serialises commands on the
-//! same keys.
+//! only when something is read behind them. Nothing is locked: the caller serialises commands on
+//! the same keys.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
