@@ -196,6 +196,16 @@ impl<'a> Txn<'a> {
         self.writer().put(family, key, value);
     }
 
+    /// Sets a key to what `write` appends to the batch, which saves the caller a copy of it.
+    pub(crate) fn put_written(
+        &mut self,
+        family: Family,
+        key: &[&[u8]],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.writer().put_written(family, key, write);
+    }
+
     /// Removes a key.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
         self.delete_parts(family, &[key]);
