@@ -288,10 +288,15 @@ impl<'a> Txn<'a> {
         match self.known(|overlay, batch| overlay.get(batch, family, key)) {
             Some(Lookup::Value(value)) => Ok(Some(value)),
             Some(Lookup::Deleted) => Ok(None),
-            Some(Lookup::Unknown) | None => match self.moment {
-                Some(moment) => moment.snapshot().find(family, key),
-                None => self.store.get(family, key),
-            },
+            Some(Lookup::Unknown) | None => self.stored(family, key),
+        }
+    }
+
+    /// The value of a key that was not written here.
+    fn stored(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
+        match self.moment {
+            Some(moment) => moment.snapshot().find(family, key),
+            None => self.store.get(family, key),
         }
     }
 
@@ -390,6 +395,23 @@ impl Drop for Txn<'_> {
 impl Read for Txn<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
         Txn::get(self, family, key)
+    }
+
+    fn look<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        look: impl FnOnce(Option<&[u8]>) -> T,
+    ) -> Result<T, Error> {
+        let mut writes = self.writes.borrow_mut();
+        if let Some(Writes { batch, overlay }) = writes.as_deref_mut()
+            && !batch.is_empty()
+            && let Some(found) = overlay.find(batch, family, key)
+        {
+            return Ok(look(found));
+        }
+        drop(writes);
+        Ok(look(self.stored(family, key)?.as_deref()))
     }
 
     fn multi_get<K: AsRef<[u8]>>(
@@ -494,5 +516,35 @@ mod tests {
         assert_eq!((batch.count(), batch.names_late()), (1, false));
         assert!(!batch.has_cut_keys() && !batch.names_propagate());
         assert_eq!(txn.commit().unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_look_sees_what_is_stored_and_what_was_written_over_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let looked = |txn: &Txn<'_>| {
+            ["a", "b", "c"].map(|key| {
+                let copied = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+                txn.look(Family::Metadata, key.as_bytes(), copied).unwrap()
+            })
+        };
+        let one = || Some(b"1".to_vec());
+        let mut txn = store.txn();
+        assert_eq!(looked(&txn), [None, None, None]);
+        txn.put(Family::Metadata, b"a", b"1");
+        txn.put(Family::Metadata, b"b", b"1");
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        txn.commit().unwrap();
+        let mut txn = store.txn();
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        let before = txn.mark();
+        txn.put(Family::Metadata, b"c", b"1");
+        txn.delete(Family::Metadata, b"a");
+        txn.delete_range(Family::Metadata, b"b", b"c");
+        assert_eq!(looked(&txn), [None, None, one()]);
+        let moment = txn.moment();
+        txn.rollback(before);
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        assert_eq!(looked(&moment.txn()), [None, None, one()]);
     }
 }

@@ -74,8 +74,14 @@ impl<K: Kind> Object<K> {
     /// # Errors
     /// Wrong type.
     pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Self>, CommandError> {
-        let Some(living) = at.living(read)? else { return Ok(None) };
-        Self::open(at, living.header()).map(Some)
+        read.look(Family::Metadata, &at.ns_key, |value| Self::found(at, value))?
+    }
+
+    /// The one of what was found in the metadata family, if the key lives.
+    fn found(at: &At<'_>, value: Option<&[u8]>) -> Result<Option<Self>, CommandError> {
+        let Some(value) = value else { return Ok(None) };
+        let header = Header::living(value, at.scope.now_ms)?;
+        header.map(|header| Self::open(at, header)).transpose()
     }
 
     /// The same, or a new one, which is there once it is stored.
