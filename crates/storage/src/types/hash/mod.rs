@@ -305,10 +305,20 @@ pub fn setnx(
     field: &[u8],
     value: &[u8],
 ) -> Result<bool, CommandError> {
-    if get(txn, at, field)?.is_some() {
+    let hash = find_or_new(txn, at)?;
+    let (mut was, mut is_there) = (Stored::Nothing, false);
+    visit_stored(txn, &hash, &[field], |kept| {
+        if let Some((end_ms, _)) = kept {
+            (was, is_there) = (Stored::Until(end_ms), !is_over(end_ms, hash.now_ms));
+        }
+    })?;
+    if is_there {
         return Ok(false);
     }
-    set(txn, at, &[(field, value)]).map(|added| added > 0)
+    let mut writing = Changes::begin(txn, hash);
+    writing.put(txn, field, was, (0, value));
+    writing.close(txn)?;
+    Ok(true)
 }
 
 /// HDEL. Returns how many fields were there.
