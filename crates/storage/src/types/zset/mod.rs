@@ -110,8 +110,11 @@ fn scores(
     values.into_iter().map(|value| value.map(|value| decode(&value)).transpose()).collect()
 }
 
-/// The score of one member of a set that is there.
+/// The score of one member; a set that is new has none, and is not asked.
 fn score_of(read: &impl Read, zset: &Object<Zset>, member: &[u8]) -> Result<Option<f64>, Error> {
+    if zset.size == 0 {
+        return Ok(None);
+    }
     zset.element(read, MEMBERS, member)?.map(|value| decode(&value)).transpose()
 }
 
@@ -194,7 +197,7 @@ fn add_one(
     (score, member): (f64, &[u8]),
     condition: Condition,
 ) -> Result<Changed, CommandError> {
-    let old = if zset.size == 0 { None } else { score_of(txn, &zset, member)? };
+    let old = score_of(txn, &zset, member)?;
     let is_other = condition.admits(old, score) && old != Some(score);
     place(txn, zset, is_other.then_some((member, old, score)).into_iter());
     let count = |is_counted: bool| u64::from(is_other && is_counted);
