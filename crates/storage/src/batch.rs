@@ -226,6 +226,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// Before the first record.
+    pub(crate) const BEGIN: Self = Self { bytes: HEADER_BYTES, count: 0 };
+
     /// Bytes of the batch so far.
     pub(crate) fn bytes(self) -> usize {
         self.bytes
@@ -316,6 +319,30 @@ impl Writer {
         self.string(value);
     }
 
+    /// Appends a put whose value is what `write` appends; it leaves alone what stands before that.
+    pub(crate) fn put_written(
+        &mut self,
+        family: Family,
+        key: &[&[u8]],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.tag(family, TAG_PUT, TAG_FAMILY_PUT);
+        self.string(key);
+        let at = self.bytes.len();
+        // The length of nearly every such value is one byte.
+        self.bytes.push(0);
+        write(&mut self.bytes);
+        let length = self.bytes.len().saturating_sub(at + 1);
+        match self.bytes.get_mut(at) {
+            Some(place) if length < 0x80 => *place = length as u8,
+            _ => {
+                let mut varint = Vec::with_capacity(5);
+                push_varint(&mut varint, length);
+                self.bytes.splice(at..=at, varint);
+            }
+        }
+    }
+
     /// Appends a delete.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
         self.delete_parts(family, &[key]);
@@ -343,9 +370,14 @@ impl Writer {
         &mut self.bytes
     }
 
-    /// Gives the buffer back.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.bytes
+    /// Begins an empty batch in the same buffer.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.bytes));
+    }
+
+    /// Bytes of the buffer.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.capacity()
     }
 
     fn tag(&mut self, family: Family, plain: u8, with_family: u8) {
@@ -364,16 +396,19 @@ impl Writer {
     }
 
     fn string(&mut self, parts: &[&[u8]]) {
-        let mut rest: usize = parts.iter().map(|part| part.len()).sum();
-        while rest >= 0x80 {
-            self.bytes.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        self.bytes.push(rest as u8);
+        push_varint(&mut self.bytes, parts.iter().map(|part| part.len()).sum());
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
     }
+}
+
+fn push_varint(out: &mut Vec<u8>, mut rest: usize) {
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 #[cfg(test)]
@@ -473,6 +508,9 @@ mod tests {
             let bytes = writer.finish().clone();
             let all: Vec<_> = records(&bytes).collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(all, vec![Record::Put { family: Family::Default, key: b"k", value: &value }]);
+            let mut written = Writer::new(Vec::new());
+            written.put_written(Family::Default, &[b"k"], |out| out.extend_from_slice(&value));
+            prop_assert_eq!(written.finish().clone(), bytes);
         }
     }
 }

@@ -72,6 +72,19 @@ impl Family {
 
     /// The family with this id, if there is one.
     pub fn from_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| u32::from(family.id()) == id)
+        Self::ALL.get(usize::try_from(id).ok()?).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_is_that_of_its_family_and_no_other_is_one() {
+        for id in (0..300).chain([u32::MAX]) {
+            let found = Family::ALL.into_iter().find(|family| u32::from(family.id()) == id);
+            assert_eq!(Family::from_id(id), found, "{id}");
+        }
     }
 }

@@ -84,7 +84,7 @@ struct Stripe {
 struct Entry {
     hash: u32,
     key_len: u16,
-    /// Read since the hand last came by.
+    /// Read, or written once more, since the hand last came by.
     is_used: bool,
     /// Key, then value.
     data: Arc<[u8]>,
@@ -123,7 +123,9 @@ struct Touched<'b> {
     key: &'b [u8],
     /// The new value; `None` for deletions.
     value: Option<&'b [u8]>,
-    /// What is kept once it is written; `None` for deletions and large values.
+    /// Bytes of key and value that are kept.
+    kept: Option<usize>,
+    /// What is kept once it is written, unless in the place of another value; `None` if large.
     data: Option<Arc<[u8]>>,
 }
 
@@ -305,12 +307,14 @@ impl Hot {
                 let mut stripe = stripe.lock();
                 stripe.marks += 1;
                 stripe.version = stripe.version.wrapping_add(1);
+                let kept = stripe.entry(hash, key).map(|entry| entry.data.len());
                 drop(stripe);
-                writing.touched.push(Touched { hash, key, value, data: None });
+                writing.touched.push(Touched { hash, key, value, kept, data: None });
             }
         }
-        for Touched { key, value, data, .. } in &mut writing.touched {
-            *data = value.and_then(|value| joined(key, value));
+        for Touched { key, value, kept, data, .. } in &mut writing.touched {
+            let is_other = |value: &&[u8]| *kept != Some(key.len() + value.len());
+            *data = value.filter(is_other).and_then(|value| joined(key, value));
         }
         if !writing.removes.is_empty() {
             self.removing.fetch_add(1, Ordering::SeqCst);
@@ -336,7 +340,7 @@ impl Writing<'_, '_> {
         for touched in &mut self.touched {
             if let Some(stripe) = self.hot.stripe(touched.hash) {
                 let mut stripe = stripe.lock();
-                stripe.change(touched.hash, touched.key, touched.data.take(), room);
+                stripe.change(touched, room);
                 stripe.sequence = sequence;
                 stripe.marks -= u32::from(unmarks);
             }
@@ -360,7 +364,7 @@ impl Drop for Writing<'_, '_> {
                 let mut stripe = stripe.lock();
                 if !self.is_written {
                     // RocksDB refused; whatever it did, what it says next is true.
-                    stripe.change(touched.hash, touched.key, None, 0);
+                    stripe.forget(touched.hash, touched.key);
                 }
                 stripe.marks -= 1;
             }
@@ -413,12 +417,22 @@ impl Stripe {
     }
 
     /// A new value for a key, or none.
-    fn change(&mut self, hash: u64, key: &[u8], data: Option<Arc<[u8]>>, room: usize) {
+    fn change(&mut self, touched: &mut Touched<'_>, room: usize) {
+        let Touched { hash, key, value, data, .. } = touched;
+        let kept = self.entry(*hash, key).zip(*value);
+        if kept.and_then(|(entry, value)| entry.set(value)).is_some() {
+            return;
+        }
+        self.forget(*hash, key);
+        // What had a place may have none any more.
+        if let Some(data) = data.take().or_else(|| value.and_then(|value| joined(key, value))) {
+            self.add(*hash, key.len(), data, room);
+        }
+    }
+
+    fn forget(&mut self, hash: u64, key: &[u8]) {
         if let Some(position) = self.position(hash, key) {
             self.remove(position);
-        }
-        if let Some(data) = data {
-            self.add(hash, key.len(), data, room);
         }
     }
 
@@ -459,6 +473,13 @@ impl Stripe {
 impl Entry {
     fn bytes(&self) -> usize {
         self.data.len() + ENTRY_OVERHEAD
+    }
+
+    /// Puts a value in the place of one of the same length, unless that is still being read.
+    fn set(&mut self, value: &[u8]) -> Option<()> {
+        let kept = Arc::get_mut(&mut self.data)?.get_mut(usize::from(self.key_len)..)?;
+        self.is_used = true;
+        (kept.len() == value.len()).then(|| kept.copy_from_slice(value))
     }
 }
 

@@ -160,9 +160,20 @@ impl Overlay {
         }
     }
 
-    pub(crate) fn get(&mut self, batch: &Writer, family: Family, key: &[u8]) -> Lookup {
+    /// What the batch says of a key, `None` if nothing: its value where it lies, or that it is
+    /// deleted.
+    pub(crate) fn find<'b>(
+        &mut self,
+        batch: &'b Writer,
+        family: Family,
+        key: &[u8],
+    ) -> Option<Option<&'b [u8]>> {
         self.points.follow(batch);
-        match self.points.find(batch, family, key) {
+        self.points.find(batch, family, key)
+    }
+
+    pub(crate) fn get(&mut self, batch: &Writer, family: Family, key: &[u8]) -> Lookup {
+        match self.find(batch, family, key) {
             Some(Some(value)) => Lookup::Value(Value::owned(value)),
             Some(None) => Lookup::Deleted,
             None => Lookup::Unknown,

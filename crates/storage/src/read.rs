@@ -20,6 +20,20 @@ pub trait Read {
     /// I/O errors and corruption.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error>;
 
+    /// Calls `look` with the value of a key, which is not copied out of what was written for that.
+    /// It reads nothing itself.
+    ///
+    /// # Errors
+    /// I/O errors and corruption.
+    fn look<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        look: impl FnOnce(Option<&[u8]>) -> T,
+    ) -> Result<T, Error> {
+        Ok(look(self.get(family, key)?.as_deref()))
+    }
+
     /// The values of many keys at once, in their order.
     ///
     /// # Errors

@@ -2,13 +2,14 @@
 //! batch and written at once.
 //!
 //! It reads what it has written, and below that the database as it is now. A transaction that has
-//! written nothing reads as the database itself; written records are looked at only when something
-//! is read behind them. Nothing is locked: the caller serialises commands on the same keys.
+//! written nothing reads as the database itself, and has no batch; written records are looked at
+//! only when something is read behind them. Nothing is locked: the caller serialises commands on
+//! the same keys.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::batch::{Mark, Record, Writer};
+use crate::batch::{HEADER_BYTES, Mark, Record, Writer};
 use crate::changes::{self, Outcome};
 use crate::overlay::{Lookup, Overlay};
 use crate::slots::marks::Marks;
@@ -17,25 +18,59 @@ use crate::value::FEW_BYTES;
 use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
 
 thread_local! {
-    /// The batch buffer of the last transaction of this thread, to be reused by the next.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The writes of the last transaction of this thread, emptied, for the next one that writes.
+    static SPARE: Cell<Option<Box<Writes>>> = const { Cell::new(None) };
 }
 
 /// Larger buffers are not kept for reuse.
-const KEPT_BUFFER_BYTES: usize = 64 << 10;
+const KEPT_BUFFER_BYTES: usize = 256 << 10;
 
 /// See the module documentation. Dropped without [`Txn::commit`] it writes nothing.
 pub struct Txn<'a> {
     store: &'a Store,
-    batch: Option<Writer>,
-    overlay: RefCell<Overlay>,
+    /// Nothing before the first record: most transactions only read.
+    writes: RefCell<Option<Box<Writes>>>,
     /// If there is one, it reads as of that moment, and writes nothing.
     moment: Option<&'a Moment>,
 }
 
 /// The writes of a transaction, put aside: it borrows nothing. See [`Txn::suspend`].
+#[derive(Debug, Default)]
+pub struct Suspended(Option<Box<Writes>>);
+
+impl Suspended {
+    /// Bytes of the batch so far.
+    pub fn size_bytes(&self) -> usize {
+        self.0.as_ref().map_or(HEADER_BYTES, |writes| writes.batch.len())
+    }
+}
+
+/// What a transaction has written. It goes from command to command of a pipeline, so it stays where
+/// it is in memory.
 #[derive(Debug)]
-pub struct Suspended(Writer, Overlay);
+struct Writes {
+    batch: Writer,
+    overlay: Overlay,
+}
+
+impl Writes {
+    /// Without any record.
+    fn empty() -> Box<Self> {
+        SPARE.take().unwrap_or_else(|| {
+            let (batch, overlay) = (Writer::new(Vec::new()), Overlay::default());
+            Box::new(Self { batch, overlay })
+        })
+    }
+
+    /// Keeps it for the next transaction of this thread.
+    fn give_back(mut self: Box<Self>) {
+        self.batch.clear();
+        self.overlay = Overlay::default();
+        if self.batch.room() <= KEPT_BUFFER_BYTES {
+            SPARE.set(Some(self));
+        }
+    }
+}
 
 impl Store {
     /// A transaction: of one command, of a pipeline, of a MULTI.
@@ -58,13 +93,13 @@ impl Moment {
 
 impl<'a> Txn<'a> {
     fn new(store: &'a Store) -> Self {
-        Self::resume(store, Suspended(Writer::new(BUFFER.take()), Overlay::default()))
+        Self::resume(store, Suspended::default())
     }
 
     /// Goes on with writes that were put aside. Log data of the next command follows what is there,
     /// as in a MULTI.
-    fn resume(store: &'a Store, Suspended(batch, overlay): Suspended) -> Self {
-        Self { store, batch: Some(batch), overlay: RefCell::new(overlay), moment: None }
+    fn resume(store: &'a Store, Suspended(writes): Suspended) -> Self {
+        Self { store, writes: RefCell::new(writes), moment: None }
     }
 
     fn at(moment: &'a Moment) -> Self {
@@ -75,14 +110,13 @@ impl<'a> Txn<'a> {
 
     /// Puts the writes aside without committing them, so that the next command of a pipeline can
     /// join the batch.
-    pub fn suspend(mut self) -> Suspended {
-        let batch = self.batch.take().unwrap_or_else(|| Writer::new(BUFFER.take()));
-        Suspended(batch, self.overlay.take())
+    pub fn suspend(self) -> Suspended {
+        Suspended(self.writes.take())
     }
 
     /// Where the transaction stands, to come back to when a command fails half way.
     pub fn mark(&self) -> Mark {
-        self.batch.as_ref().map_or_else(|| Writer::new(Vec::new()).mark(), Writer::mark)
+        self.of_batch(Mark::BEGIN, Writer::mark)
     }
 
     /// What became of the keys that were written since `mark`, at `now_ms`.
@@ -92,25 +126,27 @@ impl<'a> Txn<'a> {
         cluster: bool,
         now_ms: u64,
     ) -> Vec<(Vec<u8>, Outcome)> {
-        let batch = self.batch.as_ref();
-        batch.map_or_else(Vec::new, |batch| {
+        self.of_batch(Vec::new(), |batch| {
             changes::outcomes(batch.records_from(mark.bytes()), cluster, now_ms)
         })
     }
 
     /// Whether something of this family was deleted since `mark`.
     pub fn has_deleted_since(&self, mark: Mark, family: Family) -> bool {
-        let is_such =
-            |record| matches!(record, Record::Delete { family: deleted, .. } if deleted == family);
-        self.batch.as_ref().is_some_and(|batch| {
+        let is_such = |record: Record<'_>| {
+            matches!(record, Record::Delete { family: deleted, .. } if deleted == family)
+        };
+        self.of_batch(false, |batch| {
             batch.records_from(mark.bytes()).map_while(Result::ok).any(is_such)
         })
     }
 
     /// Takes back everything since `mark`.
     pub fn rollback(&mut self, mark: Mark) {
-        self.writer().rollback(mark);
-        self.overlay.get_mut().rollback(mark.bytes());
+        if let Some(writes) = self.writes.get_mut() {
+            writes.batch.rollback(mark);
+            writes.overlay.rollback(mark.bytes());
+        }
     }
 
     /// The store behind this transaction.
@@ -130,7 +166,7 @@ impl<'a> Txn<'a> {
     /// told the same number, of whichever database of this process. `None` if that cannot be told,
     /// as it has changed them itself, or they are being changed.
     pub fn scripts_version(&self) -> Option<u64> {
-        if self.batch.as_ref().is_some_and(Writer::names_propagate) {
+        if self.of_batch(false, Writer::names_propagate) {
             return None;
         }
         let versions = &self.store.inner().hot.scripts;
@@ -161,6 +197,16 @@ impl<'a> Txn<'a> {
         self.writer().put(family, key, value);
     }
 
+    /// Sets a key to what `write` appends to the batch, which saves the caller a copy of it.
+    pub(crate) fn put_written(
+        &mut self,
+        family: Family,
+        key: &[&[u8]],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.writer().put_written(family, key, write);
+    }
+
     /// Removes a key.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
         self.delete_parts(family, &[key]);
@@ -178,12 +224,12 @@ impl<'a> Txn<'a> {
 
     /// Number of records so far; log data does not count.
     pub fn count(&self) -> u32 {
-        self.batch.as_ref().map_or(0, Writer::count)
+        self.of_batch(0, Writer::count)
     }
 
     /// Bytes of the batch so far.
     pub fn size_bytes(&self) -> usize {
-        self.batch.as_ref().map_or(0, Writer::len)
+        self.of_batch(HEADER_BYTES, Writer::len)
     }
 
     /// Ends a command whose batch grows without bounds of its own, before all of it is in memory.
@@ -220,7 +266,8 @@ impl<'a> Txn<'a> {
     /// As [`Self::commit`].
     pub fn commit_and_tell(mut self, tell: impl FnOnce(&[u8])) -> Result<Option<u64>, Error> {
         let store = self.store;
-        let writer = self.writer();
+        let Some(writes) = self.writes.get_mut() else { return Ok(None) };
+        let writer = &mut writes.batch;
         if writer.is_empty() {
             return Ok(None);
         }
@@ -242,10 +289,15 @@ impl<'a> Txn<'a> {
         match self.known(|overlay, batch| overlay.get(batch, family, key)) {
             Some(Lookup::Value(value)) => Ok(Some(value)),
             Some(Lookup::Deleted) => Ok(None),
-            Some(Lookup::Unknown) | None => match self.moment {
-                Some(moment) => moment.snapshot().find(family, key),
-                None => self.store.get(family, key),
-            },
+            Some(Lookup::Unknown) | None => self.stored(family, key),
+        }
+    }
+
+    /// The value of a key that was not written here.
+    fn stored(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
+        match self.moment {
+            Some(moment) => moment.snapshot().find(family, key),
+            None => self.store.get(family, key),
         }
     }
 
@@ -271,8 +323,17 @@ impl<'a> Txn<'a> {
 
     /// What the overlay says of the batch; `None` if nothing was written.
     fn known<T>(&self, ask: impl FnOnce(&mut Overlay, &Writer) -> T) -> Option<T> {
-        let batch = self.batch.as_ref().filter(|batch| !batch.is_empty())?;
-        Some(ask(&mut self.overlay.borrow_mut(), batch))
+        let mut writes = self.writes.borrow_mut();
+        let Writes { batch, overlay } = writes.as_deref_mut()?;
+        (!batch.is_empty()).then(|| ask(overlay, batch))
+    }
+
+    /// What the batch says; `nothing` where there is none.
+    fn of_batch<T>(&self, nothing: T, ask: impl FnOnce(&Writer) -> T) -> T {
+        match &*self.writes.borrow() {
+            Some(writes) => ask(&writes.batch),
+            None => nothing,
+        }
     }
 
     /// What the overlay says of several keys; `None` if nothing was written.
@@ -303,8 +364,7 @@ impl<'a> Txn<'a> {
     }
 
     fn writer(&mut self) -> &mut Writer {
-        // Only `suspend` and `drop` take the writer out.
-        self.batch.get_or_insert_with(|| Writer::new(Vec::new()))
+        &mut self.writes.get_mut().get_or_insert_with(Writes::empty).batch
     }
 }
 
@@ -327,11 +387,8 @@ fn merged<'a>(found: Vec<Lookup>, stored: Vec<Option<Value<'a>>>) -> Vec<Option<
 
 impl Drop for Txn<'_> {
     fn drop(&mut self) {
-        if let Some(writer) = self.batch.take() {
-            let buffer = writer.into_buffer();
-            if buffer.capacity() <= KEPT_BUFFER_BYTES {
-                BUFFER.set(buffer);
-            }
+        if let Some(writes) = self.writes.take() {
+            writes.give_back();
         }
     }
 }
@@ -339,6 +396,23 @@ impl Drop for Txn<'_> {
 impl Read for Txn<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
         Txn::get(self, family, key)
+    }
+
+    fn look<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        look: impl FnOnce(Option<&[u8]>) -> T,
+    ) -> Result<T, Error> {
+        let mut writes = self.writes.borrow_mut();
+        if let Some(Writes { batch, overlay }) = writes.as_deref_mut()
+            && !batch.is_empty()
+            && let Some(found) = overlay.find(batch, family, key)
+        {
+            return Ok(look(found));
+        }
+        drop(writes);
+        Ok(look(self.stored(family, key)?.as_deref()))
     }
 
     fn multi_get<K: AsRef<[u8]>>(
@@ -389,5 +463,89 @@ impl Read for Txn<'_> {
 
     fn marks(&self) -> Option<Arc<Marks>> {
         self.store.marks()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    fn open(dir: &tempfile::TempDir) -> Store {
+        Store::open(&dir.path().join("db"), Options::default()).unwrap()
+    }
+
+    #[test]
+    fn what_only_reads_has_no_batch_and_what_was_taken_back_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let mut txn = store.txn();
+        assert!(txn.get(Family::Metadata, b"a").unwrap().is_none());
+        assert!(txn.writes.get_mut().is_none());
+        let before = txn.mark();
+        let bytes = txn.size_bytes();
+        txn.log(b"1");
+        txn.put(Family::Metadata, b"a", b"1");
+        assert_eq!(txn.get(Family::Metadata, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        txn.rollback(before);
+        assert_eq!((txn.mark(), txn.count(), txn.size_bytes()), (before, 0, bytes));
+        assert!(txn.get(Family::Metadata, b"a").unwrap().is_none());
+        let aside = txn.suspend();
+        assert_eq!(aside.size_bytes(), bytes);
+        assert_eq!(store.txn_resumed(aside).commit().unwrap(), None);
+        assert_eq!(store.txn_resumed(store.txn().suspend()).commit().unwrap(), None);
+        assert_eq!(store.latest_sequence(), 0);
+    }
+
+    #[test]
+    fn a_transaction_finds_nothing_of_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let mut txn = store.txn();
+        txn.put(Family::Metadata, b"b", b"1");
+        txn.commit().unwrap();
+        let mut dropped = store.txn();
+        dropped.delete_range(Family::Metadata, b"a", b"z");
+        dropped.put(Family::Propagate, b"lua_f_x", b"text");
+        dropped.put(Family::Index, b"way", b"");
+        assert!(dropped.get(Family::Metadata, b"b").unwrap().is_none());
+        drop(dropped);
+        let mut txn = store.txn();
+        txn.put(Family::Default, b"sub", b"1");
+        assert_eq!(txn.get(Family::Metadata, b"b").unwrap().as_deref(), Some(&b"1"[..]));
+        let batch = &txn.writes.get_mut().as_ref().unwrap().batch;
+        assert_eq!((batch.count(), batch.names_late()), (1, false));
+        assert!(!batch.has_cut_keys() && !batch.names_propagate());
+        assert_eq!(txn.commit().unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_look_sees_what_is_stored_and_what_was_written_over_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let looked = |txn: &Txn<'_>| {
+            ["a", "b", "c"].map(|key| {
+                let copied = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+                txn.look(Family::Metadata, key.as_bytes(), copied).unwrap()
+            })
+        };
+        let one = || Some(b"1".to_vec());
+        let mut txn = store.txn();
+        assert_eq!(looked(&txn), [None, None, None]);
+        txn.put(Family::Metadata, b"a", b"1");
+        txn.put(Family::Metadata, b"b", b"1");
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        txn.commit().unwrap();
+        let mut txn = store.txn();
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        let before = txn.mark();
+        txn.put(Family::Metadata, b"c", b"1");
+        txn.delete(Family::Metadata, b"a");
+        txn.delete_range(Family::Metadata, b"b", b"c");
+        assert_eq!(looked(&txn), [None, None, one()]);
+        let moment = txn.moment();
+        txn.rollback(before);
+        assert_eq!(looked(&txn), [one(), one(), None]);
+        assert_eq!(looked(&moment.txn()), [None, None, one()]);
     }
 }

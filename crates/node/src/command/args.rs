@@ -14,6 +14,9 @@ pub use storage::types::numbers::parse_integer;
 /// Words of one command; most have few.
 pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
 
+/// Arguments in pairs; most commands have one.
+pub type Pairs<'a> = SmallVec<[(&'a [u8], &'a [u8]); 4]>;
+
 /// Arguments behind the command name, taken from the front.
 #[derive(Debug, Clone)]
 pub struct Args<'a> {
@@ -124,7 +127,7 @@ impl<'a> Args<'a> {
     }
 
     /// What is left, in pairs; as a wrong number of arguments of `command` if one is left over.
-    pub fn pairs(&mut self, command: &str) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    pub fn pairs(&mut self, command: &str) -> Result<Pairs<'a>> {
         let (pairs, rest) = self.rest().as_chunks::<2>();
         if !rest.is_empty() {
             return Err(Error::Arity(command.into()));

@@ -66,7 +66,7 @@ fn smembers(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
 
 fn sismember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let held = set::has(cx.txn, &cx.scope.at(args.bytes()?), args.rest())?;
-    Ok(reply.flag(held == [true]))
+    Ok(reply.flag(*held == [true]))
 }
 
 fn smismember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

@@ -78,7 +78,12 @@ pub struct Batch<'n> {
     begun: Instant,
     /// When the last command began.
     last: Instant,
+    /// When it ended, if nothing was done since but to find the next one.
+    idle_since: Option<Instant>,
 }
+
+/// A command of so many words is found in no time: it begins when the one before it ended.
+const FEW_WORDS: usize = 64;
 
 impl<'n> Batch<'n> {
     /// Begins a batch on a worker at `now_ms`, unix ms: its commands see that time alone.
@@ -89,6 +94,7 @@ impl<'n> Batch<'n> {
             config,
             begun,
             last: begun,
+            idle_since: None,
             guard: None,
             cluster: None,
             worker,
@@ -122,7 +128,8 @@ impl<'n> Batch<'n> {
         if words.is_empty() {
             return After::Next(Replied::to_nothing());
         }
-        self.last = Instant::now();
+        let idle_since = self.idle_since.take().filter(|_| words.len() <= FEW_WORDS);
+        self.last = idle_since.unwrap_or_else(Instant::now);
         let found = table::find(&self.config.renames, words);
         if !found.is_some_and(|(_, command)| self.may_wait(session, command, words)) {
             self.settle(session, out);
@@ -165,6 +172,7 @@ impl<'n> Batch<'n> {
         let is_long = matches!(after, After::Long(_));
         self.count(session, (index, command, words), (outcome, is_long), out.get(mark));
         if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
+            self.idle_since = None;
             self.settle(session, out);
             let after = Self::silence(session, out, mark, after);
             // The client may be among those who get it: as in Redis, before the reply.
@@ -176,6 +184,7 @@ impl<'n> Batch<'n> {
         }
         if session.reply_mode != ReplyMode::On {
             // An error of the commit is a reply too, and is not sent either.
+            self.idle_since = None;
             self.settle(session, out);
         }
         let flags = command.flags;
@@ -384,7 +393,7 @@ impl<'n> Batch<'n> {
     /// Counts the command that was begun last, and notes it if it was slow, unless it is to end on
     /// another thread. The reply begins with that byte.
     fn count(
-        &self,
+        &mut self,
         session: &Session,
         (index, command, words): (usize, &Command, &[&[u8]]),
         (outcome, is_long): (Outcome, bool),
@@ -394,7 +403,10 @@ impl<'n> Batch<'n> {
         if outcome == Outcome::Queued {
             return;
         }
-        let micros = u64::try_from(self.last.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = Instant::now();
+        self.idle_since = (!is_long).then_some(now);
+        let micros = now.duration_since(self.last).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
         // A command that answers with an error has failed, e.g. a script with the error of a call.
         let is_error = outcome == Outcome::Done && first == Some(&b'-');
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
@@ -458,4 +470,35 @@ fn queue(
     }
     session.transaction.is_aborted = true;
     (session.reply(out).error("ERR transaction is too large").into(), Outcome::Rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::Role;
+    use crate::shell;
+
+    #[test]
+    fn a_command_begins_when_the_one_before_it_has_ended_unless_something_is_done_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = shell::node(dir.path(), shell::small(), Cluster::default(), Role::Master);
+        let (mut session, mut out) = (shell::session(&node), Vec::new());
+        let mut batch = Batch::begin(&node, node.config.now(), 0, 1);
+        batch.run(&mut session, &[b"SET", b"a", b"1"], &mut out);
+        let ended = batch.idle_since;
+        assert!(ended.is_some());
+        batch.run(&mut session, &[b"INCR", b"a"], &mut out);
+        assert_eq!(Some(batch.last), ended);
+        // What is queued counts when it runs.
+        batch.run(&mut session, &[b"MULTI"], &mut out);
+        batch.run(&mut session, &[b"INCR", b"a"], &mut out);
+        assert_eq!(batch.idle_since, None);
+        batch.run(&mut session, &[b"EXEC"], &mut out);
+        assert!(batch.idle_since.is_some());
+        batch.leave();
+        assert_eq!(batch.idle_since, None);
+        batch.run(&mut session, &[b"CLIENT", b"REPLY", b"OFF"], &mut out);
+        assert_eq!(batch.idle_since, None);
+        assert_eq!(out, b"+OK\r\n:2\r\n+OK\r\n+QUEUED\r\n*1\r\n:3\r\n");
+    }
 }

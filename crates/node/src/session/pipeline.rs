@@ -23,6 +23,9 @@ use crate::locks::{Held, Locks, Stripes};
 
 /// Commands that may wait together. More gain little and keep others from the keys.
 const COMMANDS_MAX: usize = 64;
+/// Bytes of their batch to which another command may add. A larger one is copied and looked through
+/// several times where no cache holds it.
+const BYTES_MAX: usize = 64 << 10;
 
 /// The waiting writes.
 #[derive(Default)]
@@ -86,11 +89,15 @@ impl<'n> Pending<'n> {
     }
 
     /// Locks the stripes of one more command, as far as they are not locked for those that wait; if
-    /// that is possible without waiting.
+    /// that is possible without waiting, and they are not too much already.
     pub fn join(&self, locks: &'n Locks, stripes: &[u16]) -> Option<Held<'n>> {
+        let bytes = self.writes.as_ref().map_or(0, Suspended::size_bytes);
+        if self.commands >= COMMANDS_MAX || bytes > BYTES_MAX {
+            return None;
+        }
         let more = stripes.iter().filter(|stripe| !self.stripes.contains(stripe));
         let more: Stripes = more.copied().collect();
-        if self.commands < COMMANDS_MAX { locks.try_lock(&more) } else { None }
+        locks.try_lock(&more)
     }
 
     /// Takes the writes, to add to them.
@@ -204,5 +211,26 @@ mod tests {
         assert!(committed.result.is_err() && pending.is_empty());
         let stripes = Locks::stripes([[0].as_slice(), &[2]].into_iter());
         assert!(locks.try_lock(&stripes).is_some(), "their keys are free");
+    }
+
+    #[test]
+    fn what_waits_is_joined_up_to_so_many_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            storage::Store::open(&dir.path().join("db"), storage::Options::default()).unwrap();
+        let (locks, namespace): (_, Arc<[u8]>) = (Locks::default(), b"mine".as_slice().into());
+        let stripes = Locks::stripes(std::iter::once(b"k".as_slice()));
+        let mut pending = Pending::default();
+        let value = [b'x'; BYTES_MAX / 4];
+        let mut joined = 0;
+        while let Some(held) = pending.join(&locks, &stripes) {
+            let waiting = pending.take_writes().unwrap_or_default();
+            let mut txn = store.txn_resumed(waiting);
+            txn.put(storage::Family::Metadata, b"k", &value);
+            let writes = (txn.suspend(), Vec::new());
+            pending.add((writes, &namespace, 1), (held, &stripes), (0, 0));
+            joined += 1;
+        }
+        assert_eq!(joined, 4, "the fourth one has made it too much");
     }
 }

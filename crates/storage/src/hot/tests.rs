@@ -69,6 +69,40 @@ fn what_was_read_is_kept_and_follows_writes() {
 }
 
 #[test]
+fn a_value_takes_the_place_of_one_of_its_length_unless_that_is_being_read() {
+    let hot = Hot::new(MIB);
+    let held = |key: &[u8]| match hot.get(key) {
+        Found::Entry(data, start, _) => (data, start),
+        Found::Missing(_) | Found::Unknown => panic!("it is kept"),
+    };
+    let place = |key: &[u8]| held(key).0.as_ptr();
+    write(&hot, &put(b"k", b"1"));
+    let before = place(b"k");
+    write(&hot, &put(b"k", b"2"));
+    assert_eq!((value(&hot, b"k").as_deref(), place(b"k")), (Some(&b"2"[..]), before));
+    let (read, start) = held(b"k");
+    write(&hot, &put(b"k", b"3"));
+    assert_eq!((&read[start..], value(&hot, b"k").as_deref()), (&b"2"[..], Some(&b"3"[..])));
+    // What was kept when the write began is gone when it ends, or is another one.
+    let bytes = put(b"k", b"4");
+    let mut writing = hot.writing(&bytes);
+    hot.clear();
+    writing.written(1);
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"4"[..]));
+    let (one, other) = (put(b"k", b"55"), put(b"k", b"6"));
+    let (mut first, mut second) = (hot.writing(&one), hot.writing(&other));
+    first.written(2);
+    second.written(3);
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"6"[..]));
+    let stripes = hot.stripes.iter().map(|stripe| {
+        let stripe = stripe.lock();
+        assert_eq!(stripe.bytes, stripe.entries.iter().map(Entry::bytes).sum::<usize>());
+        stripe.entries.len()
+    });
+    assert_eq!(stripes.sum::<usize>(), 1);
+}
+
+#[test]
 fn what_was_written_is_kept() {
     let hot = Hot::new(MIB);
     write(&hot, &put(b"k", b"1"));

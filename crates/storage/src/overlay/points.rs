@@ -1,12 +1,17 @@
 //! Where in a batch the newest record of each key begins.
 //!
-//! Nothing of the batch is copied, and nothing allocated but two tables that grow: most records are
-//! never looked for. Each bucket is a chain that begins with its newest record, so what is taken
-//! back, always the newest, is taken off the heads of the chains.
+//! Nothing of the batch is copied, and nothing allocated but tables that grow: most records are
+//! never looked for. E.g. each ZUNIONSTORE looks for keys, and has written hundreds of sub-keys,
+//! which nobody looks for. So those are tables of their own, and of a record no more is noted than
+//! where it begins until one of its table is looked for.
+//!
+//! Each bucket is a chain that begins with its newest record, so what is taken back, always the
+//! newest, is taken off the heads of the chains.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::Family;
@@ -26,10 +31,10 @@ static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u64)
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Points {
-    /// The newest record of each; a power of two of them, or none.
-    buckets: Vec<u32>,
-    /// In their order.
-    records: Vec<Point>,
+    /// Records of keys.
+    keys: Table,
+    /// Those of all other families.
+    parts: Table,
     /// Removed ranges, in their order: of which family, and where the record begins.
     ranges: Vec<(Family, usize)>,
     /// Between which keys the records lie, a family and a part of the batch each.
@@ -38,7 +43,18 @@ pub(super) struct Points {
     seen: usize,
 }
 
-/// A record that sets a key, or deletes it.
+/// Records that are found by what they name.
+#[derive(Debug, Default)]
+struct Table {
+    /// The newest record of each; a power of two of them, or none.
+    buckets: Vec<u32>,
+    /// In their order.
+    records: Vec<Point>,
+    /// So many of these are in the buckets: the others came since one was looked for.
+    known: usize,
+}
+
+/// A record that sets a key, or deletes it. Of one that is in no bucket only `at` is known.
 #[derive(Debug, Clone, Copy)]
 struct Point {
     hash: u32,
@@ -72,7 +88,7 @@ impl Points {
         if self.seen == batch.len() {
             return;
         }
-        let mut spans: [Option<Found<'_>>; Family::ALL.len()] = [None; Family::ALL.len()];
+        let mut spans: SmallVec<[(Family, Found<'_>); 4]> = SmallVec::new();
         let mut records = batch.records_from(self.seen);
         let begin = records.position();
         loop {
@@ -80,9 +96,10 @@ impl Points {
             // Our own bytes: every record decodes.
             match records.next() {
                 Some(Ok(Record::Put { family, key, .. } | Record::Delete { family, key })) => {
-                    self.add(family, key, at);
-                    if let Some(span) = spans.get_mut(usize::from(family.id())) {
-                        widen(span, key, at);
+                    self.table(family).add(at);
+                    match spans.iter_mut().find(|(of, _)| *of == family) {
+                        Some((_, span)) => span.widen(key, at),
+                        None => spans.push((family, Found { least: (key, at), most: (key, at) })),
                     }
                 }
                 Some(Ok(Record::DeleteRange { family, begin, end })) if begin < end => {
@@ -92,50 +109,21 @@ impl Points {
                 Some(Err(_)) | None => break,
             }
         }
-        for (family, found) in Family::ALL.into_iter().zip(spans) {
-            let Some(Found { least, most }) = found else { continue };
+        for (family, Found { least, most }) in spans {
             self.spans.push(Span { family, begin, outermost: Some((least.1, most.1)) });
         }
         self.seen = batch.len();
     }
 
-    fn add(&mut self, family: Family, key: &[u8], at: usize) {
-        if self.records.len() >= self.buckets.len() {
-            self.grow();
-        }
-        let (hash, index) = (hash(family, key), self.records.len() as u32);
-        if let Some(bucket) = self.bucket_mut(hash) {
-            let before = std::mem::replace(bucket, index);
-            self.records.push(Point { hash, before, at });
-        }
-    }
-
-    /// Twice as many buckets, to which all records are given anew in their order.
-    fn grow(&mut self) {
-        let count = (2 * self.buckets.len()).max(BUCKETS_MIN);
-        self.buckets.clear();
-        self.buckets.resize(count, END);
-        self.records.reserve(count - self.records.len());
-        for (index, point) in (0..).zip(&mut self.records) {
-            if let Some(bucket) = self.buckets.get_mut(place(point.hash, count)) {
-                point.before = std::mem::replace(bucket, index);
-            }
-        }
-    }
-
-    fn bucket_mut(&mut self, hash: u32) -> Option<&mut u32> {
-        let count = self.buckets.len();
-        self.buckets.get_mut(place(hash, count))
+    fn table(&mut self, family: Family) -> &mut Table {
+        if family == Family::Metadata { &mut self.keys } else { &mut self.parts }
     }
 
     /// Forgets the records from this byte of the batch on.
     pub(super) fn rollback(&mut self, bytes: usize) {
         self.seen = self.seen.min(bytes);
-        while let Some(point) = self.records.pop_if(|point| point.at >= bytes) {
-            if let Some(bucket) = self.bucket_mut(point.hash) {
-                *bucket = point.before;
-            }
-        }
+        self.keys.rollback(bytes);
+        self.parts.rollback(bytes);
         while self.ranges.pop_if(|(_, at)| *at >= bytes).is_some() {}
         while self.spans.pop_if(|span| span.begin >= bytes).is_some() {}
         let is_cut = |span: &&mut Span| {
@@ -148,12 +136,12 @@ impl Points {
 
     /// What the batch says of a key, `None` if nothing: its value, or that it is deleted.
     pub(super) fn find<'b>(
-        &self,
+        &mut self,
         batch: &'b Writer,
         family: Family,
         key: &[u8],
     ) -> Option<Option<&'b [u8]>> {
-        let newest = self.newest(batch, family, key);
+        let newest = self.table(family).newest(batch, family, key);
         let since = newest.map_or(0, |(at, _)| at);
         let later = self.ranges.iter().rev().take_while(|(_, at)| *at > since);
         let mut later = later.filter(|(of, _)| *of == family);
@@ -161,26 +149,6 @@ impl Points {
             return Some(None);
         }
         newest.map(|(_, value)| value)
-    }
-
-    /// Where the newest record of a key begins, and what it says.
-    fn newest<'b>(
-        &self,
-        batch: &'b Writer,
-        family: Family,
-        key: &[u8],
-    ) -> Option<(usize, Option<&'b [u8]>)> {
-        let hash = hash(family, key);
-        let mut next = *self.buckets.get(place(hash, self.buckets.len()))?;
-        while let Some(point) = self.records.get(next as usize) {
-            if point.hash == hash
-                && let Some(value) = said_of(batch, point.at, family, key)
-            {
-                return Some((point.at, value));
-            }
-            next = point.before;
-        }
-        None
     }
 
     /// Whether `[lower, upper)` may have records that begin behind so many bytes of the batch; an
@@ -212,6 +180,89 @@ impl Points {
     }
 }
 
+impl Table {
+    /// One more record, behind the others.
+    fn add(&mut self, at: usize) {
+        self.records.push(Point { hash: 0, before: END, at });
+    }
+
+    /// Puts the records into buckets that are in none yet.
+    fn take_up(&mut self, batch: &Writer) {
+        let count = self.records.len();
+        if count > self.buckets.len() {
+            // All are given to the buckets anew, in their order.
+            self.buckets.clear();
+            self.buckets.resize((2 * count).next_power_of_two().max(BUCKETS_MIN), END);
+            (0..self.known).for_each(|index| self.link(index));
+        }
+        for index in self.known..count {
+            if let Some(point) = self.records.get_mut(index) {
+                point.hash = hash_at(batch, point.at);
+            }
+            self.link(index);
+        }
+        self.known = count;
+    }
+
+    /// Puts a record at the head of its chain.
+    fn link(&mut self, index: usize) {
+        let Some(point) = self.records.get_mut(index) else { return };
+        let place = place(point.hash, self.buckets.len());
+        if let Some(bucket) = self.buckets.get_mut(place) {
+            point.before = std::mem::replace(bucket, index as u32);
+        }
+    }
+
+    /// Forgets the records from this byte of the batch on.
+    fn rollback(&mut self, bytes: usize) {
+        while let Some(point) = self.records.pop_if(|point| point.at >= bytes) {
+            if self.records.len() >= self.known {
+                continue;
+            }
+            self.known = self.records.len();
+            let place = place(point.hash, self.buckets.len());
+            if let Some(bucket) = self.buckets.get_mut(place) {
+                *bucket = point.before;
+            }
+        }
+    }
+
+    /// Where the newest record of a key begins, and what it says.
+    fn newest<'b>(
+        &mut self,
+        batch: &'b Writer,
+        family: Family,
+        key: &[u8],
+    ) -> Option<(usize, Option<&'b [u8]>)> {
+        if self.records.is_empty() {
+            return None;
+        }
+        self.take_up(batch);
+        let hash = hash(family, key);
+        let mut next = *self.buckets.get(place(hash, self.buckets.len()))?;
+        while let Some(point) = self.records.get(next as usize) {
+            if point.hash == hash
+                && let Some(value) = said_of(batch, point.at, family, key)
+            {
+                return Some((point.at, value));
+            }
+            next = point.before;
+        }
+        None
+    }
+}
+
+impl<'b> Found<'b> {
+    /// One more key, whose record begins there.
+    fn widen(&mut self, key: &'b [u8], at: usize) {
+        if key > self.most.0 {
+            self.most = (key, at);
+        } else if key < self.least.0 {
+            self.least = (key, at);
+        }
+    }
+}
+
 fn hash(family: Family, key: &[u8]) -> u32 {
     let of_key = xxh3_64_with_seed(key, *SEED) as u32;
     of_key.wrapping_add(u32::from(family.id()).wrapping_mul(0x9e37_79b9))
@@ -222,12 +273,14 @@ fn place(hash: u32, count: usize) -> usize {
     hash as usize & count.wrapping_sub(1)
 }
 
-fn widen<'b>(span: &mut Option<Found<'b>>, key: &'b [u8], at: usize) {
-    match span {
-        None => *span = Some(Found { least: (key, at), most: (key, at) }),
-        Some(span) if key > span.most.0 => span.most = (key, at),
-        Some(span) if key < span.least.0 => span.least = (key, at),
-        Some(_) => {}
+/// The hash of what the record that begins there names.
+fn hash_at(batch: &Writer, at: usize) -> u32 {
+    match batch.records_from(at).next() {
+        Some(Ok(Record::Put { family, key, .. } | Record::Delete { family, key })) => {
+            hash(family, key)
+        }
+        // No such record is noted.
+        _ => 0,
     }
 }
 
@@ -272,23 +325,56 @@ mod tests {
     #[test]
     fn keys_that_were_chosen_for_one_bucket_are_in_many() {
         let mut batch = Writer::new(Vec::new());
-        // Of so many, eight bits of the hash choose the bucket.
-        let chosen = (0_u32..).map(u32::to_be_bytes).filter(|key| xxh3_64(key) & 0xff == 0);
+        // Of so many, nine bits of the hash choose the bucket.
+        let chosen = (0_u32..).map(u32::to_be_bytes).filter(|key| xxh3_64(key) & 0x1ff == 0);
         for key in chosen.take(200) {
             batch.put(Family::Default, &[&key], &[b"value"]);
         }
         let mut points = Points::default();
         points.follow(&batch);
-        assert_eq!((points.records.len(), points.buckets.len()), (200, 256));
+        assert_eq!(points.parts.known, 0);
+        assert!(points.find(&batch, Family::Default, b"another").is_none());
+        let table = &points.parts;
+        assert_eq!((table.records.len(), table.known, table.buckets.len()), (200, 200, 512));
         let length = |bucket: &u32| {
             let (mut count, mut next) = (0, *bucket);
-            while let Some(point) = points.records.get(next as usize) {
+            while let Some(point) = table.records.get(next as usize) {
                 (count, next) = (count + 1, point.before);
             }
             count
         };
-        let lengths: Vec<usize> = points.buckets.iter().map(length).collect();
+        let lengths: Vec<usize> = table.buckets.iter().map(length).collect();
         assert_eq!(lengths.iter().sum::<usize>(), 200);
         assert!(lengths.iter().all(|length| *length < 30), "{lengths:?}");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_found_whether_it_was_looked_for_or_not() {
+        const FAMILIES: [Family; 3] = [Family::Metadata, Family::Default, Family::ZsetScore];
+        let (mut batch, mut points) = (Writer::new(Vec::new()), Points::default());
+        let put = |batch: &mut Writer, values: [u8; 3]| {
+            for (family, value) in FAMILIES.into_iter().zip(values) {
+                batch.put(family, &[b"a"], &[&[value]]);
+            }
+        };
+        let found = |points: &mut Points, batch: &Writer| {
+            points.follow(batch);
+            FAMILIES.map(|family| points.find(batch, family, b"a").flatten().map(<[u8]>::to_vec))
+        };
+        put(&mut batch, [1, 2, 3]);
+        points.follow(&batch);
+        assert!(points.find(&batch, Family::Metadata, b"b").is_none());
+        assert_eq!((points.keys.known, points.parts.known), (1, 0));
+        let mark = batch.mark();
+        for is_looked_for in [false, true, false] {
+            put(&mut batch, [4, 5, 6]);
+            points.follow(&batch);
+            if is_looked_for {
+                assert_eq!(found(&mut points, &batch), [4, 5, 6].map(|value| Some(vec![value])));
+            }
+            batch.rollback(mark);
+            points.rollback(mark.bytes());
+            assert_eq!(found(&mut points, &batch), [1, 2, 3].map(|value| Some(vec![value])));
+        }
     }
 }

@@ -218,11 +218,19 @@ impl Metadata {
     /// # Errors
     /// The value is too short, or its type has no sub-keys.
     pub fn of(header: &Header<'_>) -> Result<Self, CommandError> {
+        Ok(Self { tail: header.tail().to_vec(), ..Self::without_tail(header)? })
+    }
+
+    /// The same for one who has read the tail by itself.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub(super) fn without_tail(header: &Header<'_>) -> Result<Self, CommandError> {
         let (version, size) = header
             .version_and_size()
             .ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
-        let tail = header.tail().to_vec();
-        Ok(Self { flags: header.flags, expire_ms: header.expire_ms, version, size, tail })
+        let (flags, expire_ms) = (header.flags, header.expire_ms);
+        Ok(Self { flags, expire_ms, version, size, tail: Vec::new() })
     }
 
     /// The same of another version.
@@ -233,8 +241,15 @@ impl Metadata {
 
     /// The value to store.
     pub fn encode(&self) -> Vec<u8> {
-        let prefix = Prefix::with_flags(self.flags, self.expire_ms);
         let mut value = Vec::with_capacity(25 + self.tail.len());
+        self.write_head(&mut value);
+        value.extend_from_slice(&self.tail);
+        value
+    }
+
+    /// Appends what stands before the tail in the value to store.
+    pub(super) fn write_head(&self, value: &mut Vec<u8>) {
+        let prefix = Prefix::with_flags(self.flags, self.expire_ms);
         value.extend_from_slice(prefix.as_bytes());
         value.extend_from_slice(&self.version.to_be_bytes());
         if self.flags & WIDE == 0 {
@@ -243,8 +258,6 @@ impl Metadata {
         } else {
             value.extend_from_slice(&self.size.to_be_bytes());
         }
-        value.extend_from_slice(&self.tail);
-        value
     }
 }
 

@@ -62,7 +62,7 @@ impl Type {
 
     /// The type with this id.
     pub fn from_id(id: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.id() == id)
+        Self::ALL.get(usize::from(id.checked_sub(1)?)).copied()
     }
 
     /// Reply of TYPE.
@@ -132,6 +132,19 @@ impl Type {
             Self::Zset => &[Family::Default, Family::ZsetScore],
             Self::Stream => &[Family::Stream],
             _ => &[Family::Default],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_is_that_of_its_type_and_no_other_is_one() {
+        for id in 0..=u8::MAX {
+            let found = Type::ALL.into_iter().find(|kind| kind.id() == id);
+            assert_eq!(Type::from_id(id), found, "{id}");
         }
     }
 }

@@ -58,6 +58,7 @@ pub enum IfEmpty {
 pub struct Object<K: Kind> {
     ns_key: KeyBuf,
     prefix: KeyBuf,
+    /// Without its tail.
     metadata: Metadata,
     /// Number of elements.
     pub size: u64,
@@ -73,8 +74,14 @@ impl<K: Kind> Object<K> {
     /// # Errors
     /// Wrong type.
     pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Self>, CommandError> {
-        let Some(living) = at.living(read)? else { return Ok(None) };
-        Self::open(at, living.header()).map(Some)
+        read.look(Family::Metadata, &at.ns_key, |value| Self::found(at, value))?
+    }
+
+    /// The one of what was found in the metadata family, if the key lives.
+    fn found(at: &At<'_>, value: Option<&[u8]>) -> Result<Option<Self>, CommandError> {
+        let Some(value) = value else { return Ok(None) };
+        let header = Header::living(value, at.scope.now_ms)?;
+        header.map(|header| Self::open(at, header)).transpose()
     }
 
     /// The same, or a new one, which is there once it is stored.
@@ -98,7 +105,7 @@ impl<K: Kind> Object<K> {
         let header = header.of(K::TYPE)?;
         let tail = K::Tail::read(header.tail());
         let tail = tail.ok_or(CommandError::WrongType)?;
-        Ok(Self::with(at, Metadata::of(&header)?, tail))
+        Ok(Self::with(at, Metadata::without_tail(&header)?, tail))
     }
 
     fn with(at: &At<'_>, metadata: Metadata, tail: K::Tail) -> Self {
@@ -204,6 +211,17 @@ impl<K: Kind> Object<K> {
         }
     }
 
+    /// Sets a sub-key to what `write` appends to the batch.
+    pub(super) fn put_written(
+        &self,
+        txn: &mut Txn<'_>,
+        family: Family,
+        sub: &[u8],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        txn.put_written(family, &[&self.prefix, sub], write);
+    }
+
     /// Removes a sub-key, which is given in parts.
     pub fn remove(&self, txn: &mut Txn<'_>, family: Family, sub: &[&[u8]]) {
         match sub {
@@ -224,8 +242,9 @@ impl<K: Kind> Object<K> {
     /// Writes the metadata as it is now, before what follows.
     pub fn write(&mut self, txn: &mut Txn<'_>) {
         self.metadata.size = self.size;
-        self.metadata.tail.clear();
-        self.tail.write(&mut self.metadata.tail);
-        txn.put(Family::Metadata, &self.ns_key, &self.metadata.encode());
+        txn.put_written(Family::Metadata, &[&self.ns_key], |value| {
+            self.metadata.write_head(value);
+            self.tail.write(value);
+        });
     }
 }

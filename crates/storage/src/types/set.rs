@@ -9,6 +9,8 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
+
 use super::CommandError;
 use super::bounds::SubRange;
 use super::kind::Type;
@@ -123,16 +125,22 @@ pub fn shift(
     Ok(true)
 }
 
+/// Which of some names are members: of few mostly.
+pub type Held = SmallVec<[bool; 8]>;
+
 /// Members, each once, in the order of the command.
-fn once<'m>(members: &[&'m [u8]]) -> Vec<&'m [u8]> {
+fn once<'m>(members: &[&'m [u8]]) -> SmallVec<[&'m [u8]; 4]> {
     let mut seen = HashSet::new();
     members.iter().copied().filter(|member| members.len() == 1 || seen.insert(*member)).collect()
 }
 
 /// Which of some names are members; a set that is new has none, and is not asked.
-fn held(read: &impl Read, set: &Object<Set>, names: &[&[u8]]) -> Result<Vec<bool>, Error> {
+fn held(read: &impl Read, set: &Object<Set>, names: &[&[u8]]) -> Result<Held, Error> {
     if set.size == 0 {
-        return Ok(vec![false; names.len()]);
+        return Ok(Held::from_elem(false, names.len()));
+    }
+    if let [name] = names {
+        return Ok(Held::from_elem(set.element(read, MEMBERS, name)?.is_some(), 1));
     }
     Ok(set.elements_at(read, MEMBERS, names)?.iter().map(Option::is_some).collect())
 }
@@ -170,10 +178,10 @@ pub fn len(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
 ///
 /// # Errors
 /// Wrong type.
-pub fn has(read: &impl Read, at: &At<'_>, names: &[&[u8]]) -> Result<Vec<bool>, CommandError> {
+pub fn has(read: &impl Read, at: &At<'_>, names: &[&[u8]]) -> Result<Held, CommandError> {
     match find(read, at)? {
         Some(set) => Ok(held(read, &set, names)?),
-        None => Ok(vec![false; names.len()]),
+        None => Ok(Held::from_elem(false, names.len())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use storage::types::stream::{self, Addition, Id, NewId, SetId, Strategy, Trim};
 
-use super::{id, ids};
+use super::{id, ids, text};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::WriteCx;
 
@@ -106,8 +106,10 @@ pub(super) fn xadd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) 
     }
     let makes_stream = !options.keeps_missing;
     let id = stream::add(&mut cx.txn, &at, &Addition { id, fields, trim, makes_stream })?;
-    let id = id.map(|id| id.to_string());
-    Ok(reply.bulk_or_null(id.as_deref().map(str::as_bytes)))
+    Ok(match id {
+        Some(id) => reply.bulk(&text(id)),
+        None => reply.null(),
+    })
 }
 
 pub(super) fn xtrim(

@@ -12,6 +12,7 @@ use edit::{xadd, xdel, xsetid, xtrim};
 use pending::{xack, xpending};
 use read::{settle, xread, xreadgroup};
 use resp::Writer;
+use smallvec::SmallVec;
 use storage::Direction;
 use storage::types::stream::{self, Entry, Id, InGroup, Span, fields};
 
@@ -85,8 +86,17 @@ fn ids(words: &[&[u8]]) -> Result<Vec<Id>> {
     words.iter().map(|word| id(word, 0)).collect()
 }
 
+/// An identifier as its clients see it, without a string for it.
+fn text(id: Id) -> SmallVec<[u8; 64]> {
+    let mut text = SmallVec::new();
+    text.extend_from_slice(itoa::Buffer::new().format(id.ms).as_bytes());
+    text.push(b'-');
+    text.extend_from_slice(itoa::Buffer::new().format(id.seq).as_bytes());
+    text
+}
+
 fn write_id(writer: &mut Writer<'_>, id: Id) {
-    writer.bulk(id.to_string().as_bytes());
+    writer.bulk(&text(id));
 }
 
 /// An entry: its identifier, its fields and values in turn.
@@ -176,4 +186,20 @@ fn xrange(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repl
 
 fn xrevrange(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     range(cx, args, Direction::Reverse, reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_written_as_it_is_shown() {
+        for id in [Id::MIN, Id { ms: 1_733_022_000_123, seq: 7 }, Id { ms: 0, seq: 10 }, Id::MAX] {
+            let shown = id.to_string();
+            assert_eq!(&*text(id), shown.as_bytes());
+            let mut out = Vec::new();
+            write_id(&mut Writer::new(&mut out, resp::Protocol::V2), id);
+            assert_eq!(out, format!("${}\r\n{shown}\r\n", shown.len()).into_bytes());
+        }
+    }
 }

@@ -112,16 +112,19 @@ struct Options {
 impl Options {
     /// Takes a word; `false` if it is none of the options.
     fn take(&mut self, word: &[u8]) -> bool {
-        let option = match word.to_ascii_uppercase().as_slice() {
-            b"NX" => &mut self.condition.only_new,
-            b"XX" => &mut self.condition.only_old,
-            b"GT" => &mut self.condition.only_greater,
-            b"LT" => &mut self.condition.only_less,
-            b"CH" => &mut self.counts_updates,
-            b"INCR" => &mut self.increments,
-            _ => return false,
-        };
-        *option = true;
+        let options = [
+            ("NX", &mut self.condition.only_new),
+            ("XX", &mut self.condition.only_old),
+            ("GT", &mut self.condition.only_greater),
+            ("LT", &mut self.condition.only_less),
+            ("CH", &mut self.counts_updates),
+            ("INCR", &mut self.increments),
+        ];
+        let is_meant = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        match options.into_iter().find(|(name, _)| is_meant(name)) {
+            Some((_, option)) => *option = true,
+            None => return false,
+        }
         true
     }
 

@@ -26,6 +26,7 @@ impl Batch<'_> {
             sequence: None,
         };
         self.member += 1;
+        self.idle_since = None;
         (self.has_written, self.has_data) = (false, false);
         self.later = Tells::Nothing;
         if let Some(guard) = &self.guard {

@@ -154,7 +154,9 @@ impl StreamSink {
         }
         stream.tail.last = id;
         self.entries += 1;
-        stream.put(txn, STREAM, &[&id.to_bytes()], &[&stream::fields::encode(fields)]);
+        stream.put_written(txn, STREAM, &id.to_bytes(), |value| {
+            stream::fields::write(fields, value);
+        });
         Ok(())
     }
 

@@ -9,6 +9,8 @@
 
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
+
 use super::bounds::SubRange;
 use super::fields::{Form, Stored, Times, is_over};
 use super::kind::Type;
@@ -228,11 +230,12 @@ pub fn set_until(
     end_ms: Option<u64>,
 ) -> Result<u64, CommandError> {
     let hash = find_or_new(txn, at)?;
-    let (mut seen, mut last) = (HashSet::new(), Vec::with_capacity(pairs.len()));
+    let mut seen = HashSet::new();
+    let mut last = SmallVec::<[&(&[u8], &[u8]); 4]>::with_capacity(pairs.len());
     last.extend(pairs.iter().rev().filter(|(field, _)| pairs.len() == 1 || seen.insert(*field)));
-    let fields: Vec<&[u8]> = last.iter().map(|(field, _)| *field).collect();
+    let fields: SmallVec<[&[u8]; 4]> = last.iter().map(|(field, _)| *field).collect();
     // Each with whether it is new, and when it ended; what has its value already is left out.
-    let mut changes = Vec::with_capacity(last.len());
+    let mut changes = SmallVec::<[(bool, Stored, &[u8], &[u8]); 4]>::with_capacity(last.len());
     let mut pairs = last.iter();
     visit_stored(txn, &hash, &fields, |was| {
         let Some((field, value)) = pairs.next() else { return };
@@ -302,10 +305,20 @@ pub fn setnx(
     field: &[u8],
     value: &[u8],
 ) -> Result<bool, CommandError> {
-    if get(txn, at, field)?.is_some() {
+    let hash = find_or_new(txn, at)?;
+    let (mut was, mut is_there) = (Stored::Nothing, false);
+    visit_stored(txn, &hash, &[field], |kept| {
+        if let Some((end_ms, _)) = kept {
+            (was, is_there) = (Stored::Until(end_ms), !is_over(end_ms, hash.now_ms));
+        }
+    })?;
+    if is_there {
         return Ok(false);
     }
-    set(txn, at, &[(field, value)]).map(|added| added > 0)
+    let mut writing = Changes::begin(txn, hash);
+    writing.put(txn, field, was, (0, value));
+    writing.close(txn)?;
+    Ok(true)
 }
 
 /// HDEL. Returns how many fields were there.
@@ -314,9 +327,10 @@ pub fn setnx(
 /// Wrong type.
 pub fn del(txn: &mut Txn<'_>, at: &At<'_>, fields: &[&[u8]]) -> Result<u64, CommandError> {
     let Some(hash) = find(txn, at)? else { return Ok(0) };
-    let mut seen = HashSet::new();
-    let fields: Vec<&[u8]> = fields.iter().copied().filter(|field| seen.insert(*field)).collect();
-    let mut there = Vec::with_capacity(fields.len());
+    let (mut seen, count) = (HashSet::new(), fields.len());
+    let each = fields.iter().copied().filter(|field| count == 1 || seen.insert(*field));
+    let fields: SmallVec<[&[u8]; 4]> = each.collect();
+    let mut there = SmallVec::<[(&[u8], u64); 4]>::new();
     let mut names = fields.iter();
     visit_stored(txn, &hash, &fields, |kept| {
         let name = names.next();

@@ -126,3 +126,26 @@ fn of_a_large_hash_only_fields_that_are_there_are_drawn() {
         assert!(found.iter().all(|(field, value)| field == value && !names.contains(&&**field)));
     }
 }
+
+#[test]
+fn setnx_takes_what_has_ended_for_nothing_and_leaves_what_is_there() {
+    let (_dir, store) = filled(3);
+    let mut txn = store.txn();
+    expire(&mut txn, &SCOPE.at(b"h"), &[b"1"], (5, Default::default())).unwrap();
+    txn.commit().unwrap();
+    let later = Scope { now_ms: 6, ..SCOPE };
+    let at = later.at(b"h");
+    let mut txn = store.txn();
+    assert!(!setnx(&mut txn, &SCOPE.at(b"h"), b"1", b"x").unwrap());
+    assert!(!setnx(&mut txn, &at, b"2", b"x").unwrap());
+    assert_eq!(txn.count(), 0);
+    assert!(setnx(&mut txn, &at, b"1", b"x").unwrap());
+    assert!(setnx(&mut txn, &at, b"new", b"x").unwrap());
+    assert!(!setnx(&mut txn, &at, b"new", b"y").unwrap());
+    txn.commit().unwrap();
+    let mut values = Vec::new();
+    let visit = |value: Option<&[u8]>| values.push(value.map(<[u8]>::to_vec));
+    mget(&store, &at, &[b"1", b"2", b"new"], visit).unwrap();
+    assert_eq!(values, [Some(b"x".to_vec()), Some(b"2".to_vec()), Some(b"x".to_vec())]);
+    assert_eq!(len(&store, &at).unwrap(), 4);
+}

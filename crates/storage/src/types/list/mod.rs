@@ -289,11 +289,10 @@ fn pushed(
     end: End,
     values: &[&[u8]],
 ) -> Result<u64, CommandError> {
-    let command = match end {
-        End::Left => b"6",
-        End::Right => b"7",
-    };
-    txn.log(&log::words(Type::List, &[command]));
+    txn.log(match end {
+        End::Left => b"3 6",
+        End::Right => b"3 7",
+    });
     for value in values {
         list.push(txn, end, value)?;
     }
@@ -320,11 +319,10 @@ pub fn pop(
     if count == 0 {
         return Ok(Some(popped));
     }
-    let command = match end {
-        End::Left => b"3",
-        End::Right => b"4",
-    };
-    txn.log(&log::words(Type::List, &[command]));
+    txn.log(match end {
+        End::Left => b"3 3",
+        End::Right => b"3 4",
+    });
     for _ in 0..count {
         let index = list.shrink(end);
         list.remove_at(txn, index);

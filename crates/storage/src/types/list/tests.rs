@@ -107,3 +107,33 @@ fn trimming_by_absurd_indexes_removes_what_is_there() {
     assert_eq!(txn.count(), 3);
     assert_eq!((tail - head, elements(&txn.snapshot())), (3, "b".to_owned()));
 }
+
+#[test]
+fn a_push_and_a_pop_are_logged_by_the_numbers_of_their_commands() {
+    use crate::batch::{self, Record};
+
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"l");
+    let logged = |run: &dyn Fn(&mut Txn<'_>)| {
+        let (mut txn, mut logged) = (store.txn(), Vec::new());
+        run(&mut txn);
+        let committed = txn.commit_and_tell(|batch| {
+            logged.extend(batch::records(batch).filter_map(|record| match record.unwrap() {
+                Record::LogData(data) => Some(data.to_vec()),
+                _ => None,
+            }));
+        });
+        committed.unwrap();
+        logged
+    };
+    for (end, pushes, pops) in [(End::Left, b"6", b"3"), (End::Right, b"7", b"4")] {
+        let push = |txn: &mut Txn<'_>| {
+            push(txn, &at, end, &[b"a", b"b"]).unwrap();
+        };
+        assert_eq!(logged(&push), [log::words(Type::List, &[pushes])]);
+        let pop = |txn: &mut Txn<'_>| {
+            pop(txn, &at, end, 1).unwrap();
+        };
+        assert_eq!(logged(&pop), [log::words(Type::List, &[pops])]);
+    }
+}

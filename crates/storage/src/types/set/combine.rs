@@ -217,7 +217,7 @@ impl Other<'_> {
             Self::Walked { next, walk } => (next, walk),
             Self::Asked(set) => {
                 let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-                return held(read, set, &names);
+                return Ok(held(read, set, &names)?.into_vec());
             }
         };
         let mut held = Vec::with_capacity(names.len());

@@ -206,7 +206,9 @@ pub fn add(
     if leaving.ids.last() == Some(&id) {
         stream.tail.max_deleted = id;
     } else {
-        stream.put(txn, STREAM, &[&id.to_bytes()], &[&fields::encode(addition.fields)]);
+        stream.put_written(txn, STREAM, &id.to_bytes(), |value| {
+            fields::write(addition.fields, value);
+        });
         stream.tail.last = id;
         stream.size = stream.size.saturating_add(1);
         if stream.size == 1 {

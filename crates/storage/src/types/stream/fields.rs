@@ -2,9 +2,8 @@
 
 use crate::types::CommandError;
 
-/// Writes a value.
-pub(in crate::types) fn encode(fields: &[&[u8]]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(fields.iter().map(|field| field.len() + 5).sum());
+/// Appends a value.
+pub(in crate::types) fn write(fields: &[&[u8]], value: &mut Vec<u8>) {
     for field in fields {
         let mut length = field.len();
         while length >= 0x80 {
@@ -14,7 +13,6 @@ pub(in crate::types) fn encode(fields: &[&[u8]]) -> Vec<u8> {
         value.push(length as u8);
         value.extend_from_slice(field);
     }
-    value
 }
 
 /// Reads one.
@@ -50,6 +48,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn encode(fields: &[&[u8]]) -> Vec<u8> {
+        let mut value = Vec::new();
+        write(fields, &mut value);
+        value
+    }
 
     #[test]
     fn lengths_have_seven_bits_a_byte() {

@@ -110,6 +110,14 @@ fn scores(
     values.into_iter().map(|value| value.map(|value| decode(&value)).transpose()).collect()
 }
 
+/// The score of one member; a set that is new has none, and is not asked.
+fn score_of(read: &impl Read, zset: &Object<Zset>, member: &[u8]) -> Result<Option<f64>, Error> {
+    if zset.size == 0 {
+        return Ok(None);
+    }
+    zset.element(read, MEMBERS, member)?.map(|value| decode(&value)).transpose()
+}
+
 /// ZCARD.
 ///
 /// # Errors
@@ -124,8 +132,7 @@ pub fn len(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
 /// Wrong type.
 pub fn score(read: &impl Read, at: &At<'_>, member: &[u8]) -> Result<Option<f64>, CommandError> {
     let Some(zset) = find(read, at)? else { return Ok(None) };
-    let value = zset.element(read, MEMBERS, member)?;
-    Ok(value.map(|value| decode(&value)).transpose()?)
+    Ok(score_of(read, &zset, member)?)
 }
 
 /// ZMSCORE: the scores of members, in their order.
@@ -155,6 +162,9 @@ pub fn add(
     condition: Condition,
 ) -> Result<Changed, CommandError> {
     let zset = Object::find_or_new(txn, at)?;
+    if let [(score, member)] = pairs {
+        return add_one(txn, zset, (*score, *member), condition);
+    }
     let mut changed = Changed::default();
     let old = stored(txn, &zset, pairs)?;
     let mut new = HashMap::with_capacity(pairs.len());
@@ -178,6 +188,20 @@ pub fn add(
     });
     place(txn, zset, moves);
     Ok(changed)
+}
+
+/// The same of one pair, as most are: no second one meets what it has done.
+fn add_one(
+    txn: &mut Txn<'_>,
+    zset: Object<Zset>,
+    (score, member): (f64, &[u8]),
+    condition: Condition,
+) -> Result<Changed, CommandError> {
+    let old = score_of(txn, &zset, member)?;
+    let is_other = condition.admits(old, score) && old != Some(score);
+    place(txn, zset, is_other.then_some((member, old, score)).into_iter());
+    let count = |is_counted: bool| u64::from(is_other && is_counted);
+    Ok(Changed { added: count(old.is_none()), updated: count(old.is_some()) })
 }
 
 /// The scores that members have; a set that is new has none, and is not asked.
@@ -239,7 +263,7 @@ pub fn incr(
     condition: Condition,
 ) -> Result<Option<f64>, CommandError> {
     let zset = Object::<Zset>::find_or_new(txn, at)?;
-    let old = scores(txn, &zset, &[member])?.first().copied().flatten();
+    let old = score_of(txn, &zset, member)?;
     if old.is_some() && condition.only_new {
         return Ok(None);
     }

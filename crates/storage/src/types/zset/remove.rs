@@ -17,8 +17,9 @@ use crate::{At, Direction, Error, Txn};
 /// Wrong type.
 pub fn remove(txn: &mut Txn<'_>, at: &At<'_>, members: &[&[u8]]) -> Result<u64, CommandError> {
     let Some(zset) = find(txn, at)? else { return Ok(0) };
-    let mut seen = HashSet::new();
-    let members: Vec<&[u8]> = members.iter().copied().filter(|name| seen.insert(*name)).collect();
+    let (mut seen, count) = (HashSet::new(), members.len());
+    let each = members.iter().copied().filter(|name| count == 1 || seen.insert(*name));
+    let members: Vec<&[u8]> = each.collect();
     let found = scores(txn, &zset, &members)?;
     let there = members.iter().zip(found).filter_map(|(member, score)| Some((*member, score?)));
     Ok(take(txn, zset, there)?)

@@ -155,3 +155,34 @@ fn what_has_no_sum_counts_as_nothing() {
     assert_eq!(texts(&sources.inter(&[0.0, 1.0], Aggregate::Max, 9).unwrap()), "m=0");
     assert_eq!(texts(&sources.inter(&[0.0, 1.0], Aggregate::Min, 9).unwrap()), "m=-inf");
 }
+
+#[test]
+fn one_pair_does_what_it_does_when_it_is_named_twice() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"z");
+    let numbers = [f64::NEG_INFINITY, -0.0, 0.0, 1.5, f64::INFINITY];
+    for bits in 0..16_u8 {
+        let condition = Condition {
+            only_new: bits & 1 != 0,
+            only_old: bits & 2 != 0,
+            only_greater: bits & 4 != 0,
+            only_less: bits & 8 != 0,
+        };
+        for old in numbers.into_iter().map(Some).chain([None]) {
+            for new in numbers {
+                let [once, twice] = [1, 2].map(|times| {
+                    let mut txn = store.txn();
+                    if let Some(old) = old {
+                        let before: [(f64, &[u8]); 2] = [(old, b"m"), (7.0, b"n")];
+                        add(&mut txn, &at, &before, Condition::default()).unwrap();
+                    }
+                    let pairs = vec![(new, b"m".as_slice()); times];
+                    let changed = add(&mut txn, &at, &pairs, condition).unwrap();
+                    let found = score(&txn, &at, b"m").unwrap().map(f64::to_bits);
+                    (changed, found, txn.count(), txn.size_bytes())
+                });
+                assert_eq!(once, twice, "{condition:?} {old:?} {new}");
+            }
+        }
+    }
+}
