@@ -169,6 +169,7 @@ impl Connection {
         session: &Session,
         read: LongRead,
     ) -> Result<(Option<Told>, Option<Hold>), End> {
+        let _blocked = session.client.blocked();
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
         // An invalidation must follow the value that it is about: else the client would keep the
