@@ -48,6 +48,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a client is told whose read was ended by a change of role or database.
 const CHANGED: &str = "the role or the data of this node changed while the command ran: try again";
 
+/// The reply is larger than the memory that a read may use.
+pub(super) fn too_much(share: usize) -> Error {
+    Error::err(format_args!(
+        "the reply needs more than the {share} bytes that long-read-memory leaves it"
+    ))
+}
+
 /// What a read may take of its worker.
 pub(super) fn budget(config: &Values) -> Budget {
     // What is found on a worker is bounded by its steps.
@@ -280,10 +287,7 @@ impl Job {
         let read = || self.call(&cx, &words, &room, out);
         let done = budget::watched(STEPS_OF_A_LOOK, Box::new(watcher), read);
         if room.is_over() || is_too_much.get() {
-            let text = format_args!(
-                "the reply needs more than the {share} bytes that long-read-memory leaves it"
-            );
-            return Err(Error::err(text));
+            return Err(too_much(share));
         }
         let is_answered = done.unwrap_or_else(|| Err(Error::err(CHANGED)))?;
         self.has_found_all(&seen, txn.store(), &words)?;

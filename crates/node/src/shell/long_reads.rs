@@ -186,6 +186,24 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
     assert!(shell.node.long_reads.are_done());
 }
 
+/// None of these reads is a long one: what bounds them is what the transaction has gathered.
+#[test]
+fn a_transaction_gathers_no_more_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    let long = "x".repeat(300_000);
+    shell.run(&format!("SET k {long}"));
+    for command in ["MULTI", "GET k", "GET k", "GET k", "INCR n", "GET k"] {
+        shell.run(command);
+    }
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    let (got, replies) = (format!("$300000 {long}"), shell.run("EXEC"));
+    assert!(replies == format!("*5 {got} {got} {refusal} :1 {refusal}"), "{}", replies.len());
+    assert!(shell.run("GET k") == got);
+    assert_eq!(shell.node.long_reads.count(), 0);
+}
+
 #[test]
 fn a_long_read_is_in_the_slowlog() {
     let mut shell = Shell::with(|values| {

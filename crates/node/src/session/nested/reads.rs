@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use storage::budget;
 
-use super::super::long::Job;
+use super::super::long::{self, Job};
 use super::super::{Command, ReadCx, WriteCx};
 use super::{CHANGED, NestedCx};
 use crate::command::{Error, Reply, Result};
 
 /// Steps of a read between two looks at whether the role is still the same.
 const STEPS_OF_A_LOOK: u64 = 1024;
+/// Bytes of replies from which on it is looked whether more may come: what stands before a
+/// transaction in the same buffer is fewer.
+const LOOKS_FROM: usize = 512 << 10;
 
 impl NestedCx<'_> {
     /// Runs a read; `None` if it took too long and is put aside: it is to see then what it would
@@ -21,6 +24,7 @@ impl NestedCx<'_> {
         call: (&'static Command, &[&[u8]]),
         read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
+        self.must_have_room()?;
         if !self.holds_gate {
             return self.read_watched(write, read).map(Some);
         }
@@ -39,6 +43,17 @@ impl NestedCx<'_> {
         }
         self.aside = Some(aside);
         done.transpose()
+    }
+
+    /// Whether a further read may add to the replies. A look-up of a large value is none of the
+    /// reads that take long, and a transaction may ask for one as often as it has commands.
+    fn must_have_room(&self) -> Result<()> {
+        let gathered = self.out.len();
+        if gathered < LOOKS_FROM {
+            return Ok(());
+        }
+        let share = self.node.long_reads.share_bytes();
+        if gathered > share { Err(long::too_much(share)) } else { Ok(()) }
     }
 
     /// A read on a thread for scripts: it may take long, but ends after a change of role.
