@@ -45,8 +45,20 @@ pub struct Wish {
     pub is_no_loop: bool,
     /// Number of the connection that is told instead.
     pub redirect: Option<u64>,
-    /// Of a broadcast; empty, or an empty one among them: all keys.
+    /// Of a broadcast; empty, or an empty one among them: all keys. In the order of their bytes;
+    /// but for the empty one none begins with another.
     pub prefixes: Vec<Vec<u8>>,
+}
+
+impl Wish {
+    /// Whether a broadcast is of this key. Asked of each key that anybody changes, however many
+    /// prefixes there are: only the last one that does not stand behind the key can be its own.
+    fn concerns(&self, key: &[u8]) -> bool {
+        let behind = self.prefixes.partition_point(|prefix| prefix.as_slice() <= key);
+        let nearest = behind.checked_sub(1).and_then(|place| self.prefixes.get(place));
+        let is_of_all = self.prefixes.first().is_none_or(Vec::is_empty);
+        is_of_all || nearest.is_some_and(|prefix| key.starts_with(prefix))
+    }
 }
 
 #[derive(Debug)]
@@ -314,10 +326,7 @@ impl State {
             let keys: Vec<&[u8]> = names
                 .filter(|name| tracker.is_in(name.namespace))
                 .map(|name| name.key)
-                .filter(|key| {
-                    let prefixes = &tracker.wish.prefixes;
-                    prefixes.is_empty() || prefixes.iter().any(|prefix| key.starts_with(prefix))
-                })
+                .filter(|key| tracker.wish.concerns(key))
                 .collect();
             if !keys.is_empty() {
                 tracker.tell(Some(&keys), writer, sending);
@@ -502,6 +511,27 @@ mod tests {
         begin(&tracking, &a, None, Wish { mode: Mode::Broadcast, prefixes, ..Wish::default() });
         tracking.tell(&batch(&["k2", "other", "k1"]), false, None, SENDING);
         assert_eq!(pushed(&a), ">2 $10 invalidate *2 $2 k1 $2 k2 ");
+    }
+
+    #[test]
+    fn a_key_is_found_to_be_of_a_prefix_wherever_that_stands() {
+        let of = |prefixes: &[&str]| Wish {
+            mode: Mode::Broadcast,
+            prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect(),
+            ..Wish::default()
+        };
+        let concerns = |prefixes: &[&str]| {
+            let keys = ["", "a", "b", "ba", "bzz", "c", "cc", "d", "z"];
+            let wish = of(prefixes);
+            let found = keys.into_iter().filter(|key| wish.concerns(key.as_bytes()));
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(concerns(&["b", "cc", "x"]), "b ba bzz cc");
+        assert_eq!(concerns(&["ba", "bb", "z"]), "ba z");
+        assert_eq!(concerns(&["aa"]), "");
+        for all in [&[][..], &[""], &["", "b"]] {
+            assert_eq!(concerns(all), " a b ba bzz c cc d z");
+        }
     }
 
     #[test]
