@@ -89,7 +89,9 @@ fn worded(error: CommandError) -> Error {
 
 fn sort_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
-    let (request, stored) = options(args, cx.scope.cluster, true)?;
+    let (mut request, stored) = options(args, cx.scope.cluster, true)?;
+    // What is larger would not be written: each element as often as there are patterns.
+    request.room = stored.is_some().then(|| cx.txn.store().batch_bytes_max());
     let values = sort::sort(&cx.txn.snapshot(), &at, &request).map_err(worded)?;
     let Some(destination) = stored else { return Ok(reply.bulks_or_nulls(&values)) };
     sort::store(&mut cx.txn, &cx.scope.at(destination), &values)?;

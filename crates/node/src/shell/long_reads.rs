@@ -242,6 +242,21 @@ fn what_only_its_words_make_a_read_is_one() {
     }
 }
 
+/// A few bytes of a client name each element any number of times.
+#[test]
+fn what_sort_stores_is_not_gathered_beyond_what_is_written() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    for number in 0..100 {
+        shell.run(&format!("RPUSH l {number}"));
+    }
+    let refusal = shell.run(&format!("SORT l{} STORE d", " GET #".repeat(400)));
+    let bytes = refusal.strip_prefix("-ERR storage: too much at once: ").unwrap_or(&refusal);
+    let bytes: usize = bytes.split(' ').next().unwrap().parse().expect("a number of bytes");
+    assert!((20_001..20_100).contains(&bytes), "{refusal}");
+    assert_eq!(shell.run("EXISTS d"), ":0");
+    assert_eq!(shell.run("SORT l GET # GET # STORE d"), ":200");
+}
+
 /// What takes elements out and returns them knows before it reads how much that is.
 #[test]
 fn what_is_popped_is_bounded_as_a_batch_is() {
