@@ -42,7 +42,7 @@ impl Connection {
             }
             self.count_sent(session, part.len());
             if parts.peek().is_some() {
-                // Who reads a long reply is not idle.
+                // One that reads a long reply is not idle.
                 session.client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }

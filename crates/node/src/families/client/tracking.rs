@@ -125,11 +125,10 @@ fn meeting<'p>(own: &'p [Vec<u8>], known: &'p [Vec<u8>]) -> Option<(&'p [u8], &'
 }
 
 fn overlaps(prefix: &[u8], what: &str, other: &[u8]) -> Error {
-    let text = String::from_utf8_lossy;
     Error::err(format_args!(
         "Prefix '{}' overlaps with {what} prefix '{}'. Prefixes for a single client must not overlap.",
-        text(prefix),
-        text(other)
+        String::from_utf8_lossy(prefix),
+        String::from_utf8_lossy(other)
     ))
 }
 
