@@ -204,6 +204,61 @@ fn a_transaction_gathers_no_more_than_a_long_read_may() {
     assert_eq!(shell.node.long_reads.count(), 0);
 }
 
+/// What was written before each of them is kept for it. A client that writes and reads in turn
+/// would have all of that copied each time, gigabytes for some thousand commands.
+#[test]
+fn reads_that_a_transaction_puts_aside_keep_no_more_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_steps = 1;
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    shell.run("SADD s a b c");
+    let members = "*3 $1 a $1 b $1 c";
+    // Those with no write between them see one moment.
+    shell.run("MULTI");
+    for _ in 0..300 {
+        shell.run("SMEMBERS s");
+    }
+    assert_eq!(shell.run("EXEC"), format!("*300{}", format!(" {members}").repeat(300)));
+    let long = "x".repeat(1_000);
+    shell.run("MULTI");
+    for number in 0..60 {
+        shell.run(&format!("SET k{number} {long}"));
+        shell.run("SMEMBERS s");
+    }
+    let replies = shell.run("EXEC");
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    let (read, refused) = (replies.matches(members).count(), replies.matches(refusal).count());
+    assert!(replies.starts_with("*120 +OK ") && read + refused == 60, "{replies}");
+    // The first hold 1, 2, 3 … thousand bytes.
+    assert!((25..=32).contains(&read), "{read}");
+    assert_eq!(shell.run("EXISTS k0 k59"), ":2");
+    assert!(shell.node.long_reads.are_done());
+}
+
+/// A write is not refused by itself for what others have answered: the rest would be written.
+#[test]
+fn a_transaction_whose_writes_answer_too_much_writes_nothing() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    shell.run("SETRANGE k 7999999 x");
+    let run = |shell: &mut Shell, reads: usize| {
+        for command in ["MULTI", "INCR n"].into_iter().chain(vec!["GETEX k"; reads]) {
+            shell.run(command);
+        }
+        shell.run("EXEC")
+    };
+    let fits = run(&mut shell, 4);
+    assert!(fits.starts_with("*5 :1 $8000000 ") && fits.len() > 32_000_000, "{}", fits.len());
+    let refusal =
+        "-ERR the reply needs more than the 33554432 bytes that long-read-memory leaves it";
+    assert_eq!(run(&mut shell, 6), refusal);
+    assert_eq!(shell.run("GET n"), "$1 1");
+    // The connection goes on as after any transaction.
+    assert_eq!(run(&mut shell, 0), "*1 :2");
+}
+
 #[test]
 fn a_long_read_is_in_the_slowlog() {
     let mut shell = Shell::with(|values| {

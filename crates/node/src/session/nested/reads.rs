@@ -33,15 +33,18 @@ impl NestedCx<'_> {
         };
         let mark = self.mark();
         let done = aside.within(self.config, || read(&read_in(write), self.reply()));
-        if done.is_none() {
-            self.take_back(mark);
-            let when = (self.now_ms, self.generation);
-            let job = Job::new((self.node, self.config), self.session, call, when);
-            let now = || Arc::new(write.txn.moment());
-            let moment = Some(self.moment.clone().unwrap_or_else(now));
-            aside.jobs.push((mark, Job { moment, ..job }));
-        }
+        let put = match done {
+            Some(_) => Ok(()),
+            None => {
+                self.take_back(mark);
+                let when = (self.now_ms, self.generation);
+                let job = Job::new((self.node, self.config), self.session, call, when);
+                let room = self.node.long_reads.share_bytes();
+                aside.put((mark, job), &write.txn, self.moment.as_ref(), room)
+            }
+        };
         self.aside = Some(aside);
+        put?;
         done.transpose()
     }
 
