@@ -161,6 +161,8 @@ pub struct Tracks {
     pub is_broadcast: AtomicBool,
     /// The connection that was to be told in its place is gone.
     pub is_broken: AtomicBool,
+    /// Bytes of its prefixes.
+    pub bytes: AtomicUsize,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
@@ -236,6 +238,13 @@ impl Client {
         !self.is_peer.load(Ordering::Relaxed)
             && !self.is_peer_by_conduct.load(Ordering::Relaxed)
             && self.kind() != Kind::Replica
+    }
+
+    /// Bytes of names that are kept for it: channels, and prefixes of keys that it tracks.
+    pub fn names_bytes(&self) -> usize {
+        let subscribes = self.is_subscriber.load(Ordering::Relaxed);
+        let channels = if subscribes { self.subscriptions.lock().bytes() } else { 0 };
+        channels.saturating_add(self.tracks.bytes.load(Ordering::Relaxed))
     }
 
     /// The name of its user.

@@ -54,11 +54,16 @@ impl Pubsub {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// Adds a subscription; how many the client has now, as its reply counts them.
-    pub fn subscribe(&self, client: &Arc<Client>, kind: Kind, name: &[u8]) -> usize {
+    /// Adds a subscription; how many the client has now, as its reply counts them. `None` if its
+    /// names would take more than they may.
+    pub fn subscribe(&self, client: &Arc<Client>, kind: Kind, name: &[u8]) -> Option<usize> {
         let mut tables = self.tables.lock();
         let mut own = client.subscriptions.lock();
-        if own.of_mut(kind).insert(name.to_vec()) {
+        if !own.of(kind).contains(name) {
+            if !own.has_room(name) {
+                return None;
+            }
+            own.insert(kind, name);
             let subscribers = match kind {
                 Kind::Channel => tables.channels.entry(name.to_vec()).or_default(),
                 Kind::Pattern => tables.patterns.entry(name.to_vec()).or_default(),
@@ -68,7 +73,7 @@ impl Pubsub {
             client.is_subscriber.store(true, Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::SeqCst);
         }
-        own.count(kind)
+        Some(own.count(kind))
     }
 
     /// Removes a subscription, if it is there; how many the client has now.
@@ -80,7 +85,7 @@ impl Pubsub {
 
     fn remove(&self, tables: &mut Tables, client: &Client, kind: Kind, name: &[u8]) {
         let mut own = client.subscriptions.lock();
-        if !own.of_mut(kind).remove(name) {
+        if !own.remove(kind, name) {
             return;
         }
         client.is_subscriber.store(!own.is_empty(), Ordering::Relaxed);

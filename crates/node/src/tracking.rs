@@ -18,6 +18,7 @@ use storage::changes::{self, Change};
 
 use crate::clients::Client;
 use crate::inbox::Limit;
+use crate::memory::held::name_bytes;
 
 /// Channel of clients that are told by way of another connection.
 pub const CHANNEL: &[u8] = b"__redis__:invalidate";
@@ -51,6 +52,11 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// Bytes that the prefixes take.
+    pub fn bytes(&self) -> usize {
+        self.prefixes.iter().map(|prefix| name_bytes(prefix)).sum()
+    }
+
     /// Whether a broadcast is of this key. Asked of each key that anybody changes, however many
     /// prefixes there are: only the last one that does not stand behind the key can be its own.
     fn concerns(&self, key: &[u8]) -> bool {
@@ -68,7 +74,7 @@ struct Tracker {
     target: Arc<Client>,
     /// Those that it has been in since it tracks: what it read of each may still be kept.
     namespaces: Vec<Arc<[u8]>>,
-    wish: Wish,
+    wish: Arc<Wish>,
     is_broken: bool,
 }
 
@@ -170,9 +176,9 @@ impl Tracking {
     }
 
     /// How a client tracks, and whether the connection it named is gone.
-    pub fn of(&self, client: u64) -> Option<(Wish, bool)> {
+    pub fn of(&self, client: u64) -> Option<(Arc<Wish>, bool)> {
         let state = self.state.lock();
-        state.trackers.get(&client).map(|tracker| (tracker.wish.clone(), tracker.is_broken))
+        state.trackers.get(&client).map(|tracker| (Arc::clone(&tracker.wish), tracker.is_broken))
     }
 
     /// A client tracks from here on, or does so otherwise: what it has read already it still keeps.
@@ -196,9 +202,10 @@ impl Tracking {
             client: Arc::clone(client),
             target: target.unwrap_or_else(|| Arc::clone(client)),
             namespaces,
-            wish,
+            wish: Arc::new(wish),
             is_broken: false,
         };
+        client.tracks.bytes.store(tracker.wish.bytes(), Ordering::Relaxed);
         tracker.show(true);
         state.trackers.insert(client.id, tracker);
     }
@@ -232,6 +239,7 @@ impl Tracking {
         }
         if let Some(tracker) = self.state.lock().trackers.remove(&client) {
             tracker.show(false);
+            tracker.client.tracks.bytes.store(0, Ordering::Relaxed);
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -496,7 +504,7 @@ mod tests {
         tracking.enter(a.id, &other);
         let wish = Wish { is_no_loop: true, ..Wish::default() };
         tracking.begin(&a, &other, None, wish.clone());
-        assert_eq!((tracking.of(a.id), tracking.counts()), (Some((wish, false)), (1, 0)));
+        assert_eq!((tracking.of(a.id), tracking.counts()), (Some((Arc::new(wish), false)), (1, 0)));
         for namespace in ["n", "0"] {
             tracking.state.lock().tell_all(Some(namespace.as_bytes()), SENDING);
             assert_eq!(pushed(&a), ">2 $10 invalidate _ ", "{namespace}");

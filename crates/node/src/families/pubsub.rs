@@ -103,8 +103,10 @@ fn begin(
     let names = args.rest();
     let replied = reply.with(|writer| {
         for name in names {
-            let count = cx.node.pubsub.subscribe(&client, kind, name);
-            confirmation(writer, what, Some(name), count);
+            match cx.node.pubsub.subscribe(&client, kind, name) {
+                Some(count) => confirmation(writer, what, Some(name), count),
+                None => writer.error("ERR the names of this client's subscriptions are too long"),
+            }
         }
     });
     if kind == Kind::Shard {

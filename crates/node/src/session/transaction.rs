@@ -8,6 +8,7 @@ use storage::Name;
 use super::Command;
 use super::table::{self, Call};
 use crate::command::{Flags, Renames, Words};
+use crate::memory::held::{NAMES_BYTES_MAX, name_bytes};
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
 
@@ -46,6 +47,8 @@ pub struct Transaction {
     dirty: Dirty,
     /// Whether each existed then, by the ids of their names: a client may watch any number of keys.
     watched: HashMap<Vec<u8>, bool>,
+    /// Bytes that their names take, here and in the table of the node.
+    watched_bytes: usize,
     since: Since,
 }
 
@@ -102,6 +105,11 @@ impl Transaction {
         self.watched.len()
     }
 
+    /// Bytes that watched keys take.
+    pub fn watched_bytes(&self) -> usize {
+        self.watched_bytes
+    }
+
     /// Takes the queue and closes the transaction.
     pub fn take(&mut self) -> Vec<Queued> {
         self.is_aborted = false;
@@ -116,10 +124,22 @@ impl Transaction {
         self.queue = Some(queue);
     }
 
-    /// From now on a change of `key` aborts the next EXEC.
-    pub fn watch(&mut self, node: &Node, key: &Name<'_>) {
+    /// From now on a change of `key` aborts the next EXEC; false if the names of all that is watched
+    /// would take more than they may.
+    #[must_use]
+    pub fn watch(&mut self, node: &Node, key: &Name<'_>) -> bool {
+        let id = key.id();
+        let bytes = 2 * name_bytes(&id);
+        let is_new = !self.watched.contains_key(&*id);
+        if is_new && self.watched_bytes.saturating_add(bytes) > NAMES_BYTES_MAX {
+            return false;
+        }
         self.since = self.since.max(node.watches.add(key, &self.dirty));
-        self.watched.entry(key.id().to_vec()).or_default();
+        if is_new {
+            self.watched_bytes += bytes;
+            self.watched.insert(id.to_vec(), false);
+        }
+        true
     }
 
     /// Whether a watched key existed when it was watched, learnt after [`Self::watch`].
@@ -168,6 +188,7 @@ impl Transaction {
         if !self.watched.is_empty() {
             node.watches.remove(self.watched.keys().map(Vec::as_slice), &self.dirty);
             self.watched.clear();
+            self.watched_bytes = 0;
         }
         self.dirty.changed.store(false, Ordering::SeqCst);
         self.dirty.flushed.store(false, Ordering::SeqCst);

@@ -8,6 +8,9 @@ use crate::command::{Args, Error, Reply, Result};
 use crate::session::{After, SessionCx};
 use crate::tracking::{Mode, Wish};
 
+/// Bytes that the prefixes of one client may take: each change of a key by anybody looks them up.
+const PREFIX_BYTES_MAX: usize = 64 << 20;
+
 /// What the options of CLIENT TRACKING say.
 #[derive(Default)]
 struct Asked {
@@ -143,15 +146,18 @@ pub(super) fn tracking(
     match &*switch {
         b"ON" => {
             let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
-            asked.check(before.as_ref())?;
+            asked.check(before.as_deref())?;
             // As in Redis all keys are those with the empty prefix, which stays beside others.
             if asked.is_broadcast && asked.wish.prefixes.is_empty() {
                 asked.wish.prefixes.push(Vec::new());
             }
             // Prefixes are added to those that there are.
-            asked.wish.prefixes.extend(before.into_iter().flat_map(|before| before.prefixes));
+            asked.wish.prefixes.extend(before.iter().flat_map(|before| before.prefixes.clone()));
             asked.wish.prefixes.sort();
             asked.wish.prefixes.dedup();
+            if asked.wish.bytes() > PREFIX_BYTES_MAX {
+                return Err(Error::err("the prefixes of this client are too many"));
+            }
             let mode = asked.wish.mode;
             let session = &mut *cx.session;
             let target = asked.target;

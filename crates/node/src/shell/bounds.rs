@@ -1,0 +1,88 @@
+//! What a client makes the node hold, or do, by few or short words.
+
+use super::Shell;
+use crate::memory::held::NAMES_BYTES_MAX;
+
+/// A name that, with what stands beside it, would take more than all names of a connection may.
+fn long() -> String {
+    "x".repeat(NAMES_BYTES_MAX / 2)
+}
+
+#[test]
+fn the_names_of_what_is_watched_are_bounded_and_counted() {
+    let (mut shell, long) = (Shell::new(), long());
+    assert_eq!(shell.run("WATCH a b a"), "+OK");
+    let bytes = shell.clients[0].transaction.watched_bytes();
+    assert!((200..1_000).contains(&bytes), "{bytes}");
+    let refusal = "-ERR the names of the keys that are watched are too long";
+    assert_eq!(shell.run(&format!("WATCH {long}")), refusal);
+    // What was watched before is watched on.
+    let other = shell.client();
+    shell.run_as(other, "SET a 1");
+    shell.run("MULTI");
+    assert_eq!(shell.run("EXEC"), "*-1");
+    assert_eq!(shell.clients[0].transaction.watched_bytes(), 0);
+    assert_eq!(shell.run("WATCH c"), "+OK");
+}
+
+#[test]
+fn the_names_of_what_is_subscribed_to_are_bounded_and_counted() {
+    let (mut shell, long) = (Shell::new(), long());
+    let listener = shell.client();
+    let client = std::sync::Arc::clone(&shell.clients[listener].client);
+    let told = shell.run_as(listener, &format!("SUBSCRIBE a {long} b"));
+    let refusal = "-ERR the names of this client's subscriptions are too long";
+    let told_of = |name: &str, count: u32| format!("*3 $9 subscribe $1 {name} :{count}");
+    assert_eq!(told, format!("{} {refusal} {}", told_of("a", 1), told_of("b", 2)));
+    assert!(shell.run("PUBSUB CHANNELS").starts_with("*2 "));
+    assert!((200..1_000).contains(&client.names_bytes()), "{}", client.names_bytes());
+    shell.run_as(listener, "UNSUBSCRIBE");
+    assert_eq!(client.names_bytes(), 0);
+}
+
+#[test]
+fn prefixes_that_a_client_tracks_are_bounded_and_counted() {
+    let (mut shell, long) = (Shell::new(), long());
+    let client = std::sync::Arc::clone(&shell.clients[0].client);
+    assert!(shell.run("HELLO 3").starts_with('%'));
+    assert_eq!(shell.run("CLIENT TRACKING ON BCAST PREFIX a"), "+OK");
+    let bytes = client.names_bytes();
+    assert!((1..1_000).contains(&bytes), "{bytes}");
+    let refused = shell.run(&format!("CLIENT TRACKING ON BCAST PREFIX {long}"));
+    assert_eq!(refused, "-ERR the prefixes of this client are too many");
+    assert_eq!(client.names_bytes(), bytes);
+    assert!(shell.run("CLIENT TRACKINGINFO").ends_with("$8 prefixes *1 $1 a"));
+    assert_eq!(shell.run("CLIENT TRACKING OFF"), "+OK");
+    assert_eq!(client.names_bytes(), 0);
+}
+
+#[test]
+fn names_of_clients_and_lists_of_commands_are_bounded() {
+    let mut shell = Shell::new();
+    let (most, more) = ("n".repeat(4096), "n".repeat(4097));
+    for set in ["CLIENT SETNAME", "CLIENT SETINFO LIB-NAME", "CLIENT SETINFO LIB-VER"] {
+        assert_eq!(shell.run(&format!("{set} {most}")), "+OK");
+        let refused = shell.run(&format!("{set} {more}"));
+        assert!(refused.ends_with(" cannot be longer than 4096 bytes."), "{refused}");
+    }
+    assert!(shell.run(&format!("HELLO 2 SETNAME {more}")).starts_with("-ERR Client names "));
+    assert_eq!(shell.run("CLIENT GETNAME"), format!("$4096 {most}"));
+    for ask in ["COMMAND INFO", "COMMAND DOCS"] {
+        let reply = shell.run(&format!("{ask}{}", " get".repeat(10_000)));
+        assert!(reply.starts_with("*10000 ") || reply.starts_with("*20000 "), "{ask}");
+        let refused = shell.run(&format!("{ask}{}", " get".repeat(10_001)));
+        assert_eq!(refused, "-ERR too many names of commands at once");
+    }
+}
+
+#[test]
+fn clients_are_listed_by_any_number_of_ids() {
+    let mut shell = Shell::new();
+    for _ in 0..10 {
+        shell.client();
+    }
+    let id = shell.clients[7].client.id;
+    let others: String = (0..100_000).map(|more| format!(" {}", 1_000_000 + more)).collect();
+    let told = shell.run(&format!("CLIENT LIST ID{others} {id} {id}"));
+    assert_eq!((told.matches("id=").count(), told.contains(&format!("id={id} "))), (1, true));
+}
