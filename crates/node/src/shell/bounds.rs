@@ -86,3 +86,26 @@ fn clients_are_listed_by_any_number_of_ids() {
     let told = shell.run(&format!("CLIENT LIST ID{others} {id} {id}"));
     assert_eq!((told.matches("id=").count(), told.contains(&format!("id={id} "))), (1, true));
 }
+
+/// What is read of a hash to be changed or returned is held, and a field may be named any number of
+/// times.
+#[test]
+fn fields_named_again_and_again_are_held_no_more_than_a_batch_may_be() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    shell.run(&format!("HSET h f {}", "x".repeat(1_000)));
+    let fields = |count: usize| format!("FIELDS {count}{}", " f".repeat(count));
+    for command in [
+        "HGETEX h",
+        "HGETEX h PX 100000",
+        "HGETEX h PERSIST",
+        "HEXPIRE h 100",
+        "HPERSIST h",
+        "HGETDEL h",
+    ] {
+        let refused = shell.run(&format!("{command} {}", fields(1_000)));
+        assert!(refused.starts_with("-ERR storage: too much at once: 2"), "{command}: {refused}");
+        let few = shell.run(&format!("{command} {}", fields(5)));
+        assert!(few.starts_with("*5 "), "{command}: {few}");
+    }
+    assert_eq!(shell.run("HEXISTS h f"), ":0");
+}
