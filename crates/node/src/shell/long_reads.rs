@@ -150,6 +150,7 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
         shell.run(&format!("HSET h {long}{number} v k{number} {long}"));
         shell.run(&format!("GEOADD g 1 {} {long}{number}", number % 80));
         shell.run(&format!("ZADD z {number} {long}{number}"));
+        shell.run(&format!("XADD x 1-{} f {long}", number + 1));
     }
     for number in 0..5 {
         shell.run(&format!("SADD few {long}{number}"));
@@ -172,6 +173,8 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
         "GEOSEARCH g FROMLONLAT 0 0 BYRADIUS 20000 km ASC",
         "GEORADIUS g 0 0 20000 km",
         "LCS k1 k2 LEN",
+        "XRANGE x - +",
+        "XREAD STREAMS x 0",
     ] {
         assert_eq!(shell.run(read), refusal, "{}", &read[..read.len().min(40)]);
     }
@@ -234,6 +237,27 @@ fn reads_that_a_transaction_puts_aside_keep_no_more_than_a_long_read_may() {
     assert!((25..=32).contains(&read), "{read}");
     assert_eq!(shell.run("EXISTS k0 k59"), ":2");
     assert!(shell.node.long_reads.are_done());
+}
+
+/// A script aside has no budget for what it reads, and its own memory is asked only once all of the
+/// reply is there.
+#[test]
+fn a_script_reads_no_more_at_once_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    for (key, length) in [("a", 300_000), ("b", 600_000)] {
+        shell.run(&format!("SET {key} {}", "x".repeat(length)));
+        shell.run(&format!("RPUSH l{}", format!(" {}", "x".repeat(length)).repeat(2)));
+    }
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    // INFO is not for a script on its worker.
+    let read = |call: &str| format!("EVAL redis.call('INFO')\treturn\t#redis.call({call}) 0");
+    assert_eq!(shell.run(&read("'GET','a'")), ":300000");
+    for call in ["'GET','b'", "'LRANGE','l',0,-1"] {
+        assert!(shell.run(&read(call)).starts_with(refusal), "{call}");
+    }
+    assert_eq!(shell.run(&read("'GET','a'")), ":300000");
 }
 
 /// A write is not refused by itself for what others have answered: the rest would be written.

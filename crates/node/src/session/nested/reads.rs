@@ -1,7 +1,10 @@
 //! Reads among the commands inside a command: how long they may take, and what they see.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use resp::{Room, Writer};
 use storage::budget;
 
 use super::super::long::{self, Job};
@@ -59,18 +62,32 @@ impl NestedCx<'_> {
         if gathered > share { Err(long::too_much(share)) } else { Ok(()) }
     }
 
-    /// A read on a thread for scripts: it may take long, but ends after a change of role.
+    /// A read on a thread for scripts: it may take long, but ends after a change of role, and where
+    /// it gathers more than a long read may.
     fn read_watched<T>(
         &mut self,
         write: &WriteCx<'_>,
         read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
     ) -> Result<T> {
         let (node, generation) = (Arc::clone(self.node), self.generation);
-        let goes_on =
-            move |_| node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+        let share = node.long_reads.share_bytes();
+        let (room, is_too_much) = (Rc::new(Room::new(share)), Rc::new(Cell::new(false)));
+        let goes_on = {
+            let (room, is_too_much) = (Rc::clone(&room), Rc::clone(&is_too_much));
+            move |gathered: usize| {
+                is_too_much.set(gathered > share || room.is_over());
+                let is_current =
+                    node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+                is_current && !is_too_much.get()
+            }
+        };
         let done = budget::watched(STEPS_OF_A_LOOK, Box::new(goes_on), || {
-            read(&read_in(write), self.session.reply(self.out))
+            let writer = Writer::new(self.out, self.session.protocol).within(Some(&*room));
+            read(&read_in(write), Reply::new(writer))
         });
+        if room.is_over() || is_too_much.get() {
+            return Err(long::too_much(share));
+        }
         done.unwrap_or_else(|| Err(self.fail(Error::err(CHANGED))))
     }
 }
