@@ -68,7 +68,7 @@ fn a_read_that_begins_anew_still_waits_for_what_it_waited_for() {
     assert_eq!(told(&mut seven), got("s", "8-0"));
 }
 
-/// Whoever adds an entry would copy it for the reader so often, under the locks of its keys.
+/// The writer of an entry would copy it for the reader so often, under the locks of its keys.
 #[test]
 fn one_that_names_a_stream_again_and_again_begins_anew_and_is_a_long_read() {
     let mut shell = Shell::with(|values| values.long_read_steps = 100);
