@@ -29,6 +29,36 @@ struct Tables {
     shards: HashMap<Vec<u8>, Subscribers>,
 }
 
+impl Tables {
+    /// Patterns that match a channel, and their subscribers.
+    fn matching(&self, channel: &[u8]) -> Vec<(&[u8], &Subscribers)> {
+        let matching = self.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
+        matching.map(|(pattern, subscribers)| (pattern.as_slice(), subscribers)).collect()
+    }
+
+    /// Puts a message into inboxes; of these patterns its channel is one's.
+    fn give(
+        &self,
+        message: Message<'_>,
+        patterns: &[(&[u8], &Subscribers)],
+        (limit, now_ms): (Limit, u64),
+    ) {
+        let Message { is_shard, channel, text } = message;
+        if is_shard {
+            if let Some(subscribers) = self.shards.get(channel) {
+                send(subscribers, &[b"smessage", channel, text], limit, now_ms);
+            }
+            return;
+        }
+        if let Some(subscribers) = self.channels.get(channel) {
+            send(subscribers, &[b"message", channel, text], limit, now_ms);
+        }
+        for (pattern, subscribers) in patterns {
+            send(subscribers, &[b"pmessage", pattern, channel, text], limit, now_ms);
+        }
+    }
+}
+
 /// All subscriptions of a node.
 #[derive(Debug, Default)]
 pub struct Pubsub {
@@ -178,9 +208,8 @@ impl Pubsub {
         if is_shard {
             return of(tables.shards.get(channel));
         }
-        let matching =
-            tables.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
-        of(tables.channels.get(channel)) + matching.map(|(_, all)| all.len()).sum::<usize>()
+        let matching = tables.matching(channel);
+        of(tables.channels.get(channel)) + matching.iter().map(|(_, all)| all.len()).sum::<usize>()
     }
 
     /// Gives the messages of a batch to those who subscribe.
@@ -188,10 +217,24 @@ impl Pubsub {
         if !self.any() {
             return;
         }
-        for change in changes::of(batch, cluster) {
-            if let Change::Message { is_shard, channel, text } = change {
-                self.publish(Message { is_shard, channel, text }, limit, clock::unix_ms());
+        let messages = changes::of(batch, cluster).filter_map(|change| {
+            let Change::Message { is_shard, channel, text } = change else { return None };
+            Some(Message { is_shard, channel, text })
+        });
+        let mut messages = messages.peekable();
+        if messages.peek().is_none() {
+            return;
+        }
+        let (tables, now_ms) = (self.tables.lock(), clock::unix_ms());
+        // One command may send any number of messages to one channel: patterns are matched once.
+        let mut last: Option<(&[u8], Vec<(&[u8], &Subscribers)>)> = None;
+        for message in messages {
+            let channel = message.channel;
+            if !message.is_shard && last.as_ref().is_none_or(|(known, _)| *known != channel) {
+                last = Some((channel, tables.matching(channel)));
             }
+            let patterns = last.as_ref().map_or(&[][..], |(_, patterns)| patterns.as_slice());
+            tables.give(message, patterns, (limit, now_ms));
         }
     }
 
@@ -200,22 +243,12 @@ impl Pubsub {
         if !self.any() {
             return;
         }
-        let Message { is_shard, channel, text } = message;
         let tables = self.tables.lock();
-        if is_shard {
-            if let Some(subscribers) = tables.shards.get(channel) {
-                send(subscribers, &[b"smessage", channel, text], limit, now_ms);
-            }
-            return;
-        }
-        if let Some(subscribers) = tables.channels.get(channel) {
-            send(subscribers, &[b"message", channel, text], limit, now_ms);
-        }
-        for (pattern, subscribers) in &tables.patterns {
-            if glob::matches(pattern, channel) {
-                send(subscribers, &[b"pmessage", pattern, channel, text], limit, now_ms);
-            }
-        }
+        let patterns = match message.is_shard {
+            true => Vec::new(),
+            false => tables.matching(message.channel),
+        };
+        tables.give(message, &patterns, (limit, now_ms));
     }
 
     /// The channels that somebody subscribes to and a pattern matches.

@@ -109,3 +109,43 @@ fn fields_named_again_and_again_are_held_no_more_than_a_batch_may_be() {
     }
     assert_eq!(shell.run("HEXISTS h f"), ":0");
 }
+
+#[test]
+fn documents_that_are_set_together_are_no_larger_than_a_batch_may_be() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    for key in ["a", "b", "c"] {
+        shell.run(&format!("JSON.SET {key} $ [\"{}\",1]", "x".repeat(9_000)));
+    }
+    let refused = shell.run("JSON.MSET a $[0] 2 b $[0] 2 c $[0] 2");
+    assert!(refused.starts_with("-ERR storage: too much at once: 27"), "{refused}");
+    assert_eq!(shell.run("JSON.MSET a $[0] 2 b $[0] 2"), "+OK");
+    assert_eq!(shell.run("JSON.GET a"), "$5 [2,1]");
+}
+
+#[test]
+fn messages_of_one_command_reach_all_in_order() {
+    let mut shell = Shell::new();
+    let listener = shell.client();
+    shell.run_as(listener, "SUBSCRIBE p1");
+    shell.run_as(listener, "PSUBSCRIBE p* *2");
+    assert_eq!(shell.run("MPUBLISH p1 a b"), ":4");
+    for command in ["MULTI", "PUBLISH p2 c", "SPUBLISH p1 d", "PUBLISH p2 e"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*3 :2 :0 :2");
+    let mut pushes = Vec::new();
+    shell.clients[listener].client.inbox.take(&mut pushes);
+    let by = |pattern: &str, channel: &str, text: &str| {
+        format!("*4 $8 pmessage $2 {pattern} $2 {channel} $1 {text} ")
+    };
+    let mut expected = String::new();
+    for text in ["a", "b"] {
+        expected += &format!("*3 $7 message $2 p1 $1 {text} ");
+        expected += &by("p*", "p1", text);
+    }
+    for text in ["c", "e"] {
+        expected += &by("*2", "p2", text);
+        expected += &by("p*", "p2", text);
+    }
+    assert_eq!(String::from_utf8(pushes).unwrap().replace("\r\n", " "), expected);
+}
