@@ -184,6 +184,8 @@ pub struct Shown {
     /// It waits for a key, or for the answer of a command that takes its time: WAIT, DBSIZE, a long
     /// read, a change of the topology.
     pub is_blocked: AtomicBool,
+    /// Bytes of what it waits for by keys.
+    pub awaited_bytes: AtomicUsize,
 }
 
 impl Client {
@@ -238,13 +240,6 @@ impl Client {
         !self.is_peer.load(Ordering::Relaxed)
             && !self.is_peer_by_conduct.load(Ordering::Relaxed)
             && self.kind() != Kind::Replica
-    }
-
-    /// Bytes of names that are kept for it: channels, and prefixes of keys that it tracks.
-    pub fn names_bytes(&self) -> usize {
-        let subscribes = self.is_subscriber.load(Ordering::Relaxed);
-        let channels = if subscribes { self.subscriptions.lock().bytes() } else { 0 };
-        channels.saturating_add(self.tracks.bytes.load(Ordering::Relaxed))
     }
 
     /// The name of its user.

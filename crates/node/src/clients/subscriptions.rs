@@ -1,7 +1,9 @@
 //! What one connection subscribes to.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Client;
 use crate::memory::held::{NAMES_BYTES_MAX, name_bytes};
 
 /// What a subscription is to.
@@ -86,6 +88,19 @@ impl Subscriptions {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count(Kind::Channel) + self.count(Kind::Shard) == 0
+    }
+}
+
+impl Client {
+    /// Bytes of names that the node keeps for it: channels, prefixes of keys that it tracks, and keys
+    /// that it waits for.
+    pub fn names_bytes(&self) -> usize {
+        let load = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed);
+        let others = load(&self.tracks.bytes) + load(&self.shown.awaited_bytes);
+        match self.is_subscriber.load(Ordering::Relaxed) {
+            true => others + self.subscriptions.lock().bytes(),
+            false => others,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing is given to a client that is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use resp::Parser;
@@ -112,7 +113,12 @@ impl Connection {
     ) -> Result<(), End> {
         let standing = waiting.standing();
         self.lend(session, &waiting, (ran, replies));
-        let told = self.blocked(session, &mut waiting).await?;
+        let awaited = &session.client.shown.awaited_bytes;
+        awaited.store(waiting.bytes(), Ordering::Relaxed);
+        self.show_buffers(session);
+        let told = self.blocked(session, &mut waiting).await;
+        awaited.store(0, Ordering::Relaxed);
+        let told = told?;
         self.lent = None;
         let begins_anew = told == Some(Told::Again);
         let has_left = matches!(told, Some(Told::Left { .. }));
