@@ -92,8 +92,8 @@ impl Subscriptions {
 }
 
 impl Client {
-    /// Bytes of names that the node keeps for it: channels, prefixes of keys that it tracks, and keys
-    /// that it waits for.
+    /// Bytes of names that the node keeps for it: channels, prefixes of keys that it tracks, and
+    /// keys that it waits for.
     pub fn names_bytes(&self) -> usize {
         let load = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed);
         let others = load(&self.tracks.bytes) + load(&self.shown.awaited_bytes);
