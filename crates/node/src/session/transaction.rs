@@ -15,6 +15,9 @@ use crate::watch::{Dirty, Since};
 /// Bytes of queued commands a connection may hold.
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 
+/// Commands that a connection may queue. EXEC makes a multiple of a short one's bytes of each.
+const QUEUE_MAX: usize = 1 << 20;
+
 /// One queued command. What it is was found out when it was queued; its words are kept as the
 /// client sent them, for a node that takes the session over.
 #[derive(Debug, Clone)]
@@ -34,7 +37,7 @@ impl Queued {
 
 /// Bytes that a queued command with words of these lengths counts for.
 fn cost(lengths: impl Iterator<Item = usize>) -> usize {
-    lengths.map(|length| length + 24).sum()
+    lengths.map(|length| length + size_of::<Vec<u8>>()).sum::<usize>() + 2 * size_of::<Queued>()
 }
 
 /// State of MULTI and WATCH.
@@ -80,6 +83,9 @@ impl Transaction {
             return false;
         }
         if let Some(queue) = &mut self.queue {
+            if queue.len() >= QUEUE_MAX {
+                return false;
+            }
             self.queue_bytes += bytes;
             queue.push(Queued { command, words: words.iter().map(|word| word.to_vec()).collect() });
         }
@@ -193,5 +199,27 @@ impl Transaction {
         self.dirty.changed.store(false, Ordering::SeqCst);
         self.dirty.flushed.store(false, Ordering::SeqCst);
         self.since = Since::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_bounded_by_its_commands_and_by_their_bytes() {
+        crate::shell::table();
+        let long = vec![b'x'; QUEUE_BYTES_MAX / 2];
+        let (short, long): ([&[u8]; 1], [&[u8]; 2]) = ([b"PING"], [b"ECHO", &long]);
+        let find = |words: &[&[u8]]| table::find(&Renames::default(), words).unwrap().1;
+        let (ping, echo) = (find(&short), find(&long));
+        let mut transaction = Transaction::default();
+        transaction.open();
+        assert!((0..QUEUE_MAX).all(|_| transaction.push(ping, &short)));
+        assert!(!transaction.push(ping, &short));
+        assert_eq!((transaction.take().len(), transaction.queue_bytes()), (QUEUE_MAX, 0));
+        transaction.open();
+        assert!(transaction.push(echo, &long) && !transaction.push(echo, &long));
+        assert!(transaction.push(ping, &short));
     }
 }
