@@ -13,8 +13,7 @@ const STEP: usize = 4096;
 /// State of a connection beside its buffers.
 const STATE: usize = 8 << 10;
 
-/// Bytes of names that one connection may have the node keep, of each kind: keys that it watches,
-/// channels and patterns that it subscribes to.
+/// Bytes of names of channels and patterns that one connection may have the node keep.
 pub const NAMES_BYTES_MAX: usize = 256 << 20;
 
 /// What a name takes in one table, bytes.

@@ -8,7 +8,7 @@ use storage::Name;
 use super::Command;
 use super::table::{self, Call};
 use crate::command::{Flags, Renames, Words};
-use crate::memory::held::{NAMES_BYTES_MAX, name_bytes};
+use crate::memory::held::name_bytes;
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
 
@@ -17,6 +17,9 @@ pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 
 /// Commands that a connection may queue. EXEC makes a multiple of a short one's bytes of each.
 const QUEUE_MAX: usize = 1 << 20;
+
+/// Bytes of names of keys that a connection may watch: EXEC locks and looks up each of them.
+const WATCHED_BYTES_MAX: usize = 64 << 20;
 
 /// One queued command. What it is was found out when it was queued; its words are kept as the
 /// client sent them, for a node that takes the session over.
@@ -137,7 +140,7 @@ impl Transaction {
         let id = key.id();
         let bytes = 2 * name_bytes(&id);
         let is_new = !self.watched.contains_key(&*id);
-        if is_new && self.watched_bytes.saturating_add(bytes) > NAMES_BYTES_MAX {
+        if is_new && self.watched_bytes.saturating_add(bytes) > WATCHED_BYTES_MAX {
             return false;
         }
         self.since = self.since.max(node.watches.add(key, &self.dirty));
