@@ -3,6 +3,7 @@
 
 mod deposed;
 mod discarded;
+mod in_slot;
 mod migrate;
 mod moves;
 mod redis;
@@ -18,7 +19,6 @@ use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::command::args::parse_integer;
 use crate::command::row::Usage;
-use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::moves::orders;
@@ -41,8 +41,8 @@ pub const COMMANDS: &[Command] = &[
 const CLUSTER: &[Command] = &[
     cluster("cluster|cancelslotmigrations", 2, wishes::cancel_slot_migrations).no_multi().admin().at_node(),
     cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
-    cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
-    cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    in_slot::read("cluster|countkeysinslot", 3, in_slot::count),
+    in_slot::read("cluster|getkeysinslot",   4, in_slot::keys),
     cluster("cluster|getslotmigrations", 2, wishes::get_slot_migrations).admin(),
     cluster("cluster|help",            2, redis::help).loading(),
     cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
@@ -132,43 +132,6 @@ fn replicas(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     let state = cx.node.cluster.load();
     let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
     Ok(text(reply, view::replicas_text(&topology, args.bytes()?, asker, cx.now_ms)?).into())
-}
-
-fn count_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let count = count_in_slot(cx, slot_number(args)?)?;
-    Ok(reply.integer(i64::try_from(count).unwrap_or(i64::MAX)).into())
-}
-
-fn get_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let (slot, most) = (slot_number(args)?, args.integer()?);
-    let most = usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
-    Ok(reply.bulks(&keys_in_slot(cx, slot, most)?).into())
-}
-
-fn slot_number(args: &mut Args<'_>) -> Result<u16> {
-    let slot = args.integer()?;
-    let slot = u16::try_from(slot).ok().filter(|slot| *slot < topology::SLOT_COUNT);
-    slot.ok_or_else(|| Error::text("ERR Invalid slot"))
-}
-
-fn keys_in_slot(cx: &SessionCx<'_>, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::keys_in_slot(&store.txn(), &cx.scope(), slot, most)?)
-}
-
-fn count_in_slot(cx: &SessionCx<'_>, slot: u16) -> Result<u64> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::count_in_slot(&store.txn(), &cx.scope(), slot)?)
 }
 
 /// A text for people: a verbatim string in RESP3.
