@@ -5,6 +5,8 @@
 //! transaction that was discarded. A message is promised to nobody: those who are not connected
 //! when it comes do not get it.
 
+mod patterns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use crate::clients::Client;
 use crate::clients::subscriptions::Kind;
 use crate::clock;
 use crate::inbox::Limit;
+use patterns::Patterns;
 
 /// Subscribers by the number of their connection: those who came first get a message first.
 type Subscribers = BTreeMap<u64, Arc<Client>>;
@@ -25,17 +28,11 @@ type Subscribers = BTreeMap<u64, Arc<Client>>;
 #[derive(Debug, Default)]
 struct Tables {
     channels: HashMap<Vec<u8>, Subscribers>,
-    patterns: BTreeMap<Vec<u8>, Subscribers>,
+    patterns: Patterns<Subscribers>,
     shards: HashMap<Vec<u8>, Subscribers>,
 }
 
 impl Tables {
-    /// Patterns that match a channel, and their subscribers.
-    fn matching(&self, channel: &[u8]) -> Vec<(&[u8], &Subscribers)> {
-        let matching = self.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
-        matching.map(|(pattern, subscribers)| (pattern.as_slice(), subscribers)).collect()
-    }
-
     /// Puts a message into inboxes; of these patterns its channel is one's.
     fn give(
         &self,
@@ -96,7 +93,7 @@ impl Pubsub {
             own.insert(kind, name);
             let subscribers = match kind {
                 Kind::Channel => tables.channels.entry(name.to_vec()).or_default(),
-                Kind::Pattern => tables.patterns.entry(name.to_vec()).or_default(),
+                Kind::Pattern => tables.patterns.entry(name),
                 Kind::Shard => tables.shards.entry(name.to_vec()).or_default(),
             };
             subscribers.insert(client.id, Arc::clone(client));
@@ -208,7 +205,7 @@ impl Pubsub {
         if is_shard {
             return of(tables.shards.get(channel));
         }
-        let matching = tables.matching(channel);
+        let matching = tables.patterns.matching(channel);
         of(tables.channels.get(channel)) + matching.iter().map(|(_, all)| all.len()).sum::<usize>()
     }
 
@@ -231,7 +228,7 @@ impl Pubsub {
         for message in messages {
             let channel = message.channel;
             if !message.is_shard && last.as_ref().is_none_or(|(known, _)| *known != channel) {
-                last = Some((channel, tables.matching(channel)));
+                last = Some((channel, tables.patterns.matching(channel)));
             }
             let patterns = last.as_ref().map_or(&[][..], |(_, patterns)| patterns.as_slice());
             tables.give(message, patterns, (limit, now_ms));
@@ -246,7 +243,7 @@ impl Pubsub {
         let tables = self.tables.lock();
         let patterns = match message.is_shard {
             true => Vec::new(),
-            false => tables.matching(message.channel),
+            false => tables.patterns.matching(message.channel),
         };
         tables.give(message, &patterns, (limit, now_ms));
     }
