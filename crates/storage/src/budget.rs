@@ -6,8 +6,8 @@
 //!
 //! Everything that reads passes here, so no type and no command counts by itself: a step of a walk
 //! and a look-up are one step each, and another one for each [`STEP_BYTES`] of what was found.
-//! Outside [`within`] and [`watched`] nothing is bounded but what writes gather before they write it
-//! ([`gathering`]).
+//! Outside [`within`] and [`watched`] nothing is bounded but what writes gather before they write
+//! it ([`gathering`]).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -133,8 +133,8 @@ impl Transaction {
         self.queue = Some(queue);
     }
 
-    /// From now on a change of `key` aborts the next EXEC; false if the names of all that is watched
-    /// would take more than they may.
+    /// From now on a change of `key` aborts the next EXEC; false if the names of all that is
+    /// watched would take more than they may.
     #[must_use]
     pub fn watch(&mut self, node: &Node, key: &Name<'_>) -> bool {
         let id = key.id();
