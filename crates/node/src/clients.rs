@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use resp::Protocol;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::inbox::{Inbox, Limit};
 use crate::listener;
 use crate::memory::held::Held;
@@ -78,7 +79,7 @@ pub struct Client {
     pub tls: OnceLock<String>,
     /// When it connected, Unix ms.
     pub since_ms: u64,
-    /// Last command, Unix ms.
+    /// When it was active last, Unix ms: its last command, or the end of what that waited for.
     pub last_ms: AtomicU64,
     /// The last command.
     pub last_command: LastCommand,
@@ -160,6 +161,8 @@ pub struct Tracks {
     pub is_broadcast: AtomicBool,
     /// The connection that was to be told in its place is gone.
     pub is_broken: AtomicBool,
+    /// Bytes of its prefixes.
+    pub bytes: AtomicUsize,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
@@ -178,9 +181,11 @@ pub struct Shown {
     pub watched: AtomicUsize,
     /// One of them has changed.
     pub is_dirty: AtomicBool,
-    /// It waits for the answer of a command that takes its time: WAIT, DBSIZE, a change of the
-    /// topology.
+    /// It waits for a key, or for the answer of a command that takes its time: WAIT, DBSIZE, a long
+    /// read, a change of the topology.
     pub is_blocked: AtomicBool,
+    /// Bytes of what it waits for by keys.
+    pub awaited_bytes: AtomicUsize,
 }
 
 impl Client {
@@ -331,6 +336,8 @@ pub struct Blocked<'c>(&'c Client);
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
+        // It is idle from its answer on.
+        self.0.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
         self.0.shown.is_blocked.store(false, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing here waits for the write gate: while it is taken, a round is left out.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -190,8 +190,9 @@ fn measure(node: &Node, earlier: &Counted) -> Counted {
     now
 }
 
-/// `timeout`: as in Redis, never for replicas; nor for peers, which keep a connection for when they
-/// need it.
+/// `timeout`: as in Redis, never for replicas, nor for those that are silent because they wait: for
+/// a key, for an answer that takes its time, for messages. Nor for peers, which keep a connection
+/// for when they need it.
 pub(crate) fn close_idle(node: &Node, now_ms: u64) {
     let longest_ms = u64::from(node.config.now().timeout) * 1000;
     if longest_ms == 0 {
@@ -199,9 +200,10 @@ pub(crate) fn close_idle(node: &Node, now_ms: u64) {
     }
     let count = node.clients.kill_where(|client| {
         let idle_ms = now_ms.saturating_sub(client.last_ms.load(Ordering::Relaxed));
-        let is_exempt =
-            client.is_replica.load(Ordering::Relaxed) || client.is_peer.load(Ordering::Relaxed);
-        idle_ms > longest_ms && !is_exempt
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let waits = is(&client.shown.is_blocked) || is(&client.is_subscriber);
+        let is_exempt = is(&client.is_replica) || is(&client.is_peer) || is(&client.is_monitor);
+        idle_ms > longest_ms && !waits && !is_exempt
     });
     if count > 0 {
         tracing::debug!(count, "closed idle connections");

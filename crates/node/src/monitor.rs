@@ -71,7 +71,13 @@ fn line(namespace: &str, address: &str, words: &[&[u8]], now: Duration) -> Vec<u
                 0x07 => line.push_str("\\a"),
                 0x08 => line.push_str("\\b"),
                 b' '..=b'~' => line.push(char::from(*byte)),
-                other => line.push_str(&format!("\\x{other:02x}")),
+                other => {
+                    // Large values are often such bytes, and those who watch make others wait.
+                    let digit = |nibble: u8| {
+                        char::from_digit(u32::from(nibble), 16).unwrap_or_default()
+                    };
+                    line.extend(['\\', 'x', digit(other >> 4), digit(other & 0xf)]);
+                }
             }
         }
         line.push('"');

@@ -5,6 +5,8 @@
 //! transaction that was discarded. A message is promised to nobody: those who are not connected
 //! when it comes do not get it.
 
+mod patterns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use crate::clients::Client;
 use crate::clients::subscriptions::Kind;
 use crate::clock;
 use crate::inbox::Limit;
+use patterns::Patterns;
 
 /// Subscribers by the number of their connection: those who came first get a message first.
 type Subscribers = BTreeMap<u64, Arc<Client>>;
@@ -25,8 +28,32 @@ type Subscribers = BTreeMap<u64, Arc<Client>>;
 #[derive(Debug, Default)]
 struct Tables {
     channels: HashMap<Vec<u8>, Subscribers>,
-    patterns: BTreeMap<Vec<u8>, Subscribers>,
+    patterns: Patterns<Subscribers>,
     shards: HashMap<Vec<u8>, Subscribers>,
+}
+
+impl Tables {
+    /// Puts a message into inboxes; of these patterns its channel is one's.
+    fn give(
+        &self,
+        message: Message<'_>,
+        patterns: &[(&[u8], &Subscribers)],
+        (limit, now_ms): (Limit, u64),
+    ) {
+        let Message { is_shard, channel, text } = message;
+        if is_shard {
+            if let Some(subscribers) = self.shards.get(channel) {
+                send(subscribers, &[b"smessage", channel, text], limit, now_ms);
+            }
+            return;
+        }
+        if let Some(subscribers) = self.channels.get(channel) {
+            send(subscribers, &[b"message", channel, text], limit, now_ms);
+        }
+        for (pattern, subscribers) in patterns {
+            send(subscribers, &[b"pmessage", pattern, channel, text], limit, now_ms);
+        }
+    }
 }
 
 /// All subscriptions of a node.
@@ -54,21 +81,26 @@ impl Pubsub {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// Adds a subscription; how many the client has now, as its reply counts them.
-    pub fn subscribe(&self, client: &Arc<Client>, kind: Kind, name: &[u8]) -> usize {
+    /// Adds a subscription; how many the client has now, as its reply counts them. `None` if its
+    /// names would take more than they may.
+    pub fn subscribe(&self, client: &Arc<Client>, kind: Kind, name: &[u8]) -> Option<usize> {
         let mut tables = self.tables.lock();
         let mut own = client.subscriptions.lock();
-        if own.of_mut(kind).insert(name.to_vec()) {
+        if !own.of(kind).contains(name) {
+            if !own.has_room(name) {
+                return None;
+            }
+            own.insert(kind, name);
             let subscribers = match kind {
                 Kind::Channel => tables.channels.entry(name.to_vec()).or_default(),
-                Kind::Pattern => tables.patterns.entry(name.to_vec()).or_default(),
+                Kind::Pattern => tables.patterns.entry(name),
                 Kind::Shard => tables.shards.entry(name.to_vec()).or_default(),
             };
             subscribers.insert(client.id, Arc::clone(client));
             client.is_subscriber.store(true, Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::SeqCst);
         }
-        own.count(kind)
+        Some(own.count(kind))
     }
 
     /// Removes a subscription, if it is there; how many the client has now.
@@ -80,7 +112,7 @@ impl Pubsub {
 
     fn remove(&self, tables: &mut Tables, client: &Client, kind: Kind, name: &[u8]) {
         let mut own = client.subscriptions.lock();
-        if !own.of_mut(kind).remove(name) {
+        if !own.remove(kind, name) {
             return;
         }
         client.is_subscriber.store(!own.is_empty(), Ordering::Relaxed);
@@ -173,9 +205,8 @@ impl Pubsub {
         if is_shard {
             return of(tables.shards.get(channel));
         }
-        let matching =
-            tables.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
-        of(tables.channels.get(channel)) + matching.map(|(_, all)| all.len()).sum::<usize>()
+        let matching = tables.patterns.matching(channel);
+        of(tables.channels.get(channel)) + matching.iter().map(|(_, all)| all.len()).sum::<usize>()
     }
 
     /// Gives the messages of a batch to those who subscribe.
@@ -183,10 +214,24 @@ impl Pubsub {
         if !self.any() {
             return;
         }
-        for change in changes::of(batch, cluster) {
-            if let Change::Message { is_shard, channel, text } = change {
-                self.publish(Message { is_shard, channel, text }, limit, clock::unix_ms());
+        let messages = changes::of(batch, cluster).filter_map(|change| {
+            let Change::Message { is_shard, channel, text } = change else { return None };
+            Some(Message { is_shard, channel, text })
+        });
+        let mut messages = messages.peekable();
+        if messages.peek().is_none() {
+            return;
+        }
+        let (tables, now_ms) = (self.tables.lock(), clock::unix_ms());
+        // One command may send any number of messages to one channel: patterns are matched once.
+        let mut last: Option<(&[u8], Vec<(&[u8], &Subscribers)>)> = None;
+        for message in messages {
+            let channel = message.channel;
+            if !message.is_shard && last.as_ref().is_none_or(|(known, _)| *known != channel) {
+                last = Some((channel, tables.patterns.matching(channel)));
             }
+            let patterns = last.as_ref().map_or(&[][..], |(_, patterns)| patterns.as_slice());
+            tables.give(message, patterns, (limit, now_ms));
         }
     }
 
@@ -195,22 +240,12 @@ impl Pubsub {
         if !self.any() {
             return;
         }
-        let Message { is_shard, channel, text } = message;
         let tables = self.tables.lock();
-        if is_shard {
-            if let Some(subscribers) = tables.shards.get(channel) {
-                send(subscribers, &[b"smessage", channel, text], limit, now_ms);
-            }
-            return;
-        }
-        if let Some(subscribers) = tables.channels.get(channel) {
-            send(subscribers, &[b"message", channel, text], limit, now_ms);
-        }
-        for (pattern, subscribers) in &tables.patterns {
-            if glob::matches(pattern, channel) {
-                send(subscribers, &[b"pmessage", pattern, channel, text], limit, now_ms);
-            }
-        }
+        let patterns = match message.is_shard {
+            true => Vec::new(),
+            false => tables.patterns.matching(message.channel),
+        };
+        tables.give(message, &patterns, (limit, now_ms));
     }
 
     /// The channels that somebody subscribes to and a pattern matches.

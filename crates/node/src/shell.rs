@@ -25,6 +25,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+mod bounds;
 mod counted;
 mod cuckoos;
 pub(crate) mod ear;

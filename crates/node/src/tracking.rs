@@ -18,6 +18,7 @@ use storage::changes::{self, Change};
 
 use crate::clients::Client;
 use crate::inbox::Limit;
+use crate::memory::held::name_bytes;
 
 /// Channel of clients that are told by way of another connection.
 pub const CHANNEL: &[u8] = b"__redis__:invalidate";
@@ -45,8 +46,25 @@ pub struct Wish {
     pub is_no_loop: bool,
     /// Number of the connection that is told instead.
     pub redirect: Option<u64>,
-    /// Of a broadcast; empty, or an empty one among them: all keys.
+    /// Of a broadcast; empty, or an empty one among them: all keys. In the order of their bytes;
+    /// but for the empty one none begins with another.
     pub prefixes: Vec<Vec<u8>>,
+}
+
+impl Wish {
+    /// Bytes that the prefixes take.
+    pub fn bytes(&self) -> usize {
+        self.prefixes.iter().map(|prefix| name_bytes(prefix)).sum()
+    }
+
+    /// Whether a broadcast is of this key. Asked of each key that anybody changes, however many
+    /// prefixes there are: only the last one that does not stand behind the key can be its own.
+    fn concerns(&self, key: &[u8]) -> bool {
+        let behind = self.prefixes.partition_point(|prefix| prefix.as_slice() <= key);
+        let nearest = behind.checked_sub(1).and_then(|place| self.prefixes.get(place));
+        let is_of_all = self.prefixes.first().is_none_or(Vec::is_empty);
+        is_of_all || nearest.is_some_and(|prefix| key.starts_with(prefix))
+    }
 }
 
 #[derive(Debug)]
@@ -56,7 +74,7 @@ struct Tracker {
     target: Arc<Client>,
     /// Those that it has been in since it tracks: what it read of each may still be kept.
     namespaces: Vec<Arc<[u8]>>,
-    wish: Wish,
+    wish: Arc<Wish>,
     is_broken: bool,
 }
 
@@ -158,9 +176,9 @@ impl Tracking {
     }
 
     /// How a client tracks, and whether the connection it named is gone.
-    pub fn of(&self, client: u64) -> Option<(Wish, bool)> {
+    pub fn of(&self, client: u64) -> Option<(Arc<Wish>, bool)> {
         let state = self.state.lock();
-        state.trackers.get(&client).map(|tracker| (tracker.wish.clone(), tracker.is_broken))
+        state.trackers.get(&client).map(|tracker| (Arc::clone(&tracker.wish), tracker.is_broken))
     }
 
     /// A client tracks from here on, or does so otherwise: what it has read already it still keeps.
@@ -184,9 +202,10 @@ impl Tracking {
             client: Arc::clone(client),
             target: target.unwrap_or_else(|| Arc::clone(client)),
             namespaces,
-            wish,
+            wish: Arc::new(wish),
             is_broken: false,
         };
+        client.tracks.bytes.store(tracker.wish.bytes(), Ordering::Relaxed);
         tracker.show(true);
         state.trackers.insert(client.id, tracker);
     }
@@ -220,6 +239,7 @@ impl Tracking {
         }
         if let Some(tracker) = self.state.lock().trackers.remove(&client) {
             tracker.show(false);
+            tracker.client.tracks.bytes.store(0, Ordering::Relaxed);
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -314,10 +334,7 @@ impl State {
             let keys: Vec<&[u8]> = names
                 .filter(|name| tracker.is_in(name.namespace))
                 .map(|name| name.key)
-                .filter(|key| {
-                    let prefixes = &tracker.wish.prefixes;
-                    prefixes.is_empty() || prefixes.iter().any(|prefix| key.starts_with(prefix))
-                })
+                .filter(|key| tracker.wish.concerns(key))
                 .collect();
             if !keys.is_empty() {
                 tracker.tell(Some(&keys), writer, sending);
@@ -487,7 +504,7 @@ mod tests {
         tracking.enter(a.id, &other);
         let wish = Wish { is_no_loop: true, ..Wish::default() };
         tracking.begin(&a, &other, None, wish.clone());
-        assert_eq!((tracking.of(a.id), tracking.counts()), (Some((wish, false)), (1, 0)));
+        assert_eq!((tracking.of(a.id), tracking.counts()), (Some((Arc::new(wish), false)), (1, 0)));
         for namespace in ["n", "0"] {
             tracking.state.lock().tell_all(Some(namespace.as_bytes()), SENDING);
             assert_eq!(pushed(&a), ">2 $10 invalidate _ ", "{namespace}");
@@ -502,6 +519,27 @@ mod tests {
         begin(&tracking, &a, None, Wish { mode: Mode::Broadcast, prefixes, ..Wish::default() });
         tracking.tell(&batch(&["k2", "other", "k1"]), false, None, SENDING);
         assert_eq!(pushed(&a), ">2 $10 invalidate *2 $2 k1 $2 k2 ");
+    }
+
+    #[test]
+    fn a_key_is_found_to_be_of_a_prefix_wherever_that_stands() {
+        let of = |prefixes: &[&str]| Wish {
+            mode: Mode::Broadcast,
+            prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect(),
+            ..Wish::default()
+        };
+        let concerns = |prefixes: &[&str]| {
+            let keys = ["", "a", "b", "ba", "bzz", "c", "cc", "d", "z"];
+            let wish = of(prefixes);
+            let found = keys.into_iter().filter(|key| wish.concerns(key.as_bytes()));
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(concerns(&["b", "cc", "x"]), "b ba bzz cc");
+        assert_eq!(concerns(&["ba", "bb", "z"]), "ba z");
+        assert_eq!(concerns(&["aa"]), "");
+        for all in [&[][..], &[""], &["", "b"]] {
+            assert_eq!(concerns(all), " a b ba bzz c cc d z");
+        }
     }
 
     #[test]

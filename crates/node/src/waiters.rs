@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::acl::Account;
+use crate::memory::held::name_bytes;
 use line::Line;
 pub use line::{Told, Wire};
 
@@ -93,6 +94,9 @@ pub struct Standing {
     place: u64,
     until: Option<Instant>,
 }
+
+/// What a queue takes in the table, with the name of its key and the first one that waits, bytes.
+const QUEUE_BYTES: usize = 400;
 
 /// Those that wait for one key.
 #[derive(Debug, Default)]
@@ -361,6 +365,13 @@ impl Waiting {
         // It is being answered at this very moment.
         let told = heard(&self.waiter, &mut self.told).await;
         self.or_nil(told)
+    }
+
+    /// Bytes that it has the node keep: its words, and its keys here and in the table of queues.
+    pub fn bytes(&self) -> usize {
+        let words = self.waiter.words.iter().map(|word| name_bytes(word));
+        let keys = self.waiter.keys.iter().map(|key| name_bytes(key) + QUEUE_BYTES + key.len());
+        words.chain(keys).sum()
     }
 
     /// Lets who answers send the answer as well.

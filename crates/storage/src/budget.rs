@@ -6,9 +6,11 @@
 //!
 //! Everything that reads passes here, so no type and no command counts by itself: a step of a walk
 //! and a look-up are one step each, and another one for each [`STEP_BYTES`] of what was found.
-//! Outside [`within`] and [`watched`] nothing is bounded; writes are not.
+//! Outside [`within`] and [`watched`] nothing is bounded but what writes gather before they write
+//! it ([`gathering`]).
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::Error;
@@ -67,6 +69,28 @@ pub fn within<T>(budget: Budget, work: impl FnOnce() -> T) -> Option<T> {
 /// was ended.
 pub fn watched<T>(every: u64, goes_on: Watcher, work: impl FnOnce() -> T) -> Option<T> {
     limited(Limit::Watcher { every, goes_on }, 0, work)
+}
+
+/// Runs a write that gathers what it is going to write, and ends it where that is more than `max`
+/// bytes. Inside a budget that bounds it anyway.
+///
+/// # Errors
+/// Those of `work`; [`Error::TooLarge`].
+pub fn gathering<T, E: From<Error>>(
+    max: usize,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    if STATE.with_borrow(Option::is_some) {
+        return work();
+    }
+    let bytes = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&bytes);
+    let goes_on = move |gathered: usize| {
+        seen.set(gathered);
+        gathered <= max
+    };
+    let done = watched(STEPS_OF_A_LOOK, Box::new(goes_on), work);
+    done.unwrap_or_else(|| Err(Error::TooLarge { bytes: bytes.get(), max }.into()))
 }
 
 fn limited<T>(limit: Limit, first: u64, work: impl FnOnce() -> T) -> Option<T> {
@@ -165,8 +189,6 @@ fn look(wanted: u64) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -219,5 +241,27 @@ mod tests {
         };
         assert!(watched(100, goes_on, work).is_none());
         assert!((11..=14).contains(&asked.get()), "{}", asked.get());
+    }
+    #[test]
+    fn a_write_gathers_no_more_than_it_may() {
+        let gathers = |count: usize| {
+            move || -> Result<usize, Error> {
+                for _ in 0..count {
+                    step(1)?;
+                    gather(100)?;
+                }
+                Ok(count)
+            }
+        };
+        assert_eq!(gathering(100_000, gathers(1_000)).unwrap(), 1_000);
+        let Err(Error::TooLarge { bytes, max }) = gathering(100_000, gathers(1_000_000)) else {
+            panic!("it gathers more than it may");
+        };
+        assert!(max == 100_000 && (100_001..110_000).contains(&bytes), "{bytes}");
+        assert!(steps(1_000).is_ok(), "nothing is bounded afterwards");
+        // What has a budget keeps it.
+        assert!(within(Budget { steps: 10, time: LONG }, || gathering(1, gathers(100))).is_none());
+        let error = gathering(1, || step(1).and(Err::<(), _>(Error::Stopped)));
+        assert!(matches!(error, Err(Error::Stopped)));
     }
 }

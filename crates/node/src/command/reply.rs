@@ -1,6 +1,6 @@
 //! The one reply of a command, consumed when given.
 
-use resp::{Protocol, Writer};
+use resp::{Protocol, Room, Writer};
 
 use super::Result;
 
@@ -145,6 +145,11 @@ impl<'a> Reply<'a> {
     /// The version of the protocol that it is written in.
     pub fn protocol(&self) -> Protocol {
         self.0.protocol()
+    }
+
+    /// The room it has, for what is written before it; `None` where nothing is bounded.
+    pub fn room(&self) -> Option<&'a Room> {
+        self.0.room()
     }
 
     /// A reply of several parts, some of which cannot be read perhaps: then nothing is written, and

@@ -5,6 +5,7 @@
 //! nothing is given to a client that is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use resp::Parser;
@@ -112,7 +113,12 @@ impl Connection {
     ) -> Result<(), End> {
         let standing = waiting.standing();
         self.lend(session, &waiting, (ran, replies));
-        let told = self.blocked(session, &mut waiting).await?;
+        let awaited = &session.client.shown.awaited_bytes;
+        awaited.store(waiting.bytes(), Ordering::Relaxed);
+        self.show_buffers(session);
+        let told = self.blocked(session, &mut waiting).await;
+        awaited.store(0, Ordering::Relaxed);
+        let told = told?;
         self.lent = None;
         let begins_anew = told == Some(Told::Again);
         let has_left = matches!(told, Some(Told::Left { .. }));
@@ -169,6 +175,7 @@ impl Connection {
         session: &Session,
         read: LongRead,
     ) -> Result<(Option<Told>, Option<Hold>), End> {
+        let _blocked = session.client.blocked();
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
         // An invalidation must follow the value that it is about: else the client would keep the

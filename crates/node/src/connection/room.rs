@@ -95,7 +95,11 @@ impl Connection {
         let client = &session.client;
         let is_counted = gates::is_bound_in_memory(session);
         let buffers = self.buffer.capacity() + self.parsed + self.out.capacity() + held;
-        let bytes = is_counted.then(|| buffers + session.transaction.queue_bytes());
+        let bytes = is_counted.then(|| {
+            let transaction = &session.transaction;
+            let kept = transaction.queue_bytes() + transaction.watched_bytes();
+            buffers + kept + client.names_bytes()
+        });
         self.charge.set(bytes);
         client.charged.store(self.charge.bytes(), Ordering::Relaxed);
     }

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Connection, End, KEEP_BYTES};
 use crate::clients::Kind;
+use crate::clock;
 use crate::session::{Auth, Session};
 use crate::stats::WorkerStats;
 
@@ -41,6 +42,8 @@ impl Connection {
             }
             self.count_sent(session, part.len());
             if parts.peek().is_some() {
+                // One that reads a long reply is not idle.
+                session.client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
         }

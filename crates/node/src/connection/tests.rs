@@ -17,6 +17,7 @@ use crate::gate::Role;
 use crate::threads::surviving;
 
 mod greeting;
+mod idle;
 mod lending;
 mod long_reads;
 mod memory;

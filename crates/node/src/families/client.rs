@@ -2,6 +2,7 @@
 
 mod tracking;
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -111,7 +112,16 @@ const CLIENT_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
+/// Longest name of a client, and of its library and that one's version, bytes: anybody who lists
+/// clients gets all of them.
+const NAME_BYTES_MAX: usize = 4096;
+
 pub(super) fn check_name(name: &[u8]) -> Result<String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Error::err(format_args!(
+            "Client names cannot be longer than {NAME_BYTES_MAX} bytes."
+        )));
+    }
     if name.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
         return Err(Error::text(
             "ERR Client names cannot contain spaces, newlines or special characters.",
@@ -130,6 +140,12 @@ fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
             name.to_lowercase()
         )));
     }
+    if value.len() > NAME_BYTES_MAX {
+        let name = name.to_lowercase();
+        return Err(Error::err(format_args!(
+            "{name} cannot be longer than {NAME_BYTES_MAX} bytes."
+        )));
+    }
     let value = String::from_utf8_lossy(value).into_owned();
     let mut names = cx.session.client.names.lock();
     match &*option {
@@ -141,7 +157,7 @@ fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
 }
 
 fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let (mut kind, mut ids) = (None, Vec::new());
+    let (mut kind, mut ids) = (None, HashSet::new());
     match args.word().as_deref() {
         None => {}
         Some(b"TYPE") => {
@@ -152,7 +168,7 @@ fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
             while !args.is_empty() {
                 let id = args.integer().map_err(|_| Error::text("ERR Invalid client ID"))?;
                 // Nobody has a negative one.
-                ids.push(u64::try_from(id).unwrap_or(0));
+                ids.insert(u64::try_from(id).unwrap_or(0));
             }
         }
         Some(_) => return Err(Error::Syntax),

@@ -3,6 +3,7 @@
 
 mod deposed;
 mod discarded;
+mod in_slot;
 mod migrate;
 mod moves;
 mod redis;
@@ -41,8 +42,8 @@ pub const COMMANDS: &[Command] = &[
 const CLUSTER: &[Command] = &[
     cluster("cluster|cancelslotmigrations", 2, wishes::cancel_slot_migrations).no_multi().admin().at_node(),
     cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
-    cluster("cluster|countkeysinslot", 3, shown::count_keys_in_slot),
-    cluster("cluster|getkeysinslot",   4, shown::get_keys_in_slot),
+    in_slot::read("cluster|countkeysinslot", 3, in_slot::count),
+    in_slot::read("cluster|getkeysinslot",   4, in_slot::keys),
     cluster("cluster|getslotmigrations", 2, wishes::get_slot_migrations).admin(),
     cluster("cluster|help",            2, redis::help).loading(),
     cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),

@@ -47,6 +47,17 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session("command|list",    -2, list).loading().stale(),
 ];
 
+/// Names of commands that one client asks for at once: each is described anew, in a hundred times
+/// its own bytes.
+const NAMES_MAX: usize = 10_000;
+
+fn must_be_few(names: &[&[u8]]) -> Result<()> {
+    match names.len() {
+        0..=NAMES_MAX => Ok(()),
+        _ => Err(Error::err("too many names of commands at once")),
+    }
+}
+
 /// COMMAND.
 pub(super) fn command(
     cx: &mut SessionCx<'_>,
@@ -61,10 +72,11 @@ fn count(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 }
 
 fn info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let renames = &cx.config.renames;
-    Ok(match args.is_empty() {
-        true => describe_all(renames, reply),
-        false => describe_some(renames, args.rest(), reply),
+    let (renames, names) = (&cx.config.renames, args.rest());
+    must_be_few(names)?;
+    Ok(match names {
+        [] => describe_all(renames, reply),
+        names => describe_some(renames, names, reply),
     }
     .into())
 }
@@ -74,7 +86,9 @@ fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 }
 
 fn document(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    Ok(docs_of(&cx.config.renames, args.rest(), reply).into())
+    let names = args.rest();
+    must_be_few(names)?;
+    Ok(docs_of(&cx.config.renames, names, reply).into())
 }
 
 fn get_keys(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {

@@ -84,7 +84,10 @@ fn hget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 fn hmget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (at, fields) = (cx.scope.at(args.bytes()?), args.rest());
     reply.elements(fields.len(), |writer| {
-        Ok(hash::mget(cx.txn, &at, fields, |value| writer.bulk_or_null(value))?)
+        Ok(hash::mget(cx.txn, &at, fields, |value| {
+            writer.bulk_or_null(value);
+            Ok(())
+        })?)
     })
 }
 

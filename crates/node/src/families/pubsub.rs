@@ -58,9 +58,8 @@ const fn about(name: &'static str, arity: i8, handler: SessionHandler) -> Comman
 
 /// Sends a message on its way: with the batch that is committed, from where replicas have it too.
 /// On a replica, which writes nothing by itself, it reaches those who subscribe there.
-fn send(cx: &mut WriteCx<'_>, is_shard: bool, channel: &[u8], text: &[u8]) -> usize {
+fn send(cx: &mut WriteCx<'_>, is_shard: bool, channel: &[u8], text: &[u8]) {
     let node = cx.node;
-    let receivers = node.pubsub.receivers(is_shard, channel);
     if !node.engine().role.is_master() {
         let message = Message { is_shard, channel, text };
         node.pubsub.publish(message, cx.config.subscriber_limit(), cx.scope.now_ms);
@@ -69,18 +68,21 @@ fn send(cx: &mut WriteCx<'_>, is_shard: bool, channel: &[u8], text: &[u8]) -> us
     } else {
         cx.txn.put(Family::Pubsub, channel, text);
     }
-    receivers
 }
 
 fn publish(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (channel, text) = (args.bytes()?, args.bytes()?);
-    Ok(reply.count(send(cx, false, channel, text)))
+    let receivers = cx.node.pubsub.receivers(false, channel);
+    send(cx, false, channel, text);
+    Ok(reply.count(receivers))
 }
 
 fn publish_many(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let channel = args.bytes()?;
     let texts = args.rest();
-    Ok(reply.count(texts.iter().map(|text| send(cx, false, channel, text)).sum()))
+    let receivers = cx.node.pubsub.receivers(false, channel);
+    texts.iter().for_each(|text| send(cx, false, channel, text));
+    Ok(reply.count(receivers.saturating_mul(texts.len())))
 }
 
 fn publish_to_shard(
@@ -89,7 +91,9 @@ fn publish_to_shard(
     reply: Reply<'_>,
 ) -> Result<Replied> {
     let (channel, text) = (args.bytes()?, args.bytes()?);
-    Ok(reply.count(send(cx, true, channel, text)))
+    let receivers = cx.node.pubsub.receivers(true, channel);
+    send(cx, true, channel, text);
+    Ok(reply.count(receivers))
 }
 
 /// Begins subscriptions: one reply for each, as a push.
@@ -103,8 +107,10 @@ fn begin(
     let names = args.rest();
     let replied = reply.with(|writer| {
         for name in names {
-            let count = cx.node.pubsub.subscribe(&client, kind, name);
-            confirmation(writer, what, Some(name), count);
+            match cx.node.pubsub.subscribe(&client, kind, name) {
+                Some(count) => confirmation(writer, what, Some(name), count),
+                None => writer.error("ERR the names of this client's subscriptions are too long"),
+            }
         }
     });
     if kind == Kind::Shard {

@@ -1,5 +1,6 @@
 //! SORT and SORT_RO. Replies are Redis 7's.
 
+use storage::budget;
 use storage::types::CommandError;
 use storage::types::sort::{self, Request};
 
@@ -89,8 +90,12 @@ fn worded(error: CommandError) -> Error {
 
 fn sort_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
-    let (request, stored) = options(args, cx.scope.cluster, true)?;
-    let values = sort::sort(&cx.txn.snapshot(), &at, &request).map_err(worded)?;
+    let (mut request, stored) = options(args, cx.scope.cluster, true)?;
+    // What is larger would not be written: each element as often as there are patterns.
+    let max = cx.txn.store().batch_bytes_max();
+    request.room = stored.is_some().then_some(max);
+    let sorted = budget::gathering(max, || sort::sort(&cx.txn.snapshot(), &at, &request));
+    let values = sorted.map_err(worded)?;
     let Some(destination) = stored else { return Ok(reply.bulks_or_nulls(&values)) };
     sort::store(&mut cx.txn, &cx.scope.at(destination), &values)?;
     Ok(reply.count(values.len()))

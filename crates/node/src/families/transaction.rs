@@ -87,7 +87,9 @@ fn watch(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     for key in args.rest() {
         // Watched first: a change between the look and the watch must not go unseen.
         let name = Name { namespace: &namespace, key };
-        cx.session.transaction.watch(cx.node, &name);
+        if !cx.session.transaction.watch(cx.node, &name) {
+            return Err(Error::err("the names of the keys that are watched are too long"));
+        }
         let engine = cx.node.engine();
         let Some(store) = &engine.store else { continue };
         let exists = storage::types::keys::exists(&store.txn(), &cx.scope(), &[key])? > 0;

@@ -13,6 +13,14 @@ const STEP: usize = 4096;
 /// State of a connection beside its buffers.
 const STATE: usize = 8 << 10;
 
+/// Bytes of names of channels and patterns that one connection may have the node keep.
+pub const NAMES_BYTES_MAX: usize = 256 << 20;
+
+/// What a name takes in one table, bytes.
+pub fn name_bytes(name: &[u8]) -> usize {
+    name.len() + 96
+}
+
 /// How much of their part connections hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use resp::{Protocol, Room, Writer};
 use storage::budget::{self, Budget};
-use storage::{Moment, Store};
+use storage::{Moment, Store, Txn};
 use topology::{RouteRequest, key_slot};
 
 use super::gates::Seen;
@@ -47,6 +47,13 @@ const STEPS_OF_A_LOOK: u64 = 1024;
 const LOOK: Duration = Duration::from_millis(20);
 /// What a client is told whose read was ended by a change of role or database.
 const CHANGED: &str = "the role or the data of this node changed while the command ran: try again";
+
+/// The reply is larger than the memory that a read may use.
+pub(super) fn too_much(share: usize) -> Error {
+    Error::err(format_args!(
+        "the reply needs more than the {share} bytes that long-read-memory leaves it"
+    ))
+}
 
 /// What a read may take of its worker.
 pub(super) fn budget(config: &Values) -> Budget {
@@ -81,16 +88,69 @@ pub(super) struct Gaps {
     pub(super) jobs: Vec<(usize, Job)>,
 }
 
+/// What a read takes that is put aside, beside its words, bytes.
+const JOB_BYTES: usize = 1 << 10;
+
 /// The reads of a transaction that are put aside.
 pub(super) struct Aside {
     pub(super) jobs: Vec<(usize, Job)>,
     /// What is left for the reads of the transaction together.
     left: Duration,
+    /// What the last of them is to see, and how many bytes had been written by then.
+    seen: Option<(usize, Arc<Moment>)>,
+    /// What they keep until they are read, bytes.
+    kept: usize,
 }
 
 impl Aside {
     pub(super) fn new() -> Self {
-        Self { jobs: Vec::new(), left: 2 * TIME }
+        Self { jobs: Vec::new(), left: 2 * TIME, seen: None, kept: 0 }
+    }
+
+    /// What is seen now. What is read is locked until the last command has run, so reads with no
+    /// write between them see the same.
+    fn moment(&mut self, txn: &Txn<'_>) -> Arc<Moment> {
+        let written = txn.size_bytes();
+        if let Some((bytes, moment)) = &self.seen
+            && *bytes == written
+        {
+            return Arc::clone(moment);
+        }
+        let moment = Arc::new(txn.moment());
+        self.seen = Some((written, Arc::clone(&moment)));
+        moment
+    }
+
+    /// Puts a read aside that is to see `fixed`, or else what is seen now; its gap is at `at`. What
+    /// was written before it is copied if something is written behind it: a client that reads and
+    /// writes in turn would have all of it copied each time.
+    ///
+    /// # Errors
+    /// Together they would keep more than `room` bytes.
+    pub(super) fn put(
+        &mut self,
+        (at, job): (usize, Job),
+        txn: &Txn<'_>,
+        fixed: Option<&Arc<Moment>>,
+        room: usize,
+    ) -> Result<()> {
+        let written = txn.size_bytes();
+        let copied = match &self.seen {
+            Some((bytes, _)) if *bytes == written => 0,
+            _ => written,
+        };
+        let words: usize = job.words.iter().map(|word| word.len() + size_of::<Vec<u8>>()).sum();
+        let kept = self.kept.saturating_add(JOB_BYTES + words).saturating_add(copied);
+        if kept > room {
+            return Err(too_much(room));
+        }
+        self.kept = kept;
+        let moment = match fixed {
+            Some(moment) => Arc::clone(moment),
+            None => self.moment(txn),
+        };
+        self.jobs.push((at, Job { moment: Some(moment), ..job }));
+        Ok(())
     }
 
     /// Runs a read within what is left; `None` if it is to be put aside.
@@ -280,10 +340,7 @@ impl Job {
         let read = || self.call(&cx, &words, &room, out);
         let done = budget::watched(STEPS_OF_A_LOOK, Box::new(watcher), read);
         if room.is_over() || is_too_much.get() {
-            let text = format_args!(
-                "the reply needs more than the {share} bytes that long-read-memory leaves it"
-            );
-            return Err(Error::err(text));
+            return Err(too_much(share));
         }
         let is_answered = done.unwrap_or_else(|| Err(Error::err(CHANGED)))?;
         self.has_found_all(&seen, txn.store(), &words)?;

@@ -7,6 +7,7 @@
 
 mod alone;
 mod counted;
+mod each;
 mod here;
 mod identity;
 mod monitors;
@@ -242,7 +243,6 @@ impl<'a> NestedCx<'a> {
     }
 
     fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
-        let mut closes = false;
         self.touched.clear();
         self.touched_all = false;
         self.events.clear();
@@ -268,13 +268,7 @@ impl<'a> NestedCx<'a> {
             worker: self.worker,
             touched: Vec::new(),
         };
-        for ((command, words), place) in calls.iter().zip(&entered) {
-            let before = Arc::clone(&self.session.namespace);
-            closes |= self.call_as(&whose, &mut write, command, words);
-            if self.session.namespace != before {
-                write.scope = self.scope(place);
-            }
-        }
+        let closes = self.call_each(&whose, &mut write, calls, &entered);
         if let Some(error) = self.failed.take() {
             self.take_back(mark);
             return Err(error);

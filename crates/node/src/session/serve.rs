@@ -18,10 +18,12 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use resp::Writer;
+use storage::budget::{self, Budget};
 use storage::changes::{self, Change};
 use storage::types::keys;
 use storage::{Name, Store};
 
+use super::long;
 use super::table::{self, Handler, Taken};
 use super::{Beyond, Command, ReadCx, WriteCx, scope_in};
 use crate::acl::log::{Context, Refusal};
@@ -38,6 +40,9 @@ use crate::waiters::{Answer, Slot, Told, Waiter};
 /// own connections, which hear of them at once: their workers share the work, and no thread holds
 /// all of these answers in memory.
 const SENT_HERE: usize = 8;
+
+/// For how long a waiting read may keep the thread that serves it, whatever its steps.
+const READ_TIME: Duration = Duration::from_millis(100);
 
 /// Keys that others wait for, and that got something: the ids of their names, each once. A client
 /// may wait for any number of keys, and a batch may give something to all of them. Also the answers
@@ -299,10 +304,19 @@ impl Server<'_> {
             worker: self.worker,
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
-        match handler(&cx, &mut Args::behind(command.names, &words), reply) {
-            Ok(Taken::Nothing(_)) => return true,
-            Ok(Taken::Replied(_)) => {}
-            Err(error) => Self::fail(waiter, command, &error, &mut out),
+        let read = || handler(&cx, &mut Args::behind(command.names, &words), reply);
+        let limit = Budget { time: READ_TIME, ..long::budget(self.config) };
+        match budget::within(limit, read) {
+            // As where it came: it is read elsewhere, with what long reads have. E.g. one that
+            // names a stream a million times would be given each entry so often, here.
+            None => {
+                drop(slot);
+                self.node.waiters.tell(waiter, Told::Again);
+                return true;
+            }
+            Some(Ok(Taken::Nothing(_))) => return true,
+            Some(Ok(Taken::Replied(_))) => {}
+            Some(Err(error)) => Self::fail(waiter, command, &error, &mut out),
         }
         self.answer(waiter, slot, out, ready);
         true

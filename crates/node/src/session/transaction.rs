@@ -8,11 +8,18 @@ use storage::Name;
 use super::Command;
 use super::table::{self, Call};
 use crate::command::{Flags, Renames, Words};
+use crate::memory::held::name_bytes;
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
 
 /// Bytes of queued commands a connection may hold.
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
+
+/// Commands that a connection may queue. EXEC makes a multiple of a short one's bytes of each.
+const QUEUE_MAX: usize = 1 << 20;
+
+/// Bytes of names of keys that a connection may watch: EXEC locks and looks up each of them.
+const WATCHED_BYTES_MAX: usize = 64 << 20;
 
 /// One queued command. What it is was found out when it was queued; its words are kept as the
 /// client sent them, for a node that takes the session over.
@@ -33,7 +40,7 @@ impl Queued {
 
 /// Bytes that a queued command with words of these lengths counts for.
 fn cost(lengths: impl Iterator<Item = usize>) -> usize {
-    lengths.map(|length| length + 24).sum()
+    lengths.map(|length| length + size_of::<Vec<u8>>()).sum::<usize>() + 2 * size_of::<Queued>()
 }
 
 /// State of MULTI and WATCH.
@@ -46,6 +53,8 @@ pub struct Transaction {
     dirty: Dirty,
     /// Whether each existed then, by the ids of their names: a client may watch any number of keys.
     watched: HashMap<Vec<u8>, bool>,
+    /// Bytes that their names take, here and in the table of the node.
+    watched_bytes: usize,
     since: Since,
 }
 
@@ -77,6 +86,9 @@ impl Transaction {
             return false;
         }
         if let Some(queue) = &mut self.queue {
+            if queue.len() >= QUEUE_MAX {
+                return false;
+            }
             self.queue_bytes += bytes;
             queue.push(Queued { command, words: words.iter().map(|word| word.to_vec()).collect() });
         }
@@ -102,6 +114,11 @@ impl Transaction {
         self.watched.len()
     }
 
+    /// Bytes that watched keys take.
+    pub fn watched_bytes(&self) -> usize {
+        self.watched_bytes
+    }
+
     /// Takes the queue and closes the transaction.
     pub fn take(&mut self) -> Vec<Queued> {
         self.is_aborted = false;
@@ -116,10 +133,22 @@ impl Transaction {
         self.queue = Some(queue);
     }
 
-    /// From now on a change of `key` aborts the next EXEC.
-    pub fn watch(&mut self, node: &Node, key: &Name<'_>) {
+    /// From now on a change of `key` aborts the next EXEC; false if the names of all that is
+    /// watched would take more than they may.
+    #[must_use]
+    pub fn watch(&mut self, node: &Node, key: &Name<'_>) -> bool {
+        let id = key.id();
+        let bytes = 2 * name_bytes(&id);
+        let is_new = !self.watched.contains_key(&*id);
+        if is_new && self.watched_bytes.saturating_add(bytes) > WATCHED_BYTES_MAX {
+            return false;
+        }
         self.since = self.since.max(node.watches.add(key, &self.dirty));
-        self.watched.entry(key.id().to_vec()).or_default();
+        if is_new {
+            self.watched_bytes += bytes;
+            self.watched.insert(id.to_vec(), false);
+        }
+        true
     }
 
     /// Whether a watched key existed when it was watched, learnt after [`Self::watch`].
@@ -168,9 +197,32 @@ impl Transaction {
         if !self.watched.is_empty() {
             node.watches.remove(self.watched.keys().map(Vec::as_slice), &self.dirty);
             self.watched.clear();
+            self.watched_bytes = 0;
         }
         self.dirty.changed.store(false, Ordering::SeqCst);
         self.dirty.flushed.store(false, Ordering::SeqCst);
         self.since = Since::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_bounded_by_its_commands_and_by_their_bytes() {
+        crate::shell::table();
+        let long = vec![b'x'; QUEUE_BYTES_MAX / 2];
+        let (short, long): ([&[u8]; 1], [&[u8]; 2]) = ([b"PING"], [b"ECHO", &long]);
+        let find = |words: &[&[u8]]| table::find(&Renames::default(), words).unwrap().1;
+        let (ping, echo) = (find(&short), find(&long));
+        let mut transaction = Transaction::default();
+        transaction.open();
+        assert!((0..QUEUE_MAX).all(|_| transaction.push(ping, &short)));
+        assert!(!transaction.push(ping, &short));
+        assert_eq!((transaction.take().len(), transaction.queue_bytes()), (QUEUE_MAX, 0));
+        transaction.open();
+        assert!(transaction.push(echo, &long) && !transaction.push(echo, &long));
+        assert!(transaction.push(ping, &short));
     }
 }

@@ -243,6 +243,23 @@ fn a_sparse_bitmap_of_the_greatest_size_is_searched_by_what_it_holds() {
     assert_eq!(shell.run("BITPOS d 1"), ":-1");
 }
 
+/// A few bytes of a client name a large string any number of times, and all of them are held.
+#[test]
+fn what_bitop_holds_of_strings_is_no_more_than_a_batch_may_be() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 100_000);
+    assert_eq!(shell.run("SETRANGE k 29999 x"), ":30000");
+    let bitop = |name: &str, times: usize| format!("BITOP {name} d{}", " k".repeat(times));
+    let refusal = shell.run(&bitop("XOR", 1_000_000));
+    assert!(refusal.starts_with("-ERR storage: too much at once: 1200"), "{refusal}");
+    assert_eq!(shell.run("EXISTS d"), ":0");
+    assert_eq!(shell.run(&bitop("XOR", 2)), ":30000");
+    assert_eq!(shell.run("BITCOUNT d"), ":0");
+    for (name, times) in [("XOR", 3), ("OR", 1_000), ("AND", 1_000)] {
+        assert_eq!(shell.run(&bitop(name, times)), ":30000", "{name}");
+        assert_eq!(shell.run("BITCOUNT d"), ":4", "{name}");
+    }
+}
+
 #[test]
 fn bounds_that_leave_nothing_are_told_before_a_wrong_word() {
     let mut shell = Shell::new();

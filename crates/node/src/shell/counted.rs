@@ -100,6 +100,30 @@ fn scripts_that_exec_runs_and_what_these_call_count_too() {
     assert_eq!((counted(&shell, "eval"), counted(&shell, "exec")), ((2, 0, 0), (1, 0, 0)));
 }
 
+/// Each of these writes the whole value anew: a few bytes of a client would become gigabytes here
+/// before the end refuses them.
+#[test]
+fn exec_runs_none_behind_the_one_that_makes_its_batch_too_large() {
+    let mut shell = Shell::new();
+    shell.run("SETRANGE k 3999 x");
+    shell.store().set_batch_bytes_max(10_000);
+    shell.run("MULTI");
+    for _ in 0..20 {
+        shell.run("APPEND k x");
+    }
+    shell.run("CLIENT SETNAME late");
+    let reply = shell.run("EXEC");
+    assert!(reply.starts_with("-ERR storage: "), "{reply}");
+    assert_eq!(counted(&shell, "append"), (3, 0, 0));
+    assert_eq!(shell.run("STRLEN k"), ":4000");
+    assert_eq!(shell.run("CLIENT GETNAME"), "$-1");
+    // What fits is written, and the next transaction begins anew.
+    for command in ["MULTI", "APPEND k x", "APPEND k x"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("EXEC"), "*2 :4001 :4002");
+}
+
 #[test]
 fn each_slow_one_is_in_the_slowlog_by_itself_and_exec_is_not() {
     let mut shell = Shell::with(|values| {

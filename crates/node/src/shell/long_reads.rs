@@ -150,6 +150,7 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
         shell.run(&format!("HSET h {long}{number} v k{number} {long}"));
         shell.run(&format!("GEOADD g 1 {} {long}{number}", number % 80));
         shell.run(&format!("ZADD z {number} {long}{number}"));
+        shell.run(&format!("XADD x 1-{} f {long}", number + 1));
     }
     for number in 0..5 {
         shell.run(&format!("SADD few {long}{number}"));
@@ -172,6 +173,8 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
         "GEOSEARCH g FROMLONLAT 0 0 BYRADIUS 20000 km ASC",
         "GEORADIUS g 0 0 20000 km",
         "LCS k1 k2 LEN",
+        "XRANGE x - +",
+        "XREAD STREAMS x 0",
     ] {
         assert_eq!(shell.run(read), refusal, "{}", &read[..read.len().min(40)]);
     }
@@ -184,6 +187,100 @@ fn a_reply_that_its_memory_does_not_hold_is_an_error_and_says_why() {
     }
     assert_eq!(shell.run("EXEC"), format!("*3 :1 {refusal} :201"));
     assert!(shell.node.long_reads.are_done());
+}
+
+/// None of these reads is a long one: what bounds them is what the transaction has gathered.
+#[test]
+fn a_transaction_gathers_no_more_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    let long = "x".repeat(300_000);
+    shell.run(&format!("SET k {long}"));
+    for command in ["MULTI", "GET k", "GET k", "GET k", "INCR n", "GET k"] {
+        shell.run(command);
+    }
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    let (got, replies) = (format!("$300000 {long}"), shell.run("EXEC"));
+    assert!(replies == format!("*5 {got} {got} {refusal} :1 {refusal}"), "{}", replies.len());
+    assert!(shell.run("GET k") == got);
+    assert_eq!(shell.node.long_reads.count(), 0);
+}
+
+/// What was written before each of them is kept for it. A client that writes and reads in turn
+/// would have all of that copied each time, gigabytes for some thousand commands.
+#[test]
+fn reads_that_a_transaction_puts_aside_keep_no_more_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_steps = 1;
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    shell.run("SADD s a b c");
+    let members = "*3 $1 a $1 b $1 c";
+    // Those with no write between them see one moment.
+    shell.run("MULTI");
+    for _ in 0..300 {
+        shell.run("SMEMBERS s");
+    }
+    assert_eq!(shell.run("EXEC"), format!("*300{}", format!(" {members}").repeat(300)));
+    let long = "x".repeat(1_000);
+    shell.run("MULTI");
+    for number in 0..60 {
+        shell.run(&format!("SET k{number} {long}"));
+        shell.run("SMEMBERS s");
+    }
+    let replies = shell.run("EXEC");
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    let (read, refused) = (replies.matches(members).count(), replies.matches(refusal).count());
+    assert!(replies.starts_with("*120 +OK ") && read + refused == 60, "{replies}");
+    // The first hold 1, 2, 3 … thousand bytes.
+    assert!((25..=32).contains(&read), "{read}");
+    assert_eq!(shell.run("EXISTS k0 k59"), ":2");
+    assert!(shell.node.long_reads.are_done());
+}
+
+/// A script aside has no budget for what it reads, and its own memory is asked only once all of the
+/// reply is there.
+#[test]
+fn a_script_reads_no_more_at_once_than_a_long_read_may() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    for (key, length) in [("a", 300_000), ("b", 600_000)] {
+        shell.run(&format!("SET {key} {}", "x".repeat(length)));
+        shell.run(&format!("RPUSH l{}", format!(" {}", "x".repeat(length)).repeat(2)));
+    }
+    let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
+    // INFO is not for a script on its worker.
+    let read = |call: &str| format!("EVAL redis.call('INFO')\treturn\t#redis.call({call}) 0");
+    assert_eq!(shell.run(&read("'GET','a'")), ":300000");
+    for call in ["'GET','b'", "'LRANGE','l',0,-1"] {
+        assert!(shell.run(&read(call)).starts_with(refusal), "{call}");
+    }
+    assert_eq!(shell.run(&read("'GET','a'")), ":300000");
+}
+
+/// A write is not refused by itself for what others have answered: the rest would be written.
+#[test]
+fn a_transaction_whose_writes_answer_too_much_writes_nothing() {
+    let mut shell = Shell::with(|values| {
+        values.long_read_memory = crate::config::value::Size(1 << 20);
+    });
+    shell.run("SETRANGE k 7999999 x");
+    let run = |shell: &mut Shell, reads: usize| {
+        for command in ["MULTI", "INCR n"].into_iter().chain(vec!["GETEX k"; reads]) {
+            shell.run(command);
+        }
+        shell.run("EXEC")
+    };
+    let fits = run(&mut shell, 4);
+    assert!(fits.starts_with("*5 :1 $8000000 ") && fits.len() > 32_000_000, "{}", fits.len());
+    let refusal =
+        "-ERR the reply needs more than the 33554432 bytes that long-read-memory leaves it";
+    assert_eq!(run(&mut shell, 6), refusal);
+    assert_eq!(shell.run("GET n"), "$1 1");
+    // The connection goes on as after any transaction.
+    assert_eq!(run(&mut shell, 0), "*1 :2");
 }
 
 #[test]
@@ -222,6 +319,21 @@ fn what_only_its_words_make_a_read_is_one() {
             crate::session::table::find(&crate::command::Renames::default(), &words).unwrap();
         assert!(found.is_write() && found.name == "sort", "{command}");
     }
+}
+
+/// A few bytes of a client name each element any number of times.
+#[test]
+fn what_sort_stores_is_not_gathered_beyond_what_is_written() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 20_000);
+    for number in 0..100 {
+        shell.run(&format!("RPUSH l {number}"));
+    }
+    let refusal = shell.run(&format!("SORT l{} STORE d", " GET #".repeat(400)));
+    let bytes = refusal.strip_prefix("-ERR storage: too much at once: ").unwrap_or(&refusal);
+    let bytes: usize = bytes.split(' ').next().unwrap().parse().expect("a number of bytes");
+    assert!((20_001..20_100).contains(&bytes), "{refusal}");
+    assert_eq!(shell.run("EXISTS d"), ":0");
+    assert_eq!(shell.run("SORT l GET # GET # STORE d"), ":200");
 }
 
 /// What takes elements out and returns them knows before it reads how much that is.

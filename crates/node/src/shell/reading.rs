@@ -68,6 +68,23 @@ fn a_read_that_begins_anew_still_waits_for_what_it_waited_for() {
     assert_eq!(told(&mut seven), got("s", "8-0"));
 }
 
+/// The writer of an entry would copy it for the reader so often, under the locks of its keys.
+#[test]
+fn one_that_names_a_stream_again_and_again_begins_anew_and_is_a_long_read() {
+    let mut shell = Shell::with(|values| values.long_read_steps = 100);
+    let client = shell.client();
+    let read = format!("XREAD BLOCK 0 STREAMS{}{}", " s".repeat(60), " $".repeat(60));
+    let mut waiting = shell.wait_as(client, &read);
+    assert_eq!(shell.run("XADD s 1-1 f v"), "$3 1-1");
+    assert_eq!(told(&mut waiting).as_deref(), Some("again"));
+    let again = String::from_utf8(waiting.again().0.join(&b' ')).unwrap();
+    drop(waiting);
+    let before = shell.node.long_reads.count();
+    let each = " *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v".repeat(60);
+    assert_eq!(shell.run_as(client, &again), format!("*60{each}"));
+    assert_eq!(shell.node.long_reads.count(), before + 1);
+}
+
 #[test]
 fn each_entry_goes_to_one_consumer_of_a_group() {
     let mut shell = Shell::new();

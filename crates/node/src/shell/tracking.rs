@@ -113,6 +113,26 @@ fn a_broadcast_needs_no_reading() {
     assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $5 other $6 user:1");
 }
 
+/// Compared each with each other they would keep their worker for minutes.
+#[test]
+fn any_number_of_prefixes_is_looked_at_soon() {
+    let (mut shell, reader) = shell();
+    let of = |numbers: std::ops::Range<u32>| {
+        numbers.map(|number| format!(" PREFIX {number:07}")).collect::<String>()
+    };
+    let began = std::time::Instant::now();
+    let many = format!("CLIENT TRACKING ON BCAST{}", of(0..400_000));
+    assert!(shell.run_as(reader, &many).ends_with("+OK"));
+    let late = of(500_000..900_000) + " PREFIX 05";
+    for more in [" PREFIX 0399999x", " PREFIX 03", late.as_str()] {
+        let reply = shell.run_as(reader, &format!("CLIENT TRACKING ON BCAST{more}"));
+        assert!(reply.contains("must not overlap"), "{}", reply.len());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    shell.run("MSET 0399999:k v 0400000:k v");
+    assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *1 $9 0399999:k");
+}
+
 /// Redis' letters: `t` tracks, `B` is told without reading, `R` was to be told by way of a
 /// connection that is gone.
 #[test]

@@ -24,7 +24,8 @@ pub enum Told {
         rest: Vec<u8>,
     },
     /// It begins anew: its keys are another node's now, and the gates say which one's; or a script
-    /// holds one of them, which is waited for where every command waits for it.
+    /// holds one of them, which is waited for where every command waits for it; or it is a read
+    /// that takes too long for the thread that would serve it.
     Again,
 }
 

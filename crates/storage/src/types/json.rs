@@ -314,7 +314,8 @@ pub type Setting<'a> = [&'a [u8]; 3];
 /// first.
 ///
 /// # Errors
-/// As [`set`].
+/// As [`set`]; [`crate::Error::TooLarge`] for documents that together are larger than a batch may
+/// be.
 pub fn mset(
     txn: &mut Txn<'_>,
     scope: &Scope<'_>,
@@ -322,7 +323,7 @@ pub fn mset(
     settings: &[Setting<'_>],
 ) -> Result<(), CommandError> {
     let mut documents: Vec<(&[u8], Prefix, Value)> = Vec::new();
-    let mut places: HashMap<&[u8], usize> = HashMap::new();
+    let (mut places, mut held): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);
     for [key, path, text] in settings {
         let value = form.parse(text)?;
         let known = places.get(key).and_then(|place| documents.get_mut(*place));
@@ -334,6 +335,9 @@ pub fn mset(
         }
         let (prefix, document) = match load(txn, &scope.at(key))? {
             Some(stored) => {
+                // All of them are held until all are made.
+                held = held.saturating_add(stored.parts()?.1.len());
+                txn.must_have_room(held)?;
                 let mut document = stored.document()?;
                 edit::set(&mut document, path, &value, text.len())?;
                 (stored.prefix(), document)

@@ -297,6 +297,7 @@ pub fn keys_in_slot(
     let mut keys = Vec::new();
     if limit > 0 {
         for_each_living(read, scope, &lower, &upper, |_, user_key, _| {
+            budget::gather(user_key.len() + size_of::<Vec<u8>>())?;
             keys.push(user_key.to_vec());
             Ok(keys.len() < limit)
         })?;

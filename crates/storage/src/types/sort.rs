@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub is_alpha: bool,
     /// The result is stored, so its order must be one.
     pub is_stored: bool,
+    /// Bytes that what GET names may take together; `None`: what bounds the read.
+    pub room: Option<usize>,
 }
 
 /// What is compared.
@@ -47,7 +49,8 @@ enum Weight {
 /// not there.
 ///
 /// # Errors
-/// Wrong type; [`CommandError::NotAFloat`] if what is compared is no number.
+/// Wrong type; [`CommandError::NotAFloat`] if what is compared is no number; [`Error::TooLarge`]
+/// where there is no room.
 pub fn sort(
     read: &Snapshot<'_>,
     at: &At<'_>,
@@ -73,12 +76,17 @@ pub fn sort(
     if request.get.is_empty() {
         return Ok(part.map(Some).collect());
     }
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0_usize);
     for element in part {
         for pattern in &request.get {
             let value = pointed_at(read, &at.scope, pattern, &element)?;
-            gather(value.as_deref().unwrap_or_default())?;
-            found.push(value);
+            let held = value.as_deref().unwrap_or_default();
+            gather(held)?;
+            bytes = bytes.saturating_add(held.len() + size_of::<Vec<u8>>());
+            match request.room {
+                Some(max) if bytes > max => return Err(Error::TooLarge { bytes, max }.into()),
+                _ => found.push(value),
+            }
         }
     }
     Ok(found)

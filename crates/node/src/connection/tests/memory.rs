@@ -55,6 +55,25 @@ fn one_that_holds_little_goes_on_and_gives_its_buffers_back() {
 }
 
 #[test]
+fn what_a_command_waits_for_counts_until_it_is_answered() {
+    served(|node, mut stream| async move {
+        in_use(&node, 0);
+        let keys: String = (0..1_000).map(|number| format!("k{number} ")).collect();
+        say(&mut stream, format!("BLPOP {keys}0\r\n").as_bytes()).await;
+        until(|| node.waiters.any()).await;
+        let client = node.clients.list().remove(0);
+        let charged = || client.charged.load(Ordering::Relaxed);
+        until(|| charged() > 400_000).await;
+        assert!(node.waiters.unblock(client.id, None));
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"*-1\r\n");
+        let idle = usize::try_from(crate::memory::parts::CONNECTION).unwrap();
+        until(|| charged() <= idle).await;
+    });
+}
+
+#[test]
 fn what_is_reserved_for_a_command_counts_before_it_has_come() {
     served(|node, mut stream| async move {
         in_use(&node, 0);

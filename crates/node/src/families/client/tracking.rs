@@ -8,6 +8,9 @@ use crate::command::{Args, Error, Reply, Result};
 use crate::session::{After, SessionCx};
 use crate::tracking::{Mode, Wish};
 
+/// Bytes that the prefixes of one client may take: each change of a key by anybody looks them up.
+const PREFIX_BYTES_MAX: usize = 64 << 20;
+
 /// What the options of CLIENT TRACKING say.
 #[derive(Default)]
 struct Asked {
@@ -87,29 +90,49 @@ impl Asked {
 
     /// Of two prefixes none begins with the other: a key is told once.
     fn check_prefixes(&self, before: Option<&Wish>) -> Result<()> {
+        let own = self.wish.prefixes.as_slice();
+        let known: &[Vec<u8>] = before.map_or(&[], |before| before.prefixes.as_slice());
+        let Some((shorter, longer)) = meeting(own, known) else { return Ok(()) };
+        if own.len() + known.len() > NAMED_MAX {
+            return Err(overlaps(longer, "another provided", shorter));
+        }
         let meets = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let own = &self.wish.prefixes;
         for (index, prefix) in own.iter().enumerate() {
-            let known = before.into_iter().flat_map(|before| &before.prefixes);
-            if let Some(known) = known.into_iter().find(|known| meets(known, prefix)) {
-                return Err(Error::err(format!(
-                    "Prefix '{}' overlaps with an existing prefix '{}'. Prefixes for a single client must not overlap.",
-                    text(prefix),
-                    text(known)
-                )));
+            if let Some(known) = known.iter().find(|known| meets(known, prefix)) {
+                return Err(overlaps(prefix, "an existing", known));
             }
             let others = own.get(index + 1..).unwrap_or_default();
             if let Some(other) = others.iter().find(|other| meets(other, prefix)) {
-                return Err(Error::err(format!(
-                    "Prefix '{}' overlaps with another provided prefix '{}'. Prefixes for a single client must not overlap.",
-                    text(prefix),
-                    text(other)
-                )));
+                return Err(overlaps(prefix, "another provided", other));
             }
         }
         Ok(())
     }
+}
+
+/// Of more prefixes than that any two that overlap are named, and not those that Redis would name.
+const NAMED_MAX: usize = 1_000;
+
+/// Two of these prefixes of which one begins with the other, the shorter one first; `None` where
+/// nothing is new. One command may name any number: in the order of bytes what begins with a prefix
+/// stands right behind it.
+fn meeting<'p>(own: &'p [Vec<u8>], known: &'p [Vec<u8>]) -> Option<(&'p [u8], &'p [u8])> {
+    if own.is_empty() {
+        return None;
+    }
+    let mut all: Vec<&[u8]> = own.iter().chain(known).map(Vec::as_slice).collect();
+    all.sort_unstable();
+    let mut pairs = all.iter().zip(all.iter().skip(1));
+    let (one, next) = pairs.find(|(one, next)| next.starts_with(one))?;
+    Some((*one, *next))
+}
+
+fn overlaps(prefix: &[u8], what: &str, other: &[u8]) -> Error {
+    Error::err(format_args!(
+        "Prefix '{}' overlaps with {what} prefix '{}'. Prefixes for a single client must not overlap.",
+        String::from_utf8_lossy(prefix),
+        String::from_utf8_lossy(other)
+    ))
 }
 
 pub(super) fn tracking(
@@ -123,15 +146,18 @@ pub(super) fn tracking(
     match &*switch {
         b"ON" => {
             let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
-            asked.check(before.as_ref())?;
+            asked.check(before.as_deref())?;
             // As in Redis all keys are those with the empty prefix, which stays beside others.
             if asked.is_broadcast && asked.wish.prefixes.is_empty() {
                 asked.wish.prefixes.push(Vec::new());
             }
             // Prefixes are added to those that there are.
-            asked.wish.prefixes.extend(before.into_iter().flat_map(|before| before.prefixes));
+            asked.wish.prefixes.extend(before.iter().flat_map(|before| before.prefixes.clone()));
             asked.wish.prefixes.sort();
             asked.wish.prefixes.dedup();
+            if asked.wish.bytes() > PREFIX_BYTES_MAX {
+                return Err(Error::err("the prefixes of this client are too many"));
+            }
             let mode = asked.wish.mode;
             let session = &mut *cx.session;
             let target = asked.target;

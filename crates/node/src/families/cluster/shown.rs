@@ -1,12 +1,10 @@
-//! What clients are shown of the cluster: its state, nodes and slots, and the keys of a slot. Nodes
-//! are named as the asking client reaches them.
+//! What clients are shown of the cluster: its state, nodes and slots. Nodes are named as the
+//! asking client reaches them.
 
-use storage::types::keyspace;
 use topology::{key_slot, view};
 
 use super::migrate;
-use crate::command::texts::LOADING;
-use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::command::{Args, Replied, Reply, Result};
 use crate::session::{After, SessionCx};
 
 pub(super) fn info(
@@ -55,43 +53,6 @@ pub(super) fn replicas(
     let state = cx.node.cluster.load();
     let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
     Ok(text(reply, view::replicas_text(&topology, args.bytes()?, asker, cx.now_ms)?).into())
-}
-
-pub(super) fn count_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let count = count_in_slot(cx, slot_number(args)?)?;
-    Ok(reply.integer(i64::try_from(count).unwrap_or(i64::MAX)).into())
-}
-
-pub(super) fn get_keys_in_slot(
-    cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<After> {
-    let (slot, most) = (slot_number(args)?, args.integer()?);
-    let most = usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
-    Ok(reply.bulks(&keys_in_slot(cx, slot, most)?).into())
-}
-
-fn slot_number(args: &mut Args<'_>) -> Result<u16> {
-    let slot = args.integer()?;
-    let slot = u16::try_from(slot).ok().filter(|slot| *slot < topology::SLOT_COUNT);
-    slot.ok_or_else(|| Error::text("ERR Invalid slot"))
-}
-
-fn keys_in_slot(cx: &SessionCx<'_>, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::keys_in_slot(&store.txn(), &cx.scope(), slot, most)?)
-}
-
-fn count_in_slot(cx: &SessionCx<'_>, slot: u16) -> Result<u64> {
-    let engine = cx.node.engine();
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    Ok(keyspace::count_in_slot(&store.txn(), &cx.scope(), slot)?)
 }
 
 /// A text for people: a verbatim string in RESP3.

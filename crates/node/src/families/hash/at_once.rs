@@ -53,7 +53,14 @@ pub(super) fn hgetex(
     let fields = fields(args, super::lifetimes::NO_COUNT)?;
     let Some((form, amount)) = end_ms else {
         return reply.elements(fields.len(), |writer| {
-            Ok(hash::mget(&cx.txn, &at, fields, |value| writer.bulk_or_null(value))?)
+            let mut bytes = 0_usize;
+            Ok(hash::mget(&cx.txn, &at, fields, |value| {
+                // As where an end is set: a field may be named any number of times.
+                bytes = bytes.saturating_add(value.map_or(0, <[u8]>::len));
+                cx.txn.must_have_room(bytes)?;
+                writer.bulk_or_null(value);
+                Ok(())
+            })?)
         });
     };
     let amount = parse_integer(amount).ok_or(Error::NotInteger)?;

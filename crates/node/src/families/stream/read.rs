@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use resp::{Protocol, Writer};
+use resp::{Protocol, Room, Writer};
 use storage::Direction;
 use storage::types::stream::{self, Id, InGroup, Reader, Span, fields};
 
@@ -90,7 +90,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// What was found; if nothing, whether to wait for it.
-    fn answer(self, found: Found, reply: Reply<'_>) -> Taken<'a> {
+    fn answer(self, found: Found<'_>, reply: Reply<'_>) -> Taken<'a> {
         match self.patience {
             _ if found.streams > 0 => found.reply(reply).into(),
             None => reply.with(|writer| writer.null_array()).into(),
@@ -118,27 +118,35 @@ fn milliseconds(args: &mut Args<'_>) -> Result<Option<Duration>> {
 }
 
 /// Streams that have something, as RESP.
-struct Found {
+struct Found<'r> {
     protocol: Protocol,
     streams: usize,
     bytes: Vec<u8>,
+    room: Option<&'r Room>,
 }
 
-impl Found {
-    fn new(protocol: Protocol) -> Self {
-        Self { protocol, streams: 0, bytes: Vec::new() }
+impl<'r> Found<'r> {
+    /// None yet, for this reply.
+    fn new(reply: &Reply<'r>) -> Self {
+        Self { protocol: reply.protocol(), streams: 0, bytes: Vec::new(), room: reply.room() }
     }
 
-    /// One more, with so many entries, which `elements` holds.
-    fn add(&mut self, key: &[u8], count: usize, elements: &[u8]) {
+    /// For entries of one stream, one behind the other.
+    fn writer(&mut self) -> Writer<'_> {
+        Writer::new(&mut self.bytes, self.protocol).within(self.room)
+    }
+
+    /// What was written from there on are so many entries of this stream.
+    fn begin(&mut self, from: usize, key: &[u8], count: usize) {
         self.streams += 1;
-        let mut writer = Writer::new(&mut self.bytes, self.protocol);
+        let mut head = Vec::new();
+        let mut writer = Writer::new(&mut head, self.protocol);
         if self.protocol == Protocol::V2 {
             writer.array(2);
         }
         writer.bulk(key);
         writer.array(count);
-        writer.raw(elements);
+        self.bytes.splice(from..from, head);
     }
 
     fn reply(self, reply: Reply<'_>) -> Replied {
@@ -186,7 +194,7 @@ pub(super) fn xread<'a>(
 ) -> Result<Taken<'a>> {
     let words = args.all();
     let wanted = Wanted::read(args, false)?.served(cx.serves.is_some());
-    let (snapshot, protocol) = (cx.txn.snapshot(), reply.protocol());
+    let snapshot = cx.txn.snapshot();
     let mut sources = Vec::new();
     for (key, word) in wanted.streams() {
         let found = cx.find_or_wait(key, || Ok(stream::find(&snapshot, &cx.scope.at(key))?))?;
@@ -202,17 +210,17 @@ pub(super) fn xread<'a>(
         };
         sources.extend(found.map(|found| (key, found, after)));
     }
-    let mut found = Found::new(protocol);
+    let mut found = Found::new(&reply);
     for (key, source, after) in sources {
-        let (mut count, mut elements) = (0, Vec::new());
         let Some(span) = Span::after(after) else { continue };
-        let order = (Direction::Forward, wanted.count);
+        let (order, from, mut count) = ((Direction::Forward, wanted.count), found.bytes.len(), 0);
+        let mut writer = found.writer();
         stream::range(&snapshot, &source, span, order, |id, fields| {
             count += 1;
-            write_entry(&mut Writer::new(&mut elements, protocol), id, fields);
+            write_entry(&mut writer, id, fields);
         })?;
         if count > 0 {
-            found.add(key, count, &elements);
+            found.begin(from, key, count);
         }
     }
     let mut taken = wanted.answer(found, reply);
@@ -279,28 +287,27 @@ pub(super) fn xreadgroup<'a>(
             sources.push((key, from(word)?));
         }
     }
-    let mut found = Found::new(reply.protocol());
+    let mut found = Found::new(&reply);
     for (key, from) in sources {
         // A key may be named twice: what the first time has delivered is not new the second time.
         let group = group_at(cx, key, name)?;
-        let mut elements = Vec::new();
-        let mut writer = Writer::new(&mut elements, found.protocol);
+        let place = found.bytes.len();
         match from {
             From::New => {
                 let entries = stream::read_new(&mut cx.txn, group, &reader)?;
                 for (id, value) in &entries {
-                    write_entry(&mut writer, *id, &fields::decode(value)?);
+                    write_entry(&mut found.writer(), *id, &fields::decode(value)?);
                 }
                 if !entries.is_empty() {
-                    found.add(key, entries.len(), &elements);
+                    found.begin(place, key, entries.len());
                 }
             }
             From::After(id) => {
                 let entries = stream::read_history(&mut cx.txn, group, id, &reader)?;
                 for (id, value) in &entries {
-                    write_delivered(&mut writer, *id, value.as_deref())?;
+                    write_delivered(&mut found.writer(), *id, value.as_deref())?;
                 }
-                found.add(key, entries.len(), &elements);
+                found.begin(place, key, entries.len());
             }
         }
     }

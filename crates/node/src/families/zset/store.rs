@@ -3,8 +3,8 @@
 //! Of several errors in one command the first is told in Redis' order: the number of keys, the
 //! types of their values, the options.
 
-use storage::Read;
 use storage::types::zset::{self, Aggregate, Member, Sources};
+use storage::{Read, budget};
 
 use super::range::{self, Form};
 use super::{float, listing};
@@ -107,7 +107,8 @@ fn store(
     let keys = keys(args, command)?;
     let sources = Sources::find(&cx.txn, keys.iter().map(|key| cx.scope.at(key)))?;
     let options = Options::parse(args, operation, keys.len(), true)?;
-    let members = combine(&sources, operation, &options)?;
+    let max = cx.txn.store().batch_bytes_max();
+    let members = budget::gathering(max, || combine(&sources, operation, &options))?;
     Ok(reply.number(zset::store(&mut cx.txn, &at, &members)?))
 }
 

@@ -280,6 +280,31 @@ fn shard_channels_are_served_by_the_whole_shard() {
     assert_eq!(bench.answer(&format!("SSUBSCRIBE {HIGH}")), Ok(moved));
 }
 
+/// A slot may hold any number of keys, and any client may ask for them.
+#[test]
+fn keys_of_a_slot_are_read_elsewhere_where_they_are_many() {
+    let mut bench = Bench::beside_another_master();
+    let keys: Vec<String> = (0..40).map(|number| format!("{{{LOW}}}{number:02}")).collect();
+    let sets: Vec<String> = keys.iter().map(|key| format!("SET {key} v")).collect();
+    bench.pipeline(&sets.iter().map(String::as_str).collect::<Vec<_>>());
+    let all = keys.iter().map(|key| format!(" $5 {key}")).collect::<String>();
+    for (steps, reads) in [(20_000, 0_u64), (5, 2)] {
+        let config = format!("CONFIG SET long-read-steps {steps}");
+        assert_eq!(bench.pipeline(&[&config]), "+OK");
+        let before = bench.node.long_reads.count();
+        assert_eq!(bench.pipeline(&["CLUSTER COUNTKEYSINSLOT 3300"]), ":40");
+        assert_eq!(bench.pipeline(&["CLUSTER GETKEYSINSLOT 3300 100"]), format!("*40{all}"));
+        assert_eq!(
+            bench.pipeline(&["CLUSTER GETKEYSINSLOT 3300 2"]),
+            format!("*2 $5 {} $5 {}", keys[0], keys[1])
+        );
+        assert!(bench.node.long_reads.count() - before >= reads, "{steps}");
+    }
+    for wrong in ["CLUSTER COUNTKEYSINSLOT 16384", "CLUSTER GETKEYSINSLOT -1 1"] {
+        assert_eq!(bench.pipeline(&[wrong]), "-ERR Invalid slot");
+    }
+}
+
 /// A topology that came behind the gates has ended the subscriptions that it found.
 #[test]
 fn a_shard_subscription_that_comes_too_late_is_ended_at_once() {

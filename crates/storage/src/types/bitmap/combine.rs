@@ -1,6 +1,6 @@
 //! BITOP.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Bitmap, Bits, Body, SEGMENT_BYTES, SEGMENTS, part, stored, sub_key, turned, walk};
 use crate::types::kind::Type;
@@ -30,18 +30,15 @@ pub enum Operation {
 /// Segments that no source has are not written, nor are those of an AND that one lacks.
 ///
 /// # Errors
-/// Wrong type of a source; [`CommandError::TooLong`] for one that no command can have made.
+/// Wrong type of a source; [`CommandError::TooLong`] for one that no command can have made;
+/// [`crate::Error::TooLarge`] for strings that together are larger than a batch may be.
 pub fn combine(
     txn: &mut Txn<'_>,
     to: &At<'_>,
     (operation, name): (Operation, &[u8]),
     keys: &[&[u8]],
 ) -> Result<u64, CommandError> {
-    let mut sources = Vec::with_capacity(keys.len());
-    for key in keys {
-        let at = to.scope.at(key);
-        sources.push(at.load(txn)?.map(|living| Bits::of(&at, living)).transpose()?);
-    }
+    let sources = sources(txn, to, operation, keys)?;
     let size = sources.iter().flatten().map(Bits::len_bytes).max().unwrap_or(0);
     if size == 0 {
         if to.load(txn)?.is_some() {
@@ -76,6 +73,31 @@ pub fn combine(
     result.size = size;
     result.store(txn, IfEmpty::Keep);
     Ok(size)
+}
+
+/// What the keys hold. Of each string all of it is held: a few bytes of a client may name one any
+/// number of times.
+fn sources<'a>(
+    txn: &Txn<'a>,
+    to: &At<'_>,
+    operation: Operation,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<Bits<'a>>>, CommandError> {
+    let (mut sources, mut named, mut held) = (Vec::new(), HashSet::new(), 0_usize);
+    for key in keys {
+        // With what is there already only XOR makes something else of the same once more.
+        if !named.insert(*key) && operation != Operation::Xor {
+            continue;
+        }
+        let at = to.scope.at(key);
+        let source = at.load(txn)?.map(|living| Bits::of(&at, living)).transpose()?;
+        if let Some(Bits(Body::Text(text))) = &source {
+            held = held.saturating_add(text.len());
+            txn.must_have_room(held)?;
+        }
+        sources.push(source);
+    }
+    Ok(sources)
 }
 
 /// Which segments are made.

@@ -85,7 +85,10 @@ pub fn set_and_expire(
 ) -> Result<bool, CommandError> {
     let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
     let mut there = 0;
-    mget(txn, at, &names, |value| there += usize::from(value.is_some()))?;
+    mget(txn, at, &names, |value| {
+        there += usize::from(value.is_some());
+        Ok(())
+    })?;
     let is_met = match only_if {
         OnlyIf::Always => true,
         OnlyIf::None => there == 0,

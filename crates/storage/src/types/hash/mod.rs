@@ -143,16 +143,14 @@ pub fn mget(
     read: &impl Read,
     at: &At<'_>,
     fields: &[&[u8]],
-    mut visit: impl FnMut(Option<&[u8]>),
+    mut visit: impl FnMut(Option<&[u8]>) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let Some(hash) = find(read, at)? else {
-        fields.iter().for_each(|_| visit(None));
-        return Ok(());
+        return fields.iter().try_for_each(|_| visit(None));
     };
     hash.each_element(read, FIELDS, fields, |stored| {
         let value = stored.as_deref().map(|stored| hash.lent(stored)).transpose()?;
-        visit(value.flatten());
-        Ok(())
+        visit(value.flatten())
     })
 }
 
@@ -270,9 +268,16 @@ fn stored(
     hash: &Object<Hash>,
     fields: &[&[u8]],
 ) -> Result<Vec<Option<Kept>>, Error> {
-    let mut found = Vec::with_capacity(fields.len());
-    visit_stored(txn, hash, fields, |kept| {
+    if hash.size == 0 {
+        return Ok(fields.iter().map(|_| None).collect());
+    }
+    let (mut found, mut held) = (Vec::with_capacity(fields.len()), 0_usize);
+    hash.each_element(txn, FIELDS, fields, |stored| {
+        let kept = stored.as_deref().map(|stored| hash.tail.split(stored)).transpose()?;
+        held = held.saturating_add(kept.map_or(0, |(_, value)| value.len()));
+        txn.must_have_room(held)?;
         found.push(kept.map(|(end_ms, value)| (end_ms, value.into())));
+        Ok::<_, Error>(())
     })?;
     Ok(found)
 }

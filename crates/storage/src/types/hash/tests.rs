@@ -72,7 +72,11 @@ fn a_snapshot_keeps_what_a_transaction_had_written_and_no_more() {
     assert_eq!(fields(&before), ["0", "1", "2"]);
     assert_eq!((len(&before, &at).unwrap(), len(&store, &at).unwrap()), (3, 4));
     let mut own = Vec::new();
-    mget(&before, &at, &[b"own", b"0"], |value| own.push(value.is_some())).unwrap();
+    let visit = |value: Option<&[u8]>| {
+        own.push(value.is_some());
+        Ok(())
+    };
+    mget(&before, &at, &[b"own", b"0"], visit).unwrap();
     assert_eq!(own, [false, true]);
 }
 

@@ -89,10 +89,12 @@ pub fn store(
     let read = txn.snapshot();
     let mut result: Object<Set> = Object::new(to);
     txn.log(Type::Set.log_data());
-    combine(&read, &to.scope, how, from, |member| {
-        result.put(txn, MEMBERS, &[member], &[]);
-        result.size += 1;
-        if txn.must_fit().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    budget::gathering(txn.store().batch_bytes_max(), || {
+        combine(&read, &to.scope, how, from, |member| {
+            result.put(txn, MEMBERS, &[member], &[]);
+            result.size += 1;
+            if txn.must_fit().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
     })?;
     txn.must_fit()?;
     let size = result.size;
@@ -149,7 +151,7 @@ fn gathered(
         let mut walk = walk(read, set)?;
         while let Some((member, _)) = walk.next()? {
             if !members.contains(member) {
-                budget::gather(member.len())?;
+                budget::gather(member.len() + size_of::<Vec<u8>>())?;
                 members.insert(member.to_vec());
             }
         }

@@ -6,7 +6,7 @@ use super::member::{InGroup, Pending};
 use super::{Id, Span};
 use crate::types::CommandError;
 use crate::types::kind::Type;
-use crate::{Direction, Read, Txn};
+use crate::{Direction, Error, Read, Txn, budget};
 
 /// XACK. Returns how many of the entries were pending.
 ///
@@ -96,11 +96,17 @@ pub fn list_pending(
     group.walk_pending(read, filter.span, Direction::Forward, |id, pending| {
         let is_theirs = filter.consumer.is_none_or(|consumer| consumer == pending.consumer);
         if is_theirs && pending.idle_ms(group.now_ms) >= filter.idle_ms {
+            gather(&pending)?;
             found.push((id, pending));
         }
         Ok((found.len() as u64) < filter.count)
     })?;
     Ok(found)
+}
+
+/// One more entry is held.
+fn gather(pending: &Pending) -> Result<(), Error> {
+    budget::gather(pending.consumer.len() + size_of::<(Id, Pending)>())
 }
 
 /// A pending entry of a consumer that is known: its identifier, when it was delivered last (Unix
@@ -133,10 +139,12 @@ pub fn list_all(
     group.walk_pending(read, Span::ALL, Direction::Forward, |id, pending| {
         let theirs = listed.of_consumers.get_mut(&pending.consumer);
         if let Some(theirs) = theirs.filter(|theirs| (theirs.len() as u64) < count) {
+            gather(&pending)?;
             theirs.push((id, pending.delivered_ms, pending.count));
             wanting -= usize::from(theirs.len() as u64 == count);
         }
         if (listed.all.len() as u64) < count {
+            gather(&pending)?;
             listed.all.push((id, pending));
         }
         Ok(wanting > 0 || (listed.all.len() as u64) < count)

@@ -59,6 +59,11 @@ fn number(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
+/// Bytes that members take.
+fn held(members: &[Member]) -> usize {
+    members.iter().map(|(member, _)| member.len() + size_of::<Member>()).sum()
+}
+
 /// Order of scores, then of names.
 pub fn in_order(mut members: Vec<Member>) -> Vec<Member> {
     members.sort_by(|(a, one), (b, other)| {
@@ -198,7 +203,7 @@ impl<'r, R: Read> Sources<'r, R> {
                     Ordering::Greater => break,
                 }
             }
-            budget::gather(member.len())?;
+            budget::gather(member.len() + size_of::<Member>())?;
             all.push((member.to_vec(), score));
             Ok(true)
         })?;
@@ -220,7 +225,7 @@ impl<'r, R: Read> Sources<'r, R> {
                 match all.get_mut(member) {
                     Some(one) => *one = aggregate.of(*one, score),
                     None => {
-                        budget::gather(member.len())?;
+                        budget::gather(member.len() + size_of::<Member>())?;
                         all.insert(member.to_vec(), score);
                     }
                 }
@@ -259,7 +264,7 @@ impl<'r, R: Read> Sources<'r, R> {
                     true
                 });
             }
-            budget::gather(chunk.iter().map(|(member, _)| member.len()).sum())?;
+            budget::gather(held(chunk))?;
             all.append(chunk);
             Ok(all.len() < limit)
         })?;
@@ -281,7 +286,7 @@ impl<'r, R: Read> Sources<'r, R> {
                 let mut found = source.scores(self.read, chunk)?.into_iter();
                 chunk.retain(|_| found.next().flatten().is_none());
             }
-            budget::gather(chunk.iter().map(|(member, _)| member.len()).sum())?;
+            budget::gather(held(chunk))?;
             all.append(chunk);
             Ok(true)
         })?;
