@@ -8,7 +8,7 @@
 //! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`,
 //! `users/NAME`, `clusters/NS/C` (the record), `tags/NS/C`, `used` (which cluster has which
 //! address: a transaction may not look at every cluster), `sealing` (the id of the key that the
-//! leader seals with), `events/N` and `history/N`.
+//! leader seals with), and the log: `events/N`, `history/N`, `acts/N` and `moves/N`.
 
 mod claim;
 mod client;
