@@ -181,7 +181,7 @@ impl Lead {
         let (mut listened, mut read_at) = (since, since);
         let end = loop {
             let sent = shared.now();
-            match self.etcd.leader().await {
+            match self.etcd.fresh_leader().await {
                 Ok(leader) => {
                     let mut known = self.known.lock();
                     known.leader = leader;

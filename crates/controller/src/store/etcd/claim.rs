@@ -3,6 +3,7 @@
 //! A claim whose answer did not come may be in force later: it is held as soon as a read shows it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use planner::Record;
 use serde::{Deserialize, Serialize};
@@ -91,8 +92,20 @@ impl Etcd {
     /// # Errors
     /// It cannot be read.
     pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        self.leader_within(self.client.limit()).await
+    }
+
+    /// The same for one that leads, which needs an answer soon or none.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fresh_leader(&self) -> Result<Option<Leader>, StoreError> {
+        self.leader_within(self.client.fresh_limit()).await
+    }
+
+    async fn leader_within(&self, limit: Duration) -> Result<Option<Leader>, StoreError> {
         let ranges = ["leader", "store", sealing::KEY].map(|key| Range::Key(self.key(key)));
-        let read = self.client.read("read who leads", &ranges).await?;
+        let read = self.client.read_within(limit, "read who leads", &ranges).await?;
         self.is_own(read.found(1).value())?;
         self.saw_sealing(read.found(2).value());
         self.noted(read.found(0).value())

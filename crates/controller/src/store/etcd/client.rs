@@ -164,6 +164,12 @@ impl Client {
         self.place.limit
     }
 
+    /// Of a read by which somebody leads: by one that took longer nobody would (rule O2), and while
+    /// it is waited for none is sent that would be answered at once.
+    pub(super) fn fresh_limit(&self) -> Duration {
+        self.place.limit.min(Duration::from_millis(planner::FRESH_MS))
+    }
+
     /// The same with another limit: what is much takes longer.
     pub(super) async fn read_within(
         &self,
@@ -180,8 +186,9 @@ impl Client {
         match read {
             Ok(answer) => {
                 self.went_on(&before, &answer.header)?;
-                if limit == self.place.limit {
-                    self.measured.lock().read(began.elapsed(), limit);
+                // What is given more time is much.
+                if limit <= self.place.limit {
+                    self.measured.lock().read(began.elapsed(), self.fresh_limit());
                 }
                 Ok(answer)
             }
@@ -432,7 +439,7 @@ impl Client {
 
     /// What may become a trouble.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.measured.lock().warnings(self.place.limit)
+        self.measured.lock().warnings(self.fresh_limit())
     }
 
     /// This process must end.

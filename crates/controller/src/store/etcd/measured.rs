@@ -55,8 +55,8 @@ impl Reads {
         let is_much = self.slow >= SLOW_LEAST && self.slow * 100 > self.all * SLOW;
         is_much.then(|| {
             format!(
-                "etcd is slow: of {} reads in {} s {} took more than {} ms, the slowest {} ms; from {} ms on (`etcd_limit_ms`) \
-                 they fail. Look at its members' disks and at the network to them",
+                "etcd is slow: of {} reads in {} s {} took more than {} ms, the slowest {} ms; from {} ms on \
+                 (`etcd_limit_ms`, and 250 at most) nobody leads by them. Look at its members' disks and at the network to them",
                 self.all,
                 PACE.as_secs(),
                 self.slow,
