@@ -246,6 +246,7 @@ pub(super) async fn metrics(registry: App) -> Response {
         term,
         is_ready: registry.unready().is_none(),
         store_age: age,
+        etcd: shared.store.measures(),
         unread: registry.unread_count(),
         certificate_ends_s: shared.tls.ends_s(),
     };

@@ -313,6 +313,10 @@ async fn whoever_claims_shuts_the_last_leader_out() {
     assert_eq!(quiet.changed, [Record::clone(&change.record)]);
     let quiet = next.look(quiet.revision).await.expect("a look");
     assert!(quiet.changed.is_empty() && quiet.names.len() == 1);
+    let measures = next.measures().expect("what is measured of an etcd");
+    assert_eq!((measures.leader_changes, measures.failures), (1, 0));
+    assert!(measures.reads.count() >= 4 && measures.writes.count() >= 2, "{measures:?}");
+    assert!(measures.answered_ago.is_some() && measures.raft_term > 0, "{measures:?}");
 
     // A vacant lead keeps its term.
     next.resign().await.done().expect("no lead");

@@ -76,6 +76,10 @@ pub(super) struct Claims {
     pub(super) unknown: Vec<Claim>,
     /// Of the newest claim that was ever held.
     pub(super) term: u64,
+    /// The claim that was read last, be it another's; empty before anybody led.
+    seen: String,
+    /// How often it was another than before.
+    pub(super) changes: u64,
 }
 
 /// So often a look that failed is made again within the limit of every call: etcd may elect.
@@ -202,6 +206,10 @@ impl Etcd {
         value.clone_into(&mut leader.text);
         let mut claims = self.claims.lock();
         let claims = &mut *claims;
+        if !leader.is_vacant() && claims.seen != leader.claim {
+            claims.changes += u64::from(!claims.seen.is_empty());
+            claims.seen.clone_from(&leader.claim);
+        }
         if let Some(at) = claims.unknown.iter().position(|claim| claim.id == leader.claim) {
             let claim = claims.unknown.swap_remove(at);
             claims.term = claim.term;
