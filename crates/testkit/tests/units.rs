@@ -184,7 +184,7 @@ fn a_process_that_is_stopped_asks_for_the_time_that_it_was_given() -> Result<()>
     Ok(())
 }
 
-/// As a controller does whose store was given up to another site: that must not be in its log alone.
+/// As a controller does whose store was given up to another site: its log alone is not enough.
 #[test]
 fn one_that_ends_by_itself_tells_its_supervisor_why() -> Result<()> {
     let folder = tempfile::tempdir()?;
