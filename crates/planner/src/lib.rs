@@ -14,6 +14,7 @@ pub mod balance;
 mod balancers;
 mod candidate;
 mod context;
+mod draft;
 mod epoch;
 mod fence;
 mod frontends;
