@@ -272,6 +272,17 @@ pub fn health(
     Context::new(record, observed, policy, now).health(id)
 }
 
+/// The same of each node, for a look at all of them.
+pub fn healths<'a>(
+    record: &'a Record,
+    observed: &'a Observed,
+    policy: &'a Policy,
+    now: Time,
+) -> impl Fn(&str) -> Health + 'a {
+    let cx = Context::of_all(record, observed, policy, now);
+    move |id: &str| cx.health(id)
+}
+
 /// Whether the node plays its role at the record's version, and may serve.
 pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Node) -> bool {
     Context::new(record, observed, policy, Time::default()).settled(node)
