@@ -78,9 +78,9 @@ impl<'a> Context<'a> {
         policy: &'a Policy,
         now: Time,
     ) -> Self {
-        let cx = Self::new(record, observed, policy, now);
+        let mut cx = Self::new(record, observed, policy, now);
         if observed.nodes.values().any(|node| node.unclear_since.is_some()) {
-            cx.places.get_or_init(|| Places::of(record));
+            cx.places = OnceCell::from(Places::of(record));
         }
         cx
     }

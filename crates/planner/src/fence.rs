@@ -164,7 +164,7 @@ pub(crate) fn confirmed(
     former: Former<'_>,
     cut_off: impl FnOnce() -> Option<Time>,
 ) -> Option<Confirmed> {
-    let Former { shard, node, demoted } = former;
+    let Former { node, demoted, .. } = former;
     let balancers = || {
         let since = cut_off()?;
         Some(Confirmed { fence: Fence::Balancers, since })
