@@ -185,6 +185,28 @@ async fn a_field_that_is_not_known_is_refused_where_the_request_would_mean_somet
     assert_eq!(after.shards[0].nodes[1].announced, before.shards[0].nodes[1].announced);
 }
 
+/// It would refuse each write once it has slots.
+#[tokio::test]
+async fn a_shard_with_fewer_nodes_than_writes_want_is_not_added() {
+    let stage = Stage::new(3).await;
+    let mut spec = stage.spec();
+    let third = spec["nodes"].as_array_mut().expect("nodes").pop().expect("a third one");
+    (spec["replicas"], spec["min_in_sync"]) = (json!(2), json!(2));
+    let (code, told) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+    assert_eq!(code, 201, "{told}");
+    let shards = "/namespaces/n/clusters/c/shards";
+    let add = async || stage.controller.call("POST", shards, json!({"nodes": [third]})).await;
+    let (code, told) = add().await;
+    let words = told["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!(code, 400, "{told}");
+    assert!(words.contains("writes want 2 nodes in sync"), "{words}");
+    let least = json!({"min_in_sync": 1});
+    let (code, told) = stage.controller.call("PATCH", "/namespaces/n/clusters/c", least).await;
+    assert_eq!(code, 200, "{told}");
+    let (code, told) = add().await;
+    assert_eq!(code, 201, "{told}");
+}
+
 #[tokio::test]
 async fn only_an_empty_namespace_is_deleted_and_only_a_shard_without_slots() {
     let stage = Stage::new(2).await;
