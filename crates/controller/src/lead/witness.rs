@@ -143,7 +143,7 @@ async fn look(shared: Arc<Shared>, url: String, sight: Sight) {
                 }
                 let mut seen = seen.lock();
                 seen.closed_at.get_or_insert(shared.now());
-                // Who answers there next is not known.
+                // What answers there next is not known.
                 seen.replaced_at = None;
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

@@ -77,7 +77,7 @@ pub(super) struct Claims {
     /// Of the newest claim that was ever held.
     pub(super) term: u64,
     /// The claim that was read last, be it another's; empty before anybody led.
-    seen: String,
+    pub(super) seen: String,
     /// How often it was another than before.
     pub(super) changes: u64,
 }
