@@ -144,7 +144,7 @@ pub(crate) fn lease_end(record: &Record, observed: &Observed, policy: &Policy, i
     observed.node(id).lease_until.map_or(inherited, |own| own.max(inherited))
 }
 
-/// Who is to be fenced.
+/// A node that is to be fenced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Former<'a> {
     /// The shard that it is of.

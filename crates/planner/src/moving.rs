@@ -235,7 +235,7 @@ pub fn note(observed: &mut Observed, plan: &Plan, now: Time) {
 /// before that one serves them, since clients would be sent in a circle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening<'a> {
-    /// Who takes them.
+    /// The node that takes them.
     taker: &'a Node,
     /// It serves them.
     is_open: bool,

@@ -272,7 +272,7 @@ fn place_of(url: &str) -> Option<(String, u16)> {
     Some((host, port.parse().ok()?))
 }
 
-/// Whoever may look is shown the endpoint of a balancer, and events have it.
+/// The endpoint of a balancer is shown to all who may look, and events have it.
 fn names_nobody(balancer: &str, endpoint: &str) -> Result<(), ApiError> {
     match endpoint.contains('@') {
         true => Err(ApiError::bad(format!(
