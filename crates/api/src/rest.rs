@@ -140,6 +140,7 @@ pub struct ShardSpec {
 
 /// `POST …/shards/:i/failover`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FailoverSpec {
     /// Wanted new master; the most advanced replica without.
     #[serde(default, alias = "preferred", skip_serializing_if = "Option::is_none")]
@@ -154,7 +155,7 @@ pub struct FailoverSpec {
 
 /// Bounds of a planned switchover; 0 means the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct FailoverOptions {
     /// Go on when the replica does not catch up in time.
     pub force_on_timeout: bool,
@@ -166,6 +167,7 @@ pub struct FailoverOptions {
 
 /// `POST …/balancers`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BalancerSpec {
     /// Unique within the cluster.
     #[serde(default)]

@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use change::UpdateError;
 pub(crate) use copied::Copied;
+pub(crate) use planner_task::named_by;
 #[cfg(test)]
 pub(crate) use sample::{test_actor, test_failover, test_pair, test_record, test_sequences};
 pub(crate) use shared::Shared;

@@ -59,7 +59,7 @@ pub struct Config {
     pub etcd_user: Option<String>,
     /// File whose only line is the password of that name.
     pub etcd_password_file: Option<PathBuf>,
-    /// Limit of a call to it, ms, 100..=10000.
+    /// Limit of a call to it, ms, 100..=10000; of a read by which this process leads at most 250.
     pub etcd_limit_ms: u64,
     /// URL under which the other controllers reach this one; see [`Config::url`].
     pub advertise: Option<String>,

@@ -52,7 +52,7 @@ impl Event {
         Self { by: Some(actor.clone()), ..Self::now(term, cluster, "operator", text) }
     }
 
-    /// Kept apart and long: what is asked for after weeks.
+    /// Kept apart from every day's, and long: what is asked for after weeks.
     pub(crate) fn is_history(&self) -> bool {
         matches!(&*self.kind, "failover" | "switchover" | "loss" | "operator" | "move" | "start")
     }

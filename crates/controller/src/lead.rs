@@ -16,7 +16,7 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Leading, Proof, Time};
+use planner::{Leading, Proof, Standby, Time};
 
 use self::known::{Known, Lead};
 use self::witness::Witness;
@@ -43,12 +43,39 @@ enum End {
     Deaf,
 }
 
+/// What this process remembers of its own claims.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Claimed {
+    at: Option<Time>,
+    by: Option<Proof>,
+    /// How often in a row it has led by what a few nodes said, and another one took the lead back.
+    in_vain: u32,
+}
+
+impl Claimed {
+    /// It claims by this proof; [`Claimed::lost_race`] if that came to nothing.
+    fn begins(&mut self, by: Proof, now: Time) {
+        (self.at, self.by) = (Some(now), Some(by));
+    }
+
+    /// Another one was faster: that is no claim, and the lead it has taken may be free again soon.
+    fn lost_race(&mut self) {
+        (self.at, self.by) = (None, None);
+    }
+
+    /// What it has claimed has ended so.
+    fn ended(&mut self, end: End) {
+        let is_in_vain = self.by.take() == Some(Proof::Few) && end == End::Lost;
+        self.in_vain = if is_in_vain { self.in_vain.saturating_add(1) } else { 0 };
+    }
+}
+
 impl Lead {
     /// Takes its part until the process ends.
     pub(crate) async fn run(&self, registry: &Arc<Registry>) {
         let shared = Arc::clone(&registry.shared);
         let mut witness = Witness::new(Arc::clone(&shared));
-        let (mut since, mut claimed_at, mut vacant_at) = (0, None, None);
+        let (mut since, mut claimed, mut vacant_at) = (0, Claimed::default(), None);
         let mut failed = 0;
         // How often the lead was given up, and nobody else has taken it.
         let mut in_vain = 0_u32;
@@ -56,6 +83,7 @@ impl Lead {
             if let Some(term) = self.etcd.holds() {
                 witness.watch(None);
                 let end = self.leading(registry, term, in_vain).await;
+                claimed.ended(end);
                 in_vain = if end == End::Deaf { in_vain.saturating_add(1) } else { in_vain };
                 (since, vacant_at) = (0, None);
                 continue;
@@ -79,11 +107,14 @@ impl Lead {
                         continue;
                     }
                     let nodes = (registry.witnesses(), registry.hearing());
-                    let standby = witness.standby(vacant_at, nodes, claimed_at);
+                    let standby = witness.standby(vacant_at, nodes, claimed.at);
+                    let standby = Standby { in_vain: claimed.in_vain, ..standby };
                     if let Some(proof) = planner::proof(&standby, &shared.policy, shared.now()) {
-                        claimed_at = Some(shared.now());
-                        self.claim(leader.as_ref(), proof).await;
-                        continue;
+                        claimed.begins(proof, shared.now());
+                        if self.claim(leader.as_ref(), proof).await {
+                            continue;
+                        }
+                        claimed.lost_race();
                     }
                 }
                 // Told once: it is looked again many times a second.
@@ -102,13 +133,15 @@ impl Lead {
         }
     }
 
-    async fn claim(&self, seen: Option<&Leader>, proof: Proof) {
+    /// Claims the lead from whoever is seen to have it; false if another one was faster.
+    async fn claim(&self, seen: Option<&Leader>, proof: Proof) -> bool {
         let last = seen.map_or(0, |leader| leader.term);
         tracing::info!(?proof, last, "nobody leads any more: this controller claims the lead");
         match self.etcd.claim(seen, &self.address(), self.min_term).await {
             Outcome::Done(term) => tracing::info!(term, "this controller leads"),
             Outcome::NotDone(error @ StoreError::Conflict) => {
                 tracing::info!(%error, "another one was faster");
+                return false;
             }
             Outcome::NotDone(error) => {
                 tracing::warn!(error = error.chain(), "the store does not take the claim");
@@ -117,6 +150,7 @@ impl Lead {
                 tracing::warn!(error = error.chain(), "whether it leads is not known yet");
             }
         }
+        true
     }
 
     /// Leads until a read shows another's claim, or it is better that another leads.
@@ -147,7 +181,7 @@ impl Lead {
         let (mut listened, mut read_at) = (since, since);
         let end = loop {
             let sent = shared.now();
-            match self.etcd.leader().await {
+            match self.etcd.fresh_leader().await {
                 Ok(leader) => {
                     let mut known = self.known.lock();
                     known.leader = leader;

@@ -10,6 +10,8 @@ use metrics::{Metric, Page};
 use planner::ShardState;
 use planner::moves::Phase;
 
+use crate::store::{Measures, Times};
+
 /// A number that only rises.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -42,13 +44,15 @@ pub(crate) struct Counters {
 }
 
 /// What the page tells of this process, beside its counters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) term: u64,
     /// What `/healthz` says.
     pub(crate) is_ready: bool,
     /// Since the store was last written; `None` before.
     pub(crate) store_age: Option<Duration>,
+    /// Of an etcd.
+    pub(crate) etcd: Option<Measures>,
     /// Records that could not be read.
     pub(crate) unread: usize,
     /// Unix time; `None` without a certificate.
@@ -57,7 +61,7 @@ pub(crate) struct Process {
 
 /// The page: what `metrics::controller` lists.
 pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]) -> String {
-    let Process { term, is_ready, store_age, unread, certificate_ends_s } = *process;
+    let Process { term, is_ready, store_age, ref etcd, unread, certificate_ends_s } = *process;
     let mut page = Page::default();
     page.family(&rows::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1)]);
     page.value(&rows::READY, u8::from(is_ready));
@@ -67,6 +71,9 @@ pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]
     }
     if let Some(age) = store_age {
         page.value(&rows::STORE_WRITE_AGE_SECONDS, age.as_secs());
+    }
+    if let Some(etcd) = etcd {
+        of_etcd(&mut page, etcd);
     }
     page.value(&rows::UNREAD_RECORDS, unread);
     for (metric, samples) in FAMILIES {
@@ -84,6 +91,27 @@ pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]
     }
     metrics::process::render(&mut page, &web::bounded::closed(), certificate_ends_s);
     page.into_text()
+}
+
+fn of_etcd(page: &mut Page, etcd: &Measures) {
+    let mut times = |metric, of: &Times| {
+        page.histogram(metric, of.within(), of.sum(), of.count());
+    };
+    times(&rows::ETCD_READ_SECONDS, &etcd.reads);
+    times(&rows::ETCD_WRITE_SECONDS, &etcd.writes);
+    page.value(&rows::ETCD_FAILURES, etcd.failures);
+    if let Some(ago) = etcd.answered_ago {
+        page.value(&rows::ETCD_ANSWER_AGE_SECONDS, ago.as_secs());
+    }
+    for (metric, bytes) in
+        [(&rows::ETCD_SIZE_BYTES, etcd.size), (&rows::ETCD_QUOTA_BYTES, etcd.quota)]
+    {
+        if let Some(bytes) = bytes {
+            page.value(metric, bytes);
+        }
+    }
+    page.value(&rows::ETCD_RAFT_TERM, etcd.raft_term);
+    page.value(&rows::LEADER_CHANGES, etcd.leader_changes);
 }
 
 /// Which counter a metric shows.
@@ -197,8 +225,18 @@ mod tests {
     #[test]
     fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
         let store_age = Some(Duration::from_secs(9));
+        let etcd = Some(Measures {
+            failures: 3,
+            answered_ago: Some(Duration::from_secs(5)),
+            size: Some(20),
+            quota: Some(30),
+            raft_term: 6,
+            leader_changes: 8,
+            ..Measures::default()
+        });
+        let certificate_ends_s = Some(7);
         let process =
-            Process { term: 4, is_ready: true, store_age, unread: 2, certificate_ends_s: Some(7) };
+            Process { term: 4, is_ready: true, store_age, etcd, unread: 2, certificate_ends_s };
         let text = render(&process, &Counters::default(), &[status()]);
         let announced: Vec<&str> = text
             .lines()
@@ -222,6 +260,13 @@ mod tests {
             format!("holdfast_controller_move_waits_seconds{{{of},move=\"7\"}} 61"),
             "holdfast_controller_slots_moved_total 0".to_owned(),
             "holdfast_controller_store_write_age_seconds 9".to_owned(),
+            "holdfast_controller_etcd_read_seconds_count 0".to_owned(),
+            "holdfast_controller_etcd_failures_total 3".to_owned(),
+            "holdfast_controller_etcd_answer_age_seconds 5".to_owned(),
+            "holdfast_controller_etcd_size_bytes 20".to_owned(),
+            "holdfast_controller_etcd_quota_bytes 30".to_owned(),
+            "holdfast_controller_etcd_raft_term 6".to_owned(),
+            "holdfast_controller_leader_changes_total 8".to_owned(),
             "holdfast_controller_unread_records 2".to_owned(),
             "holdfast_controller_failovers_total 0".to_owned(),
             "holdfast_controller_ready 1".to_owned(),
@@ -229,5 +274,7 @@ mod tests {
             assert!(text.contains(&format!("{row}\n")), "{row}\n{text}");
         }
         assert!(text.contains("holdfast_controller_build_info{version=\""));
+        let alone = render(&Process { etcd: None, ..process }, &Counters::default(), &[]);
+        assert!(!alone.contains("etcd"), "{alone}");
     }
 }

@@ -22,6 +22,7 @@ mod embedded;
 mod etcd;
 mod file;
 mod idle;
+mod measures;
 mod sealed;
 #[cfg(test)]
 mod suite;
@@ -41,6 +42,7 @@ pub use embedded::Embedded;
 pub(crate) use etcd::server;
 pub use etcd::{Etcd, Leader, Look, Place};
 pub use idle::{At, Idle};
+pub use measures::{Measures, Times};
 pub use sealed::{Has, Held};
 pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity, held_in};
 
@@ -301,6 +303,11 @@ pub trait Store: Records {
     /// What may keep it from its work soon, for people. Never waits.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What was measured of it, where it is far away. Never waits.
+    fn measures(&self) -> Option<Measures> {
+        None
     }
 
     /// Why this process must end: another controller has led with the store, or it is not the same

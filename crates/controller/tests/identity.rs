@@ -369,6 +369,25 @@ async fn a_released_cluster_serves_without_a_controller() {
     assert!(stage.nodes[0].write());
 }
 
+/// Rule O5: one that was replaced while it releases must not free nodes that another leads.
+#[tokio::test]
+async fn a_node_is_released_in_the_term_of_its_controller_where_it_can_be() {
+    let stage = Stage::new(2).await;
+    for node in &stage.nodes {
+        node.inside.lock().heeds = Heeds::Nobody;
+    }
+    stage.nodes[1].inside.lock().knows_lease_mode = false;
+    stage.create().await;
+    let term = stage.controller.until("a healthy cluster", |status| status.healthy).await.term;
+    let path = format!("{CLUSTER}/release");
+    let (code, body) = stage.controller.call("POST", &path, json!({"confirm": true})).await;
+    assert_eq!((code, &body["data"]["done"]), (200, &json!(true)), "{body}");
+    let modes: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().lease_mode).collect();
+    assert_eq!(modes, [api::heartbeat::LeaseMode::Disabled; 2]);
+    let terms: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().lease_mode_in).collect();
+    assert_eq!(terms, [Some(term), None]);
+}
+
 #[tokio::test]
 async fn a_node_whose_clock_is_ahead_is_named() {
     let stage = Stage::new(3).await;

@@ -153,6 +153,60 @@ async fn what_is_wrong_with_a_request_itself_is_told_before_a_node_is_asked() {
     }
 }
 
+/// A word that nobody knows may be one that was meant otherwise: another replica would be promoted,
+/// or an endpoint taken away.
+#[tokio::test]
+async fn a_field_that_is_not_known_is_refused_where_the_request_would_mean_something_else() {
+    let stage = Stage::new(2).await;
+    let before = stage.create().await;
+    let of = "/namespaces/n/clusters/c";
+    let failover = format!("{of}/shards/0/failover");
+    let node = format!("{of}/nodes/{}", stage.nodes[1].id());
+    let (balancers, balancer) = (format!("{of}/balancers"), format!("{of}/balancers/b"));
+    for (method, path, body) in [
+        ("POST", &failover, json!({"prefered_node_id": stage.nodes[1].id()})),
+        ("POST", &failover, json!({"options": {"pause_ms": 1}})),
+        ("PATCH", &node, json!({"anounced_host": "lb.test", "announced_port": 7000})),
+        ("POST", &balancers, json!({"name": "x", "endpoint": "http://127.0.0.1:1", "sources": ""})),
+        ("PATCH", &balancer, json!({"tokens": "x"})),
+    ] {
+        let (code, told) = stage.controller.call(method, path, body).await;
+        assert_eq!(code, 400, "{path}: {told}");
+        let told = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(told.contains("unknown field"), "{path}: {told}");
+    }
+    for reason in ["two\nlines", &"x".repeat(1_001)] {
+        let pause = json!({"paused": true, "reason": reason});
+        let (code, told) = stage.controller.call("PATCH", of, pause).await;
+        assert_eq!(code, 400, "{told}");
+    }
+    let after = stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    assert_eq!(after.version, before.version);
+    assert_eq!(after.shards[0].nodes[1].announced, before.shards[0].nodes[1].announced);
+}
+
+/// It would refuse each write once it has slots.
+#[tokio::test]
+async fn a_shard_with_fewer_nodes_than_writes_want_is_not_added() {
+    let stage = Stage::new(3).await;
+    let mut spec = stage.spec();
+    let third = spec["nodes"].as_array_mut().expect("nodes").pop().expect("a third one");
+    (spec["replicas"], spec["min_in_sync"]) = (json!(2), json!(2));
+    let (code, told) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+    assert_eq!(code, 201, "{told}");
+    let shards = "/namespaces/n/clusters/c/shards";
+    let add = async || stage.controller.call("POST", shards, json!({"nodes": [third]})).await;
+    let (code, told) = add().await;
+    let words = told["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!(code, 400, "{told}");
+    assert!(words.contains("writes want 2 nodes in sync"), "{words}");
+    let least = json!({"min_in_sync": 1});
+    let (code, told) = stage.controller.call("PATCH", "/namespaces/n/clusters/c", least).await;
+    assert_eq!(code, 200, "{told}");
+    let (code, told) = add().await;
+    assert_eq!(code, 201, "{told}");
+}
+
 #[tokio::test]
 async fn only_an_empty_namespace_is_deleted_and_only_a_shard_without_slots() {
     let stage = Stage::new(2).await;

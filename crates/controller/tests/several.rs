@@ -324,6 +324,7 @@ async fn a_record_that_cannot_be_read_is_told_of_and_holds_up_no_other() {
     let page = http.get(format!("{}/metrics", next.url)).send().await.expect("a page");
     let page = page.text().await.expect("a page");
     assert!(page.contains("\nholdfast_controller_unread_records 1\n"), "{page}");
+    assert!(page.contains("\nholdfast_controller_etcd_raft_term "), "{page}");
 
     site.etcd.remove(record).await;
     site.etcd.remove(tag).await;

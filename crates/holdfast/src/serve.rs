@@ -86,6 +86,7 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
     });
     if let Err(error) = &done {
         tell_log(&log, error);
+        supervisor::ends(&out::chain(&**error));
     }
     log.flush();
     match done {

@@ -25,6 +25,18 @@ rows! {
         "REST requests without a token that is good, or by a role that is too low.";
     STORE_WRITE_AGE_SECONDS Gauge "holdfast_controller_store_write_age_seconds"
         "Since the store was last written durably.";
+    ETCD_READ_SECONDS Histogram "holdfast_controller_etcd_read_seconds"
+        "How long reads took that etcd answered, but for those of all that there is.";
+    ETCD_WRITE_SECONDS Histogram "holdfast_controller_etcd_write_seconds" "How long changes took that etcd answered.";
+    ETCD_FAILURES Counter "holdfast_controller_etcd_failures_total"
+        "Calls that etcd refused, or did not answer in time.";
+    ETCD_ANSWER_AGE_SECONDS Gauge "holdfast_controller_etcd_answer_age_seconds" "Since etcd last answered.";
+    ETCD_SIZE_BYTES Gauge "holdfast_controller_etcd_size_bytes" "Bytes that etcd has on its disk.";
+    ETCD_QUOTA_BYTES Gauge "holdfast_controller_etcd_quota_bytes"
+        "Bytes that it may have there; etcd says so from version 3.6 on.";
+    ETCD_RAFT_TERM Gauge "holdfast_controller_etcd_raft_term" "Rises with each election among etcd's members.";
+    LEADER_CHANGES Counter "holdfast_controller_leader_changes_total"
+        "Times that the lead was claimed while this controller watched.";
     UNREAD_RECORDS Gauge "holdfast_controller_unread_records"
         "Clusters in the store whose record this controller cannot read, so that it does not look after them.";
     TOPOLOGY_VERSION Gauge "holdfast_controller_topology_version" ["cluster"] "Version of the cluster's topology.";

@@ -23,6 +23,7 @@ mod pace;
 mod request;
 pub mod state;
 pub mod take;
+mod tries;
 pub mod wishes;
 
 #[cfg(test)]

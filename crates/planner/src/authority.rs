@@ -52,8 +52,14 @@ impl Authority {
 const SILENT_MS: u64 = 400;
 /// Between a closed connection and the next attempt, ms.
 const AGAIN_MS: u64 = 50;
-/// Between two claims of one process, ms.
+/// Between two claims of one process, ms; and how long one may have claimed without knowing it: an
+/// answer of the store that did not come is followed by a read.
 const CLAIM_MS: u64 = 2_000;
+/// How long no node that answers must have heard a controller where less than half of them answer,
+/// ms.
+const FEW_MS: u64 = 10_000;
+/// How often that time doubles at most.
+const DOUBLINGS: u32 = 7;
 
 /// What a standby knows of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,12 +81,16 @@ pub struct Standby {
     pub closed_at: Option<Time>,
     /// When an attempt to connect was refused last.
     pub refused_at: Option<Time>,
+    /// Since when a process at its address has said that it holds no such claim.
+    pub replaced_at: Option<Time>,
     /// Every node of every cluster.
     pub nodes: Vec<Witness>,
     /// What this controller hears of them.
     pub hearing: Hearing,
     /// When this process claimed last.
     pub claimed_at: Option<Time>,
+    /// How often in a row it has claimed by [`Proof::Few`], and another one took the lead back.
+    pub in_vain: u32,
 }
 
 /// Why the leader is taken to be gone.
@@ -90,8 +100,12 @@ pub enum Proof {
     Vacant,
     /// Its process is: connection closed, and refused again.
     Refused,
+    /// Its process is: another one at its address says that it does not lead.
+    Replaced,
     /// Neither this controller nor any of most nodes has heard it.
     Silent,
+    /// The same of a few nodes, for long: the others are gone, or cut off from here.
+    Few,
 }
 
 /// Whether to claim the lead (rule O1). A false proof costs a change of the leader, never an
@@ -99,6 +113,12 @@ pub enum Proof {
 ///
 /// A controller that hears no node, or cannot read every record, leaves a lead that anybody may
 /// take to the others for a while.
+///
+/// Most nodes are asked because a controller that the network has cut off from them and from the
+/// leader would else take the lead from one that does its work. Where they are gone for good that
+/// must not mean that nobody ever leads the others: another process in the leader's place is proof
+/// enough, and so is a long silence. Behind such a cut the leader takes its lead back, and then the
+/// silence has to be twice as long each time.
 pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     if of.claimed_at.is_some_and(|at| now < at.plus_millis(CLAIM_MS)) {
         return None;
@@ -111,14 +131,25 @@ pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     if gone.is_some_and(|(closed, _)| of.hearing.may_take(closed, now)) {
         return Some(Proof::Refused);
     }
+    let replaced = of.replaced_at.map(|at| at.plus_millis(CLAIM_MS));
+    if replaced.is_some_and(|at| now >= at && of.hearing.may_take(at, now)) {
+        return Some(Proof::Replaced);
+    }
     let silence = SILENT_MS.max(policy.heartbeat_ms.saturating_mul(2));
     let is_over = |at: Time| now >= at.plus_millis(silence);
     let has_answered = |node: &&Witness| node.answered_at.is_some_and(|at| !is_over(at));
     let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
     let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_over));
     let is_silent = is_over(of.heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
-    let may_take = of.hearing.may_take(of.heard_at.plus_millis(silence), now);
-    (is_silent && may_take).then_some(Proof::Silent)
+    if is_silent && of.hearing.may_take(of.heard_at.plus_millis(silence), now) {
+        return Some(Proof::Silent);
+    }
+    let long = silence.max(FEW_MS << of.in_vain.min(DOUBLINGS));
+    let is_long_over = |at: Time| now >= at.plus_millis(long);
+    let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_long_over));
+    let is_proven = is_long_over(of.heard_at) && !answered.is_empty() && is_unheard;
+    let may_take = of.hearing.may_take(of.heard_at.plus_millis(long), now);
+    (is_proven && may_take).then_some(Proof::Few)
 }
 
 #[cfg(test)]
@@ -154,11 +185,50 @@ mod tests {
     #[test]
     fn whoever_reaches_nothing_but_the_store_claims_nothing() {
         let mut cut = view();
-        assert_eq!(proven(&cut, 20_000), None, "no node answers");
+        assert_eq!(proven(&cut, 60_000), None, "no node answers");
         cut.nodes[0] = node(19_900, 9_900);
-        assert_eq!(proven(&cut, 20_000), None, "one of four does");
+        assert_eq!(proven(&cut, 19_999), None, "one of four does");
         cut.nodes[1] = Witness { answered_at: Some(at(19_900)), heard_at: None };
-        assert_eq!(proven(&cut, 20_000), Some(Proof::Silent));
+        assert_eq!(proven(&cut, 19_999), Some(Proof::Silent));
+    }
+
+    /// Most nodes may be gone for good, or switched off by those who need them no more.
+    #[test]
+    fn a_few_nodes_that_hear_nobody_for_long_are_enough() {
+        let few = |answered: u64, heard: u64| {
+            let mut few = view();
+            few.nodes[3] = node(answered, heard);
+            few
+        };
+        assert_eq!(proven(&few(19_900, 9_900), 19_999), None);
+        assert_eq!(proven(&few(19_900, 9_900), 20_000), Some(Proof::Few));
+        assert_eq!(proven(&few(19_900, 10_001), 20_000), None, "it has heard one");
+        assert_eq!(proven(&few(19_600, 9_900), 20_000), None, "it is gone as well");
+        let mut two = few(19_900, 9_900);
+        two.nodes.push(node(19_900, 10_001));
+        assert_eq!(proven(&two, 20_000), None, "the other one has");
+        let heard = Standby { heard_at: at(10_001), ..few(19_900, 9_900) };
+        assert_eq!(proven(&heard, 20_000), None, "this one has");
+        // Behind a cut the leader took it back, once and again.
+        for (in_vain, ms) in [(1, 20_000), (3, 80_000), (7, 1_280_000), (u32::MAX, 1_280_000)] {
+            let last = 10_000 + ms;
+            let again = Standby { in_vain, ..few(last - 100, 9_900) };
+            assert_eq!(proven(&again, last - 1), None, "{in_vain}");
+            assert_eq!(proven(&again, last), Some(Proof::Few), "{in_vain}");
+        }
+    }
+
+    /// As after a restart of all controllers while most nodes are gone. It may have claimed, and
+    /// not know it yet.
+    #[test]
+    fn a_process_in_the_leaders_place_is_proof_whatever_became_of_the_nodes() {
+        let replaced = Standby { replaced_at: Some(at(10_000)), ..view() };
+        assert_eq!(proven(&replaced, 11_999), None);
+        assert_eq!(proven(&replaced, 12_000), Some(Proof::Replaced));
+        let hearing = Hearing { nodes: 4, ..Hearing::default() };
+        let deaf = Standby { hearing, ..replaced };
+        assert_eq!(proven(&deaf, 13_999), None, "others go first");
+        assert_eq!(proven(&deaf, 14_000), Some(Proof::Replaced));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //!
 //! It tells what is so, and decides nothing; what may follow from that is for those who ask.
 
+use std::cell::OnceCell;
+
 pub(crate) use api::health::Health;
 use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
+use crate::fence::{self, Confirmed, Cuts, Former};
 use crate::record::Role;
-use crate::{Action, Node, Observed, Plan, Policy, Record, Shard, Time, fence, identity};
+use crate::{Node, Observed, Places, Plan, Policy, Record, Shard, Time, identity};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -25,8 +28,8 @@ fn is_blocking(mode: LeaseMode) -> bool {
     matches!(mode, LeaseMode::BlockAll | LeaseMode::BlockWrite)
 }
 
-/// The arguments of [`crate::plan()`], for those who look things up in them.
-#[derive(Clone, Copy)]
+/// The arguments of [`crate::plan()`], for those who look things up in them, and what many shards
+/// ask of them and is the same for all.
 pub(crate) struct Context<'a> {
     /// What the store holds.
     pub(crate) record: &'a Record,
@@ -36,6 +39,12 @@ pub(crate) struct Context<'a> {
     pub(crate) policy: &'a Policy,
     /// On the controller's clock.
     pub(crate) now: Time,
+    /// See [`Self::next_version`].
+    version: OnceCell<i64>,
+    /// Where nodes stand, if very many may be looked for.
+    places: OnceCell<Places>,
+    /// See [`Self::fenced`].
+    cuts: OnceCell<Cuts>,
 }
 
 /// The shard that is decided about.
@@ -50,6 +59,49 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// Nothing is known of them yet.
+    pub(crate) fn new(
+        record: &'a Record,
+        observed: &'a Observed,
+        policy: &'a Policy,
+        now: Time,
+    ) -> Self {
+        let (version, places, cuts) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { record, observed, policy, now, version, places, cuts }
+    }
+
+    /// For a look at all nodes, of which very many may be unclear: none of them is searched for
+    /// among all others.
+    pub(crate) fn of_all(
+        record: &'a Record,
+        observed: &'a Observed,
+        policy: &'a Policy,
+        now: Time,
+    ) -> Self {
+        let mut cx = Self::new(record, observed, policy, now);
+        if observed.nodes.values().any(|node| node.unclear_since.is_some()) {
+            cx.places = OnceCell::from(Places::of(record));
+        }
+        cx
+    }
+
+    /// The node of that id.
+    fn node(&self, id: &str) -> Option<&'a Node> {
+        match self.places.get() {
+            Some(places) => places.find(self.record, id).map(|(_, node)| node),
+            None => self.record.node(id),
+        }
+    }
+
+    /// A confirmed fence of a former master, if there is one.
+    pub(crate) fn fenced(&self, former: Former<'_>) -> Option<Confirmed> {
+        let cut_off = || {
+            let cuts = self.cuts.get_or_init(|| Cuts::of(self.record, self.observed));
+            cuts.since(&former.node.id)
+        };
+        fence::confirmed(self.record, self.observed, self.policy, self.now, former, cut_off)
+    }
+
     /// What the node said last, as far as it is the node's own.
     pub(crate) fn reply(&self, id: &str) -> Option<&'a Reply> {
         self.answer(id).filter(|reply| !identity::is_stranger(self.record, id, reply))
@@ -118,7 +170,7 @@ impl<'a> Context<'a> {
     /// lease; `None`: it does not.
     pub(crate) fn leads_until(&self, id: &str) -> Option<Time> {
         let patience = self.unclear_until(id)?;
-        let node = self.record.node(id)?;
+        let node = self.node(id)?;
         let mode = fence::stated(self.record, node, self.observed)?.lease_mode();
         if node.role != Role::Master || !is_blocking(mode) {
             return None;
@@ -153,9 +205,11 @@ impl<'a> Context<'a> {
     /// The version of a topology that is news to everybody: one more than the highest that anybody
     /// showed, as far as that is believed.
     pub(crate) fn next_version(&self) -> i64 {
-        let seen = self.record.nodes().filter_map(|(_, node)| self.reply(&node.id));
-        let seen = seen.map(|reply| reply.version).filter(|version| self.is_believed(*version));
-        seen.fold(self.record.version, i64::max).saturating_add(1)
+        *self.version.get_or_init(|| {
+            let seen = self.record.nodes().filter_map(|(_, node)| self.reply(&node.id));
+            let seen = seen.map(|reply| reply.version).filter(|version| self.is_believed(*version));
+            seen.fold(self.record.version, i64::max).saturating_add(1)
+        })
     }
 
     /// A node may have been given that version of a topology, and be given a later one.
@@ -197,9 +251,8 @@ impl<'a> Context<'a> {
         let node = self.observed.node(id);
         let due = node.seen.as_ref().map_or(self.now, |seen| seen.sent_at.plus_millis(PACE_MS));
         if due <= self.now {
-            let ask = Action::HeartbeatNow { node: id.to_owned() };
-            if !plan.actions.contains(&ask) {
-                plan.actions.push(ask);
+            if !plan.asked.contains(id) {
+                plan.asks(id);
             }
             plan.wake(self.now.plus_millis(PACE_MS));
         } else {
@@ -216,23 +269,34 @@ pub fn health(
     now: Time,
     id: &str,
 ) -> Health {
-    Context { record, observed, policy, now }.health(id)
+    Context::new(record, observed, policy, now).health(id)
+}
+
+/// The same of each node, for a look at all of them.
+pub fn healths<'a>(
+    record: &'a Record,
+    observed: &'a Observed,
+    policy: &'a Policy,
+    now: Time,
+) -> impl Fn(&str) -> Health + 'a {
+    let cx = Context::of_all(record, observed, policy, now);
+    move |id: &str| cx.health(id)
 }
 
 /// Whether the node plays its role at the record's version, and may serve.
 pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Node) -> bool {
-    Context { record, observed, policy, now: Time::default() }.settled(node)
+    Context::new(record, observed, policy, Time::default()).settled(node)
 }
 
 /// The version for a new topology of the record: above all that its nodes showed.
 pub fn next_version(record: &Record, observed: &Observed, policy: &Policy) -> i64 {
-    Context { record, observed, policy, now: Time::default() }.next_version()
+    Context::new(record, observed, policy, Time::default()).next_version()
 }
 
 /// Whether the master of shard `index` answers as what the record makes it: at the record's
 /// version, with a lease where one is needed, and with its epoch.
 pub fn serves(record: &Record, observed: &Observed, policy: &Policy, index: usize) -> bool {
-    let cx = Context { record, observed, policy, now: Time::default() };
+    let cx = Context::new(record, observed, policy, Time::default());
     let Some(shard) = record.shards.get(index) else { return false };
     let is_granted = |master: &&Node| {
         let knows_epochs = cx.reply(&master.id).is_some_and(|r| r.standing.incarnation.is_some());

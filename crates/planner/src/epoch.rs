@@ -9,6 +9,7 @@ use api::grant::{CommitMode, EpochId, Grant, Least, Member, Members};
 use api::heartbeat::Reply;
 
 use crate::context::{Context, Health};
+use crate::draft::Draft;
 use crate::{Epoch, Node, Plan, Record, Shard, Time};
 
 /// How much a node holds: positions of one history compare by epoch, then by sequence.
@@ -72,18 +73,18 @@ pub(crate) fn is_rebooted_member(shard: &Shard, reply: &Reply) -> bool {
     shard.epoch.in_sync.iter().any(|member| is_same_copy(member, &now))
 }
 
-/// The record with a new epoch of shard `index` for the process that `reply` is from, followed
-/// by the members of `others`. The record's version has been raised before, if it is to be.
+/// Opens a new epoch of shard `index` for the process that `reply` is from, followed by the members
+/// of `others`. The version has been raised before, if it is to be.
 pub(crate) fn open(
     cx: &Context<'_>,
-    record: &mut Record,
+    draft: &mut Draft,
     index: usize,
     reply: &Reply,
     others: impl Iterator<Item = Member>,
 ) {
     let shown = highest(cx, index);
-    let in_sync = record.commit_mode == CommitMode::InSync;
-    let shard = &mut record.shards[index];
+    let in_sync = cx.record.commit_mode == CommitMode::InSync;
+    let Draft { version, shard } = draft;
     let own = reply.member();
     if shard.epoch.is_none() && own.is_none() {
         return;
@@ -96,7 +97,7 @@ pub(crate) fn open(
         least: Least { id: reply.standing.history_id, sequence: reply.sequence },
         request: 0,
         in_sync: if in_sync { set } else { Members::default() },
-        version: record.version,
+        version: *version,
     };
 }
 

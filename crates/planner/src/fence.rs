@@ -4,6 +4,7 @@
 //! acknowledged that it is not master (or a newer, lease-less process of it answers), every
 //! balancer has cut it off and it takes clients from nowhere else, or its lease is over.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use std::str::FromStr;
 use api::heartbeat::{ClientAccess, LeaseMode, Role};
 use ipnet::IpNet;
 
-use crate::{Node, Observed, PendingFence, Policy, Record, Seen, Stated, Time, is_stranger};
+use crate::{Node, Observed, PendingFence, Policy, Record, Seen, Shard, Stated, Time, is_stranger};
 
 /// Which observation fences the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,21 +144,37 @@ pub(crate) fn lease_end(record: &Record, observed: &Observed, policy: &Policy, i
     observed.node(id).lease_until.map_or(inherited, |own| own.max(inherited))
 }
 
-/// Looks for a confirmed fence of `node`; `demoted` when the store already names its successor.
+/// A node that is to be fenced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Former<'a> {
+    /// The shard that it is of.
+    pub(crate) shard: &'a Shard,
+    /// It.
+    pub(crate) node: &'a Node,
+    /// Where the store already names its successor.
+    pub(crate) demoted: Option<&'a PendingFence>,
+}
+
+/// Looks for a confirmed fence; `cut_off` says since when every balancer has cut the node off.
 pub(crate) fn confirmed(
     record: &Record,
     observed: &Observed,
     policy: &Policy,
     now: Time,
-    node: &Node,
-    demoted: Option<&PendingFence>,
+    former: Former<'_>,
+    cut_off: impl FnOnce() -> Option<Time>,
 ) -> Option<Confirmed> {
+    let Former { node, demoted, .. } = former;
+    let balancers = || {
+        let since = cut_off()?;
+        Some(Confirmed { fence: Fence::Balancers, since })
+    };
     let stated = stated(record, node, observed);
     let sound = soundness(stated.as_ref(), record);
     let end = lease_end(record, observed, policy, &node.id);
     acknowledged(record, observed, node, demoted)
-        .or_else(|| new_process(record, observed, node, demoted, &sound))
-        .or_else(|| sound.balancers.then(|| cut_off(record, observed, &node.id)).flatten())
+        .or_else(|| new_process(record, observed, former, &sound))
+        .or_else(|| sound.balancers.then(balancers).flatten())
         .or_else(|| {
             (sound.lease && now >= end).then_some(Confirmed { fence: Fence::Lease, since: end })
         })
@@ -186,12 +203,11 @@ fn acknowledged(
 fn new_process(
     record: &Record,
     observed: &Observed,
-    node: &Node,
-    demoted: Option<&PendingFence>,
+    former: Former<'_>,
     sound: &Soundness,
 ) -> Option<Confirmed> {
+    let Former { shard, node, demoted } = former;
     let seen = own(record, observed, &node.id)?;
-    let shard = record.shards.iter().find(|shard| shard.node(&node.id).is_some())?;
     let is_newer = if shard.epoch.is_none() || demoted.is_some() {
         let granted = observed.node(&node.id).lease_nonce.as_deref()?;
         seen.reply.nonce != granted
@@ -206,24 +222,46 @@ fn new_process(
     is.then_some(Confirmed { fence: Fence::NewProcess, since: seen.received_at })
 }
 
-/// Every instance answered to the newest demand, and neither that demand nor any answer leads to
-/// the node. An older answer proves nothing: a demand sent after it may be in force.
-fn cut_off(record: &Record, observed: &Observed, id: &str) -> Option<Confirmed> {
-    let desired = observed.desired.as_ref()?;
-    let leads = |frontends: &[api::balancer::Frontend]| {
-        frontends.iter().any(|f| f.backend.as_ref().is_some_and(|backend| backend.node == id))
-    };
-    if record.balancers.is_empty() || leads(&desired.frontends) {
-        return None;
-    }
-    let mut since = Time::default();
-    for balancer in &record.balancers {
-        let answer = observed.balancers.get(&balancer.name)?.in_force.as_ref()?;
-        let session = answer.sessions.iter().any(|s| s.node == id && s.count > 0);
-        if answer.version != desired.version || leads(&answer.frontends) || session {
-            return None;
+/// To which nodes load balancers lead, as far as they have answered. Made once for all nodes that
+/// are to be fenced: each balancer has a frontend for each node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Cuts {
+    /// By the newest demand, by an answer, or for a session that is left.
+    led_to: BTreeSet<String>,
+    /// Since when every instance has answered to the newest demand. An older answer proves nothing:
+    /// a demand sent after it may be in force.
+    since: Option<Time>,
+}
+
+impl Cuts {
+    pub(crate) fn of(record: &Record, observed: &Observed) -> Self {
+        let mut cuts = Self::default();
+        let desired = observed.desired.as_ref().filter(|_| !record.balancers.is_empty());
+        let Some(desired) = desired else { return cuts };
+        cuts.leads(&desired.frontends);
+        let mut since = Time::default();
+        for balancer in &record.balancers {
+            let seen = observed.balancers.get(&balancer.name);
+            let answer = seen.and_then(|seen| seen.in_force.as_ref());
+            let Some(answer) = answer.filter(|answer| answer.version == desired.version) else {
+                return cuts;
+            };
+            cuts.leads(&answer.frontends);
+            let left = answer.sessions.iter().filter(|sessions| sessions.count > 0);
+            cuts.led_to.extend(left.map(|sessions| sessions.node.clone()));
+            since = since.max(answer.at);
         }
-        since = since.max(answer.at);
+        cuts.since = Some(since);
+        cuts
     }
-    Some(Confirmed { fence: Fence::Balancers, since })
+
+    fn leads(&mut self, frontends: &[api::balancer::Frontend]) {
+        let backends = frontends.iter().filter_map(|frontend| frontend.backend.as_ref());
+        self.led_to.extend(backends.map(|backend| backend.node.clone()));
+    }
+
+    /// Since when no balancer leads to the node; `None`: one does, or may.
+    pub(crate) fn since(&self, id: &str) -> Option<Time> {
+        self.since.filter(|_| !self.led_to.contains(id))
+    }
 }

@@ -64,7 +64,7 @@ pub(crate) fn wanted(
             let mut leaves = leads.is_some_and(|node| moving.contains(node))
                 || (is_held && nodes.iter().any(|node| moving.contains(node.id.as_str())));
             for node in nodes.iter().filter(|node| is_leaving(cx, node)) {
-                let until = given_back_by(cx, &node.id).filter(|_| is_held);
+                let until = is_held.then(|| given_back_by(cx, &node.id)).flatten();
                 until.into_iter().for_each(|until| plan.wake(until));
                 leaves |= until.is_some() || leads == Some(node.id.as_str());
             }

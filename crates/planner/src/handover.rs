@@ -9,10 +9,11 @@ use api::heartbeat::{Resync, Role as Does};
 
 use crate::candidate;
 use crate::context::{Case, Context, Health};
+use crate::draft::Draft;
 use crate::epoch;
-use crate::fence::{self, Confirmed, Fence};
+use crate::fence::{self, Confirmed, Fence, Former};
 use crate::verdict::Verdict;
-use crate::{Node, PendingFence, Plan, Record, Shard, ShardState, frontends};
+use crate::{Node, PendingFence, Plan, Shard, ShardState, frontends};
 
 /// The record names a new master whose predecessor may still serve.
 pub(crate) fn await_fence(
@@ -52,7 +53,7 @@ pub(crate) fn await_fence(
         verdict.swap = Some(goes_back(cx, case, old));
         return verdict;
     }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, old, Some(pending));
+    let fenced = cx.fenced(Former { shard, node: old, demoted: Some(pending) });
     // With both of them gone, others may take over.
     if let Some(fenced) = fenced.filter(|_| is_there || is_down) {
         // Where answers wait for the set, the new master has whatever was acknowledged.
@@ -72,23 +73,22 @@ pub(crate) fn await_fence(
 }
 
 /// The new master was never told: whatever was written is with the old one.
-fn goes_back(cx: &Context<'_>, case: Case<'_>, old: &Node) -> (Record, String) {
+fn goes_back(cx: &Context<'_>, case: Case<'_>, old: &Node) -> (Draft, String) {
     let Case { index, shard, master } = case;
-    let mut record = cx.record.next();
-    record.version = cx.next_version();
-    record.promote(index, &old.id);
+    let mut draft = Draft::of(cx.record, index);
+    draft.version = cx.next_version();
+    draft.shard.promote(&old.id);
     if let Some(reply) = cx.reply(&old.id) {
         // Nothing was acknowledged since but by the old master, with all of these.
         let others = candidate::intact(cx, shard, master);
         let members = others.into_iter().filter_map(|other| other.member);
-        epoch::open(cx, &mut record, index, reply, members);
+        epoch::open(cx, &mut draft, index, reply, members);
     }
-    let back = &mut record.shards[index];
-    back.fence = None;
-    if let Some(result) = &mut back.last_intent {
+    draft.shard.fence = None;
+    if let Some(result) = &mut draft.shard.last_intent {
         result.error = Some(format!("{} went down before it took over", master.local));
     }
-    (record, format!("shard {index}: {} is down before it took over", master.local))
+    (draft, format!("shard {index}: {} is down before it took over", master.local))
 }
 
 const LATE: &str = "; not within its pause: writes it took meanwhile may be lost";
@@ -117,8 +117,8 @@ fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -
         })
 }
 
-fn fence_over(cx: &Context<'_>, index: usize, reason: &str) -> (Record, String) {
-    let mut record = cx.record.next();
-    record.shards[index].fence = None;
-    (record, reason.to_owned())
+fn fence_over(cx: &Context<'_>, index: usize, reason: &str) -> (Draft, String) {
+    let mut draft = Draft::of(cx.record, index);
+    draft.shard.fence = None;
+    (draft, reason.to_owned())
 }

@@ -14,6 +14,7 @@ pub mod balance;
 mod balancers;
 mod candidate;
 mod context;
+mod draft;
 mod epoch;
 mod fence;
 mod frontends;
@@ -53,7 +54,7 @@ mod wishes;
 
 pub use authority::{Authority, FRESH_MS, Proof, Standby, Witness, proof};
 pub use candidate::Ineligible;
-pub use context::{KNOWN_VERSION_MAX, health, next_version, serves, settled};
+pub use context::{KNOWN_VERSION_MAX, health, healths, next_version, serves, settled};
 pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use hearing::{Hearing, Leading, yields};
 pub use heartbeat::{Granted, granted};

@@ -13,6 +13,7 @@ use api::moves::{MoveId, Slots};
 use crate::balance::joined;
 use crate::candidate::Candidate;
 use crate::context::{Case, Context, Health};
+use crate::draft::Draft;
 use crate::epoch::{self, Position};
 use crate::queue::Floor;
 use crate::takeover;
@@ -102,7 +103,7 @@ pub fn loss(
     index: usize,
     id: &str,
 ) -> Result<Loss, String> {
-    let cx = Context { record, observed, policy, now: Time::default() };
+    let cx = Context::new(record, observed, policy, Time::default());
     let shard = record.shards.get(index).ok_or("there is no such shard")?;
     if shard.fence.is_some() {
         return Err("a switchover of this shard is under way".to_owned());
@@ -274,23 +275,23 @@ pub(crate) fn decide(
         let text = format!("asking which process of {} runs", master.local);
         return Verdict::waiting(ShardState::Settling(text));
     }
-    let mut record = cx.record.next();
-    epoch::open(cx, &mut record, index, reply, std::iter::empty());
-    let number = record.shards[index].epoch.number;
-    record.shards[index].conclude(intent, None);
+    let mut draft = Draft::of(cx.record, index);
+    epoch::open(cx, &mut draft, index, reply, std::iter::empty());
+    let number = draft.shard.epoch.number;
+    draft.shard.conclude(intent, None);
     let text = format!(
         "shard {index}: epoch {number} for {}: the loss of its in-sync set was accepted",
         master.local
     );
     let mut verdict = Verdict::waiting(ShardState::Settling(text.clone()));
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     verdict
 }
 
 fn give_up(cx: &Context<'_>, index: usize, intent: &Intent, why: &str) -> Verdict {
-    let mut record = cx.record.next();
-    record.shards[index].conclude(intent, Some(why));
+    let mut draft = Draft::of(cx.record, index);
+    draft.shard.conclude(intent, Some(why));
     let mut verdict = Verdict::waiting(ShardState::Settling(why.to_owned()));
-    verdict.swap = Some((record, format!("shard {index}: no loss is accepted: {why}")));
+    verdict.swap = Some((draft, format!("shard {index}: no loss is accepted: {why}")));
     verdict
 }

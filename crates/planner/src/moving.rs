@@ -84,8 +84,8 @@ fn observed(cx: &Context<'_>) -> moves::Observed {
     }
     ids.sort_unstable();
     ids.dedup();
-    for shard in ids.into_iter().filter_map(|id| cx.record.place_of(id)) {
-        let shard = &cx.record.shards[shard];
+    let is_of_one = |shard: &&Shard| !shard.id.is_none() && ids.binary_search(&shard.id).is_ok();
+    for shard in cx.record.shards.iter().filter(is_of_one) {
         let Some(master) = shard.master() else { continue };
         let Some(reply) = cx.reply(&master.id).filter(|reply| reply.myid == master.id) else {
             continue;
@@ -231,27 +231,45 @@ pub fn note(observed: &mut Observed, plan: &Plan, now: Time) {
     }
 }
 
-/// Whether the node may be told of the topology: what gives slots away is told first to who takes
-/// them, and to nobody before that one serves them, since clients would be sent in a circle.
-pub(crate) fn may_be_told(cx: &Context<'_>, node: &Node, plan: &mut Plan) -> bool {
+/// A topology that has just given slots away: it is told first to who takes them, and to nobody
+/// before that one serves them, since clients would be sent in a circle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// The node that takes them.
+    taker: &'a Node,
+    /// It serves them.
+    is_open: bool,
+    /// It knows the topology.
+    is_told: bool,
+    /// Nobody waits for that any longer.
+    until: Time,
+}
+
+/// What every node is asked about, found once; `None`: the topology may be told to all.
+pub(crate) fn opening<'a>(cx: &Context<'a>) -> Option<Opening<'a>> {
     let until = cx.observed.record_at.plus_millis(OPENS_MS);
     let fresh = |one: &&Move| matches!(one.phase, Phase::Owned { version, .. } if version == cx.record.version);
-    let Some(one) = cx.record.moves.list.iter().find(fresh).filter(|_| cx.now < until) else {
-        return true;
-    };
-    let to = cx.record.place_of(one.to).and_then(|place| cx.record.shards[place].master());
-    let Some(taker) = to else { return true };
+    let one = cx.record.moves.list.iter().find(fresh).filter(|_| cx.now < until)?;
+    let place = cx.record.place_of(one.to)?;
+    let taker = cx.record.shards[place].master()?;
     let reply = cx.reply(&taker.id);
     let is_open = reply.is_some_and(|reply| {
         let mut said = reply.moves.iter().flatten();
         said.any(|said| said.id == one.id && said.mark == Some(Mark::Held))
     });
     let is_told = reply.is_some_and(|reply| reply.version >= cx.record.version);
-    let may = is_open && (node.id == taker.id || is_told);
-    if !may {
-        plan.wake(until);
+    Some(Opening { taker, is_open, is_told, until })
+}
+
+impl Opening<'_> {
+    /// Whether the node may be told of the topology.
+    pub(crate) fn may_be_told(self, node: &Node, plan: &mut Plan) -> bool {
+        let may = self.is_open && (node.id == self.taker.id || self.is_told);
+        if !may {
+            plan.wake(self.until);
+        }
+        may
     }
-    may
 }
 
 /// What a heartbeat to the node says of moves: orders first, then questions.

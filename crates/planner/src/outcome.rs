@@ -113,6 +113,8 @@ impl ShardState {
 pub struct Plan {
     /// What to do now, independent of each other; at most one compare-and-swap.
     pub actions: Vec<Action>,
+    /// Nodes that are asked by one of them.
+    pub(crate) asked: BTreeSet<String>,
     /// Nodes whose heartbeats carry a lease from now on; no others do.
     pub leases: BTreeSet<String>,
     /// Length of those leases, ms.
@@ -137,6 +139,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The node is asked at once, be it twice.
+    pub(crate) fn asks(&mut self, node: &str) {
+        self.asked.insert(node.to_owned());
+        self.actions.push(Action::HeartbeatNow { node: node.to_owned() });
+    }
+
     /// Plan again no later than `at`, on the controller's clock.
     pub(crate) fn wake(&mut self, at: Time) {
         self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));

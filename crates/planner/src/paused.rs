@@ -6,6 +6,7 @@
 //! back gets its lease, if it still holds what it acknowledged.
 
 use crate::context::{Case, Context, Health};
+use crate::draft::Draft;
 use crate::verdict::Verdict;
 use crate::{Plan, ShardState};
 
@@ -38,9 +39,9 @@ pub(crate) fn instead(
     let is_down = cx.health(&master.id) == Health::Down;
     let mut verdict = if is_down { Verdict::serving(state) } else { Verdict::waiting(state) };
     if let Some(intent) = &shard.intent {
-        let mut record = cx.record.next();
-        record.shards[index].conclude(intent, Some(&text));
-        verdict.swap = Some((record, format!("shard {index}: the switchover is given up: {text}")));
+        let mut draft = Draft::of(cx.record, index);
+        draft.shard.conclude(intent, Some(&text));
+        verdict.swap = Some((draft, format!("shard {index}: the switchover is given up: {text}")));
     }
     Some(verdict)
 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// Decides what the cluster needs now.
 pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
-    let cx = Context { record, observed, policy, now };
+    let cx = Context::of_all(record, observed, policy, now);
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
     if let Some(why) = leads_no_more(&cx).or_else(|| rival::stands_back(&cx, &mut plan)) {
@@ -106,7 +106,7 @@ fn recheck_refused(cx: &Context<'_>, plan: &mut Plan) {
         let Some(at) = seen.refused_at.filter(|_| seen.refused == 1) else { continue };
         let due = at.plus_millis(cx.policy.recheck_ms);
         if due <= cx.now {
-            plan.actions.push(Action::HeartbeatNow { node: node.id.clone() });
+            plan.asks(&node.id);
             plan.wake(cx.now.plus_millis(cx.policy.recheck_ms));
         } else {
             plan.wake(due);
@@ -135,6 +135,7 @@ fn remedy(error: &str) -> &'static str {
 /// New masters hear first; the others when theirs serves, is down, or takes too long.
 fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
     let patience = cx.observed.record_at.plus_millis(cx.policy.settle_ms);
+    let opening = moving::opening(cx);
     for (shard, verdict) in cx.record.shards.iter().zip(verdicts) {
         let Some(master) = shard.master() else { continue };
         let down = matches!(cx.health(&master.id), Health::Down | Health::Unknown);
@@ -146,7 +147,7 @@ fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
                 Role::Slave if deposed => !verdict.hold_deposed,
                 Role::Slave => followers && shard.fence.is_none(),
             };
-            if allowed && moving::may_be_told(cx, node, plan) {
+            if allowed && opening.is_none_or(|opening| opening.may_be_told(node, plan)) {
                 push(cx, node, plan);
             } else if node.role == Role::Slave && cx.now < patience {
                 plan.wake(patience);

@@ -243,6 +243,26 @@ impl Shard {
     pub fn node(&self, id: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
     }
+
+    /// See [`Record::promote`].
+    pub(crate) fn promote(&mut self, id: &str) -> bool {
+        let old = self.nodes.iter().position(|node| node.role == Role::Master);
+        let new = self.nodes.iter().position(|node| node.id == id);
+        let (Some(old), Some(new)) = (old, new) else { return false };
+        if old == new {
+            return false;
+        }
+        // A master without an announced endpoint has nothing to hand over: its clients use local
+        // endpoints, and the replica keeps the one that is its own.
+        if self.nodes[old].announced.is_some()
+            && let Ok([old, new]) = self.nodes.get_disjoint_mut([old, new])
+        {
+            old.swap_announced(new);
+        }
+        self.nodes[old].role = Role::Slave;
+        self.nodes[new].role = Role::Master;
+        true
+    }
 }
 
 /// The driver that speaks to a balancer.
@@ -443,7 +463,7 @@ impl Record {
             }
         }
         for one in &self.moves.list {
-            if let Some(gone) = [one.from, one.to].iter().find(|id| self.place_of(**id).is_none()) {
+            if let Some(gone) = [one.from, one.to].iter().find(|id| !named.contains(*id)) {
                 return Err(RecordError::Moving(*gone, one.id));
             }
         }
@@ -465,22 +485,6 @@ impl Record {
     /// Makes `id` master of shard `index`: roles and announced endpoints change places. Returns
     /// false if there is nothing to swap.
     pub fn promote(&mut self, index: usize, id: &str) -> bool {
-        let Some(shard) = self.shards.get_mut(index) else { return false };
-        let old = shard.nodes.iter().position(|node| node.role == Role::Master);
-        let new = shard.nodes.iter().position(|node| node.id == id);
-        let (Some(old), Some(new)) = (old, new) else { return false };
-        if old == new {
-            return false;
-        }
-        // A master without an announced endpoint has nothing to hand over: its clients use local
-        // endpoints, and the replica keeps the one that is its own.
-        if shard.nodes[old].announced.is_some()
-            && let Ok([old, new]) = shard.nodes.get_disjoint_mut([old, new])
-        {
-            old.swap_announced(new);
-        }
-        shard.nodes[old].role = Role::Slave;
-        shard.nodes[new].role = Role::Master;
-        true
+        self.shards.get_mut(index).is_some_and(|shard| shard.promote(id))
     }
 }

@@ -27,7 +27,7 @@ pub fn removal(
     id: &str,
     states: &[ShardState],
 ) -> Removal {
-    let cx = Context { record, observed, policy, now };
+    let cx = Context::new(record, observed, policy, now);
     // What is not there, and that a master stays, is said elsewhere.
     let Some((index, node)) = record.nodes().find(|(_, node)| node.id == id) else {
         return Removal::Fine;

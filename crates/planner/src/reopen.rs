@@ -5,6 +5,7 @@ use api::heartbeat::{Reply, Role as Does};
 
 use crate::candidate;
 use crate::context::{Case, Context, Health};
+use crate::draft::Draft;
 use crate::epoch::{self, Position};
 use crate::takeover;
 use crate::verdict::Verdict;
@@ -180,17 +181,17 @@ pub(crate) fn missing(cx: &Context<'_>, shard: &Shard) -> String {
 
 fn open(cx: &Context<'_>, case: Case<'_>, why: &str) -> Verdict {
     let Case { index, shard, master } = case;
-    let mut record = cx.record.next();
+    let mut draft = Draft::of(cx.record, index);
     if let Some(reply) = cx.reply(&master.id) {
         let others = candidate::intact(cx, shard, master);
         let members = others.iter().filter_map(|other| other.member);
         let by_set = epoch::by_set(shard);
-        epoch::open(cx, &mut record, index, reply, members.filter(|_| by_set));
+        epoch::open(cx, &mut draft, index, reply, members.filter(|_| by_set));
     }
-    let number = record.shards[index].epoch.number;
+    let number = draft.shard.epoch.number;
     let text = format!("shard {index}: epoch {number} for {}: {why}", master.local);
     let mut verdict = Verdict::serving(ShardState::Settling(text.clone()));
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     verdict
 }
 
@@ -235,18 +236,18 @@ pub(crate) fn stale_store(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> 
         return Some(Verdict::waiting(ShardState::Stuck(what)));
     };
     let reply = cx.reply(&node.id)?;
-    let mut record = cx.record.next();
+    let mut draft = Draft::of(cx.record, index);
     if node.id != master.id {
-        record.version = cx.next_version();
-        record.promote(index, &node.id);
+        draft.version = cx.next_version();
+        draft.shard.promote(&node.id);
     }
-    record.shards[index].fence = None;
+    draft.shard.fence = None;
     let is_granted = reply.standing.granted_epoch == shown;
     let named = reply.standing.request_members.iter().copied().filter(|_| is_granted);
     let members = named.filter(|member| epoch::node_of(shard, member).is_some());
-    epoch::open(cx, &mut record, index, reply, members);
+    epoch::open(cx, &mut draft, index, reply, members);
     let text = format!("shard {index}: {what}; {} goes on as master", node.local);
     let mut verdict = Verdict::waiting(ShardState::Settling(text.clone()));
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     Some(verdict)
 }

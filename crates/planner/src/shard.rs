@@ -4,6 +4,7 @@ use api::heartbeat::{LinkStatus, Resync};
 
 use crate::candidate;
 use crate::context::{Case, Context, Health};
+use crate::draft::Draft;
 use crate::epoch::{self, Position};
 use crate::takeover::failover;
 use crate::verdict::Verdict;
@@ -221,15 +222,15 @@ fn adopt(cx: &Context<'_>, case: Case<'_>) -> Option<Verdict> {
     if !epoch::by_set(shard) {
         return None;
     }
-    let mut record = cx.record.next();
-    let epoch = &mut record.shards[index].epoch;
+    let mut draft = Draft::of(cx.record, index);
+    let epoch = &mut draft.shard.epoch;
     epoch.request = reply.standing.request;
     epoch.in_sync = members.clone();
     let names = members.iter().filter_map(|member| epoch::node_of(shard, member));
     let names: Vec<String> = names.map(|node| node.local.to_string()).collect();
     let text = format!("shard {index}: in sync are {}", names.join(", "));
     let mut verdict = Verdict::serving(ShardState::Settling(text.clone()));
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     Some(verdict)
 }
 
@@ -264,7 +265,7 @@ fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
         let asked = cx.observed.node(&master.id).seen.as_ref().map(|seen| seen.sent_at);
         let due = asked.map_or(cx.now, |at| at.plus_millis(CHANGE_PACE_MS));
         if due <= cx.now {
-            plan.actions.push(Action::HeartbeatNow { node: master.id.clone() });
+            plan.asks(&master.id);
             plan.wake(cx.now.plus_millis(CHANGE_PACE_MS));
         } else {
             plan.wake(due);

@@ -142,7 +142,8 @@ fn unlisted(
         let sources = balancer.sources.iter().chain(&seen.source).chain(dials);
         for source in sources.filter(|source| is_foreign(source, stated)) {
             let nodes = missing.entry(source).or_default();
-            if !nodes.iter().any(|known| known.id == node.id) {
+            // It may have come by another of its sources, just before.
+            if nodes.last().is_none_or(|known| known.id != node.id) {
                 nodes.push(node);
             }
         }

@@ -8,6 +8,7 @@ use api::heartbeat::Reply;
 
 use crate::candidate::{self, Candidate};
 use crate::context::{Case, Context};
+use crate::draft::Draft;
 use crate::epoch;
 use crate::verdict::Verdict;
 use crate::{Action, Intent, Pause, PendingFence, Plan, ShardState};
@@ -127,20 +128,19 @@ fn paused(
 
 fn swap(cx: &Context<'_>, case: Case<'_>, intent: &Intent, chosen: &Candidate<'_>) -> Verdict {
     let Case { index, master, .. } = case;
-    let mut record = cx.record.next();
-    record.version = cx.next_version();
-    record.promote(index, &chosen.node.id);
-    let version = record.version;
+    let mut draft = Draft::of(cx.record, index);
+    draft.version = cx.next_version();
+    draft.shard.promote(&chosen.node.id);
     if let Some(reply) = cx.reply(&chosen.node.id) {
         // All of them were in the old master's set, and stay in it until it has let go.
         let others = candidate::intact(cx, case.shard, master);
         let members = candidate::followers(cx, chosen.node, &others);
-        epoch::open(cx, &mut record, index, reply, members.into_iter());
+        epoch::open(cx, &mut draft, index, reply, members.into_iter());
     }
     let member = cx.reply(&master.id).and_then(Reply::member);
-    let shard = &mut record.shards[index];
+    let Draft { version, shard } = &mut draft;
     shard.conclude(intent, None);
-    shard.fence = Some(PendingFence { node: master.id.clone(), version, member });
+    shard.fence = Some(PendingFence { node: master.id.clone(), version: *version, member });
     let reason = format!(
         "shard {index}: switchover from {} to {} at {}",
         master.local, chosen.node.local, chosen.position.sequence
@@ -148,15 +148,15 @@ fn swap(cx: &Context<'_>, case: Case<'_>, intent: &Intent, chosen: &Candidate<'_
     let mut verdict = Verdict::serving(ShardState::Switchover(reason.clone()));
     verdict.grant = false;
     verdict.moving = vec![master.id.clone(), chosen.node.id.clone()];
-    verdict.swap = Some((record, reason));
+    verdict.swap = Some((draft, reason));
     verdict
 }
 
 fn give_up(cx: &Context<'_>, case: Case<'_>, intent: &Intent, why: &str) -> Verdict {
     let index = case.index;
-    let mut record = cx.record.next();
-    record.shards[index].conclude(intent, Some(why));
+    let mut draft = Draft::of(cx.record, index);
+    draft.shard.conclude(intent, Some(why));
     let mut verdict = Verdict::serving(ShardState::Switchover(why.to_owned()));
-    verdict.swap = Some((record, format!("shard {index}: switchover given up: {why}")));
+    verdict.swap = Some((draft, format!("shard {index}: switchover given up: {why}")));
     verdict
 }

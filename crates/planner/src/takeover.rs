@@ -5,10 +5,11 @@
 
 use crate::candidate::{self, Candidate};
 use crate::context::{Case, Context};
+use crate::draft::Draft;
 use crate::epoch;
-use crate::fence::{self, Confirmed};
+use crate::fence::{self, Confirmed, Former};
 use crate::verdict::Verdict;
-use crate::{Action, Plan, ShardState, paused};
+use crate::{Plan, ShardState, paused};
 
 /// Replaces the master by the replica that holds most, unless failovers are paused; `reason` begins
 /// what people are told.
@@ -35,7 +36,7 @@ pub(crate) fn take_over(
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
-    let Case { index, master, .. } = case;
+    let Case { index, shard, master } = case;
     let stated = fence::stated(cx.record, master, cx.observed);
     let sound = fence::soundness(stated.as_ref(), cx.record);
     if !sound.any() && !cx.record.allow_unfenced {
@@ -46,7 +47,7 @@ pub(crate) fn take_over(
         ));
         return Verdict::serving(ShardState::Stuck(format!("{reason}; no sound fence: {why}")));
     }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, master, None);
+    let fenced = cx.fenced(Former { shard, node: master, demoted: None });
     let Some(fenced) = fenced else {
         if sound.lease || !sound.any() {
             plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &master.id));
@@ -76,14 +77,14 @@ fn compared(
     for candidate in std::iter::once(best).chain(others) {
         let id = &candidate.node.id;
         if !cx.is_heard_since(id, fenced.since) {
-            plan.actions.push(Action::HeartbeatNow { node: id.clone() });
+            plan.asks(id);
             all = false;
         }
     }
     all
 }
 
-/// The record in which `best` is the master, in a new epoch.
+/// The shard in which `best` is the master, in a new epoch.
 fn promote(
     cx: &Context<'_>,
     case: Case<'_>,
@@ -95,19 +96,19 @@ fn promote(
     let at = best.position.sequence;
     let text = format!("shard {index}: {reason}; {} takes over at sequence {at}", best.node.local);
     let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
-    let mut record = cx.record.next();
-    record.version = cx.next_version();
-    record.promote(index, &best.node.id);
+    let mut draft = Draft::of(cx.record, index);
+    draft.version = cx.next_version();
+    draft.shard.promote(&best.node.id);
     if let Some(reply) = cx.reply(&best.node.id) {
         let members = candidate::followers(cx, best.node, others);
-        epoch::open(cx, &mut record, index, reply, members.into_iter());
+        epoch::open(cx, &mut draft, index, reply, members.into_iter());
     }
-    let shard = &mut record.shards[index];
+    let shard = &mut draft.shard;
     if let Some(intent) = shard.intent.take() {
         let wanted = intent.preferred.as_ref().is_none_or(|preferred| *preferred == best.node.id);
         let error = (!wanted).then(|| format!("{} took over instead", best.node.local));
         shard.conclude(&intent, error.as_deref());
     }
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     verdict
 }

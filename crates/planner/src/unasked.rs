@@ -6,6 +6,7 @@
 use api::heartbeat::LinkStatus;
 
 use crate::context::{Context, Health};
+use crate::draft::Draft;
 use crate::verdict::Verdict;
 use crate::{Intent, Node, Plan, Shard, ShardState, Time};
 
@@ -43,8 +44,8 @@ pub(crate) fn begin(
     (prefix, preferred): (&str, Option<&Node>),
     text: String,
 ) -> Verdict {
-    let mut record = cx.record.next();
-    record.shards[index].intent = Some(Intent {
+    let mut draft = Draft::of(cx.record, index);
+    draft.shard.intent = Some(Intent {
         id: format!("{prefix}{:016x}", cx.fresh_id(index)),
         preferred: preferred.map(|node| node.id.clone()),
         force: false,
@@ -53,6 +54,6 @@ pub(crate) fn begin(
         accept_loss: false,
     });
     let mut verdict = Verdict::serving(ShardState::Switchover(text.clone()));
-    verdict.swap = Some((record, text));
+    verdict.swap = Some((draft, text));
     verdict
 }

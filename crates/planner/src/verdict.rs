@@ -14,7 +14,8 @@
 //! `None` in place of a verdict leaves the shard to the next decision; what was added to the plan
 //! stays.
 
-use crate::{Node, Record, ShardState};
+use crate::draft::Draft;
+use crate::{Node, ShardState};
 
 /// The decision about one shard.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub(crate) struct Verdict {
     pub(crate) hold_deposed: bool,
     /// Nodes whose sessions are taken back by the balancers that can, to go on elsewhere.
     pub(crate) moving: Vec<String>,
-    /// A change of the record and why.
-    pub(crate) swap: Option<(Record, String)>,
+    /// What the shard is to be in the record and why.
+    pub(crate) swap: Option<(Draft, String)>,
     /// What the shard is doing.
     pub(crate) state: ShardState,
 }

@@ -252,6 +252,26 @@ fn a_process_that_is_stopped_asks_for_the_time_that_it_was_given() -> Result<()>
     Ok(())
 }
 
+/// As a controller does whose store was given up to another site: its log alone is not enough.
+#[test]
+fn one_that_ends_by_itself_tells_its_supervisor_why() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).context("listen as systemd does")?;
+    socket.set_nonblocking(true)?;
+    let (config, data) = (folder.path().join("controller.toml"), folder.path().join("a-folder"));
+    std::fs::create_dir(&data)?;
+    let (port, place) = (process::free_port()?, data.display());
+    let text = format!("listen = '127.0.0.1:{port}'\ndata = '{place}'\n");
+    std::fs::write(&config, text)?;
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["controller", "-c"]).arg(&config).env("NOTIFY_SOCKET", &path);
+    let process = Process::start_command(command, &folder.path().join("log"))?;
+    let why = said(&socket, "STATUS=").with_context(|| process.log())?;
+    ensure!(!why.trim().is_empty() && why.contains("a-folder"), "{why}");
+    Ok(())
+}
+
 /// What follows `word` in what a process tells its supervisor, as soon as it does.
 fn said(socket: &UnixDatagram, word: &str) -> Result<String> {
     let mut heard = String::new();

@@ -27,6 +27,13 @@ pub fn stopping() {
     let _ = notify(&[NotifyState::Stopping]);
 }
 
+/// It ends by itself, for that reason: the manager shows it beside the unit, to whoever does not
+/// read the log.
+pub fn ends(why: &str) {
+    let line = why.replace('\n', " ");
+    let _ = notify(&[NotifyState::Status(&line)]);
+}
+
 /// It waits for somebody for as long as `wait` before it ends: without this word it would be killed
 /// at the manager's own limit, `TimeoutStopSec` of systemd, if that is shorter.
 pub fn waits(wait: Duration) {

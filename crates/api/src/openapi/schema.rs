@@ -488,7 +488,7 @@ fn structure<T: Serialize + DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::{FailoverSpec, MovesAnswer, Shards, UserSpec};
+    use crate::rest::{FailoverSpec, MovesAnswer, NamespaceSpec, Shards, UserSpec};
 
     fn components<T: Serialize + DeserializeOwned>(way: Way) -> Components {
         let mut components = Components::new();
@@ -508,7 +508,10 @@ mod tests {
             made["FailoverSpec"]["properties"].as_object().unwrap().keys().collect();
         assert_eq!(names, ["force", "options", "preferred_node_id"]);
         assert_eq!(made["FailoverSpec"].get("required"), None);
-        assert_eq!(made["FailoverSpec"].get("additionalProperties"), None);
+        assert_eq!(made["FailoverSpec"]["additionalProperties"], json!(false));
+        assert_eq!(made["FailoverOptions"]["additionalProperties"], json!(false));
+        let open = components::<NamespaceSpec>(Way::Request);
+        assert_eq!(open["NamespaceSpec"].get("additionalProperties"), None);
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub struct Announced {
 /// `PATCH …/nodes/:id`. What is announced is replaced as a whole, by nothing where nothing is said
 /// of it; `tls_port` alone leaves it as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeChange {
     /// Host name, IPv4 or IPv6.
     #[serde(default, alias = "lb_host", skip_serializing_if = "Option::is_none")]

@@ -199,6 +199,7 @@ pub struct Balancers {
 
 /// `PATCH …/balancers/:name`: what is left out stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BalancerChange {
     /// URL of the built-in balancer, of the same host and port as before: over TLS or in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,9 +3,11 @@
 //! Applies at every change, and again regularly: a balancer that restarted starts closed and is
 //! told again. Its answer is the only proof of what is in force.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::balancer::Frontend;
 use balancer::{AnyDriver, Applied, Driver as _, Error};
 use planner::{Balancer, Desired};
 use tokio::sync::watch;
@@ -91,7 +93,7 @@ async fn apply(
 }
 
 /// What this instance is to have: nothing while it is being removed.
-fn frontends<'a>(desired: &'a Desired, name: &str) -> &'a [api::balancer::Frontend] {
+fn frontends<'a>(desired: &'a Desired, name: &str) -> &'a [Frontend] {
     if desired.closing.contains(name) { &[] } else { &desired.frontends }
 }
 
@@ -110,12 +112,7 @@ pub(super) fn answered(
     let trust = std::mem::take(&mut answer.trust);
     let now = cluster.shared.now();
     let (in_force, error) = driver::in_force(answer, desired.version, now);
-    // Not every kind of balancer can hold: those are closed then, which is as far as they go.
-    let is_there = |wanted: &api::balancer::Frontend| {
-        let mut found = in_force.frontends.iter().filter(|there| there.listen == wanted.listen);
-        found.any(|there| there.backend == wanted.backend)
-    };
-    let done = error.is_none() && frontends(desired, &balancer.name).iter().all(is_there);
+    let done = error.is_none() && is_there(frontends(desired, &balancer.name), &in_force.frontends);
     let (is_news, rests);
     {
         let mut state = cluster.state.lock();
@@ -132,6 +129,16 @@ pub(super) fn answered(
     }
     cluster.seen(is_news, rests);
     done
+}
+
+/// Whether all that is wanted is there. Not every kind of balancer can hold: those are closed then,
+/// which is as far as they go.
+fn is_there(wanted: &[Frontend], there: &[Frontend]) -> bool {
+    let there: BTreeMap<_, _> = there.iter().map(|there| (&there.listen, there)).collect();
+    wanted.iter().all(|wanted| {
+        let found = there.get(&wanted.listen);
+        found.is_some_and(|found| found.backend == wanted.backend)
+    })
 }
 
 fn failed(cluster: &Cluster, balancer: &Balancer, error: String) {

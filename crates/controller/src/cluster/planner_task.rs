@@ -416,7 +416,7 @@ fn heeds(cluster: &Cluster, id: &str) -> Heeds {
 
 /// Words in front of a command to the node that say under which term, and from which store, it is
 /// said: none for an older node of a controller that shares its store with nobody.
-fn named_by(cluster: &Cluster, id: &str) -> Vec<String> {
+pub(crate) fn named_by(cluster: &Cluster, id: &str) -> Vec<String> {
     let heeds = heeds(cluster, id);
     let said = {
         let state = cluster.state.lock();

@@ -232,11 +232,9 @@ pub(super) fn answered(
 
 /// Replicas that are down, sorted.
 pub(super) fn gone(state: &State, policy: &planner::Policy, now: Time) -> Vec<String> {
-    let is_down = |node: &&planner::Node| {
-        node.role != Role::Master
-            && planner::health(&state.record, &state.observed, policy, now, &node.id)
-                == Health::Down
-    };
+    let health = planner::healths(&state.record, &state.observed, policy, now);
+    let is_down =
+        |node: &&planner::Node| node.role != Role::Master && health(&node.id) == Health::Down;
     let nodes = state.record.nodes().map(|(_, node)| node);
     let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
     down.sort();

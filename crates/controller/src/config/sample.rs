@@ -73,7 +73,7 @@ impl Config {
 # etcd_user = \"holdfast\"
 # etcd_password_file = \"/etc/holdfast/etcd.password\"
 
-# Limit of a call to it, ms, 100 to 10000.
+# Limit of a call to it, ms, 100 to 10000. By a read that takes more than 250 nobody leads: these have no more.
 # etcd_limit_ms = {etcd_limit_ms}
 
 # URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::{Hearing, Policy, Record, Time};
+use planner::{Hearing, Policy, Proof, Record, Time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::known::Lead;
 use super::witness::Witness;
+use super::{Claimed, End};
 use crate::cluster::{Shared, test_record};
 use crate::registry::Registry;
 use crate::store::server::Etcd as Server;
@@ -277,9 +278,49 @@ async fn another_process_at_the_leaders_address_is_not_taken_for_it() {
         }
         let standby = witness.standby(None, (Vec::new(), hearing), None);
         assert_eq!(standby.heard_at > began, is_it, "{line}");
+        assert_eq!(standby.replaced_at.is_none(), is_it, "{line}");
         assert_eq!(standby.closed_at, None, "{line}: it takes connections all the same");
         let silent = planner::proof(&standby, &Policy::default(), began.plus_millis(400));
         assert_eq!(silent.is_some(), !is_it, "{line}");
     }
     stage.registry.stop();
+}
+
+/// What another one has taken in the same moment may be free again in the next, as where it dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_that_was_lost_is_no_claim() {
+    let stage = stage().await;
+    let lead = stage.registry.shared.lead.as_ref().expect("one of several");
+    assert!(lead.claim(None, Proof::Vacant).await);
+    assert!(!lead.claim(None, Proof::Vacant).await, "there is a leader by now");
+    let leader = stage.etcd.leader().await.expect("an answer").expect("a leader");
+    assert!(lead.claim(Some(&leader), Proof::Silent).await);
+    let at = Time::from_millis;
+    let mut claimed = Claimed::default();
+    claimed.begins(Proof::Vacant, at(1_000));
+    let vacant = |claimed: &Claimed| planner::Standby {
+        vacant_at: Some(at(1_010)),
+        claimed_at: claimed.at,
+        ..planner::Standby::default()
+    };
+    let proof = |of: planner::Standby| planner::proof(&of, &Policy::default(), at(1_060));
+    assert_eq!(proof(vacant(&claimed)), None, "one claim in two seconds");
+    claimed.lost_race();
+    assert_eq!(proof(vacant(&claimed)), Some(Proof::Vacant));
+    stage.registry.stop();
+}
+
+#[test]
+fn a_lead_that_a_few_nodes_spoke_for_and_another_took_back_is_claimed_later_each_time() {
+    let mut claimed = Claimed::default();
+    let after = |claimed: &mut Claimed, by: Proof, end: End| {
+        claimed.begins(by, Time::from_millis(1));
+        claimed.ended(end);
+        claimed.in_vain
+    };
+    assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 1);
+    assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 2);
+    assert_eq!(after(&mut claimed, Proof::Few, End::Deaf), 0);
+    assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 1);
+    assert_eq!(after(&mut claimed, Proof::Silent, End::Lost), 0, "that is over");
 }

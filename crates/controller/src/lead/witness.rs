@@ -28,6 +28,14 @@ struct Seen {
     heard_at: Time,
     closed_at: Option<Time>,
     refused_at: Option<Time>,
+    /// Since when another process answers in its place.
+    replaced_at: Option<Time>,
+}
+
+impl Seen {
+    fn heard(now: Time) -> Self {
+        Self { heard_at: now, closed_at: None, refused_at: None, replaced_at: None }
+    }
 }
 
 /// Watches one leader at a time.
@@ -59,8 +67,7 @@ impl Witness {
             task.abort();
         }
         let Some(leader) = leader else { return };
-        let seen = Seen { heard_at: self.began, closed_at: None, refused_at: None };
-        let seen = Arc::new(Mutex::new(seen));
+        let seen = Arc::new(Mutex::new(Seen::heard(self.began)));
         let hears = Arc::clone(&self.hears);
         let sight = Sight { seen: Arc::clone(&seen), hears, term: leader.term };
         let task = tokio::spawn(look(Arc::clone(&self.shared), leader.address.clone(), sight));
@@ -81,9 +88,11 @@ impl Witness {
             heard_at: seen.map_or(self.began, |seen| seen.heard_at),
             closed_at: seen.and_then(|seen| seen.closed_at),
             refused_at: seen.and_then(|seen| seen.refused_at),
+            replaced_at: seen.and_then(|seen| seen.replaced_at),
             nodes,
             hearing,
             claimed_at,
+            in_vain: 0,
         }
     }
 }
@@ -132,7 +141,10 @@ async fn look(shared: Arc<Shared>, url: String, sight: Sight) {
                 } else {
                     listen(&shared, stream, address, &sight).await;
                 }
-                seen.lock().closed_at.get_or_insert(shared.now());
+                let mut seen = seen.lock();
+                seen.closed_at.get_or_insert(shared.now());
+                // What answers there next is not known.
+                seen.replaced_at = None;
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 let now = shared.now();
@@ -179,9 +191,12 @@ async fn listen(
             Ok(Ok(count)) if count > 0 => {
                 let held = held(&buffer[..count]);
                 is_another = held.map_or(is_another, |held| held < sight.term);
-                if !is_another {
-                    let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
-                    *sight.seen.lock() = heard;
+                let (now, mut seen) = (shared.now(), sight.seen.lock());
+                match is_another {
+                    true => {
+                        seen.replaced_at.get_or_insert(now);
+                    }
+                    false => *seen = Seen::heard(now),
                 }
             }
             _ => return,

@@ -20,6 +20,9 @@ use super::table::{Within, must_be};
 use super::{App, body, find, namespaces, probe, slots, view};
 use crate::cluster::{UpdateError, topology_of};
 
+/// Longest reason for a pause, bytes: each status has it, and the record.
+const REASON_MAX: usize = 1_000;
+
 /// Upstream's header that skips the look at the nodes.
 pub(super) const DONT_CHECK: &str = "x-dont-check-cluster-mode";
 
@@ -228,6 +231,9 @@ pub(super) async fn change(
     said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
     let reason = change.reason.unwrap_or_default();
+    if reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
+        return Err(ApiError::bad(format!("reason: one line of {REASON_MAX} bytes at most")));
+    }
     said.extend(change.paused.map(|paused| match (paused, reason.as_str()) {
         (true, "") => "no automatic failover".to_owned(),
         (true, reason) => format!("no automatic failover ({reason})"),

@@ -16,13 +16,12 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
-use planner::{Paused, Record};
-use topology::Endpoint;
+use planner::{Node, Paused, Record};
 
 use super::error::{ApiError, ok};
 use super::{App, body, find, status};
 use crate::client::{ClientError, Connection};
-use crate::cluster::{Cluster, UpdateError};
+use crate::cluster::{Cluster, UpdateError, named_by};
 use crate::registry::Registry;
 
 /// How long the shards may take to an epoch without a set.
@@ -123,13 +122,12 @@ async fn carry_out(
     let mut told = 0;
     let result = async {
         until_free(cluster).await?;
-        let locals: Vec<Endpoint> =
-            cluster.record().nodes().map(|(_, node)| node.local.clone()).collect();
-        for (node, local) in nodes.iter_mut().zip(&locals) {
+        let record = cluster.record();
+        for (node, (_, known)) in nodes.iter_mut().zip(record.nodes()) {
             until_certain(cluster).await?;
             told += 1;
-            let freed = free(cluster, (local, before.password.as_deref()), &node.lease_mode).await;
-            node.forgets = freed.map_err(|error| format!("node {local}: {error}"))?;
+            let freed = free(cluster, (known, before.password.as_deref()), &node.lease_mode).await;
+            node.forgets = freed.map_err(|error| format!("node {}: {error}", known.local))?;
         }
         Ok(())
     };
@@ -153,9 +151,9 @@ async fn carry_out(
     }
 }
 
-/// Waits until this controller leads for certain. What a node is told here bears no term, so a
-/// node could not refuse it from one that was replaced meanwhile (rule O5): it would serve without
-/// a lease that its controller counts on.
+/// Waits until this controller leads for certain. Freed by one that was replaced meanwhile, a node
+/// would serve without a lease that its controller counts on. It refuses that by the term (rule
+/// O5); one of an earlier version cannot.
 async fn until_certain(cluster: &Cluster) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -205,15 +203,16 @@ fn is_free(cluster: &Cluster) -> bool {
 /// Tells a node that it needs no lease; why it will after a restart, if it will.
 async fn free(
     cluster: &Cluster,
-    (local, password): (&Endpoint, Option<&str>),
+    (node, password): (&Node, Option<&str>),
     mode: &str,
 ) -> Result<Option<String>, ClientError> {
     if mode == "disabled" {
         return Ok(None);
     }
+    let under = named_by(cluster, &node.id);
     let work = async {
-        let mut connection = Connection::open(local, password, &cluster.shared.tls).await?;
-        connection.expect_ok("CONFIG SET", &["CONFIG", "SET", MODE, "disabled"]).await?;
+        let mut connection = Connection::open(&node.local, password, &cluster.shared.tls).await?;
+        set_free(&mut connection, &under).await?;
         match connection.expect_ok("CONFIG REWRITE", &["CONFIG", "REWRITE"]).await {
             Ok(()) => Ok(None),
             // It serves without a lease all the same, until it ends.
@@ -222,6 +221,23 @@ async fn free(
         }
     };
     tokio::time::timeout(LIMIT, work).await.map_err(|_| ClientError::Timeout(LIMIT))?
+}
+
+/// `under`: by which term and store that is said, if by any.
+async fn set_free(connection: &mut Connection, under: &[String]) -> Result<(), ClientError> {
+    let bare = ["CONFIG", "SET", MODE, "disabled"];
+    if under.is_empty() {
+        return connection.expect_ok("CONFIG SET", &bare).await;
+    }
+    let words = under.iter().map(String::as_str).chain(["LEASE-MODE", "disabled"]);
+    let words: Vec<&str> = words.collect();
+    match connection.expect_ok("CLUSTERX AS LEASE-MODE", &words).await {
+        // A node of an earlier version does not know the word.
+        Err(ClientError::Node(why)) if why.starts_with("ERR CLUSTERX command") => {
+            connection.expect_ok("CONFIG SET", &bare).await
+        }
+        told => told,
+    }
 }
 
 /// As it was, at these nodes: which of them could not be reached is told by the alarms of the next

@@ -45,6 +45,8 @@ pub(super) async fn create(
     if nodes.is_empty() {
         return Err(ApiError::bad("shard nodes should NOT be empty"));
     }
+    // Before any node is asked.
+    may_come(&cluster.record(), nodes.len()).map_err(ApiError::bad)?;
     let is_checked = !super::clusters::skips_checks(&headers);
     let password = cluster.record().password.clone();
     if is_checked {
@@ -71,6 +73,7 @@ pub(super) async fn create(
     let added = shard.clone();
     cluster
         .update(&by, &reason, move |record| {
+            may_come(record, added.nodes.len())?;
             record.shards.push(added.clone());
             Ok(())
         })
@@ -106,6 +109,18 @@ pub(super) async fn remove(
         })
         .await?;
     Ok(gone())
+}
+
+/// A shard of fewer nodes than writes want in sync would refuse each write, once it has slots.
+fn may_come(record: &Record, nodes: usize) -> Result<(), String> {
+    let wanted = record.min_in_sync;
+    if nodes >= usize::try_from(wanted).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    Err(format!(
+        "writes want {wanted} nodes in sync, and the shard would have {nodes}: add it with more, or lower min-in-sync first \
+         (`ctl set cluster`)"
+    ))
 }
 
 /// A shard with slots has their data, and one in a move has some or is about to.

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use api::grant::CommitMode;
+use api::health::Health;
 use api::rest;
 use axum::Extension;
 use axum::extract::{Path, Query};
@@ -52,11 +53,12 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;
+    let health = planner::healths(record, &state.observed, policy, now);
     let shards: Vec<rest::ShardStatus> = record
         .shards
         .iter()
         .enumerate()
-        .map(|(index, shard)| shard_status(&state, (index, shard), policy, now))
+        .map(|(index, shard)| shard_status(&state, (index, shard), (policy, now), &health))
         .collect();
     let healthy = shards.iter().all(|shard| {
         shard.state == "steady" && !shard.degraded && shard.nodes.iter().all(|node| node.settled)
@@ -87,15 +89,16 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
 fn shard_status(
     state: &State,
     (index, shard): (usize, &Shard),
-    policy: &Policy,
-    now: Time,
+    (policy, now): (&Policy, Time),
+    health: &impl Fn(&str) -> Health,
 ) -> rest::ShardStatus {
     let unplanned = ShardState::Settling("not planned yet".to_owned());
     let doing = state.plan.shards.get(index).unwrap_or(&unplanned);
     let sequence = |id: &str| state.observed.node(id).seen.as_ref().map(|seen| seen.reply.sequence);
     let of_master = shard.master().and_then(|master| sequence(&master.id));
     let nodes = shard.nodes.iter().map(|node| {
-        let seen = state.observed.node(&node.id);
+        let (seen, health) = (state.observed.node(&node.id), health(&node.id));
+        let is_settled = || planner::settled(&state.record, &state.observed, policy, node);
         let lag = match node.role {
             Role::Master => None,
             Role::Slave => of_master.zip(sequence(&node.id)).map(|(m, r)| m.saturating_sub(r)),
@@ -107,8 +110,8 @@ fn shard_status(
             tls_port: node.tls.local.map(NonZeroU16::get),
             announced_tls_port: node.tls.announced.map(NonZeroU16::get),
             role: view::role(node.role).to_owned(),
-            health: planner::health(&state.record, &state.observed, policy, now, &node.id),
-            settled: planner::settled(&state.record, &state.observed, policy, node),
+            health,
+            settled: health == Health::Up && is_settled(),
             answer: answer(seen, now),
             lag,
             misses: seen.misses,
@@ -160,10 +163,12 @@ fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::Balance
     let error = seen.and_then(|seen| seen.error.clone());
     let error = error.or_else(|| balancer.closing.then(|| "closing, to be removed".to_owned()));
     let wanted = state.observed.desired.as_ref();
+    let there = in_force.iter().flat_map(|in_force| &in_force.frontends);
+    let there: BTreeMap<_, _> = there.map(|there| (&there.listen, there)).collect();
     let current = error.is_none()
         && in_force.zip(wanted).is_some_and(|(in_force, wanted)| {
             in_force.version == wanted.version
-                && wanted.frontends.iter().all(|f| in_force.frontends.contains(f))
+                && wanted.frontends.iter().all(|f| there.get(&f.listen) == Some(&f))
         });
     let frontends = in_force.iter().flat_map(|in_force| &in_force.frontends);
     rest::BalancerStatus {
@@ -239,13 +244,16 @@ pub(super) async fn metrics(registry: App) -> Response {
     let shared = &registry.shared;
     // What one that stands by sees is nothing to be woken for: it has told nobody anything.
     let seen = if shared.leads() { registry.all() } else { Vec::new() };
+    // Looked for in all clusters, once.
+    let troubles = troubles(&registry);
     let clusters: Vec<rest::Status> =
-        seen.iter().map(|cluster| status(cluster, troubles(&registry))).collect();
+        seen.iter().map(|cluster| status(cluster, troubles.clone())).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
     let page = crate::metrics::Process {
         term,
         is_ready: registry.unready().is_none(),
         store_age: age,
+        etcd: shared.store.measures(),
         unread: registry.unread_count(),
         certificate_ends_s: shared.tls.ends_s(),
     };

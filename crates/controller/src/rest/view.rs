@@ -245,6 +245,7 @@ pub(super) fn changed_balancer(
     }
     let mut after = before.clone();
     if let Some(endpoint) = change.endpoint {
+        names_nobody(name, &endpoint)?;
         let place = place_of(&endpoint);
         if place.is_none() || place != place_of(known) {
             return Err(ApiError::bad(format!(
@@ -271,6 +272,16 @@ fn place_of(url: &str) -> Option<(String, u16)> {
     Some((host, port.parse().ok()?))
 }
 
+/// The endpoint of a balancer is shown to all who may look, and events have it.
+fn names_nobody(balancer: &str, endpoint: &str) -> Result<(), ApiError> {
+    match endpoint.contains('@') {
+        true => Err(ApiError::bad(format!(
+            "balancer `{balancer}`: a name and a password in its endpoint would be shown to everybody: give its `token`"
+        ))),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiError> {
     super::namespaces::check_name("balancer", &spec.name)?;
     let kind = match spec.kind.as_str() {
@@ -284,6 +295,9 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
     };
     if spec.endpoint.is_empty() {
         return Err(ApiError::bad(format!("balancer `{}` needs an endpoint", spec.name)));
+    }
+    if kind == BalancerKind::Builtin {
+        names_nobody(&spec.name, &spec.endpoint)?;
     }
     let sources: Vec<String> = (spec.source.as_deref().unwrap_or_default().split(','))
         .map(|source| source.trim().to_owned())
@@ -328,6 +342,23 @@ mod tests {
             assert!(of(None, None, Some(tls)).is_err(), "{tls}");
         }
         assert_eq!(of(None, None, None).expect("nothing").endpoint, None);
+    }
+
+    #[test]
+    fn an_endpoint_that_everybody_is_shown_has_no_password() {
+        let new = |endpoint: &str| {
+            let (name, endpoint) = ("lb1".to_owned(), endpoint.to_owned());
+            new_balancer(rest::BalancerSpec { name, endpoint, ..Default::default() })
+        };
+        let before = new("http://lb1.test:9380").expect("a balancer");
+        for with in ["http://me:s3cret@lb1.test:9380", "me:s3cret@lb1.test:9380"] {
+            let refused = new(with).expect_err(with).to_string();
+            assert!(refused.contains("`token`") && !refused.contains("s3cret"), "{refused}");
+            let change =
+                rest::BalancerChange { endpoint: Some(with.to_owned()), ..Default::default() };
+            let refused = changed_balancer(&before, change).expect_err(with).to_string();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
     }
 
     #[test]

@@ -144,6 +144,26 @@ async fn a_look_at_all_records_has_more_time_each_time_that_it_failed() {
     task.abort();
 }
 
+/// A proposal that etcd has lost is answered by nobody, and the next one at once. While one that
+/// leads waits for the first, no node hears a controller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_by_which_one_leads_is_waited_for_no_longer_than_it_is_of_use() {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    let does = Arc::new(Between::default());
+    let (by, task) = between(place(&server).endpoints.remove(0), Arc::clone(&does)).await;
+    let limit = Duration::from_secs(60);
+    let patient = Place { endpoints: vec![by], limit, ..place(&server) };
+    let patient = store.through(patient).expect("a way");
+    does.holds.store(true, Ordering::SeqCst);
+    let read = tokio::time::timeout(limit / 2, patient.fresh_leader()).await.expect("an end");
+    let error = read.expect_err("no answer").chain();
+    assert!(error.contains("no answer within 250ms"), "{error}");
+    does.holds.store(false, Ordering::SeqCst);
+    patient.leader().await.expect("a read").expect("a leader");
+    task.abort();
+}
+
 /// A member that sends a password elsewhere, perhaps in clear, is one that does not answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_etcd_is_asked_is_asked_nowhere_else() {

@@ -8,7 +8,7 @@
 //! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`,
 //! `users/NAME`, `clusters/NS/C` (the record), `tags/NS/C`, `used` (which cluster has which
 //! address: a transaction may not look at every cluster), `sealing` (the id of the key that the
-//! leader seals with), `events/N` and `history/N`.
+//! leader seals with), and the log: `events/N`, `history/N`, `acts/N` and `moves/N`.
 
 mod claim;
 mod client;
@@ -46,8 +46,8 @@ use self::name::Name;
 pub(super) use self::whole::Idle;
 use self::wire::{Answer, Compare, Range, Write};
 use super::{
-    About, Change, Export, Has, Held, Identity, Outcome, Records, Store, StoreError, Wanted, Work,
-    failed, sealed,
+    About, Change, Export, Has, Held, Identity, Measures, Outcome, Records, Store, StoreError,
+    Wanted, Work, failed, sealed,
 };
 use crate::access::User;
 use crate::events::Event;
@@ -176,7 +176,7 @@ impl Etcd {
             origin: self.origin.clone(),
             takes: self.takes.clone(),
             name_text: self.name_text.clone(),
-            claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
+            claims: Mutex::new(Claims { held, term, ..Claims::default() }),
             keys: Arc::clone(&self.keys),
             sealing: Mutex::new(self.sealing.lock().clone()),
             journal: tokio::sync::Mutex::new(self.journal.try_lock().ok().and_then(|known| *known)),
@@ -359,6 +359,11 @@ impl Store for Etcd {
 
     fn warnings(&self) -> Vec<String> {
         self.client.warnings()
+    }
+
+    fn measures(&self) -> Option<Measures> {
+        let leader_changes = self.claims.lock().changes;
+        Some(Measures { leader_changes, ..self.client.measures() })
     }
 
     fn trouble(&self) -> Option<String> {

@@ -56,6 +56,10 @@ pub struct Inside {
     pub lease_mode: LeaseMode,
     /// It takes no other one.
     pub keeps_lease_mode: bool,
+    /// The last term in which it was told one; `None`: it was told without.
+    pub lease_mode_in: Option<u64>,
+    /// It can be told one with a term.
+    pub knows_lease_mode: bool,
     /// How often it was asked to keep what it was told.
     pub rewrites: usize,
     pub client_access: ClientAccess,
@@ -109,6 +113,8 @@ impl FakeNode {
             complained: 0,
             lease_mode: LeaseMode::BlockAll,
             keeps_lease_mode: false,
+            lease_mode_in: None,
+            knows_lease_mode: true,
             rewrites: 0,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
@@ -359,8 +365,16 @@ fn named(
         _ => 0,
     };
     let (store, rest) = rest.split_at(length);
+    if rest[0] == "LEASE-MODE" && !inside.lock().knows_lease_mode {
+        return reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…");
+    }
     if let Err(refused) = inside.lock().obeys(term, store) {
         return reply.error(&refused);
+    }
+    if let ["LEASE-MODE", mode] = rest {
+        let mut inside = inside.lock();
+        inside.lease_mode_in = Some(term);
+        return set_lease_mode(&mut inside, mode, reply);
     }
     let is_client = ["PAUSE", "UNPAUSE"].contains(&rest[0]);
     let family = if is_client { "CLIENT" } else { "CLUSTERX" };

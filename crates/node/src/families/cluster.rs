@@ -145,9 +145,9 @@ fn observe(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Re
     Ok(reply.bulk(text.as_bytes()).into())
 }
 
-/// `AS <term> [STORE …] SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that
-/// names its term, and refused once a higher one was seen (rule O5), or where another store leads
-/// (O7).
+/// `AS <term> [STORE …] SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE|LEASE-MODE …`: said by a
+/// controller that names its term, and refused once a higher one was seen (rule O5), or where
+/// another store leads (O7).
 fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (term, said, word) = (args.number()?, store::before(args)?, args.word());
     let run: SessionHandler = match word.as_deref() {
@@ -156,6 +156,7 @@ fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
         Some(b"SETCLUSTERID") => set_cluster_id,
         Some(b"PAUSE") => super::client::pause,
         Some(b"UNPAUSE") => super::client::unpause,
+        Some(b"LEASE-MODE") => super::server::set_lease_mode,
         _ => return Err(Error::text(CLUSTERX_TEXT)),
     };
     let obeyed = grants::leader::obey(cx.node, term, said);

@@ -5,7 +5,7 @@
 //! is refused to clients that came through a balancer of a balancer-only node.
 
 mod config;
-pub(crate) use config::{change_options, is_of_tls};
+pub(crate) use config::{change_options, is_of_tls, set_lease_mode};
 mod dbsize;
 mod engine;
 mod latency;

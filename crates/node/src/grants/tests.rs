@@ -362,13 +362,28 @@ fn a_command_of_an_older_term_is_refused() {
     assert!(is_paused());
     // Any command that names a term is heard as that term.
     assert_eq!(as_term("1", &["SETNODEID", &m()]), "+OK");
+    let mode = || node.node.config.now().master_lease_mode.to_string();
+    assert_eq!(as_term("1", &["LEASE-MODE", "block-write"]), "+OK");
+    assert!(as_term("1", &["LEASE-MODE", "disabled", "x"]).starts_with("-ERR syntax error"));
+    assert!(as_term("1", &["LEASE-MODE", "x"]).starts_with("-ERR CONFIG SET failed"));
+    assert_eq!(mode(), "block-write");
+    {
+        let _another_change = node.node.config.change();
+        assert!(as_term("1", &["LEASE-MODE", "disabled"]).starts_with("-ERR somebody else"));
+    }
     assert!(as_term("3", &["FLUSHALL"]).starts_with("-ERR CLUSTERX command"));
     assert_eq!(node.node.grants.term(), 1, "what is no such command is not obeyed");
     super::leader::obey(&node.node, 2, None).expect("a newer one");
-    for late in [&["UNPAUSE"][..], &["PAUSE", "1", "WRITE"], &["SETNODEID", &m()]] {
+    for late in [
+        &["UNPAUSE"][..],
+        &["PAUSE", "1", "WRITE"],
+        &["SETNODEID", &m()],
+        &["LEASE-MODE", "disabled"],
+    ] {
         let refused = as_term("1", late);
         assert_eq!(refused, "-ERR election version mismatch: 1 is older than 2");
     }
+    assert_eq!(mode(), "block-write");
     assert_eq!(as_term("2", &["UNPAUSE"]), "+OK");
     let text = node.ask(&["CLUSTERX", "OBSERVE"]);
     assert!(!Reply::parse(&text).expect("a reply").paused);

@@ -12,13 +12,14 @@ use storage::Store;
 use super::look::{least, master, owns};
 use super::state::{Give, Held, Source};
 use super::take;
+use super::tries::Tries;
 use crate::clock;
 use crate::gate::Engine;
 use crate::node::Node;
 use crate::threads::spawn;
 
-/// How long commands that began before a freeze may go on, or before what is gone is deleted; then
-/// it is tried another time (rule M10).
+/// How long commands that began before a freeze may go on; then it is tried another time (rule
+/// M10).
 const DRAIN: Duration = Duration::from_millis(20);
 
 /// So often what a copy in part has brought goes to the disk, ms: each sync is one that commands
@@ -148,7 +149,7 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         // What began to read before the seal, under the gate, has come to its end: it would find
         // nothing where there was something, and say so. What comes now sees the mark, and does not
         // wait for the disk with this.
-        Order::Clean => match node.gate.try_write_for(DRAIN) {
+        Order::Clean => match behind_all(node) {
             Some(engine) => carry_out(node, &RwLockWriteGuard::downgrade(engine), ordered),
             None => {
                 tracing::debug!(%id, "what is gone is deleted later: something reads for long");
@@ -178,6 +179,19 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         }
         Act::Put(_) | Act::Empty(_) | Act::Nothing => {}
     }
+}
+
+/// The gate, behind all that holds it; `None` where something does for longer than is waited for,
+/// or did a short while ago.
+fn behind_all(node: &Node) -> Option<RwLockWriteGuard<'_, Engine>> {
+    let wait = node.moves.cleans.lock().wait(clock::boottime_ms())?;
+    let engine = node.gate.try_write_for(wait);
+    let mut cleans = node.moves.cleans.lock();
+    match engine.is_some() {
+        true => *cleans = Tries::default(),
+        false => cleans.fails(clock::boottime_ms()),
+    }
+    engine
 }
 
 /// Under the write gate; what is left to be done without it, if the order is obeyed.

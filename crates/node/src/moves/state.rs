@@ -14,6 +14,7 @@ use super::copied::Copied;
 use super::guest::{Guests, Paced};
 use super::loads::Loads;
 use super::pace::Growth;
+use super::tries::Tries;
 use super::wishes::Desk;
 use crate::clock;
 
@@ -40,6 +41,8 @@ pub struct Moves {
     pub(super) is_syncing: AtomicBool,
     /// CLOCK_BOOTTIME of the last one that was begun, ms.
     pub(super) synced_at_ms: AtomicU64,
+    /// To get behind all that reads, so that what is gone can be deleted.
+    pub(super) cleans: Mutex<Tries>,
     /// The newest move for whose slots clients have come before they are opened, and
     /// CLOCK_BOOTTIME at which the first of them did, ns.
     early: Mutex<Option<(MoveId, u64)>>,

@@ -594,7 +594,7 @@ fn nobody_below_the_floor_becomes_master() {
     let mut s = Script::serving(&["a", "b"]);
     let found = |s: &Script| {
         let Script { record, observed, policy, now } = s;
-        let cx = crate::context::Context { record, observed, policy, now: *now };
+        let cx = crate::context::Context::new(record, observed, policy, *now);
         let shard = &record.shards[0];
         crate::candidate::eligible(&cx, shard, shard.master().expect("a master")).len()
     };

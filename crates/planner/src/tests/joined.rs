@@ -1,5 +1,7 @@
 //! Several shards that are ready for a change at one moment.
 
+use std::time::{Duration, Instant};
+
 use super::grants::{in_sync, member, standing};
 use super::*;
 
@@ -103,4 +105,71 @@ fn masters_on_each_others_folders_lead_neither_shard() {
         assert_eq!(shard.epoch.in_sync, own);
     }
     s.record.check().expect("a sound record");
+}
+
+/// So many shards more, of a master m… and a replica r… each.
+fn many(count: usize) -> Script {
+    let mut s = Script::serving(&["a", "b"]);
+    for (index, number) in (0..count).zip(100..) {
+        let (master, replica) = (format!("m{index}"), format!("r{index}"));
+        let mut shard = record(&[&master, &replica]).shards.remove(0);
+        (shard.id, shard.slot_ranges) = (ShardId(number), Vec::new());
+        shard.nodes.iter_mut().for_each(|node| node.announced = None);
+        s.record.shards.push(shard);
+        s.answers(&master, reply(&master, 7, Does::Master));
+        s.answers(&replica, reply(&replica, 7, Does::Slave));
+        s.granted(&master);
+    }
+    s
+}
+
+/// The quickest of a few plans.
+fn quickest(s: &Script) -> Duration {
+    let once = |_| {
+        let began = Instant::now();
+        let plan = s.plan();
+        (began.elapsed(), plan.shards.len())
+    };
+    let (took, shards) = (0..5).map(once).min().expect("one of them");
+    assert_eq!(shards, s.record.shards.len());
+    took
+}
+
+/// A plan is made under a lock that the heartbeats of the whole cluster wait for: of ten times as
+/// many shards it takes about ten times as long.
+#[test]
+fn a_plan_takes_as_long_as_there_are_shards_and_no_longer() {
+    let lost = |count: usize| {
+        let mut s = many(count);
+        for index in 0..count {
+            s.refuses(&format!("m{index}"), 2);
+        }
+        s.after_ms(5_000);
+        for index in 0..count {
+            s.answers_with(&format!("r{index}"), |_| {});
+        }
+        let plan = s.plan();
+        let swapped = plan.actions.iter().find_map(|action| match action {
+            Action::CompareAndSwap { record, .. } => Some(record),
+            _ => None,
+        });
+        let is_new = |shard: &&Shard| shard.master().is_some_and(|node| node.id.starts_with('r'));
+        let masters = swapped.expect("a change").shards.iter().filter(is_new).count();
+        assert_eq!(masters, count);
+        s
+    };
+    // As where this controller has no descriptors left.
+    let unclear = |count: usize| {
+        let mut s = many(count);
+        let (nodes, now) = (s.record.nodes().map(|(_, node)| node.id.clone()), s.now);
+        for id in nodes.collect::<Vec<_>>() {
+            s.observed.unasked(&id, now, "too many open files");
+        }
+        s
+    };
+    let cases: [(&str, &dyn Fn(usize) -> Script); 2] = [("lost", &lost), ("unclear", &unclear)];
+    for (what, build) in cases {
+        let (few, more) = (quickest(&build(150)), quickest(&build(1_500)));
+        assert!(more < few * 40, "{what}: {few:?} for 150 masters, {more:?} for 1,500");
+    }
 }

@@ -3,6 +3,7 @@
 //! A claim whose answer did not come may be in force later: it is held as soon as a read shows it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use planner::Record;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,10 @@ pub(super) struct Claims {
     pub(super) unknown: Vec<Claim>,
     /// Of the newest claim that was ever held.
     pub(super) term: u64,
+    /// The claim that was read last, be it another's; empty before anybody led.
+    pub(super) seen: String,
+    /// How often it was another than before.
+    pub(super) changes: u64,
 }
 
 /// So often a look that failed is made again within the limit of every call: etcd may elect.
@@ -91,8 +96,20 @@ impl Etcd {
     /// # Errors
     /// It cannot be read.
     pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        self.leader_within(self.client.limit()).await
+    }
+
+    /// The same for one that leads, which needs an answer soon or none.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fresh_leader(&self) -> Result<Option<Leader>, StoreError> {
+        self.leader_within(self.client.fresh_limit()).await
+    }
+
+    async fn leader_within(&self, limit: Duration) -> Result<Option<Leader>, StoreError> {
         let ranges = ["leader", "store", sealing::KEY].map(|key| Range::Key(self.key(key)));
-        let read = self.client.read("read who leads", &ranges).await?;
+        let read = self.client.read_within(limit, "read who leads", &ranges).await?;
         self.is_own(read.found(1).value())?;
         self.saw_sealing(read.found(2).value());
         self.noted(read.found(0).value())
@@ -189,6 +206,10 @@ impl Etcd {
         value.clone_into(&mut leader.text);
         let mut claims = self.claims.lock();
         let claims = &mut *claims;
+        if !leader.is_vacant() && claims.seen != leader.claim {
+            claims.changes += u64::from(!claims.seen.is_empty());
+            claims.seen.clone_from(&leader.claim);
+        }
         if let Some(at) = claims.unknown.iter().position(|claim| claim.id == leader.claim) {
             let claim = claims.unknown.swap_remove(at);
             claims.term = claim.term;

@@ -15,9 +15,9 @@ use web::causes::chain;
 
 use super::Place;
 use super::full::{self, Fate};
-use super::measured::{Measured, Room};
+use super::measured::{Measured, Status};
 use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
-use crate::store::{Outcome, StoreError};
+use crate::store::{Measures, Outcome, StoreError};
 
 /// Largest answer, bytes.
 const ANSWER_MAX: usize = 64 << 20;
@@ -69,6 +69,9 @@ struct Seen {
 struct Health {
     /// Since when it has been failing, and the last reason.
     failed: Option<(Instant, String)>,
+    /// How many calls came to nothing.
+    failures: u64,
+    answered: Option<Instant>,
     written: Option<Instant>,
     /// When etcd last refused a change, and why; none since it took one.
     refused: Option<(Instant, String)>,
@@ -99,28 +102,6 @@ pub(super) struct Client {
 #[derive(Debug, Deserialize)]
 struct Version {
     etcdserver: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Status {
-    #[serde(rename = "dbSize")]
-    size: String,
-    /// Of version 3.6 and later.
-    #[serde(rename = "dbSizeQuota", default)]
-    quota: String,
-    /// Of version 3.4 and later.
-    #[serde(rename = "dbSizeInUse", default)]
-    in_use: String,
-    /// Alarms of all members, as text. Of version 3.4 and later.
-    #[serde(default)]
-    errors: Vec<String>,
-}
-
-impl Status {
-    fn room(&self) -> Option<Room> {
-        let quota = self.quota.parse().ok().filter(|quota| *quota > 0)?;
-        Some(Room { size: self.size.parse().ok()?, in_use: self.in_use.parse().ok(), quota })
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,6 +145,12 @@ impl Client {
         self.place.limit
     }
 
+    /// Of a read by which somebody leads: by one that took longer nobody would (rule O2), and while
+    /// it is waited for none is sent that would be answered at once.
+    pub(super) fn fresh_limit(&self) -> Duration {
+        self.place.limit.min(Duration::from_millis(planner::FRESH_MS))
+    }
+
     /// The same with another limit: what is much takes longer.
     pub(super) async fn read_within(
         &self,
@@ -180,8 +167,9 @@ impl Client {
         match read {
             Ok(answer) => {
                 self.went_on(&before, &answer.header)?;
-                if limit == self.place.limit {
-                    self.measured.lock().read(began.elapsed(), limit);
+                // What is given more time is much.
+                if limit <= self.place.limit {
+                    self.measured.lock().read(began.elapsed(), self.fresh_limit());
                 }
                 Ok(answer)
             }
@@ -206,12 +194,13 @@ impl Client {
         let (body, before) = (wire::transaction(compares, writes), self.seen.lock().clone());
         let mut last = None;
         for _ in 0..=self.place.endpoints.len() {
-            let at = self.first.load(Ordering::Relaxed);
+            let (at, began) = (self.first.load(Ordering::Relaxed), Instant::now());
             match self.post::<Answer>(at, TRANSACTION, &body).await {
                 Ok(answer) => {
                     if let Err(error) = self.went_on(&before, &answer.header) {
                         return Outcome::Unknown(error);
                     }
+                    self.measured.lock().wrote(began.elapsed());
                     let mut health = self.health.lock();
                     (health.written, health.refused) = (Some(Instant::now()), None);
                     return Outcome::Done(answer);
@@ -386,7 +375,7 @@ impl Client {
             health.lost.get_or_insert(lost.clone());
             return Err(StoreError::Lost(lost));
         }
-        health.failed = None;
+        (health.failed, health.answered) = (None, Some(Instant::now()));
         let mut seen = self.seen.lock();
         seen.cluster_id.clone_from(&header.cluster_id);
         seen.revision = seen.revision.max(header.revision);
@@ -396,6 +385,7 @@ impl Client {
 
     fn fails(&self, what: &'static str, failure: Failure) -> StoreError {
         let mut health = self.health.lock();
+        health.failures += 1;
         let since = health.failed.take().map_or_else(Instant::now, |(since, _)| since);
         health.failed = Some((since, failure.why.clone()));
         StoreError::Engine { what, cause: failure.why.into() }
@@ -403,7 +393,7 @@ impl Client {
 
     /// What the member that is asked first has on its disk, bytes.
     pub(super) async fn bytes(&self) -> Option<u64> {
-        self.status().await?.size.parse().ok()
+        self.status().await?.size()
     }
 
     /// What that member has and may have, bytes; `None` where it does not say.
@@ -422,7 +412,8 @@ impl Client {
         if self.measured.lock().is_due(Instant::now()) {
             let status = self.status().await;
             let mut measured = self.measured.lock();
-            measured.room(status.as_ref().and_then(Status::room));
+            let of = status.as_ref();
+            measured.room(of.and_then(Status::size), of.and_then(Status::room));
             // One that does not answer has said nothing of it.
             if let Some(status) = status {
                 measured.alarms(status.errors);
@@ -432,7 +423,18 @@ impl Client {
 
     /// What may become a trouble.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.measured.lock().warnings(self.place.limit)
+        self.measured.lock().warnings(self.fresh_limit())
+    }
+
+    /// For `/metrics`.
+    pub(super) fn measures(&self) -> Measures {
+        let (answered_ago, failures) = {
+            let health = self.health.lock();
+            (health.answered.map(|at| at.elapsed()), health.failures)
+        };
+        let raft_term = u64::try_from(self.seen.lock().raft_term).unwrap_or(0);
+        let measures = self.measured.lock().measures();
+        Measures { answered_ago, failures, raft_term, ..measures }
     }
 
     /// This process must end.
@@ -520,17 +522,6 @@ mod tests {
         assert_eq!(health.refuses(now + REFUSED), None, "nobody wants one any more");
         health.refused = None;
         assert_eq!(health.refuses(now), None);
-    }
-
-    #[test]
-    fn how_full_an_etcd_is_is_known_where_it_says_its_quota() {
-        let room = |text: &str| serde_json::from_str::<Status>(text).expect("a status").room();
-        let text = r#"{"version":"3.6.0","dbSize":"20","dbSizeInUse":"10","dbSizeQuota":"30"}"#;
-        assert_eq!(room(text), Some(Room { size: 20, in_use: Some(10), quota: 30 }));
-        assert_eq!(room(r#"{"version":"3.4.23","dbSize":"20","dbSizeInUse":"10"}"#), None);
-        let text = r#"{"dbSize":"20","errors":["memberID:7 alarm:NOSPACE "]}"#;
-        let status: Status = serde_json::from_str(text).expect("a status");
-        assert_eq!(status.errors, ["memberID:7 alarm:NOSPACE "]);
     }
 
     #[test]

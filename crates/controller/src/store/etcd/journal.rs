@@ -1,7 +1,8 @@
 //! The log of events in etcd: numbered by the leader, trimmed in the transaction that appends.
 //!
-//! Two rows of keys, so that no flood of every day's drives out what is asked for later. Numbers of
-//! keys are those of the row, the number that people see rises over both.
+//! Several rows of keys, so that no flood drives out what is asked for later: neither every day's
+//! events, nor what operators ask for by a script, nor the steps of many moves. Numbers of keys are
+//! those of the row, the number that people see rises over all.
 
 use crate::events::Event;
 use crate::store::{StoreError, Wanted, failed};
@@ -16,7 +17,18 @@ pub(super) const AT_ONCE: usize = 60;
 /// Events read at a time.
 const PAGE: usize = 500;
 
-const ROWS: [&str; 2] = ["events/", "history/"];
+/// Every day's; failovers and the like; what operators asked for; moves of slots. Of earlier
+/// versions the history has acts and moves as well.
+pub(super) const ROWS: [&str; 4] = ["events/", "history/", "acts/", "moves/"];
+
+/// In which an event is kept.
+fn row_of(event: &Event) -> usize {
+    match &*event.kind {
+        "operator" => 2,
+        "move" => 3,
+        _ => usize::from(event.is_history()),
+    }
+}
 
 /// Where the log goes on.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +36,7 @@ pub(super) struct Journal {
     /// For which term this was read.
     pub(super) term: u64,
     /// Last key of each row.
-    last: [u64; 2],
+    last: [u64; ROWS.len()],
     /// Last number that people see.
     number: u64,
 }
@@ -43,7 +55,7 @@ impl Journal {
     pub(super) async fn read(client: &Client, prefix: &str, term: u64) -> Result<Self, StoreError> {
         let ranges = ROWS.map(|row| Range::Last(format!("{prefix}{row}"), 1, None));
         let answer = client.read("read the last events", &ranges).await?;
-        let mut journal = Self { term, last: [0; 2], number: 0 };
+        let mut journal = Self { term, last: [0; ROWS.len()], number: 0 };
         for row in 0..ROWS.len() {
             let found = answer.found(row);
             let Some(pair) = found.pairs.first() else { continue };
@@ -66,7 +78,7 @@ impl Journal {
         let mut writes = Vec::new();
         let before = self.last;
         for event in events {
-            let row = usize::from(event.is_history());
+            let row = row_of(event);
             self.last[row] += 1;
             self.number += 1;
             let event = Event { number: self.number, ..event.clone() };
@@ -88,8 +100,7 @@ pub(super) fn kept(prefix: &str, all: &[Event]) -> Result<Vec<(String, String)>,
     let most = usize::try_from(KEPT).unwrap_or(usize::MAX);
     let mut pairs = Vec::new();
     for row in 0..ROWS.len() {
-        let of_row: Vec<&Event> =
-            all.iter().filter(|event| usize::from(event.is_history()) == row).collect();
+        let of_row: Vec<&Event> = all.iter().filter(|event| row_of(event) == row).collect();
         let newest = &of_row[of_row.len().saturating_sub(most)..];
         for (number, event) in (1..).zip(newest) {
             let text = serde_json::to_string(event).map_err(failed("encode an event"))?;
@@ -134,9 +145,9 @@ mod tests {
 
     use super::*;
 
-    fn events(number: u64) -> [Event; 2] {
-        let event = |kind| Event::now(1, "n/c".to_owned(), kind, number.to_string());
-        [event("alarm"), event("failover")]
+    fn events(number: u64) -> [Event; 4] {
+        ["alarm", "failover", "operator", "move"]
+            .map(|kind| Event::now(1, "n/c".to_owned(), kind, number.to_string()))
     }
 
     /// As etcd makes them.
@@ -171,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_newest_two_thousand_of_each_row_are_kept_under_numbers_of_twenty_digits() {
-        let mut journal = Journal { term: 1, last: [0; 2], number: 0 };
+        let mut journal = Journal { term: 1, last: [0; ROWS.len()], number: 0 };
         let mut keys = BTreeMap::new();
         let expected = |first: u64, last: u64, count: usize, key: u64| {
             (first.to_string(), last.to_string(), count, format!("{key:0>20}"))
@@ -185,10 +196,10 @@ mod tests {
         let all: Vec<Event> = (1..=2_050).flat_map(events).collect();
         // A store that is imported numbers what it keeps anew.
         let imported = kept("/p/", &all).expect("pairs").into_iter().collect();
-        for name in ["/p/events/", "/p/history/"] {
+        for name in ["/p/events/", "/p/history/", "/p/acts/", "/p/moves/"] {
             assert_eq!(row(&keys, name), expected(51, 2_050, 2_000, 51), "{name}");
             assert_eq!(row(&imported, name), expected(51, 2_050, 2_000, 1), "{name}");
         }
-        assert_eq!(keys.len(), 4_000);
+        assert_eq!(keys.len(), 8_000);
     }
 }

@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
+use crate::store::{Measures, Times};
+
 /// How often etcd is asked for its size, and for how long reads are counted together.
 const PACE: Duration = Duration::from_secs(30);
 /// Share of the quota at which a person should act, percent.
@@ -10,6 +14,34 @@ const FULL: u64 = 80;
 /// Share of reads that may be slow, percent, and how many must be before one speaks of it.
 const SLOW: u64 = 1;
 const SLOW_LEAST: u64 = 3;
+
+/// What a member says of itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    #[serde(rename = "dbSize")]
+    size: String,
+    /// Of version 3.6 and later.
+    #[serde(rename = "dbSizeQuota", default)]
+    quota: String,
+    /// Of version 3.4 and later.
+    #[serde(rename = "dbSizeInUse", default)]
+    in_use: String,
+    /// Alarms of all members, as text. Of version 3.4 and later.
+    #[serde(default)]
+    pub(super) errors: Vec<String>,
+}
+
+impl Status {
+    /// On its disk, bytes.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size.parse().ok()
+    }
+
+    pub(super) fn room(&self) -> Option<Room> {
+        let quota = self.quota.parse().ok().filter(|quota| *quota > 0)?;
+        Some(Room { size: self.size()?, in_use: self.in_use.parse().ok(), quota })
+    }
+}
 
 /// What a member has on its disk, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +87,8 @@ impl Reads {
         let is_much = self.slow >= SLOW_LEAST && self.slow * 100 > self.all * SLOW;
         is_much.then(|| {
             format!(
-                "etcd is slow: of {} reads in {} s {} took more than {} ms, the slowest {} ms; from {} ms on (`etcd_limit_ms`) \
-                 they fail. Look at its members' disks and at the network to them",
+                "etcd is slow: of {} reads in {} s {} took more than {} ms, the slowest {} ms; from {} ms on \
+                 (`etcd_limit_ms`, and 250 at most) nobody leads by them. Look at its members' disks and at the network to them",
                 self.all,
                 PACE.as_secs(),
                 self.slow,
@@ -77,6 +109,11 @@ pub(super) struct Measured {
     /// Reads of the last period, which is over.
     whole: Reads,
     room: Option<Room>,
+    /// What a member has on its disk, bytes, also where it does not say its quota.
+    size: Option<u64>,
+    /// All calls since the start.
+    reads: Times,
+    writes: Times,
     /// For so many answers more it counts as full, whatever they say: its alarm may come after the
     /// write that met the quota.
     full: u8,
@@ -89,9 +126,15 @@ pub(super) struct Measured {
 impl Measured {
     /// A read that was answered took so long.
     pub(super) fn read(&mut self, took: Duration, limit: Duration) {
+        self.reads.took(took);
         self.now.all += 1;
         self.now.slow += u64::from(took > limit / 2);
         self.now.slowest = self.now.slowest.max(took);
+    }
+
+    /// A change that was answered took so long.
+    pub(super) fn wrote(&mut self, took: Duration) {
+        self.writes.took(took);
     }
 
     /// Whether its size is to be asked for again.
@@ -104,9 +147,9 @@ impl Measured {
         true
     }
 
-    /// Its size; nothing where it does not say.
-    pub(super) fn room(&mut self, room: Option<Room>) {
-        self.room = room;
+    /// Its size, and its quota; nothing of what it does not say.
+    pub(super) fn room(&mut self, size: Option<u64>, room: Option<Room>) {
+        (self.size, self.room) = (size, room);
     }
 
     /// It has answered a write with that.
@@ -135,6 +178,12 @@ impl Measured {
         Some(format!("etcd says that a member's data differs from the others': {}", corrupt.trim()))
     }
 
+    /// As far as it is known here.
+    pub(super) fn measures(&self) -> Measures {
+        let (size, quota) = (self.size, self.room.map(|room| room.quota));
+        Measures { reads: self.reads, writes: self.writes, size, quota, ..Measures::default() }
+    }
+
     /// For people.
     pub(super) fn warnings(&self, limit: Duration) -> Vec<String> {
         let room = self.room.as_ref().and_then(Room::warning);
@@ -153,10 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn how_full_an_etcd_is_is_known_where_it_says_its_quota() {
+        let room = |text: &str| serde_json::from_str::<Status>(text).expect("a status").room();
+        let text = r#"{"version":"3.6.0","dbSize":"20","dbSizeInUse":"10","dbSizeQuota":"30"}"#;
+        assert_eq!(room(text), Some(Room { size: 20, in_use: Some(10), quota: 30 }));
+        assert_eq!(room(r#"{"version":"3.4.23","dbSize":"20","dbSizeInUse":"10"}"#), None);
+        let text = r#"{"dbSize":"20","errors":["memberID:7 alarm:NOSPACE "]}"#;
+        let status: Status = serde_json::from_str(text).expect("a status");
+        assert_eq!(status.errors, ["memberID:7 alarm:NOSPACE "]);
+    }
+
+    #[test]
     fn a_person_is_told_before_the_quota_is_reached_and_what_helps() {
         let warning = |size, in_use| {
             let mut measured = Measured::default();
-            measured.room(Some(Room { size, in_use, quota: 2_000_000_000 }));
+            measured.room(Some(size), Some(Room { size, in_use, quota: 2_000_000_000 }));
             measured.warnings(LIMIT).pop()
         };
         assert_eq!(warning(1_599_999_999, None), None);
@@ -166,6 +226,24 @@ mod tests {
         let history = warning(1_700_000_000, Some(1_600_000_000)).expect("a warning");
         assert!(history.contains("--auto-compaction-retention 1"), "{history}");
         assert_eq!(Measured::default().warnings(LIMIT), Vec::<String>::new());
+    }
+
+    #[test]
+    fn numbers_are_of_all_calls_and_sizes_of_what_was_said_last() {
+        let mut measured = Measured::default();
+        measured.read(ms(3), LIMIT);
+        measured.wrote(ms(7));
+        // A period that is over takes nothing away from them.
+        assert!(measured.is_due(Instant::now()));
+        measured.wrote(ms(9));
+        measured.room(Some(20), None);
+        let measures = measured.measures();
+        assert_eq!((measures.reads.count(), measures.writes.count()), (1, 2));
+        assert_eq!((measures.size, measures.quota), (Some(20), None));
+        measured.room(Some(30), Some(Room { size: 30, in_use: None, quota: 90 }));
+        assert_eq!(measured.measures().quota, Some(90));
+        measured.room(None, None);
+        assert_eq!((measured.measures().size, measured.measures().quota), (None, None));
     }
 
     #[test]

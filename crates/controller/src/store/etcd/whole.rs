@@ -26,7 +26,8 @@ use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed, fresh_tag, sealed};
 
 /// All keys but `store` and `leader`: what ends in `/` is a prefix.
-const CONTENT: [&str; 6] = ["namespaces/", "clusters/", "tags/", "users/", "events/", "history/"];
+const CONTENT: [&str; 8] =
+    ["namespaces/", "clusters/", "tags/", "users/", "events/", "history/", "acts/", "moves/"];
 /// Operations in one transaction: etcd takes 128.
 const AT_ONCE: usize = 100;
 /// Bytes in one transaction: etcd takes 1.5 MiB.
@@ -35,15 +36,15 @@ const BYTES_AT_ONCE: usize = 512 << 10;
 /// What is read for an export, all of one revision.
 pub(super) fn ranges(prefix: &str) -> Vec<Range> {
     let key = |rest: &str| format!("{prefix}{rest}");
-    vec![
+    let mut ranges = vec![
         Range::Key(key("store")),
         Range::Key(key("leader")),
         Range::All(key("namespaces/")),
         Range::All(key("clusters/")),
-        Range::All(key("events/")),
-        Range::All(key("history/")),
         Range::All(key("users/")),
-    ]
+    ];
+    ranges.extend(journal::ROWS.map(|row| Range::All(key(row))));
+    ranges
 }
 
 /// An export from the answer to that.
@@ -61,13 +62,15 @@ pub(super) fn export(
     let namespaces = namespaces.iter().filter_map(|pair| pair.key.strip_prefix(&below));
     let below = format!("{prefix}users/");
     let mut users = BTreeMap::new();
-    for pair in &answer.found(6).pairs {
+    for pair in &answer.found(4).pairs {
         let Some(name) = pair.key.strip_prefix(&below) else { continue };
         let user = serde_json::from_str(&pair.value).map_err(failed("read a user"))?;
         users.insert(name.to_owned(), user);
     }
-    let mut events = journal::read(&answer.found(4))?;
-    events.extend(journal::read(&answer.found(5))?);
+    let mut events = Vec::new();
+    for row in 0..journal::ROWS.len() {
+        events.extend(journal::read(&answer.found(5 + row))?);
+    }
     events.sort_by_key(|event| event.number);
     Ok(Export {
         format: if name.format == CLOSED { FORMAT } else { name.format },
@@ -359,8 +362,8 @@ mod tests {
     #[test]
     fn a_store_that_is_built_has_every_key_that_its_controllers_look_at() {
         let record = Record { tag: 10, ..test_record() };
-        let events =
-            ["failover", "alarm"].map(|kind| Event::now(1, "n/c".to_owned(), kind, "x".to_owned()));
+        let events = ["failover", "alarm", "operator", "move"]
+            .map(|kind| Event::now(1, "n/c".to_owned(), kind, "x".to_owned()));
         let export = Export {
             format: FORMAT,
             identity: Identity::fresh(),
@@ -384,6 +387,8 @@ mod tests {
                 "/p/used",
                 "/p/events/00000000000000000001",
                 "/p/history/00000000000000000001",
+                "/p/acts/00000000000000000001",
+                "/p/moves/00000000000000000001",
             ]
         );
         assert_eq!(all[2].1, "000000000000000a");

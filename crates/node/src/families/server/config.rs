@@ -77,6 +77,25 @@ fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     Ok(reply.ok().into())
 }
 
+/// `<mode>`: sets `master-lease-mode` for a controller that has named its term, at once or not at
+/// all. What waits for another change of options would be made once a successor was heard (rule
+/// O5).
+pub(crate) fn set_lease_mode(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let pairs = [("master-lease-mode", args.text()?)];
+    if !args.is_empty() {
+        return Err(Error::Syntax);
+    }
+    let Some(changing) = cx.node.config.try_change() else {
+        return Err(Error::text("ERR somebody else changes options of this node just now"));
+    };
+    change_options(cx.node, changing, &pairs, &cx.session.client.address.to_string())?;
+    Ok(reply.ok().into())
+}
+
 fn reset_counters(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.node.stats.reset();
     Ok(reply.ok().into())

@@ -61,6 +61,32 @@ fn what_is_gone_is_deleted_behind_the_commands_that_began_before() {
     cluster.finish();
 }
 
+/// All that comes behind what waits for the gate waits as well, and would at each heartbeat.
+#[test]
+fn what_is_gone_is_not_waited_for_at_each_heartbeat_beside_what_reads_for_long() {
+    let mut cluster = Cluster::new();
+    fill(&mut Client::new(&cluster), &tags(1));
+    cluster.copy();
+    let at = cluster.freeze(1);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    cluster.version = 2;
+    cluster.d.order(Order::Open { at, version: 2 });
+    cluster.push();
+    cluster.s.order(Order::Leave { version: 2 });
+    {
+        let node = &cluster.s.node().node;
+        let _a_transaction = node.engine();
+        let is_left_alone = |_| {
+            let before = *node.moves.cleans.lock();
+            cluster.s.order(Order::Clean);
+            *node.moves.cleans.lock() == before
+        };
+        // This thread may be held up for longer than a pause lasts, but not again and again.
+        assert!((0..20).any(is_left_alone));
+    }
+    cluster.finish();
+}
+
 /// The disk may hold up what deletes: clients do not wait for it.
 #[test]
 fn what_is_gone_is_deleted_beside_the_commands_that_come_then() {
