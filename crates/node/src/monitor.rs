@@ -73,9 +73,8 @@ fn line(namespace: &str, address: &str, words: &[&[u8]], now: Duration) -> Vec<u
                 b' '..=b'~' => line.push(char::from(*byte)),
                 other => {
                     // Large values are often such bytes, and those who watch make others wait.
-                    let digit = |nibble: u8| {
-                        char::from_digit(u32::from(nibble), 16).unwrap_or_default()
-                    };
+                    let digit =
+                        |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
                     line.extend(['\\', 'x', digit(other >> 4), digit(other & 0xf)]);
                 }
             }

@@ -133,9 +133,7 @@ impl<'a> Txn<'a> {
 
     /// Whether something of this family was deleted since `mark`.
     pub fn has_deleted_since(&self, mark: Mark, family: Family) -> bool {
-        let is_such = |record: Record<'_>| {
-            matches!(record, Record::Delete { family: deleted, .. } if deleted == family)
-        };
+        let is_such = |record: Record<'_>| matches!(record, Record::Delete { family: deleted, .. } if deleted == family);
         self.of_batch(false, |batch| {
             batch.records_from(mark.bytes()).map_while(Result::ok).any(is_such)
         })
