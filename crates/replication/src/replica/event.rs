@@ -66,7 +66,7 @@ pub enum Event<'a> {
         /// What an earlier attempt at the same checkpoint left.
         held: Vec<Held>,
     },
-    /// The folder or a file could not be written.
+    /// The folder or a file could not be written; a `Swap` of that step was not made.
     FileFailed {
         /// Why, for the log.
         cause: String,

@@ -282,10 +282,10 @@ impl Machine {
                 Ok(())
             }
             Event::FileFailed { cause, is_full } => match self.phase {
-                Phase::Preparing(_) | Phase::Downloading { .. } if is_full => {
-                    Err(Fault::Full(cause))
+                // With its last file a download orders the swap, which the driver leaves out then.
+                Phase::Preparing(_) | Phase::Downloading { .. } | Phase::Swapping { .. } => {
+                    Err(if is_full { Fault::Full(cause) } else { Fault::Local(cause) })
                 }
-                Phase::Preparing(_) | Phase::Downloading { .. } => Err(Fault::Local(cause)),
                 _ => Ok(()),
             },
             Event::Swapped { next, replication_id } => self.swapped(next, replication_id, now, out),

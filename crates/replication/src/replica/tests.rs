@@ -555,3 +555,21 @@ fn a_disk_without_room_is_tried_again_after_a_minute() {
         assert!(again.iter().any(|action| matches!(action, Action::Connect(_))), "{again:?}");
     }
 }
+
+/// The disk is full at the very end, or the last name cannot be given: the swap is ordered by then.
+#[test]
+fn a_copy_whose_last_file_fails_is_tried_again_too() {
+    for is_full in [true, false] {
+        let (mut m, _) = listed(&[(name("CURRENT"), 3)], Vec::new());
+        m.step(Event::Connected(Conn(3)), 0);
+        says(&mut m, 3, b"+OK\r\n", 0);
+        let head = FileHead { size: 3, offset: 0 }.text();
+        let bytes = [head, b"abc".to_vec(), trailer(crc32c::crc32c(b"abc"))].concat();
+        assert_eq!(says(&mut m, 3, &bytes, 0).last(), Some(&Action::Swap));
+        let failed = m.step(Event::FileFailed { cause: "no room".to_owned(), is_full }, 1_000);
+        assert!(matches!(&failed[0], Action::Failed { .. }), "{failed:?}");
+        let again = m.step(Event::Tick, 1_000 + FULL_MS);
+        assert!(again.iter().any(|action| matches!(action, Action::Connect(_))), "{again:?}");
+        assert!(m.must_full_sync());
+    }
+}
