@@ -29,6 +29,7 @@ mod messages;
 mod moment;
 mod progress;
 mod shards;
+mod silent;
 mod started;
 
 pub(crate) struct Running {
