@@ -17,7 +17,7 @@ use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
 use topology::{Endpoint, NodeId};
 
-use super::applying::{Applying, Stale, adopt, apply};
+use super::applying::{Applying, Stale, adopt, apply, begin};
 use super::conn::{Incoming, Socket};
 use super::failures::Failures;
 use super::folder::Folder;
@@ -99,14 +99,7 @@ impl Driver {
     pub(super) fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
         let node = &job.node;
         let mark = Mark::read(&node.dir);
-        let position = {
-            let engine = node.engine();
-            let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
-            if mark.is_some() {
-                node.resync.set_required(true);
-            }
-            store.position()
-        };
+        let position = begin((node, job.generation), mark.is_some())?;
         let options = options(&node.config.now());
         let mut machine = Machine::new(config(node, position, mark), rand::random());
         machine.set_options(options.clone());
