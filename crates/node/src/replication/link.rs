@@ -219,8 +219,7 @@ impl Driver {
                     Ok(())
                 }
                 Action::Prepare { checkpoint, files } => {
-                    let held = self.folder.prepare(checkpoint.as_ref(), &files);
-                    let held = held.and_then(|held| self.folder.has_room(&files, held));
+                    let held = self.prepare(checkpoint.as_ref(), &files);
                     held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
                 }
                 Action::OpenFile { .. } | Action::WriteFile { .. } | Action::FinishFile { .. }
