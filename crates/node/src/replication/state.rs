@@ -102,6 +102,11 @@ impl Replication {
         self.link.lock().progress
     }
 
+    /// Where the checkpoint ends that replicas may be copying; `None` where there is none.
+    pub fn checkpoint_at(&self) -> Option<u64> {
+        self.shelf.lock().sequence()
+    }
+
     /// Replicas with a live stream, oldest first.
     pub fn replicas(&self) -> Vec<ReplicaLine> {
         self.feeders.list().iter().map(|replica| replica.line()).collect()

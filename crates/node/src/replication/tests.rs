@@ -23,6 +23,7 @@ mod discarded;
 mod disks;
 mod epochs;
 mod exchanged;
+mod kept;
 mod killed;
 mod lost;
 mod messages;
