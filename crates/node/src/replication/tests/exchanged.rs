@@ -3,7 +3,7 @@
 use ::replication::lineage::Source;
 
 use super::*;
-use crate::replication::service::{put_in, take_out};
+use crate::replication::service::{put_in, reopen, take_out};
 
 const OWNER: &str = "holdfast.owner";
 
@@ -179,4 +179,31 @@ fn an_exchange_is_intended_once_the_database_is_out_of_service() {
     assert!(!is_intended);
     replica.await_up_with(&master);
     assert_eq!(replica.ask(&["GET", "k"]), "v");
+}
+
+/// Where two renames failed, the data lies in another folder.
+#[test]
+fn no_empty_database_is_made_where_there_is_none() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+    let generation = node.node.engine().generation;
+    let (store, generation) = take_out(&node.node, generation).unwrap();
+    let options = store.options().clone();
+    let watch = store.close_watch();
+    drop(store);
+    assert!(watch.wait(Duration::from_secs(20)));
+    let (db, aside) = (node.node.db_path(), node.dir.path().join("db.old"));
+    std::fs::rename(&db, &aside).unwrap();
+    let owned = Arc::clone(&node.node);
+    let opening = std::thread::spawn(move || {
+        block_on(async move {
+            let store = reopen(&owned, &options).await.unwrap();
+            put_in(&owned, store, generation).await.unwrap();
+        });
+    });
+    std::thread::park_timeout(Duration::from_millis(100));
+    assert!(!opening.is_finished() && !db.exists());
+    std::fs::rename(&aside, &db).unwrap();
+    opening.join().unwrap();
+    assert_eq!(node.ask(&["GET", "k"]), "v");
 }
