@@ -6,6 +6,13 @@ use crate::ReplicationId;
 use crate::history::{EpochId, History};
 use crate::lineage::Lineage;
 
+/// How long a disk that is full is left alone, ms.
+pub(super) const FULL_MS: u64 = 60_000;
+
+/// Shortest and longest delay between copies of all that the master has, while they turn out to be
+/// of no use: each costs both ends what the first one did.
+pub(super) const COPIES_MS: (u64, u64) = (1_000, 60_000);
+
 /// What the machine needs to know. Times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -84,6 +84,7 @@ impl Machine {
             self.config.must_full_sync = true;
             return Err(Fault::ShortCopy { announced, found });
         }
+        self.copies.reset();
         (self.config.must_full_sync, self.config.is_deposed) = (false, false);
         (self.is_parted, self.is_unrewindable, self.waiting_since) = (false, false, None);
         // What was copied is this master's, whatever it keeps.

@@ -362,9 +362,12 @@ pub enum Fault {
         /// What the master has.
         theirs: String,
     },
-    /// A batch, a file or the swap failed here.
+    /// A batch, a file or a rewind failed here.
     #[error("{0}")]
     Local(String),
+    /// The copy is complete, and cannot be put in service here.
+    #[error("{0}")]
+    Unusable(String),
     /// The disk here has no room for the files.
     #[error("{0}")]
     Full(String),
@@ -399,9 +402,11 @@ impl Fault {
     /// Where to look.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Local(_) | Self::Full(_) | Self::Diverged { .. } | Self::OtherDatabase { .. } => {
-                Blame::Local
-            }
+            Self::Local(_)
+            | Self::Unusable(_)
+            | Self::Full(_)
+            | Self::Diverged { .. }
+            | Self::OtherDatabase { .. } => Blame::Local,
             _ => Blame::Peer,
         }
     }

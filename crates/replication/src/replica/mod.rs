@@ -34,12 +34,10 @@ use crate::files::{FileList, ListReader};
 use crate::history::{EpochId, History};
 use crate::lineage::Lineage;
 use crate::wire::Stamp;
+use config::{COPIES_MS, FULL_MS};
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
-
-/// How long a disk that is full is left alone, ms.
-const FULL_MS: u64 = 60_000;
 
 #[derive(Debug)]
 enum Phase {
@@ -75,6 +73,8 @@ enum Phase {
 pub struct Machine {
     config: Config,
     backoff: Backoff,
+    /// Between copies that turn out to be of no use.
+    copies: Backoff,
     phase: Phase,
     conns: u32,
     peer: Peer,
@@ -106,6 +106,7 @@ impl Machine {
         Self {
             config,
             backoff,
+            copies: Backoff::new(COPIES_MS.0, COPIES_MS.1, seed),
             phase,
             conns: 0,
             peer: Peer::Kvrocks,
@@ -289,7 +290,7 @@ impl Machine {
                 _ => Ok(()),
             },
             Event::Swapped { next, replication_id } => self.swapped(next, replication_id, now, out),
-            Event::SwapFailed { cause } => Err(Fault::Local(cause)),
+            Event::SwapFailed { cause } => Err(Fault::Unusable(cause)),
             Event::Rewound { next } => {
                 self.config.next = next;
                 self.attempt(now, out);
@@ -479,6 +480,7 @@ impl Machine {
         let retry_ms = match fault {
             // The master keeps the files meanwhile, and lists them each time.
             Fault::Full(_) => FULL_MS,
+            Fault::Unusable(_) | Fault::ShortCopy { .. } => self.copies.next_delay_ms(),
             _ => self.backoff.next_delay_ms(),
         };
         self.phase = Phase::Idle { retry_at: Some(now.saturating_add(retry_ms)) };

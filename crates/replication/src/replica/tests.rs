@@ -573,3 +573,38 @@ fn a_copy_whose_last_file_fails_is_tried_again_too() {
         assert!(m.must_full_sync());
     }
 }
+
+/// Each copy costs both ends what the first one did.
+#[test]
+fn a_copy_that_is_of_no_use_is_fetched_less_and_less_often() {
+    fn connected(m: &mut Machine, actions: &[Action<'_>], now: u64) -> u32 {
+        let opened = actions.iter().find_map(|action| match action {
+            Action::Connect(conn) => Some(*conn),
+            _ => None,
+        });
+        let conn = opened.unwrap_or_else(|| panic!("{actions:?}"));
+        m.step(Event::Connected(conn), now);
+        conn.0
+    }
+    let mut m = Machine::new(Config { must_full_sync: true, ..config() }, 1);
+    let text = list(&id(), 50, &[(name("CURRENT"), 3)]);
+    let (mut now, mut waited) = (0, Vec::new());
+    let mut actions = m.step(Event::Start, now);
+    for _ in 0..8 {
+        let conn = connected(&mut m, &actions, now);
+        let asks = says(&mut m, conn, b"change.me.db\r\n+OK\r\n+OK\r\n", now);
+        let conn = connected(&mut m, &asks, now);
+        says(&mut m, conn, b"+OK\r\n-ERR unknown option\r\n-ERR unknown option\r\n", now);
+        says(&mut m, conn, &text, now);
+        let held = vec![Held { name: name("CURRENT"), part: Part::Whole }];
+        assert_eq!(m.step(Event::Prepared { held }, now), [Action::Swap]);
+        let failed = m.step(Event::SwapFailed { cause: "of another mode".to_owned() }, now);
+        let Action::Failed { fault, retry_ms } = &failed[0] else { panic!("{failed:?}") };
+        assert_eq!(fault.blame(), Blame::Local);
+        waited.push(*retry_ms);
+        now += retry_ms;
+        actions = m.step(Event::Tick, now);
+    }
+    assert!(waited[0] <= 1_000 && waited[..7].is_sorted(), "{waited:?}");
+    assert!(waited[7] >= 45_000, "{waited:?}");
+}
