@@ -295,7 +295,11 @@ impl Driver {
                     log_failure(&self.job.master, &fault, retry_ms, untold);
                 }
             }
-            Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
+            Action::FullSync(reason) => {
+                // What was exported lay behind a fork, and now there is none.
+                self.is_exported &= !matches!(reason, Reason::Parted(_));
+                log_full_sync(&self.job.master, &reason);
+            }
             // Done in `step`, where they can fail.
             Action::Apply(_)
             | Action::Adopt(_)
@@ -479,7 +483,7 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             %master,
             "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
         ),
-        Reason::Parted(why) => tracing::warn!(
+        Reason::Parted(why) | Reason::Unrewindable(why) => tracing::warn!(
             %master,
             why,
             "full sync: the data here has parted from the master's; it is kept aside or exported"

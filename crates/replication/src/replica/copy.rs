@@ -86,7 +86,7 @@ impl Machine {
         }
         self.copies.reset();
         (self.config.must_full_sync, self.config.is_deposed) = (false, false);
-        (self.is_parted, self.is_unrewindable, self.waiting_since) = (false, false, None);
+        (self.is_parted, self.unrewindable, self.waiting_since) = (false, None, None);
         // What was copied is this master's, whatever it keeps.
         self.is_proven = true;
         self.attempt(now, out);

@@ -258,8 +258,11 @@ pub enum Reason {
     Required,
     /// The master refused the partial sync, with this answer.
     Refused(String),
-    /// The data here has parted from the master's, and a rewind is not possible.
+    /// The data here has parted from the master's, nobody knows where, or the master does not say.
     Parted(String),
+    /// It has parted at a fork that it cannot be rewound to. What is behind that was exported, as
+    /// far as the driver could.
+    Unrewindable(String),
 }
 
 /// Which program the master is.

@@ -139,7 +139,7 @@ fn what_cannot_be_rewound_is_copied() {
         let late = Event::RewindImpossible { cause: "late".into(), is_spoilt };
         assert_eq!(
             m.step(late, 0),
-            [Action::FullSync(Reason::Parted("late".into())), Action::Connect(Conn(2))]
+            [Action::FullSync(Reason::Unrewindable("late".into())), Action::Connect(Conn(2))]
         );
         assert_eq!(m.must_full_sync(), is_spoilt);
         // The copy breaks off: no second rewind is tried.
@@ -148,7 +148,14 @@ fn what_cannot_be_rewound_is_copied() {
         m.step(Event::Tick, now);
         if !is_spoilt {
             let actions = compared(&mut m, 3, &theirs, now);
-            assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
+            let is_copied = matches!(actions[1], Action::FullSync(Reason::Unrewindable(_)));
+            assert!(is_copied, "{actions:?}");
+            // At another fork it is another question, and what was exported is not all.
+            m.step(Event::Closed { conn: Conn(4), cause: "broken".into() }, now);
+            let now = m.deadline().unwrap();
+            m.step(Event::Tick, now);
+            let other = position(&[(1, 1), (3, 51)], 80);
+            assert_eq!(compared(&mut m, 5, &other, now)[1], Action::Rewind { fork: 50 });
         }
     }
 }

@@ -70,14 +70,14 @@ impl Machine {
                     dialog.psync_now(&self.config, now, out);
                 }
             }
-            Verdict::Rewind(fork) if !self.is_unrewindable => {
+            Verdict::Rewind(fork) if self.unrewindable != Some(fork) => {
                 out.extend(self.open_conns().into_iter().map(Action::Close));
                 out.push(Action::Rewind { fork });
-                self.phase = Phase::Rewinding;
+                self.phase = Phase::Rewinding(fork);
             }
             Verdict::Rewind(fork) => {
                 let why = format!("no rewind to {fork} is possible");
-                self.full_sync(Reason::Parted(why), now, out);
+                self.full_sync(Reason::Unrewindable(why), now, out);
             }
             Verdict::Wait if self.config.epoch_patience_ms.is_none_or(|limit| waited < limit) => {
                 return Err(Fault::NoEpoch);

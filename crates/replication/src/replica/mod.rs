@@ -64,8 +64,8 @@ enum Phase {
     Swapping {
         sequence: u64,
     },
-    /// The driver cuts the database off.
-    Rewinding,
+    /// The driver cuts the database off behind this record.
+    Rewinding(u64),
 }
 
 /// The replica's link to its master. See the module's page.
@@ -81,8 +81,8 @@ pub struct Machine {
     reported: Option<State>,
     /// The last comparison found data here that the master has not.
     is_parted: bool,
-    /// A rewind turned out to be impossible.
-    is_unrewindable: bool,
+    /// A rewind to this fork turned out to be impossible.
+    unrewindable: Option<u64>,
     /// The present master was streamed from.
     is_proven: bool,
     /// Since when the master's epoch is awaited.
@@ -112,7 +112,7 @@ impl Machine {
             peer: Peer::Kvrocks,
             reported: None,
             is_parted: false,
-            is_unrewindable: false,
+            unrewindable: None,
             is_proven: false,
             waiting_since: None,
             their_lineage: None,
@@ -141,7 +141,7 @@ impl Machine {
                 Some(stream.ack_deadline().map_or(stream.deadline, |at| at.min(stream.deadline)))
             }
             Phase::Downloading { download, .. } => download.deadline().map(|(at, _)| at),
-            Phase::Preparing(_) | Phase::Swapping { .. } | Phase::Rewinding => None,
+            Phase::Preparing(_) | Phase::Swapping { .. } | Phase::Rewinding(_) => None,
         }
     }
 
@@ -154,7 +154,7 @@ impl Machine {
             Phase::Preparing(_)
             | Phase::Downloading { .. }
             | Phase::Swapping { .. }
-            | Phase::Rewinding => State::Sync,
+            | Phase::Rewinding(_) => State::Sync,
         }
     }
 
@@ -297,9 +297,11 @@ impl Machine {
                 Ok(())
             }
             Event::RewindImpossible { cause, is_spoilt } => {
-                self.is_unrewindable = true;
+                if let Phase::Rewinding(fork) = self.phase {
+                    self.unrewindable = Some(fork);
+                }
                 self.config.must_full_sync |= is_spoilt;
-                self.full_sync(Reason::Parted(cause), now, out);
+                self.full_sync(Reason::Unrewindable(cause), now, out);
                 Ok(())
             }
             Event::RewindFailed { cause } => Err(Fault::Local(cause)),
@@ -319,7 +321,7 @@ impl Machine {
             Phase::Idle { .. }
             | Phase::Preparing(_)
             | Phase::Swapping { .. }
-            | Phase::Rewinding => Vec::new(),
+            | Phase::Rewinding(_) => Vec::new(),
         }
     }
 
@@ -412,7 +414,7 @@ impl Machine {
             Phase::Idle { .. }
             | Phase::Preparing(_)
             | Phase::Swapping { .. }
-            | Phase::Rewinding => Ok(()),
+            | Phase::Rewinding(_) => Ok(()),
         }
     }
 
