@@ -323,6 +323,8 @@ impl Driver {
 
     /// Tells the machine what the data here is now, up to which record.
     fn tell_history(&mut self) -> Option<u64> {
+        let cluster = self.job.node.cluster.load().cluster_id();
+        self.machine.be_of(cluster.map(|cluster| cluster.to_string()));
         let engine = self.job.node.engine();
         let store = engine.store.as_ref()?;
         let lineage = self.job.node.replication.lineage.now();

@@ -32,6 +32,8 @@ pub struct Config {
     pub history: Arc<History>,
     /// Which nodes wrote the data here, as of the start; told anew with [`super::Machine::know`].
     pub lineage: Arc<Lineage>,
+    /// Name of this node's cluster, if it knows: see [`super::Machine::be_of`].
+    pub cluster: Option<String>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
     /// The data may hold writes that the master has not (the node was a master under an older
@@ -90,6 +92,7 @@ impl Default for Config {
             next: 1,
             history: Arc::default(),
             lineage: Arc::default(),
+            cluster: None,
             must_full_sync: false,
             is_deposed: false,
             epoch_patience_ms: Some(10_000),

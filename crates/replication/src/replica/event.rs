@@ -308,6 +308,14 @@ pub enum Fault {
         /// This node's.
         ours: String,
     },
+    /// The master is of another cluster: nothing here is given up for its data, nor taken of it.
+    #[error("master is of cluster {theirs}, this node of {ours}")]
+    OtherCluster {
+        /// The master's.
+        theirs: String,
+        /// This node's.
+        ours: String,
+    },
     /// Bytes that are not the protocol.
     #[error("master sent {0}")]
     Malformed(#[from] Malformed),
@@ -396,7 +404,7 @@ impl Fault {
             ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| reply.starts_with(code))
         };
         match self {
-            Self::OtherDatabase { .. } => true,
+            Self::OtherDatabase { .. } | Self::OtherCluster { .. } => true,
             Self::Refused { request, reply } => *request == "AUTH" || is_login(reply),
             _ => false,
         }
@@ -409,6 +417,7 @@ impl Fault {
             | Self::Unusable(_)
             | Self::Full(_)
             | Self::Diverged { .. }
+            | Self::OtherCluster { .. }
             | Self::OtherDatabase { .. } => Blame::Local,
             _ => Blame::Peer,
         }

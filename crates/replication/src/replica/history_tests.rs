@@ -46,7 +46,8 @@ fn compared(m: &mut Machine, conn: u32, theirs: &impl Display, now: u64) -> Vec<
 
 /// What a master answers when it is asked.
 fn answer(theirs: &Position, granted: Granted, lineage: &Lineage) -> Answer {
-    Answer { position: theirs.clone(), granted, lineage: Some(lineage.history()) }
+    let (position, lineage) = (theirs.clone(), Some(lineage.history()));
+    Answer { position, granted, lineage, cluster: None }
 }
 
 fn started(mine: &Position, is_deposed: bool) -> Machine {
@@ -355,4 +356,29 @@ fn what_a_master_had_written_when_it_was_asked_is_history() {
     compared(&mut m, 1, &position(&[(1, 1)], 80), 0);
     let actions = says(&mut m, 1, "+OK\r\n", 0);
     assert!(actions.contains(&Action::HistoryUpTo(80)), "{actions:?}");
+}
+
+/// Its epochs may have higher numbers, and be granted.
+#[test]
+fn nothing_is_taken_of_a_master_of_another_cluster_or_given_up_for_it() {
+    let mine = position(&[(1, 1)], 70);
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    for (cluster, is_other) in [("00000000000000c1", false), ("00000000000000c2", true)] {
+        for must_full_sync in [false, true] {
+            let mut m = Machine::new(Config { must_full_sync, ..config(&mine, true) }, 1);
+            m.be_of(Some("00000000000000c1".to_owned()));
+            m.step(Event::Start, 0);
+            let said = answer(&theirs, Granted::Epoch(2), &Lineage::default());
+            let said = Answer { cluster: Some(cluster.to_owned()), ..said };
+            let actions = compared(&mut m, 1, &said, 0);
+            let refused = actions.iter().any(|action| {
+                matches!(action, Action::Failed { fault: Fault::OtherCluster { .. }, .. })
+            });
+            assert_eq!(refused, is_other, "{actions:?}");
+            let goes_on = |action: &Action<'_>| {
+                matches!(action, Action::Rewind { .. } | Action::FullSync(_))
+            };
+            assert_eq!(actions.iter().any(goes_on), !is_other, "{actions:?}");
+        }
+    }
 }

@@ -10,6 +10,12 @@ use crate::history::{History, Position};
 use crate::lineage::Source;
 
 impl Machine {
+    /// Tells the name of this node's cluster, as far as it is known by now: an address may be
+    /// another cluster's since the topology was told.
+    pub fn be_of(&mut self, cluster: Option<String>) {
+        self.config.cluster = cluster;
+    }
+
     /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it
     /// is this node's own any more.
     pub(super) fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
