@@ -225,7 +225,7 @@ impl<'a> Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.node.replication.bell.listeners.fetch_sub(1, Ordering::SeqCst);
-        self.node.replication.feeders.all.lock().remove(&self.id);
+        self.node.replication.feeders.ended(self.id, now_ms());
         // A lost member is dropped from the set at once.
         crate::grants::drive::look(self.node);
     }
