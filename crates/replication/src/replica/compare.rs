@@ -110,8 +110,8 @@ fn by_source(mine: Mine<'_>) -> Verdict {
     if is_own { Verdict::Required } else { Verdict::Continue }
 }
 
-/// The same for a master that knows no histories. `is_proven`: it was streamed from since this
-/// machine began.
+/// The same for a master that knows no histories. `is_proven`: one such was streamed from since
+/// this machine began.
 pub(super) fn judge_unknown(mine: Mine<'_>, is_proven: bool) -> Verdict {
     // Data of such masters may hold the records of epochs: they were replicas once.
     let is_theirs = is_proven || mine.lineage.source(mine.position.latest) == Some(Source::Foreign);

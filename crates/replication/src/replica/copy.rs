@@ -87,8 +87,9 @@ impl Machine {
         self.copies.reset();
         (self.config.must_full_sync, self.config.is_deposed) = (false, false);
         (self.is_parted, self.unrewindable, self.waiting_since) = (false, None, None);
-        // What was copied is this master's, whatever it keeps.
-        self.is_proven = true;
+        // What was copied is this master's, though it keeps no histories. One that does is not
+        // known by its address: what comes there next may be anything.
+        self.is_proven = self.peer == Peer::Kvrocks;
         self.attempt(now, out);
         Ok(())
     }

@@ -382,3 +382,22 @@ fn nothing_is_taken_of_a_master_of_another_cluster_or_given_up_for_it() {
         }
     }
 }
+
+/// It may be empty, and would be copied over the data of an epoch.
+#[test]
+fn a_kvrocks_in_the_place_of_a_master_with_epochs_is_not_taken_for_it() {
+    let mine = position(&[(1, 1)], 60);
+    let mut m = started(&mine, false);
+    assert_eq!(compared(&mut m, 1, &mine, 0), [send(1, &["PSYNC", "61"])]);
+    says(&mut m, 1, "+OK\r\n", 0);
+    assert_eq!(m.state(), State::Connected);
+    m.step(Event::Closed { conn: Conn(1), cause: "ended".into() }, 0);
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    m.step(Event::Connected(Conn(2)), now);
+    let actions = says(&mut m, 2, "change.me.db\r\n+OK\r\n-ERR unknown option\r\n", now);
+    let is_waiting = |action: &Action<'_>| {
+        matches!(action, Action::Failed { fault: Fault::NoGrant { epoch: 1, .. }, .. })
+    };
+    assert!(actions.iter().any(is_waiting), "{actions:?}");
+}

@@ -83,7 +83,7 @@ pub struct Machine {
     is_parted: bool,
     /// A rewind to this fork turned out to be impossible.
     unrewindable: Option<u64>,
-    /// The present master was streamed from.
+    /// The present master was streamed or copied from, and is a Kvrocks.
     is_proven: bool,
     /// Since when the master's epoch is awaited.
     waiting_since: Option<u64>,
@@ -389,7 +389,8 @@ impl Machine {
                         Err(self.diverged(found))
                     }
                     Outcome::Streaming => {
-                        (self.config.is_deposed, self.is_proven) = (false, true);
+                        let is_kvrocks = self.peer == Peer::Kvrocks;
+                        (self.config.is_deposed, self.is_proven) = (false, is_kvrocks);
                         let next = self.config.next;
                         let mut stream = Stream::new(conn, self.peer, next, &self.config, now);
                         if self.is_leaving {
