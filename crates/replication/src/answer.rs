@@ -49,8 +49,7 @@ impl Answer {
         }
         let mut words = text.split(|byte| *byte == b' ');
         let position = Position::parse(words.next().ok_or(Malformed)?)?;
-        let mut answer =
-            Self { position, granted: Granted::Untold, lineage: None, cluster: None };
+        let mut answer = Self { position, granted: Granted::Untold, lineage: None, cluster: None };
         while let Some(name) = words.next() {
             let value = words.next().ok_or(Malformed)?;
             match name {

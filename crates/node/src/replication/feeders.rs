@@ -101,8 +101,8 @@ impl Replica {
         self.acked_next.load(Ordering::SeqCst).checked_sub(1)
     }
 
-    /// Whether it is that node of a topology. Replicas of Kvrocks say no id: they are known by where
-    /// they listen.
+    /// Whether it is that node of a topology. Replicas of Kvrocks say no id: they are known by
+    /// where they listen.
     pub(super) fn is_of(&self, id: NodeId, local: &Endpoint) -> bool {
         match self.member {
             Some(member) => member.node() == id,
