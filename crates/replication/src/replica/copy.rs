@@ -8,6 +8,12 @@ use crate::ReplicationId;
 use crate::files::ListReader;
 
 impl Machine {
+    /// What has kept attempts apart so far counts no more.
+    pub(super) fn forget_delays(&mut self) {
+        self.backoff.reset();
+        self.copies.reset();
+    }
+
     pub(super) fn full_sync(&mut self, reason: Reason, now: u64, out: &mut Vec<Action<'_>>) {
         out.extend(self.open_conns().into_iter().map(Action::Close));
         out.push(Action::FullSync(reason));

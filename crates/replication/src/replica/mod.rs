@@ -251,7 +251,7 @@ impl Machine {
                 Ok(())
             }
             Event::Retry => {
-                self.backoff.reset();
+                self.forget_delays();
                 if matches!(self.phase, Phase::Idle { retry_at: Some(_) }) {
                     self.attempt(now, out);
                 }

@@ -607,4 +607,7 @@ fn a_copy_that_is_of_no_use_is_fetched_less_and_less_often() {
     }
     assert!(waited[0] <= 1_000 && waited[..7].is_sorted(), "{waited:?}");
     assert!(waited[7] >= 45_000, "{waited:?}");
+    // An operator who has mended what it was does not wait for that.
+    m.step(Event::Retry, now);
+    assert!(m.copies.next_delay_ms() <= 1_000);
 }
