@@ -274,7 +274,11 @@ impl Store {
         let appended_bytes = self.appended_bytes();
         let _waiting = inner.waits.begin(step, bytes);
         if to_disk {
-            inner.found.sync(&inner.dir).map_err(|error| inner.failure.failed(error))?;
+            // A limit of descriptors is met before anything was tried, and is no fault of the log.
+            inner.found.sync(&inner.dir).map_err(|error| match error.is_limit() {
+                true => error,
+                false => inner.failure.failed(error),
+            })?;
         }
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
