@@ -221,9 +221,18 @@ fn weigh(node: &Node) {
     }
 }
 
+/// From where on the log is needed by who copies a checkpoint, or has just done so: if a copy took
+/// longer than the log is kept for, the next one would as well, and so for ever. Not where the disk
+/// is nearly full.
+fn needed_from(node: &Node) -> u64 {
+    let is_scarce = node.room.lock().is_some_and(|room| room.free < room.size / 20);
+    let copied = node.replication.checkpoint_at().filter(|_| !is_scarce);
+    copied.map_or(u64::MAX, |sequence| sequence.saturating_add(1))
+}
+
 /// Purges old log files, keeps compactions going, and ends the care taken of the log's tail where
 /// no master was found for long.
-fn tend(node: &Node) {
+pub(crate) fn tend(node: &Node) {
     let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     if node.uptime_ms() > HOLD_MS && store.is_holding() {
         tracing::warn!(
@@ -231,7 +240,7 @@ fn tend(node: &Node) {
         );
         crate::upkeep::settle(store.clone());
     }
-    match store.purge_logs() {
+    match store.purge_logs_before(needed_from(node)) {
         Ok(0) => {}
         Ok(count) => tracing::debug!(count, "purged old log files"),
         Err(error) => tracing::warn!(%error, "cannot purge old log files"),

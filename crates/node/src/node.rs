@@ -1,6 +1,7 @@
 //! What all threads of a node share.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -422,6 +423,22 @@ impl Node {
             return Cow::Borrowed(topology);
         }
         Cow::Owned(topology.with_failed(|id| ids.contains(id)))
+    }
+
+    /// The same for those who ask how each node is. Where no controller says so, a master knows
+    /// which of its replicas had a stream here and have not come back.
+    pub fn shown_with_lost<'t>(&self, topology: &'t Topology) -> Cow<'t, Topology> {
+        let shown = self.shown(topology);
+        let me = self.cluster.load().id().filter(|_| self.engine().role.is_master());
+        let Some(me) = me.filter(|_| !self.grants.heard.is_led(clock::boottime_ns())) else {
+            return shown;
+        };
+        let is_lost = |node: &&topology::Node| self.replication.is_lost(node.id, &node.local);
+        let ids: BTreeSet<_> = topology.replicas_of(me).filter(is_lost).map(|n| n.id).collect();
+        if ids.is_empty() {
+            return shown;
+        }
+        Cow::Owned(shown.with_failed(|id| ids.contains(id)))
     }
 
     /// Milliseconds since start.

@@ -20,7 +20,7 @@ use crate::clients::Client;
 use crate::clients::subscriptions::Kind;
 use crate::clock;
 use crate::inbox::Limit;
-use patterns::Patterns;
+use patterns::{Matching, Patterns};
 
 /// Subscribers by the number of their connection: those who came first get a message first.
 type Subscribers = BTreeMap<u64, Arc<Client>>;
@@ -37,7 +37,7 @@ impl Tables {
     fn give(
         &self,
         message: Message<'_>,
-        patterns: &[(&[u8], &Subscribers)],
+        patterns: &[Matching<'_, Subscribers>],
         (limit, now_ms): (Limit, u64),
     ) {
         let Message { is_shard, channel, text } = message;
@@ -224,7 +224,7 @@ impl Pubsub {
         }
         let (tables, now_ms) = (self.tables.lock(), clock::unix_ms());
         // One command may send any number of messages to one channel: patterns are matched once.
-        let mut last: Option<(&[u8], Vec<(&[u8], &Subscribers)>)> = None;
+        let mut last: Option<(&[u8], Vec<Matching<'_, Subscribers>>)> = None;
         for message in messages {
             let channel = message.channel;
             if !message.is_shard && last.as_ref().is_none_or(|(known, _)| *known != channel) {

@@ -1,7 +1,8 @@
 //! What a master says of its data when a replica asks with `replconf history`.
 //!
 //! `<position>` alone is the form of earlier versions; masters that were asked for more add
-//! `granted <epoch|->` and `lineage <entries|->`. Names that are not known are passed over.
+//! `granted <epoch|->` and `lineage <entries|->`, and those that know which cluster they are of
+//! `cluster <name>`. Names that are not known are passed over.
 
 use std::fmt;
 
@@ -9,7 +10,9 @@ use crate::history::{Entry, History, Malformed, Position, TEXT_BYTES_MAX, is_gra
 use crate::number::decimal;
 
 /// Longest answer: two histories and the words between them.
-pub const ANSWER_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX + 64;
+pub const ANSWER_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX + 128;
+/// Digits of a cluster's name, hexadecimal ones.
+const CLUSTER_BYTES: usize = 16;
 
 /// Whether the master's process holds a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Answer {
     pub granted: Granted,
     /// Which nodes wrote it; `None` from a version that keeps no lineage.
     pub lineage: Option<History>,
+    /// Name of the cluster that it is of, if it knows.
+    pub cluster: Option<String>,
 }
 
 impl Answer {
@@ -44,13 +49,14 @@ impl Answer {
         }
         let mut words = text.split(|byte| *byte == b' ');
         let position = Position::parse(words.next().ok_or(Malformed)?)?;
-        let mut answer = Self { position, granted: Granted::Untold, lineage: None };
+        let mut answer = Self { position, granted: Granted::Untold, lineage: None, cluster: None };
         while let Some(name) = words.next() {
             let value = words.next().ok_or(Malformed)?;
             match name {
                 b"granted" if value == b"-" => answer.granted = Granted::None,
                 b"granted" => answer.granted = Granted::Epoch(decimal(value).ok_or(Malformed)?),
                 b"lineage" => answer.lineage = Some(History::parse(value)?),
+                b"cluster" => answer.cluster = cluster_name(value),
                 _ => {}
             }
         }
@@ -78,8 +84,15 @@ impl fmt::Display for Answer {
             Granted::None => f.write_str(" granted -")?,
             Granted::Epoch(epoch) => write!(f, " granted {epoch}")?,
         }
-        self.lineage.as_ref().map_or(Ok(()), |lineage| write!(f, " lineage {lineage}"))
+        self.lineage.as_ref().map_or(Ok(()), |lineage| write!(f, " lineage {lineage}"))?;
+        self.cluster.as_ref().map_or(Ok(()), |cluster| write!(f, " cluster {cluster}"))
     }
+}
+
+/// Names of another form are those of later versions: nothing is known by them.
+fn cluster_name(text: &[u8]) -> Option<String> {
+    let is_name = text.len() == CLUSTER_BYTES && text.iter().all(u8::is_ascii_hexdigit);
+    is_name.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
 #[cfg(test)]
@@ -95,7 +108,8 @@ mod tests {
     #[test]
     fn it_has_one_form_and_an_older_one() {
         for text in ["7;-", EPOCHS] {
-            for rest in ["", " granted -", " granted 7", " granted 7 lineage -"] {
+            let cluster = " granted 7 lineage - cluster 00000000000000c1";
+            for rest in ["", " granted -", " granted 7", " granted 7 lineage -", cluster] {
                 let text = format!("{text}{rest}");
                 assert_eq!(answer(&text).to_string(), text);
             }
@@ -103,6 +117,7 @@ mod tests {
         let lineage = " granted - lineage 1:0000000000000001:1:0,2:0000000000000002:10:0";
         assert_eq!(answer(&format!("9;-{lineage}")).to_string(), format!("9;-{lineage}"));
         assert_eq!(answer("7;- what 1 granted 3").granted, Granted::Epoch(3), "an unknown name");
+        assert_eq!(answer("7;- cluster later").cluster, None);
         for bad in ["", "7;- granted", "7;- granted x", "7;- lineage x", "7;- "] {
             assert_eq!(Answer::parse(bad.as_bytes()), Err(Malformed), "{bad}");
         }

@@ -4,8 +4,9 @@ use std::fmt;
 
 /// A file name of letters, digits, `.`, `_` and `-` that cannot leave its folder.
 ///
-/// Refused besides: an empty or over-long name, a leading dot (`..`, hidden files) and the suffix
-/// `.tmp`, which belongs to downloads in progress.
+/// Refused besides: an empty or over-long name, a leading dot (`..`, hidden files), the suffix
+/// `.tmp`, which belongs to downloads in progress, and what begins with `holdfast.`: files that a
+/// node keeps beside its data, and that say which data it is, whose, and whether it may be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(String);
 
@@ -13,6 +14,9 @@ pub struct FileName(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a plain file name")]
 pub struct BadName(pub String);
+
+/// How the names of the files begin that a node adds to a database folder. No master sends them.
+const OWN: &[u8] = b"holdfast.";
 
 /// Longest name accepted, that of common file systems less room for a suffix.
 const BYTES_MAX: usize = 200;
@@ -25,6 +29,7 @@ impl FileName {
             || text.len() > BYTES_MAX
             || text.starts_with(b".")
             || text.ends_with(b".tmp")
+            || text.starts_with(OWN)
             || !text.iter().all(plain);
         match std::str::from_utf8(text) {
             Ok(name) if !refused => Ok(Self(name.to_owned())),
@@ -63,6 +68,8 @@ mod tests {
             "/etc/passwd",
             ".hidden",
             "a.tmp",
+            "holdfast.incarnation",
+            "holdfast.rewind",
             "a b",
             "a\0",
             "ü",

@@ -273,7 +273,8 @@ options! {
     "replication-connect-timeout-ms" replication_connect_timeout_ms: u32 = 3_100, [1, MAX], Live;
     /// Longest silence of a master.
     "replication-recv-timeout-ms" replication_recv_timeout_ms: u32 = 3_200, [1, MAX], Live;
-    /// Longest time a replica may leave the stream unread.
+    /// Longest time a replica may leave the stream unread, or its pings unanswered; Kvrocks'
+    /// replicas answer none.
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
     /// Taken for Kvrocks' files and told to be ignored; `durable-ack` stands in for it.
     "replication-group-sync" replication_group_sync: bool = false, Live;

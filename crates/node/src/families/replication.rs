@@ -78,7 +78,9 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     }
     facts.position = Some(position);
     let granted = granted.map_or(Granted::None, Granted::Epoch);
-    let answer = Answer { position: mine, granted, lineage: Some(lineage.history()) };
+    let (lineage, cluster) = (Some(lineage.history()), cx.node.cluster.load().cluster_id());
+    let cluster = cluster.map(|cluster| cluster.to_string());
+    let answer = Answer { position: mine, granted, lineage, cluster };
     Ok(reply.simple(&answer.to_string()).into())
 }
 

@@ -15,6 +15,7 @@ use api::heard::Told;
 use api::store::Heeds;
 use storage::Store;
 use tokio::time::MissedTickBehavior;
+use topology::Role;
 
 use super::identity;
 use super::leader::{self, KEEP_AGAIN};
@@ -171,7 +172,7 @@ pub fn look(node: &Node) {
     if holder.held().is_none_or(|held| held.mode != CommitMode::InSync) {
         return;
     }
-    let links = node.replication.links();
+    let links = replicas_of_shard(node);
     let timeout_ms = u64::from(node.config.now().in_sync_timeout_ms);
     let Some(in_sync) = holder.in_sync() else { return };
     let published = store.published();
@@ -191,6 +192,23 @@ pub fn look(node: &Node) {
     }
     drop(holder);
     node.replication.answer_leavers();
+}
+
+/// The replicas that may be in a set: those that the topology here calls this node's. Others may
+/// stream, as one does that was taken out of the shard and runs on; the store takes no set with one
+/// of them in it, and no member that is lost could be dropped as long as they stay.
+fn replicas_of_shard(node: &Node) -> Vec<Link> {
+    let mut links = node.replication.links();
+    let cluster = node.cluster.load();
+    if let (Some(me), Ok(topology)) = (cluster.myself(), cluster.topology()) {
+        let is_ours = |link: &Link| {
+            let id = link.member.node();
+            let found = topology.nodes.iter().find(|known| known.id == id);
+            found.is_some_and(|known| matches!(&known.role, Role::Replica { of } if *of == me.id))
+        };
+        links.retain(is_ours);
+    }
+    links
 }
 
 /// Counts members that are asked out of the set: they leave while they acknowledge, or writes may

@@ -31,6 +31,11 @@ impl Heard {
         self.0.lock().map(|newest| (newest.term, newest.at_ns))
     }
 
+    /// Whether some controller leads this node, by now.
+    pub fn is_led(&self, now_ns: u64) -> bool {
+        self.newest().is_some_and(|(_, at_ns)| now_ns.saturating_sub(at_ns) < GONE_NS)
+    }
+
     /// Whether who leads this node names its store in all that it says, which earlier controllers
     /// do not: what is said without a name is not that controller's.
     pub fn has_name(&self, now_ns: u64) -> bool {
@@ -50,6 +55,7 @@ mod tests {
         heard.note(b"m", 1, true, 5);
         assert!(heard.has_name(5 + GONE_NS - 1));
         assert!(!heard.has_name(5 + GONE_NS), "it may be gone for good");
+        assert_eq!([4 + GONE_NS, 5 + GONE_NS].map(|now_ns| heard.is_led(now_ns)), [true, false]);
         heard.note(b"000", 2, false, 6);
         assert!(heard.has_name(7), "that was nobody's");
         heard.note(b"m", 2, false, 8);

@@ -16,6 +16,9 @@ pub(super) struct Patterns<T> {
     count: usize,
 }
 
+/// A pattern that matches, and what is kept of it.
+pub(super) type Matching<'a, T> = (&'a [u8], &'a T);
+
 impl<T: Default> Patterns<T> {
     /// What is kept of a pattern; of a new one nothing yet.
     pub(super) fn entry(&mut self, pattern: &[u8]) -> &mut T {
@@ -46,7 +49,7 @@ impl<T: Default> Patterns<T> {
     }
 
     /// Those that match a text.
-    pub(super) fn matching(&self, text: &[u8]) -> Vec<(&[u8], &T)> {
+    pub(super) fn matching(&self, text: &[u8]) -> Vec<Matching<'_, T>> {
         let mut found = Vec::new();
         let mut bound: Bound<&[u8]> = Bound::Included(text);
         // From the longest beginning of the text that is one of a pattern to the shortest.

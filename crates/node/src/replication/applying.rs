@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use replication::history::History;
+use replication::history::{History, Position};
 use replication::lineage::Source;
 use replication::replica::Event;
 use storage::Store;
@@ -17,6 +17,23 @@ pub(super) struct Stale;
 
 /// The node, under that generation of its write gate.
 pub(super) type To<'a> = (&'a Arc<Node>, u64);
+
+/// A link begins: where the data here ends, of which all is published from now on; `None` if the
+/// node is not what it was when the link was ordered. `is_marked`: the data is to be replaced.
+///
+/// The link before this one may have written a batch and then found another role: that batch may be
+/// in this process's memory alone, and the first thing that this link says acknowledges it.
+pub(super) fn begin((node, generation): To<'_>, is_marked: bool) -> Option<Position> {
+    let engine = node.engine();
+    let store = engine.store.as_ref().filter(|_| engine.generation == generation)?;
+    if is_marked {
+        node.resync.set_required(true);
+    }
+    let published = store.publish();
+    let published =
+        published.inspect_err(|error| tracing::error!(%error, "the replication link ends"));
+    published.ok().map(|_| store.position())
+}
 
 /// The batches of one step on their way into the database.
 #[derive(Debug, Default)]

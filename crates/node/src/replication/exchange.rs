@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use replication::files::{CheckpointId, RemoteFile};
 use replication::history::Position;
-use replication::replica::Event;
+use replication::replica::{Event, Held};
 use storage::Store;
 
 use super::deposed::{self, Place};
@@ -53,12 +54,12 @@ impl Driver {
         if let Err(error) = self.make_ready(deposed, place) {
             return Ok(failed("prepare the exchange of databases", &error));
         }
-        let Some(store) = self.take_store() else {
-            if let Err(error) = swap::forget(&node.dir) {
-                tracing::error!(%error, "cannot take back the intent of an exchange of databases");
-            }
-            return Err(Over::Stale);
-        };
+        let Some(store) = self.take_store() else { return Err(Over::Stale) };
+        // Not before: a node that is promoted while this link waits for the gate writes on, and its
+        // next process would finish the exchange.
+        if let Err(error) = swap::intend(&node.dir, old) {
+            return self.give_up(store, failed("intend the exchange of databases", &error)).await;
+        }
         let was_apart = self.mark == Some(Mark::Apart);
         if was_apart {
             self.note(Mark::Spoilt, Mark::keep_for_now);
@@ -114,17 +115,40 @@ impl Driver {
         }
     }
 
-    /// All that has to be on the disk before the first folder moves.
+    /// The exchange cannot be made, and nothing has moved: the database goes on.
+    async fn give_up(
+        &mut self,
+        store: Store,
+        event: Event<'static>,
+    ) -> Result<Event<'static>, Over> {
+        let node = &self.job.node;
+        if let Err(error) = swap::forget(&node.dir) {
+            tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+        }
+        node.resync.set_touched(false);
+        if self.install(store).await? { Ok(event) } else { Err(Over::Stale) }
+    }
+
+    /// All that has to be on the disk before the database is taken out of service.
     fn make_ready(&self, deposed: Option<&Position>, place: Place) -> io::Result<()> {
         let node = &self.job.node;
         if let Some(position) = deposed {
             deposed::note(&node.db_path(), position)?;
         }
         self.seal()?;
-        if place.is_above {
-            swap::make_way(&node.dir)?;
-        }
-        swap::intend(&node.dir, place.old)
+        if place.is_above { swap::make_way(&node.dir) } else { Ok(()) }
+    }
+
+    /// The folder for a download, and what is in it already. No intent may be left of an exchange
+    /// before: the next process would take what has come by then for the database.
+    pub(super) fn prepare(
+        &mut self,
+        checkpoint: Option<&CheckpointId>,
+        files: &[RemoteFile],
+    ) -> io::Result<Vec<Held>> {
+        swap::forget(&self.job.node.dir)?;
+        let held = self.folder.prepare(checkpoint, files)?;
+        self.folder.has_room(files, held)
     }
 
     /// The copy is complete, says who wrote it and whose it is, and is on the disk.

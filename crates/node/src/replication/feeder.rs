@@ -74,6 +74,8 @@ enum End {
     Storage(#[from] storage::Error),
     #[error("the replica reads nothing for {0} ms")]
     Stalled(u64),
+    #[error("the replica has said nothing for {0} ms")]
+    Silent(u64),
 }
 
 /// Decides, says so, and feeds.
@@ -137,6 +139,9 @@ async fn answer(
         sent: 0,
         is_stamped: false,
         progress_at: now_ms(),
+        has_batches: false,
+        taken_at: now_ms(),
+        silent_since: None,
     };
     feeding.received(unread)?;
     feeding.run(stream).await
@@ -220,7 +225,7 @@ impl<'a> Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.node.replication.bell.listeners.fetch_sub(1, Ordering::SeqCst);
-        self.node.replication.feeders.all.lock().remove(&self.id);
+        self.node.replication.feeders.ended(self.id, now_ms());
         // A lost member is dropped from the set at once.
         crate::grants::drive::look(self.node);
     }
@@ -241,12 +246,20 @@ struct Feeding {
     is_stamped: bool,
     /// When the replica last took bytes, or had taken all.
     progress_at: u64,
+    /// There are batches in `out`, and not just words.
+    has_batches: bool,
+    /// When it last took bytes of batches.
+    taken_at: u64,
+    /// Since when it is known that it says nothing.
+    silent_since: Option<u64>,
 }
 
 /// Bytes asked of the feed at once.
 const GROUP_BYTES: usize = 256 * 1024;
 /// Buffers larger than that are given back once they are sent.
 const KEEP_BYTES: usize = 4 * GROUP_BYTES;
+/// What a replica has said may wait to be read, where this process did not run for a while.
+const READ_MS: u64 = 1_000;
 
 impl Feeding {
     async fn run(&mut self, stream: &mut Stream) -> Result<&'static str, End> {
@@ -270,6 +283,9 @@ impl Feeding {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
                     self.sent += written?;
                     self.progress_at = now_ms();
+                    if self.has_batches {
+                        self.taken_at = self.progress_at;
+                    }
                 }
                 read = reader.read(&mut acks) => match read? {
                     0 => return Ok("closed by the replica"),
@@ -285,6 +301,23 @@ impl Feeding {
         }
     }
 
+    /// A replica that answers every ping, and has said nothing for longer than one may take
+    /// nothing: its machine may be gone, which ends no connection for a quarter of an hour. What it
+    /// was sent is not counted while it takes that: a large batch is acknowledged at its end.
+    fn check_silence(&mut self, now: u64) -> Result<(), End> {
+        let config = self.node.config.now();
+        let patience_ms = u64::from(config.replication_send_timeout_ms)
+            .max(feeders::alive_ms(config.replication_ping_ms));
+        let heard_at = self.shown.heard_ms.load(Ordering::Relaxed).max(self.taken_at);
+        let silent_ms = now.saturating_sub(heard_at);
+        if !self.shown.is_holdfast || silent_ms < patience_ms {
+            self.silent_since = None;
+            return Ok(());
+        }
+        let since = *self.silent_since.get_or_insert(now);
+        if now.saturating_sub(since) < READ_MS { Ok(()) } else { Err(End::Silent(silent_ms)) }
+    }
+
     fn stall_at(&self) -> u64 {
         let patience_ms = u64::from(self.node.config.now().replication_send_timeout_ms);
         self.progress_at.saturating_add(patience_ms)
@@ -298,12 +331,14 @@ impl Feeding {
             self.out = Vec::new();
         }
         let now = now_ms();
-        self.progress_at = now;
+        self.check_silence(now)?;
+        (self.progress_at, self.has_batches) = (now, false);
         let stamp = self.shown.member.and_then(|_| self.node.grants.stamp());
         self.is_stamped = stamp.is_some();
         self.feed.set_config(config(&self.node, stamp));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
+                self.has_batches = true;
                 for batch in &batches {
                     self.feed.batch(&batch.data, now, &mut self.out)?;
                 }

@@ -1,6 +1,6 @@
 //! The replicas that are fed: what is known of each, and how the feeds are woken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use ::grant::{EpochId, Link, Member};
 use api::heartbeat::ReplicaLine;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use topology::NodeId;
+use topology::{Endpoint, NodeId};
 
 /// Wakes feeders when something was published. Silent, and nearly free, without listeners.
 #[derive(Debug)]
@@ -39,14 +39,22 @@ impl Bell {
 #[derive(Debug)]
 pub(super) struct Feeders {
     pub(super) all: Mutex<BTreeMap<u64, Arc<Replica>>>,
+    /// Those whose streams have ended of themselves, and when, in ms of CLOCK_BOOTTIME.
+    pub(super) lost: Mutex<VecDeque<(Arc<Replica>, u64)>>,
     pub(super) acks: watch::Sender<u64>,
 }
 
 impl Default for Feeders {
     fn default() -> Self {
-        Self { all: Mutex::default(), acks: watch::channel(0).0 }
+        Self { all: Mutex::default(), lost: Mutex::default(), acks: watch::channel(0).0 }
     }
 }
+
+/// A replica whose link breaks tries again every few seconds: one that has not come back for so
+/// long cannot, ms.
+const LOST_MS: u64 = 10_000;
+/// So many are kept in mind.
+const LOST_MAX: usize = 256;
 
 /// A replica as INFO, ROLE, WAIT and the controller see it.
 #[derive(Debug)]
@@ -91,6 +99,23 @@ impl Replica {
 
     pub(super) fn acked(&self) -> Option<u64> {
         self.acked_next.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// Whether it is that node of a topology. Replicas of Kvrocks say no id: they are known by
+    /// where they listen.
+    pub(super) fn is_of(&self, id: NodeId, local: &Endpoint) -> bool {
+        match self.member {
+            Some(member) => member.node() == id,
+            None => self.ip == local.host && self.port == local.port,
+        }
+    }
+
+    /// Whether both are of one node.
+    fn is_same_node(&self, other: &Self) -> bool {
+        match (self.member, other.member) {
+            (Some(member), Some(other)) => member.node() == other.node(),
+            _ => (&self.ip, self.port) == (&other.ip, other.port),
+        }
     }
 
     /// Whether what it acknowledges is on its disk, as it said itself.
@@ -144,7 +169,26 @@ impl Feeders {
             other.end.send_replace(true);
         }
         all.insert(id, Arc::clone(replica));
+        self.lost.lock().retain(|(lost, _)| !lost.is_same_node(replica));
         Ok(())
+    }
+
+    /// Takes a replica off the list. One that was not told to end is lost until it comes back.
+    pub(super) fn ended(&self, id: u64, now_ms: u64) {
+        let removed = self.all.lock().remove(&id);
+        let Some(replica) = removed.filter(|replica| !*replica.end.borrow()) else { return };
+        let mut lost = self.lost.lock();
+        lost.retain(|(other, _)| !other.is_same_node(&replica));
+        if lost.len() >= LOST_MAX {
+            lost.pop_front();
+        }
+        lost.push_back((replica, now_ms));
+    }
+
+    /// Whether that node of a topology had a stream here, and has not come back.
+    pub(super) fn is_lost(&self, id: NodeId, local: &Endpoint, now_ms: u64) -> bool {
+        let is_over = |since: u64| now_ms.saturating_sub(since) >= LOST_MS;
+        self.lost.lock().iter().any(|(lost, since)| lost.is_of(id, local) && is_over(*since))
     }
 
     pub(super) fn list(&self) -> Vec<Arc<Replica>> {

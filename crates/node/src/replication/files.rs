@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use replication::{FileName, IN_SYNC, NO_GRANT};
 use storage::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::folder::CHECKPOINT;
+use super::folder::{CHECKPOINT, fits};
 use crate::clock::{self, boottime_ms as now_ms};
 use crate::durable::remove_folder_if_there;
+use crate::info::process;
 use crate::node::Node;
 use crate::session::{Detached, ReplicaFacts};
 use crate::stream::Stream;
@@ -59,6 +60,8 @@ enum End {
     Storage(#[from] storage::Error),
     #[error("read the checkpoint's folder: {0}")]
     Folder(std::io::Error),
+    #[error("make a checkpoint: it copies {copied} bytes, and {free} are free on the disk")]
+    NoRoom { copied: u64, free: u64 },
     #[error("the replica takes nothing for {0} ms")]
     Stalled(u32),
     #[error("the checkpoint is no longer there")]
@@ -329,20 +332,47 @@ fn checkpoint(node: &Arc<Node>) -> Result<Option<(CheckpointId, u64)>, End> {
 fn make(node: &Arc<Node>, store: &Store, generation: u64) -> Result<(CheckpointId, u64), End> {
     let path = folder(node);
     remove_folder_if_there(&path).map_err(End::Folder)?;
+    let free = process::disk(&node.dir).map_or(u64::MAX, |disk| disk.free);
+    has_room(&node.db_path(), free)?;
     // Before the checkpoint: one that has a newer epoch than it is known by is only made again.
     let epoch = store.history().newest().map(|entry| entry.id);
     let sequence = store.checkpoint(&path)?;
     let id = CheckpointId::in_epoch(epoch, rand::random());
     let engine = node.engine();
-    if engine.generation != generation {
+    let is_current = engine.generation == generation;
+    if is_current {
+        // Under the gate: a change of role that follows invalidates it. So does an epoch.
+        node.replication.shelf.lock().made(id.clone(), epoch, sequence, now_ms());
+    }
+    drop(engine);
+    if !is_current {
+        // Nobody knows of it, and it links every table of this moment.
+        remove_folder_if_there(&path).map_err(End::Folder)?;
         return Err(End::Gone);
     }
-    // Under the gate: a change of role that follows invalidates it. So does an epoch.
-    node.replication.shelf.lock().made(id.clone(), epoch, sequence, now_ms());
-    drop(engine);
     tracing::info!(checkpoint = id.as_str(), sequence, "checkpoint made");
     sweep(node);
     Ok((id, sequence))
+}
+
+/// A checkpoint links tables and logs that are closed, and copies what is still written to. Where
+/// that filled the disk, the next write of this node would be its last.
+fn has_room(db: &Path, free: u64) -> Result<(), End> {
+    let (mut copied, mut newest_log) = (0_u64, (0_u64, 0_u64));
+    for entry in fs::read_dir(db).map_err(End::Folder)? {
+        let entry = entry.map_err(End::Folder)?;
+        // One that was removed meanwhile takes nothing.
+        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        match name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
+            Some(number) => newest_log = newest_log.max((number, bytes)),
+            None if name.starts_with("MANIFEST-") => copied = copied.saturating_add(bytes),
+            None => {}
+        }
+    }
+    let copied = copied.saturating_add(newest_log.1);
+    if fits(copied, free) { Ok(()) } else { Err(End::NoRoom { copied, free }) }
 }
 
 /// Deletes the checkpoint once nobody needs it, from a thread that ends then.
@@ -378,4 +408,41 @@ fn sweep(node: &Arc<Node>) {
 /// How fast all files together are sent, MB/s; 0: no limit.
 pub(super) fn mb_per_second(node: &Node) -> u32 {
     node.config.now().max_replication_mb
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::tests::Running;
+
+    #[test]
+    fn a_checkpoint_is_not_begun_where_what_it_copies_has_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mib = |count: u64| count << 20;
+        for (name, size) in [
+            // Closed, or a table: it is linked.
+            ("000009.log", mib(4096)),
+            ("000011.sst", mib(4096)),
+            ("000012.log", mib(300)),
+            ("MANIFEST-000004", mib(1)),
+        ] {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            file.set_len(size).unwrap();
+        }
+        assert!(has_room(dir.path(), mib(400)).is_ok());
+        let refused = has_room(dir.path(), mib(310)).unwrap_err().to_string();
+        assert!(refused.contains(&mib(301).to_string()), "{refused}");
+    }
+
+    #[test]
+    fn a_checkpoint_that_comes_too_late_is_not_left_lying() {
+        let running = Running::start_with(|_| {});
+        let node = &running.node;
+        let generation = node.engine().generation;
+        let store = node.engine().store.clone().unwrap();
+        assert!(matches!(make(node, &store, generation + 1), Err(End::Gone)));
+        assert!(!folder(node).exists());
+        assert!(make(node, &store, generation).is_ok());
+        assert!(folder(node).exists());
+    }
 }

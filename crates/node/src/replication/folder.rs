@@ -203,7 +203,7 @@ const SPARE_BYTES_MAX: u64 = 2 << 30;
 /// What a node wants to find at its next start.
 const START_BYTES: u64 = 8 << 20;
 
-fn fits(missing: u64, free: u64) -> bool {
+pub(super) fn fits(missing: u64, free: u64) -> bool {
     let spare = (missing / SPARE_PART).min(SPARE_BYTES_MAX).saturating_add(START_BYTES);
     missing.saturating_add(spare) <= free
 }

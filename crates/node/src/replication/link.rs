@@ -17,7 +17,7 @@ use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
 use topology::{Endpoint, NodeId};
 
-use super::applying::{Applying, Stale, adopt, apply};
+use super::applying::{Applying, Stale, adopt, apply, begin};
 use super::conn::{Incoming, Socket};
 use super::failures::Failures;
 use super::folder::Folder;
@@ -99,14 +99,7 @@ impl Driver {
     pub(super) fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
         let node = &job.node;
         let mark = Mark::read(&node.dir);
-        let position = {
-            let engine = node.engine();
-            let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
-            if mark.is_some() {
-                node.resync.set_required(true);
-            }
-            store.position()
-        };
+        let position = begin((node, job.generation), mark.is_some())?;
         let options = options(&node.config.now());
         let mut machine = Machine::new(config(node, position, mark), rand::random());
         machine.set_options(options.clone());
@@ -226,8 +219,7 @@ impl Driver {
                     Ok(())
                 }
                 Action::Prepare { checkpoint, files } => {
-                    let held = self.folder.prepare(checkpoint.as_ref(), &files);
-                    let held = held.and_then(|held| self.folder.has_room(&files, held));
+                    let held = self.prepare(checkpoint.as_ref(), &files);
                     held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
                 }
                 Action::OpenFile { .. } | Action::WriteFile { .. } | Action::FinishFile { .. }
@@ -303,7 +295,11 @@ impl Driver {
                     log_failure(&self.job.master, &fault, retry_ms, untold);
                 }
             }
-            Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
+            Action::FullSync(reason) => {
+                // What was exported lay behind a fork, and now there is none.
+                self.is_exported &= !matches!(reason, Reason::Parted(_));
+                log_full_sync(&self.job.master, &reason);
+            }
             // Done in `step`, where they can fail.
             Action::Apply(_)
             | Action::Adopt(_)
@@ -327,6 +323,8 @@ impl Driver {
 
     /// Tells the machine what the data here is now, up to which record.
     fn tell_history(&mut self) -> Option<u64> {
+        let cluster = self.job.node.cluster.load().cluster_id();
+        self.machine.be_of(cluster.map(|cluster| cluster.to_string()));
         let engine = self.job.node.engine();
         let store = engine.store.as_ref()?;
         let lineage = self.job.node.replication.lineage.now();
@@ -487,7 +485,7 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             %master,
             "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
         ),
-        Reason::Parted(why) => tracing::warn!(
+        Reason::Parted(why) | Reason::Unrewindable(why) => tracing::warn!(
             %master,
             why,
             "full sync: the data here has parted from the master's; it is kept aside or exported"

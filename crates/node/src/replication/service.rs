@@ -115,12 +115,22 @@ pub(super) async fn close(store: Store) {
 }
 
 /// Opens the present database, as often as it takes: a node without a database is of no use.
+///
+/// Never an empty one in its place: where an exchange could not be taken back, the data lies in
+/// another folder, and the next start finishes the exchange.
 pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
     let mut shutdown = node.shutdown();
+    let db = node.db_path();
     loop {
-        match Store::open(&node.db_path(), options.clone()) {
-            Ok(store) => return Ok(store),
-            Err(error) => tracing::error!(%error, "cannot open the database again"),
+        match db.join("CURRENT").try_exists() {
+            Ok(true) => match Store::open(&db, options.clone()) {
+                Ok(store) => return Ok(store),
+                Err(error) => tracing::error!(%error, "cannot open the database again"),
+            },
+            Ok(false) => {
+                tracing::error!(folder = %db.display(), "there is no database: stop this node, and start it again");
+            }
+            Err(error) => tracing::error!(%error, "cannot look for the database"),
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}

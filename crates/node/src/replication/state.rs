@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use topology::{Endpoint, NodeId};
 
 use super::aside::Aside;
-use super::feeders::{Bell, Feeders, Replica};
+use super::feeders::{Bell, Feeders};
 use super::lineage::Keeper;
 use super::news::News;
 use super::pace::Pacer;
@@ -102,6 +102,11 @@ impl Replication {
         self.link.lock().progress
     }
 
+    /// Where the checkpoint ends that replicas may be copying; `None` where there is none.
+    pub fn checkpoint_at(&self) -> Option<u64> {
+        self.shelf.lock().sequence()
+    }
+
     /// Replicas with a live stream, oldest first.
     pub fn replicas(&self) -> Vec<ReplicaLine> {
         self.feeders.list().iter().map(|replica| replica.line()).collect()
@@ -138,16 +143,17 @@ impl Replication {
     }
 
     /// How far a replica of this node is, as INFO shows it: the sequence it has acknowledged, or,
-    /// if it acknowledges none, the one it was sent. `None` if it has no stream here. Replicas of
-    /// Kvrocks say no id: they are known by where they listen.
+    /// if it acknowledges none, the one it was sent. `None` if it has no stream here.
     pub fn offset_of(&self, id: NodeId, local: &Endpoint) -> Option<u64> {
         let replicas = self.feeders.list();
-        let is_it = |replica: &&Arc<Replica>| match replica.member {
-            Some(member) => member.node() == id,
-            None => replica.ip == local.host && replica.port == local.port,
-        };
-        let found = replicas.iter().rev().find(is_it)?;
+        let found = replicas.iter().rev().find(|replica| replica.is_of(id, local))?;
         Some(found.offset.load(Ordering::Relaxed))
+    }
+
+    /// Whether that replica had a stream here that ended of itself, and has not come back since. Of
+    /// none while somebody copies the data here: nobody says which of them that is.
+    pub fn is_lost(&self, id: NodeId, local: &Endpoint) -> bool {
+        self.checkpoint_at().is_none() && self.feeders.is_lost(id, local, now_ms())
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.

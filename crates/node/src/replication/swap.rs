@@ -4,7 +4,8 @@
 //! The intent file `fullsync.swap` is durable before anything moves. It names where the old
 //! database goes: `db.deposed` (kept: it may hold writes that no other node has) or `db.old`
 //! (removed once the new one is open). While the file exists, the moves are finished before a
-//! database is opened.
+//! database is opened. It is written once the database is out of service, and none is left where a
+//! download begins: neither what is written meanwhile nor what is not whole yet is at its mercy.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

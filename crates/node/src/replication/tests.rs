@@ -23,12 +23,14 @@ mod discarded;
 mod disks;
 mod epochs;
 mod exchanged;
+mod kept;
 mod killed;
 mod lost;
 mod messages;
 mod moment;
 mod progress;
 mod shards;
+mod silent;
 mod started;
 
 pub(crate) struct Running {

@@ -110,8 +110,8 @@ fn by_source(mine: Mine<'_>) -> Verdict {
     if is_own { Verdict::Required } else { Verdict::Continue }
 }
 
-/// The same for a master that knows no histories. `is_proven`: it was streamed from since this
-/// machine began.
+/// The same for a master that knows no histories. `is_proven`: one such was streamed from since
+/// this machine began.
 pub(super) fn judge_unknown(mine: Mine<'_>, is_proven: bool) -> Verdict {
     // Data of such masters may hold the records of epochs: they were replicas once.
     let is_theirs = is_proven || mine.lineage.source(mine.position.latest) == Some(Source::Foreign);
@@ -140,7 +140,8 @@ mod tests {
     fn granted(position: &Position) -> Answer {
         let newest = position.history.newest();
         let granted = newest.map_or(Granted::None, |newest| Granted::Epoch(newest.epoch));
-        Answer { position: position.clone(), granted, lineage: Some(History::default()) }
+        let lineage = Some(History::default());
+        Answer { position: position.clone(), granted, lineage, cluster: None }
     }
 
     fn mine<'a>(position: &'a Position, lineage: &'a Lineage, is_deposed: bool) -> Mine<'a> {
@@ -204,7 +205,8 @@ mod tests {
                     position(&[(3, 1)], 900),
                 ] {
                     for granted in [Granted::None, Granted::Untold, Granted::Epoch(3)] {
-                        let answer = Answer { position: theirs.clone(), granted, lineage: None };
+                        let position = theirs.clone();
+                        let answer = Answer { position, granted, lineage: None, cluster: None };
                         assert_eq!(judge(own, &answer), Verdict::NoGrant(4), "{answer}");
                     }
                 }
@@ -242,6 +244,7 @@ mod tests {
             position: position(&[], latest),
             granted: Granted::None,
             lineage: Some(by(entries).history()),
+            cluster: None,
         };
         let former = answer(&[(1, 1, Source::Own)], 500);
         assert_eq!(judge(mine(&own, &wrote, false), &former), parted);
@@ -272,7 +275,8 @@ mod tests {
     /// A rolling upgrade: the master is of a version that tells neither grants nor a lineage.
     #[test]
     fn what_was_written_in_an_epoch_of_its_own_is_compared_by_epochs_alone() {
-        let untold = |position| Answer { position, granted: Granted::Untold, lineage: None };
+        let granted = Granted::Untold;
+        let untold = |position| Answer { position, granted, lineage: None, cluster: None };
         let successor = untold(position(&[(1, 1), (2, 61)], 80));
         let (short, long) = (position(&[(1, 1)], 60), position(&[(1, 1)], 70));
         // The granted master of epoch 1; it may have begun to write before the epoch was opened.

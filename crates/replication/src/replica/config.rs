@@ -6,6 +6,13 @@ use crate::ReplicationId;
 use crate::history::{EpochId, History};
 use crate::lineage::Lineage;
 
+/// How long a disk that is full is left alone, ms.
+pub(super) const FULL_MS: u64 = 60_000;
+
+/// Shortest and longest delay between copies of all that the master has, while they turn out to be
+/// of no use: each costs both ends what the first one did.
+pub(super) const COPIES_MS: (u64, u64) = (1_000, 60_000);
+
 /// What the machine needs to know. Times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -25,6 +32,8 @@ pub struct Config {
     pub history: Arc<History>,
     /// Which nodes wrote the data here, as of the start; told anew with [`super::Machine::know`].
     pub lineage: Arc<Lineage>,
+    /// Name of this node's cluster, if it knows: see [`super::Machine::be_of`].
+    pub cluster: Option<String>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
     /// The data may hold writes that the master has not (the node was a master under an older
@@ -83,6 +92,7 @@ impl Default for Config {
             next: 1,
             history: Arc::default(),
             lineage: Arc::default(),
+            cluster: None,
             must_full_sync: false,
             is_deposed: false,
             epoch_patience_ms: Some(10_000),

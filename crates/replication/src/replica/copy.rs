@@ -8,6 +8,12 @@ use crate::ReplicationId;
 use crate::files::ListReader;
 
 impl Machine {
+    /// What has kept attempts apart so far counts no more.
+    pub(super) fn forget_delays(&mut self) {
+        self.backoff.reset();
+        self.copies.reset();
+    }
+
     pub(super) fn full_sync(&mut self, reason: Reason, now: u64, out: &mut Vec<Action<'_>>) {
         out.extend(self.open_conns().into_iter().map(Action::Close));
         out.push(Action::FullSync(reason));
@@ -84,10 +90,12 @@ impl Machine {
             self.config.must_full_sync = true;
             return Err(Fault::ShortCopy { announced, found });
         }
+        self.copies.reset();
         (self.config.must_full_sync, self.config.is_deposed) = (false, false);
-        (self.is_parted, self.is_unrewindable, self.waiting_since) = (false, false, None);
-        // What was copied is this master's, whatever it keeps.
-        self.is_proven = true;
+        (self.is_parted, self.unrewindable, self.waiting_since) = (false, None, None);
+        // What was copied is this master's, though it keeps no histories. One that does is not
+        // known by its address: what comes there next may be anything.
+        self.is_proven = self.peer == Peer::Kvrocks;
         self.attempt(now, out);
         Ok(())
     }

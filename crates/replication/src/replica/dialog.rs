@@ -311,6 +311,13 @@ impl Dialog {
         now: u64,
         out: &mut Vec<Action<'_>>,
     ) -> Result<Outcome, Fault> {
+        let cluster = theirs.as_ref().and_then(|theirs| theirs.cluster.as_ref());
+        if let Some((ours, theirs)) = config.cluster.as_ref().zip(cluster)
+            && ours != theirs
+        {
+            let (theirs, ours) = (theirs.clone(), ours.clone());
+            return Err(Fault::OtherCluster { theirs, ours });
+        }
         if matches!(self.purpose, Purpose::Psync { .. }) {
             return Ok(self.compare(theirs));
         }

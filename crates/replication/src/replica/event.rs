@@ -66,7 +66,7 @@ pub enum Event<'a> {
         /// What an earlier attempt at the same checkpoint left.
         held: Vec<Held>,
     },
-    /// The folder or a file could not be written.
+    /// The folder or a file could not be written; a `Swap` of that step was not made.
     FileFailed {
         /// Why, for the log.
         cause: String,
@@ -258,8 +258,11 @@ pub enum Reason {
     Required,
     /// The master refused the partial sync, with this answer.
     Refused(String),
-    /// The data here has parted from the master's, and a rewind is not possible.
+    /// The data here has parted from the master's, nobody knows where, or the master does not say.
     Parted(String),
+    /// It has parted at a fork that it cannot be rewound to. What is behind that was exported, as
+    /// far as the driver could.
+    Unrewindable(String),
 }
 
 /// Which program the master is.
@@ -300,6 +303,14 @@ pub enum Fault {
     /// The master's `db-name` is another one.
     #[error("master's db-name is `{theirs}`, ours is `{ours}`")]
     OtherDatabase {
+        /// The master's.
+        theirs: String,
+        /// This node's.
+        ours: String,
+    },
+    /// The master is of another cluster: nothing here is given up for its data, nor taken of it.
+    #[error("master is of cluster {theirs}, this node of {ours}")]
+    OtherCluster {
         /// The master's.
         theirs: String,
         /// This node's.
@@ -362,9 +373,12 @@ pub enum Fault {
         /// What the master has.
         theirs: String,
     },
-    /// A batch, a file or the swap failed here.
+    /// A batch, a file or a rewind failed here.
     #[error("{0}")]
     Local(String),
+    /// The copy is complete, and cannot be put in service here.
+    #[error("{0}")]
+    Unusable(String),
     /// The disk here has no room for the files.
     #[error("{0}")]
     Full(String),
@@ -390,7 +404,7 @@ impl Fault {
             ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| reply.starts_with(code))
         };
         match self {
-            Self::OtherDatabase { .. } => true,
+            Self::OtherDatabase { .. } | Self::OtherCluster { .. } => true,
             Self::Refused { request, reply } => *request == "AUTH" || is_login(reply),
             _ => false,
         }
@@ -399,9 +413,12 @@ impl Fault {
     /// Where to look.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Local(_) | Self::Full(_) | Self::Diverged { .. } | Self::OtherDatabase { .. } => {
-                Blame::Local
-            }
+            Self::Local(_)
+            | Self::Unusable(_)
+            | Self::Full(_)
+            | Self::Diverged { .. }
+            | Self::OtherCluster { .. }
+            | Self::OtherDatabase { .. } => Blame::Local,
             _ => Blame::Peer,
         }
     }

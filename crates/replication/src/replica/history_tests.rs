@@ -46,7 +46,8 @@ fn compared(m: &mut Machine, conn: u32, theirs: &impl Display, now: u64) -> Vec<
 
 /// What a master answers when it is asked.
 fn answer(theirs: &Position, granted: Granted, lineage: &Lineage) -> Answer {
-    Answer { position: theirs.clone(), granted, lineage: Some(lineage.history()) }
+    let (position, lineage) = (theirs.clone(), Some(lineage.history()));
+    Answer { position, granted, lineage, cluster: None }
 }
 
 fn started(mine: &Position, is_deposed: bool) -> Machine {
@@ -139,7 +140,7 @@ fn what_cannot_be_rewound_is_copied() {
         let late = Event::RewindImpossible { cause: "late".into(), is_spoilt };
         assert_eq!(
             m.step(late, 0),
-            [Action::FullSync(Reason::Parted("late".into())), Action::Connect(Conn(2))]
+            [Action::FullSync(Reason::Unrewindable("late".into())), Action::Connect(Conn(2))]
         );
         assert_eq!(m.must_full_sync(), is_spoilt);
         // The copy breaks off: no second rewind is tried.
@@ -148,7 +149,14 @@ fn what_cannot_be_rewound_is_copied() {
         m.step(Event::Tick, now);
         if !is_spoilt {
             let actions = compared(&mut m, 3, &theirs, now);
-            assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
+            let is_copied = matches!(actions[1], Action::FullSync(Reason::Unrewindable(_)));
+            assert!(is_copied, "{actions:?}");
+            // At another fork it is another question, and what was exported is not all.
+            m.step(Event::Closed { conn: Conn(4), cause: "broken".into() }, now);
+            let now = m.deadline().unwrap();
+            m.step(Event::Tick, now);
+            let other = position(&[(1, 1), (3, 51)], 80);
+            assert_eq!(compared(&mut m, 5, &other, now)[1], Action::Rewind { fork: 50 });
         }
     }
 }
@@ -348,4 +356,48 @@ fn what_a_master_had_written_when_it_was_asked_is_history() {
     compared(&mut m, 1, &position(&[(1, 1)], 80), 0);
     let actions = says(&mut m, 1, "+OK\r\n", 0);
     assert!(actions.contains(&Action::HistoryUpTo(80)), "{actions:?}");
+}
+
+/// Its epochs may have higher numbers, and be granted.
+#[test]
+fn nothing_is_taken_of_a_master_of_another_cluster_or_given_up_for_it() {
+    let mine = position(&[(1, 1)], 70);
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    for (cluster, is_other) in [("00000000000000c1", false), ("00000000000000c2", true)] {
+        for must_full_sync in [false, true] {
+            let mut m = Machine::new(Config { must_full_sync, ..config(&mine, true) }, 1);
+            m.be_of(Some("00000000000000c1".to_owned()));
+            m.step(Event::Start, 0);
+            let said = answer(&theirs, Granted::Epoch(2), &Lineage::default());
+            let said = Answer { cluster: Some(cluster.to_owned()), ..said };
+            let actions = compared(&mut m, 1, &said, 0);
+            let refused = actions.iter().any(|action| {
+                matches!(action, Action::Failed { fault: Fault::OtherCluster { .. }, .. })
+            });
+            assert_eq!(refused, is_other, "{actions:?}");
+            let goes_on = |action: &Action<'_>| {
+                matches!(action, Action::Rewind { .. } | Action::FullSync(_))
+            };
+            assert_eq!(actions.iter().any(goes_on), !is_other, "{actions:?}");
+        }
+    }
+}
+
+/// It may be empty, and would be copied over the data of an epoch.
+#[test]
+fn a_kvrocks_in_the_place_of_a_master_with_epochs_is_not_taken_for_it() {
+    let mine = position(&[(1, 1)], 60);
+    let mut m = started(&mine, false);
+    assert_eq!(compared(&mut m, 1, &mine, 0), [send(1, &["PSYNC", "61"])]);
+    says(&mut m, 1, "+OK\r\n", 0);
+    assert_eq!(m.state(), State::Connected);
+    m.step(Event::Closed { conn: Conn(1), cause: "ended".into() }, 0);
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    m.step(Event::Connected(Conn(2)), now);
+    let actions = says(&mut m, 2, "change.me.db\r\n+OK\r\n-ERR unknown option\r\n", now);
+    let is_waiting = |action: &Action<'_>| {
+        matches!(action, Action::Failed { fault: Fault::NoGrant { epoch: 1, .. }, .. })
+    };
+    assert!(actions.iter().any(is_waiting), "{actions:?}");
 }

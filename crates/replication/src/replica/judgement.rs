@@ -10,6 +10,12 @@ use crate::history::{History, Position};
 use crate::lineage::Source;
 
 impl Machine {
+    /// Tells the name of this node's cluster, as far as it is known by now: an address may be
+    /// another cluster's since the topology was told.
+    pub fn be_of(&mut self, cluster: Option<String>) {
+        self.config.cluster = cluster;
+    }
+
     /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it
     /// is this node's own any more.
     pub(super) fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
@@ -70,14 +76,14 @@ impl Machine {
                     dialog.psync_now(&self.config, now, out);
                 }
             }
-            Verdict::Rewind(fork) if !self.is_unrewindable => {
+            Verdict::Rewind(fork) if self.unrewindable != Some(fork) => {
                 out.extend(self.open_conns().into_iter().map(Action::Close));
                 out.push(Action::Rewind { fork });
-                self.phase = Phase::Rewinding;
+                self.phase = Phase::Rewinding(fork);
             }
             Verdict::Rewind(fork) => {
                 let why = format!("no rewind to {fork} is possible");
-                self.full_sync(Reason::Parted(why), now, out);
+                self.full_sync(Reason::Unrewindable(why), now, out);
             }
             Verdict::Wait if self.config.epoch_patience_ms.is_none_or(|limit| waited < limit) => {
                 return Err(Fault::NoEpoch);

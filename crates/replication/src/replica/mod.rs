@@ -34,12 +34,10 @@ use crate::files::{FileList, ListReader};
 use crate::history::{EpochId, History};
 use crate::lineage::Lineage;
 use crate::wire::Stamp;
+use config::{COPIES_MS, FULL_MS};
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
-
-/// How long a disk that is full is left alone, ms.
-const FULL_MS: u64 = 60_000;
 
 #[derive(Debug)]
 enum Phase {
@@ -66,8 +64,8 @@ enum Phase {
     Swapping {
         sequence: u64,
     },
-    /// The driver cuts the database off.
-    Rewinding,
+    /// The driver cuts the database off behind this record.
+    Rewinding(u64),
 }
 
 /// The replica's link to its master. See the module's page.
@@ -75,15 +73,17 @@ enum Phase {
 pub struct Machine {
     config: Config,
     backoff: Backoff,
+    /// Between copies that turn out to be of no use.
+    copies: Backoff,
     phase: Phase,
     conns: u32,
     peer: Peer,
     reported: Option<State>,
     /// The last comparison found data here that the master has not.
     is_parted: bool,
-    /// A rewind turned out to be impossible.
-    is_unrewindable: bool,
-    /// The present master was streamed from.
+    /// A rewind to this fork turned out to be impossible.
+    unrewindable: Option<u64>,
+    /// The present master was streamed or copied from, and is a Kvrocks.
     is_proven: bool,
     /// Since when the master's epoch is awaited.
     waiting_since: Option<u64>,
@@ -106,12 +106,13 @@ impl Machine {
         Self {
             config,
             backoff,
+            copies: Backoff::new(COPIES_MS.0, COPIES_MS.1, seed),
             phase,
             conns: 0,
             peer: Peer::Kvrocks,
             reported: None,
             is_parted: false,
-            is_unrewindable: false,
+            unrewindable: None,
             is_proven: false,
             waiting_since: None,
             their_lineage: None,
@@ -140,7 +141,7 @@ impl Machine {
                 Some(stream.ack_deadline().map_or(stream.deadline, |at| at.min(stream.deadline)))
             }
             Phase::Downloading { download, .. } => download.deadline().map(|(at, _)| at),
-            Phase::Preparing(_) | Phase::Swapping { .. } | Phase::Rewinding => None,
+            Phase::Preparing(_) | Phase::Swapping { .. } | Phase::Rewinding(_) => None,
         }
     }
 
@@ -153,7 +154,7 @@ impl Machine {
             Phase::Preparing(_)
             | Phase::Downloading { .. }
             | Phase::Swapping { .. }
-            | Phase::Rewinding => State::Sync,
+            | Phase::Rewinding(_) => State::Sync,
         }
     }
 
@@ -250,7 +251,7 @@ impl Machine {
                 Ok(())
             }
             Event::Retry => {
-                self.backoff.reset();
+                self.forget_delays();
                 if matches!(self.phase, Phase::Idle { retry_at: Some(_) }) {
                     self.attempt(now, out);
                 }
@@ -282,23 +283,25 @@ impl Machine {
                 Ok(())
             }
             Event::FileFailed { cause, is_full } => match self.phase {
-                Phase::Preparing(_) | Phase::Downloading { .. } if is_full => {
-                    Err(Fault::Full(cause))
+                // With its last file a download orders the swap, which the driver leaves out then.
+                Phase::Preparing(_) | Phase::Downloading { .. } | Phase::Swapping { .. } => {
+                    Err(if is_full { Fault::Full(cause) } else { Fault::Local(cause) })
                 }
-                Phase::Preparing(_) | Phase::Downloading { .. } => Err(Fault::Local(cause)),
                 _ => Ok(()),
             },
             Event::Swapped { next, replication_id } => self.swapped(next, replication_id, now, out),
-            Event::SwapFailed { cause } => Err(Fault::Local(cause)),
+            Event::SwapFailed { cause } => Err(Fault::Unusable(cause)),
             Event::Rewound { next } => {
                 self.config.next = next;
                 self.attempt(now, out);
                 Ok(())
             }
             Event::RewindImpossible { cause, is_spoilt } => {
-                self.is_unrewindable = true;
+                if let Phase::Rewinding(fork) = self.phase {
+                    self.unrewindable = Some(fork);
+                }
                 self.config.must_full_sync |= is_spoilt;
-                self.full_sync(Reason::Parted(cause), now, out);
+                self.full_sync(Reason::Unrewindable(cause), now, out);
                 Ok(())
             }
             Event::RewindFailed { cause } => Err(Fault::Local(cause)),
@@ -318,7 +321,7 @@ impl Machine {
             Phase::Idle { .. }
             | Phase::Preparing(_)
             | Phase::Swapping { .. }
-            | Phase::Rewinding => Vec::new(),
+            | Phase::Rewinding(_) => Vec::new(),
         }
     }
 
@@ -386,7 +389,8 @@ impl Machine {
                         Err(self.diverged(found))
                     }
                     Outcome::Streaming => {
-                        (self.config.is_deposed, self.is_proven) = (false, true);
+                        let is_kvrocks = self.peer == Peer::Kvrocks;
+                        (self.config.is_deposed, self.is_proven) = (false, is_kvrocks);
                         let next = self.config.next;
                         let mut stream = Stream::new(conn, self.peer, next, &self.config, now);
                         if self.is_leaving {
@@ -411,7 +415,7 @@ impl Machine {
             Phase::Idle { .. }
             | Phase::Preparing(_)
             | Phase::Swapping { .. }
-            | Phase::Rewinding => Ok(()),
+            | Phase::Rewinding(_) => Ok(()),
         }
     }
 
@@ -479,6 +483,7 @@ impl Machine {
         let retry_ms = match fault {
             // The master keeps the files meanwhile, and lists them each time.
             Fault::Full(_) => FULL_MS,
+            Fault::Unusable(_) | Fault::ShortCopy { .. } => self.copies.next_delay_ms(),
             _ => self.backoff.next_delay_ms(),
         };
         self.phase = Phase::Idle { retry_at: Some(now.saturating_add(retry_ms)) };

@@ -555,3 +555,59 @@ fn a_disk_without_room_is_tried_again_after_a_minute() {
         assert!(again.iter().any(|action| matches!(action, Action::Connect(_))), "{again:?}");
     }
 }
+
+/// The disk is full at the very end, or the last name cannot be given: the swap is ordered by then.
+#[test]
+fn a_copy_whose_last_file_fails_is_tried_again_too() {
+    for is_full in [true, false] {
+        let (mut m, _) = listed(&[(name("CURRENT"), 3)], Vec::new());
+        m.step(Event::Connected(Conn(3)), 0);
+        says(&mut m, 3, b"+OK\r\n", 0);
+        let head = FileHead { size: 3, offset: 0 }.text();
+        let bytes = [head, b"abc".to_vec(), trailer(crc32c::crc32c(b"abc"))].concat();
+        assert_eq!(says(&mut m, 3, &bytes, 0).last(), Some(&Action::Swap));
+        let failed = m.step(Event::FileFailed { cause: "no room".to_owned(), is_full }, 1_000);
+        assert!(matches!(&failed[0], Action::Failed { .. }), "{failed:?}");
+        let again = m.step(Event::Tick, 1_000 + FULL_MS);
+        assert!(again.iter().any(|action| matches!(action, Action::Connect(_))), "{again:?}");
+        assert!(m.must_full_sync());
+    }
+}
+
+/// Each copy costs both ends what the first one did.
+#[test]
+fn a_copy_that_is_of_no_use_is_fetched_less_and_less_often() {
+    fn connected(m: &mut Machine, actions: &[Action<'_>], now: u64) -> u32 {
+        let opened = actions.iter().find_map(|action| match action {
+            Action::Connect(conn) => Some(*conn),
+            _ => None,
+        });
+        let conn = opened.unwrap_or_else(|| panic!("{actions:?}"));
+        m.step(Event::Connected(conn), now);
+        conn.0
+    }
+    let mut m = Machine::new(Config { must_full_sync: true, ..config() }, 1);
+    let text = list(&id(), 50, &[(name("CURRENT"), 3)]);
+    let (mut now, mut waited) = (0, Vec::new());
+    let mut actions = m.step(Event::Start, now);
+    for _ in 0..8 {
+        let conn = connected(&mut m, &actions, now);
+        let asks = says(&mut m, conn, b"change.me.db\r\n+OK\r\n+OK\r\n", now);
+        let conn = connected(&mut m, &asks, now);
+        says(&mut m, conn, b"+OK\r\n-ERR unknown option\r\n-ERR unknown option\r\n", now);
+        says(&mut m, conn, &text, now);
+        let held = vec![Held { name: name("CURRENT"), part: Part::Whole }];
+        assert_eq!(m.step(Event::Prepared { held }, now), [Action::Swap]);
+        let failed = m.step(Event::SwapFailed { cause: "of another mode".to_owned() }, now);
+        let Action::Failed { fault, retry_ms } = &failed[0] else { panic!("{failed:?}") };
+        assert_eq!(fault.blame(), Blame::Local);
+        waited.push(*retry_ms);
+        now += retry_ms;
+        actions = m.step(Event::Tick, now);
+    }
+    assert!(waited[0] <= 1_000 && waited[..7].is_sorted(), "{waited:?}");
+    assert!(waited[7] >= 45_000, "{waited:?}");
+    // An operator who has mended what it was does not wait for that.
+    m.step(Event::Retry, now);
+    assert!(m.copies.next_delay_ms() <= 1_000);
+}

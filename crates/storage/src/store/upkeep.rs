@@ -108,6 +108,14 @@ impl Store {
     /// # Errors
     /// I/O errors.
     pub fn purge_logs(&self) -> Result<usize, Error> {
+        self.purge_logs_before(u64::MAX)
+    }
+
+    /// The same, but none with a record of this sequence or a later one.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn purge_logs_before(&self, sequence: u64) -> Result<usize, Error> {
         const ACTION: &str = "purge old log files";
         let inner = &*self.inner;
         let files =
@@ -124,6 +132,7 @@ impl Store {
             Some(acknowledged) if !self.history().is_empty() => acknowledged.saturating_add(1),
             _ => u64::MAX,
         };
+        let keep_from = keep_from.min(sequence);
         let mut archived_bytes: u64 = all.iter().filter(|file| file.3).map(|file| file.2).sum();
         let ends = all.iter().skip(1).map(|next| Some(next.1)).chain([None]);
         let mut removed = 0;

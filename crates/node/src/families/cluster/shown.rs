@@ -66,7 +66,8 @@ pub(super) fn shards(
     reply: Reply<'_>,
 ) -> Result<After> {
     let state = cx.node.cluster.load();
-    let (topology, asker) = (cx.node.shown(state.topology()?), cx.session.asker(cx.config));
+    let topology = cx.node.shown_with_lost(state.topology()?);
+    let asker = cx.session.asker(cx.config);
     let sequence = cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
     let offset = |node: &topology::Node| match state.id() == Some(node.id) {
         true => sequence,

@@ -147,3 +147,34 @@ fn a_real_replica_ends_once_the_store_has_a_set_without_it() {
     });
     assert_eq!(counts(&a), ("1".to_owned(), "0".to_owned()));
 }
+
+/// Nobody stops it when it is taken out of the shard: it streams on. The store takes no set with it
+/// in it, and so would let no other member be dropped either.
+#[test]
+fn one_that_the_topology_does_not_have_any_more_is_asked_out_while_it_streams() {
+    let (node, mut controller, mut puppet) = in_sync(patient, 1);
+    wait_until(|| match node.node.replication.links().len() {
+        1 => Ok(()),
+        links => Err(format!("{links} streams")),
+    });
+    look(&node.node);
+    assert_eq!(Controller::hello(&node).standing.request, 0);
+    let alone = format!("{} 127.0.0.1 {} master - 0-16383", m(), node.port);
+    set_nodes(&node, &alone, 2);
+    look(&node.node);
+    let standing = Controller::hello(&node).standing;
+    assert_eq!((standing.request, standing.request_members.len()), (1, 1));
+    assert_eq!(node.node.replication.links().len(), 1, "its stream goes on");
+    controller.adopt(&node);
+    assert_eq!(node.ask(&["SET", "k", "1"]), "+OK", "nobody waits for it");
+    // It is added again.
+    set_nodes(&node, &topology(&node, 1), 3);
+    wait_until(|| {
+        puppet.ack(node.sequence(), 1, None);
+        look(&node.node);
+        match Controller::hello(&node).standing.request_members.len() {
+            2 => Ok(()),
+            members => Err(format!("{members} members")),
+        }
+    });
+}

@@ -3,7 +3,7 @@
 use ::replication::lineage::Source;
 
 use super::*;
-use crate::replication::service::{put_in, take_out};
+use crate::replication::service::{put_in, reopen, take_out};
 
 const OWNER: &str = "holdfast.owner";
 
@@ -126,4 +126,84 @@ fn a_database_has_its_owners_name_before_it_is_put_in_service() {
     let job = link::Job { node: of, master, serial: 0, generation, cancelled };
     link::Driver::new(job, events).unwrap().seal().unwrap();
     assert_eq!(std::fs::read_to_string(copy.join(OWNER)).unwrap(), format!("{id} -\n"));
+}
+
+/// Which checkpoint is in the folder for downloads, or no word of it, as where it is complete.
+fn await_download(replica: &Running, is_there: bool) {
+    let id = replica.dir.path().join("sync_checkpoint.id");
+    wait_until(|| match id.exists() {
+        found if found == is_there => Ok(()),
+        found => Err(format!("{} is there: {found}", id.display())),
+    });
+}
+
+/// The next process would put in service what has come by then.
+#[test]
+fn no_intent_of_an_exchange_is_left_where_a_download_begins() {
+    let (master, replica) = (Running::start(), Running::start());
+    assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
+    // As where the disk did not take its removal.
+    let intent = replica.dir.path().join("fullsync.swap");
+    std::fs::write(&intent, "db.old").unwrap();
+    replica.node.resync.set_required(true);
+    // Connections: handshake, file list, and no file ever comes.
+    let relay = Relay::to(master.port, |index| (index >= 2).then_some(0));
+    replica.follow(relay.port);
+    await_download(&replica, true);
+    assert!(!intent.exists());
+}
+
+/// A node that is promoted before that writes on, and a process that begins would throw it away.
+#[test]
+fn an_exchange_is_intended_once_the_database_is_out_of_service() {
+    let (master, replica) = (Running::start(), Running::start());
+    assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
+    replica.node.resync.set_required(true);
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let relay = Relay::to(master.port, move |index| {
+        if index == 2 {
+            // The files come once the test says so.
+            let _ = gone.recv();
+        }
+        None
+    });
+    replica.follow(relay.port);
+    await_download(&replica, true);
+    let engine = replica.node.engine();
+    go.send(()).unwrap();
+    await_download(&replica, false);
+    // All is here; the link waits for the gate.
+    std::thread::park_timeout(Duration::from_millis(200));
+    let is_intended = replica.dir.path().join("fullsync.swap").exists();
+    drop(engine);
+    assert!(!is_intended);
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "k"]), "v");
+}
+
+/// Where two renames failed, the data lies in another folder.
+#[test]
+fn no_empty_database_is_made_where_there_is_none() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+    let generation = node.node.engine().generation;
+    let (store, generation) = take_out(&node.node, generation).unwrap();
+    let options = store.options().clone();
+    let watch = store.close_watch();
+    drop(store);
+    assert!(watch.wait(Duration::from_secs(20)));
+    let (db, aside) = (node.node.db_path(), node.dir.path().join("db.old"));
+    std::fs::rename(&db, &aside).unwrap();
+    let owned = Arc::clone(&node.node);
+    let opening = std::thread::spawn(move || {
+        block_on(async move {
+            let store = reopen(&owned, &options).await.unwrap();
+            put_in(&owned, store, generation).await.unwrap();
+        });
+    });
+    std::thread::park_timeout(Duration::from_millis(100));
+    assert!(!opening.is_finished() && !db.exists());
+    std::fs::rename(&aside, &db).unwrap();
+    opening.join().unwrap();
+    assert_eq!(node.ask(&["GET", "k"]), "v");
 }

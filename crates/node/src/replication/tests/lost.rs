@@ -251,3 +251,21 @@ fn a_database_that_an_older_version_set_aside_is_looked_into() {
     replica.node.replication.aside.look(&replica.node.dir);
     assert_eq!(replica.node.replication.aside.position(), None);
 }
+
+/// An address may be another cluster's by now.
+#[test]
+fn a_node_takes_nothing_of_a_master_of_another_cluster() {
+    let pair = ClusterPair::start();
+    let names = ["00000000000000c1", "00000000000000c2"];
+    for ((node, id), name) in [&pair.one, &pair.two].into_iter().zip(&pair.ids).zip(names) {
+        assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", id]), "+OK");
+        assert_eq!(node.ask(&["CLUSTERX", "SETCLUSTERID", name]), "+OK");
+    }
+    pair.push(0, "1");
+    assert_eq!(pair.one.ask(&["SET", "k", "v"]), "+OK");
+    wait_until(|| match pair.two.node.replication.link_error() {
+        Some(why) if why.contains("of cluster 00000000000000c1") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!((pair.two.sequence(), pair.one.node.replication.replicas().len()), (0, 0));
+}

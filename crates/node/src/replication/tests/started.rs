@@ -72,3 +72,31 @@ fn a_link_that_begins_while_the_node_stops_leaves_as_well() {
     crate::replication::follow(node, from, generation);
     wait_until(is_gone);
 }
+
+/// A link that finds another role ends where it is: what it wrote last is in memory alone.
+#[test]
+fn what_an_earlier_link_wrote_is_published_before_it_is_acknowledged() {
+    let (master, replica) = (Running::start(), Running::start());
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    crate::replication::stop(&replica.node);
+    // It has ended.
+    drop(replica.node.replication.one_link.lock());
+    assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
+    let (theirs, own) = (master.store(), replica.store());
+    let read = theirs.feed().read(own.latest_sequence() + 1, 1 << 20).unwrap();
+    let storage::FeedRead::Batches(batches) = read else { panic!("no batch") };
+    for batch in &batches {
+        own.write_raw(&batch.data).unwrap();
+    }
+    let latest = own.latest_sequence();
+    assert!(own.published() < latest);
+    let generation = replica.node.engine().generation;
+    let from = Endpoint { host: "127.0.0.1".to_owned(), port: master.port };
+    crate::replication::follow(&replica.node, from, generation);
+    wait_until(|| match master.node.replication.acked() {
+        acked if acked == [latest] => Ok(()),
+        acked => Err(format!("{acked:?}")),
+    });
+    assert_eq!(own.published(), latest);
+}

@@ -148,7 +148,10 @@ fn setnx_takes_what_has_ended_for_nothing_and_leaves_what_is_there() {
     assert!(!setnx(&mut txn, &at, b"new", b"y").unwrap());
     txn.commit().unwrap();
     let mut values = Vec::new();
-    let visit = |value: Option<&[u8]>| values.push(value.map(<[u8]>::to_vec));
+    let visit = |value: Option<&[u8]>| {
+        values.push(value.map(<[u8]>::to_vec));
+        Ok(())
+    };
     mget(&store, &at, &[b"1", b"2", b"new"], visit).unwrap();
     assert_eq!(values, [Some(b"x".to_vec()), Some(b"2".to_vec()), Some(b"x".to_vec())]);
     assert_eq!(len(&store, &at).unwrap(), 4);
