@@ -44,6 +44,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "replication", is_default: true, render: replication },
     Section { name: "cpu", is_default: true, render: cpu },
     Section { name: "commandstats", is_default: false, render: command_stats },
+    Section { name: "errorstats", is_default: true, render: error_stats },
     Section { name: "cluster", is_default: true, render: cluster },
     Section { name: "keyspace", is_default: true, render: keyspace },
     Section { name: "rocksdb", is_default: true, render: rocksdb },
@@ -245,6 +246,7 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
     lines.add("pubsub_channels", node.pubsub.channels());
     lines.add("pubsub_patterns", node.pubsub.patterns());
+    lines.add("total_error_replies", stats.errors.total());
     lines.add("long_reads", node.long_reads.count());
 }
 
@@ -274,6 +276,13 @@ fn command_stats(node: &Node, lines: &mut Lines) {
                 total.calls, total.micros, total.rejected, total.failed
             ),
         );
+    }
+}
+
+fn error_stats(node: &Node, lines: &mut Lines) {
+    lines.title("Errorstats");
+    for (code, count) in node.stats.errors.counts() {
+        lines.add(&format!("errorstat_{code}"), format_args!("count={count}"));
     }
 }
 

@@ -283,6 +283,9 @@ fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let is_done = u64::try_from(id).is_ok_and(|id| {
         (namespace.is_none() || is_theirs(id)) && cx.node.waiters.unblock(id, error)
     });
+    if let (true, Some(text)) = (is_done, error) {
+        cx.node.stats.errors.note(text.as_bytes());
+    }
     Ok(reply.flag(is_done).into())
 }
 

@@ -323,9 +323,12 @@ impl<'a> NestedCx<'a> {
         command: &'static Command,
         words: &[&[u8]],
     ) -> bool {
-        // The whole is counted where it began.
+        let mark = self.mark();
+        // The whole is counted where it began, but for what it answers.
         if self.is_whole {
-            return self.call_uncounted(write, command, words).0;
+            let (closes, _) = self.call_uncounted(write, command, words);
+            self.count_error(mark);
+            return closes;
         }
         // INFO and CONFIG RESETSTAT know of what ran before them.
         if matches!(command.handler, Handler::Session(_)) && !self.is_in_script {
@@ -333,6 +336,7 @@ impl<'a> NestedCx<'a> {
         }
         let (began, aside) = (self.begin_count(), self.put_aside());
         let (closes, outcome) = self.call_uncounted(write, command, words);
+        self.count_error(mark);
         self.count((command, words), began, (outcome, self.put_aside() > aside));
         closes
     }

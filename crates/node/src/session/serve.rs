@@ -389,6 +389,7 @@ impl Server<'_> {
         out: Vec<u8>,
         ready: &mut Ready,
     ) {
+        self.node.stats.errors.note_reply(&out);
         if let Some(answer) = self.node.waiters.answer(waiter, slot, out) {
             ready.keep(answer);
         }
