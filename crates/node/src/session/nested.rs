@@ -264,7 +264,7 @@ impl<'a> NestedCx<'a> {
             node: self.node,
             config: self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: events::Touched::default(),
         };
         for ((command, words), place) in calls.iter().zip(&entered) {
             let before = Arc::clone(&self.session.namespace);
@@ -366,7 +366,7 @@ impl<'a> NestedCx<'a> {
             }
             Err(error) => {
                 write.txn.rollback(before);
-                write.touched.clear();
+                write.touched = events::Touched::default();
                 self.take_back(mark);
                 match &error {
                     // It has read as much as it may here.

@@ -334,7 +334,7 @@ impl Server<'_> {
             node: self.node,
             config: self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: events::Touched::default(),
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
         let mut args = Args::behind(command.names, words);

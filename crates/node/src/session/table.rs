@@ -54,7 +54,8 @@ pub type Call<'w> = (&'static Command, Words<'w>);
 pub enum Taken<'a> {
     /// It answered.
     Replied(Replied),
-    /// There is nothing for it, and nothing was written.
+    /// There is nothing for it. What it has written, e.g. the consumer of an XREADGROUP, stays if
+    /// it came just now; where it is tried again it does not.
     Nothing(Wait<'a>),
 }
 

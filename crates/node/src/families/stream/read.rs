@@ -6,7 +6,7 @@ use resp::{Protocol, Writer};
 use storage::Direction;
 use storage::types::stream::{self, Id, InGroup, Reader, Span, fields};
 
-use super::{id, there, write_entry, write_id};
+use super::{id, note_consumer, there, write_entry, write_id};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::table::{Nil, Taken, Wait};
 use crate::session::{ReadCx, WriteCx};
@@ -283,6 +283,7 @@ pub(super) fn xreadgroup<'a>(
     for (key, from) in sources {
         // A key may be named twice: what the first time has delivered is not new the second time.
         let group = group_at(cx, key, name)?;
+        note_consumer(cx, key, &group, consumer)?;
         let mut elements = Vec::new();
         let mut writer = Writer::new(&mut elements, found.protocol);
         match from {
