@@ -246,22 +246,11 @@ fn from(word: &[u8]) -> Result<From> {
     }
 }
 
-/// The group at a key. One that a command waits in may be gone when it is tried again.
+/// The group at a key. One that a command waits in may be gone when it is tried again: as in Redis
+/// 7.2 it is told what it would be told had it come then.
 fn group_at<'n>(cx: &WriteCx<'_>, key: &[u8], name: &'n [u8]) -> Result<InGroup<'n>> {
-    let at = cx.scope.at(key);
-    let found = stream::find_group(&cx.txn, &at, name);
-    if cx.serves.is_none() {
-        return there(found?, (key, name), " in XREADGROUP with GROUP option");
-    }
-    const GONE: &str = "UNBLOCKED the stream key no longer exists";
-    match (found.map_err(Error::from), stream::find(&cx.txn, &at).map_err(Error::from)) {
-        (Err(Error::WrongType), _) | (Ok(None), Ok(None)) => Err(Error::text(GONE)),
-        (Ok(None), _) => Err(Error::text(
-            "NOGROUP the consumer group this client was blocked on no longer exists",
-        )),
-        (Ok(Some(group)), _) => Ok(group),
-        (Err(error), _) => Err(error),
-    }
+    let found = stream::find_group(&cx.txn, &cx.scope.at(key), name)?;
+    there(found, (key, name), " in XREADGROUP with GROUP option")
 }
 
 pub(super) fn xreadgroup<'a>(
