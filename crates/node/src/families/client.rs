@@ -2,8 +2,6 @@
 
 mod tracking;
 
-use std::time::Duration;
-
 use crate::clients::{Client, Kind, PauseKind};
 use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
@@ -118,22 +116,21 @@ pub(super) fn check_name(name: &[u8]) -> Result<String> {
 }
 
 fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let option = args.word().ok_or(Error::Syntax)?;
-    let value = args.bytes()?;
-    let name = String::from_utf8_lossy(&option).into_owned();
+    let (option, value) = (args.bytes()?, args.bytes()?);
+    let mut names = cx.session.client.names.lock();
+    let shown = String::from_utf8_lossy(option);
+    let place = match option.to_ascii_lowercase().as_slice() {
+        b"lib-name" => &mut names.library,
+        b"lib-ver" => &mut names.version,
+        _ => return Err(Error::err(format!("Unrecognized option '{shown}'"))),
+    };
     if value.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
         return Err(Error::err(format!(
-            "{} cannot contain spaces, newlines or special characters.",
-            name.to_lowercase()
+            "{shown} cannot contain spaces, newlines or special characters."
         )));
     }
-    let value = String::from_utf8_lossy(value).into_owned();
-    let mut names = cx.session.client.names.lock();
-    match &*option {
-        b"LIB-NAME" => names.library = value,
-        b"LIB-VER" => names.version = value,
-        _ => return Err(Error::err(format!("Unrecognized option '{}'", name.to_lowercase()))),
-    }
+    *place = String::from_utf8_lossy(value).into_owned();
+    drop(names);
     Ok(reply.ok().into())
 }
 
@@ -184,16 +181,16 @@ fn parse_id(args: &mut Args<'_>) -> Result<u64> {
 }
 
 fn parse_kind(args: &mut Args<'_>) -> Result<Kind> {
-    let word = args.word().ok_or(Error::Syntax)?;
-    match &*word {
-        b"NORMAL" => Ok(Kind::Normal),
-        b"REPLICA" | b"SLAVE" => Ok(Kind::Replica),
-        b"MASTER" => Ok(Kind::Master),
-        b"PUBSUB" => Ok(Kind::Subscriber),
-        other => Err(Error::err(format!(
-            "Unknown client type '{}'",
-            String::from_utf8_lossy(other).to_lowercase()
-        ))),
+    let word = args.bytes()?;
+    match word.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(Kind::Normal),
+        b"replica" | b"slave" => Ok(Kind::Replica),
+        b"master" => Ok(Kind::Master),
+        b"pubsub" => Ok(Kind::Subscriber),
+        _ => {
+            let word = String::from_utf8_lossy(word);
+            Err(Error::err(format!("Unknown client type '{word}'")))
+        }
     }
 }
 
@@ -294,9 +291,7 @@ pub(super) fn pause(
     args: &mut Args<'_>,
     reply: Reply<'_>,
 ) -> Result<After> {
-    let ms =
-        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+    let length = args.patience_ms(cx.now_ms)?.unwrap_or_default();
     let kind = match args.word().as_deref() {
         None | Some(b"ALL") => PauseKind::All,
         Some(b"WRITE") => PauseKind::Write,
@@ -304,7 +299,6 @@ pub(super) fn pause(
     };
     args.end()?;
     let now_ns = clock::boottime_ns();
-    let length = Duration::from_millis(ms);
     let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
     cx.node.clients.pause(kind, until_ns, now_ns);
     // Commands look for a pause under the gate: afterwards no write is in flight that did not see
@@ -341,6 +335,28 @@ mod tests {
 
     use super::*;
     use crate::clients::{Clients, Via};
+
+    /// As Redis 7.2: the option is looked at first, and shown as it was given.
+    #[test]
+    fn options_and_kinds_are_told_as_they_were_given() {
+        let mut shell = crate::shell::Shell::new();
+        for (command, answer) in [
+            ("CLIENT SETINFO Lib-Name redis-x", "+OK"),
+            ("CLIENT SETINFO LIB-VER 1.2", "+OK"),
+            (
+                "CLIENT SETINFO Lib-Ver a\tb",
+                "-ERR Lib-Ver cannot contain spaces, newlines or special characters.",
+            ),
+            ("CLIENT SETINFO Lib-Other a\tb", "-ERR Unrecognized option 'Lib-Other'"),
+            ("CLIENT LIST TYPE Bad", "-ERR Unknown client type 'Bad'"),
+            ("CLIENT KILL TYPE Bad", "-ERR Unknown client type 'Bad'"),
+            ("CLIENT PAUSE 9223372036854775807", "-ERR timeout is out of range"),
+        ] {
+            assert_eq!(shell.run(command), answer, "{command}");
+        }
+        let info = shell.run("CLIENT INFO");
+        assert!(info.contains(" lib-name=redis-x lib-ver=1.2 "), "{info}");
+    }
 
     #[test]
     fn a_client_of_a_namespace_ends_no_replication() {

@@ -46,11 +46,11 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn read(args: &mut Args<'a>, has_group: bool) -> Result<Self> {
+    fn read(args: &mut Args<'a>, has_group: bool, now_ms: u64) -> Result<Self> {
         let (mut count, mut patience, mut group, mut acknowledges) = (u64::MAX, None, None, false);
         while let Some(word) = args.word() {
             match &*word {
-                b"BLOCK" if !args.is_empty() => patience = Some(milliseconds(args)?),
+                b"BLOCK" if !args.is_empty() => patience = Some(args.patience_ms(now_ms)?),
                 b"COUNT" if !args.is_empty() => {
                     let wanted = u64::try_from(args.integer()?).unwrap_or(0);
                     count = if wanted == 0 { u64::MAX } else { wanted };
@@ -109,14 +109,6 @@ fn only_of_groups(option: &str) -> Error {
 const UNBALANCED: &str = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' \
                           must be specified.";
 
-/// The time to wait, in milliseconds; 0, here `None`, is for ever.
-fn milliseconds(args: &mut Args<'_>) -> Result<Option<Duration>> {
-    let ms =
-        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
-    Ok((ms > 0).then(|| Duration::from_millis(ms)))
-}
-
 /// Streams that have something, as RESP.
 struct Found {
     protocol: Protocol,
@@ -159,7 +151,7 @@ const SERVED: u64 = 1000;
 /// The identifiers that stand for the `$` of an XREAD that waits: it means the moment at which the
 /// command came. Words that it does not understand it leaves to the command.
 pub(super) fn settle(cx: &ReadCx<'_>, words: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
-    let wanted = Wanted::read(&mut Args::behind(1, words), false).ok()?;
+    let wanted = Wanted::read(&mut Args::behind(1, words), false, cx.scope.now_ms).ok()?;
     if wanted.patience.is_none() || !wanted.ids.contains(&&b"$"[..]) {
         return None;
     }
@@ -185,7 +177,8 @@ pub(super) fn xread<'a>(
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
     let words = args.all();
-    let wanted = Wanted::read(args, false)?.served(cx.serves.is_some());
+    let wanted = Wanted::read(args, false, cx.scope.now_ms)?;
+    let wanted = wanted.served(cx.serves.is_some());
     let (snapshot, protocol) = (cx.txn.snapshot(), reply.protocol());
     let mut sources = Vec::new();
     for (key, word) in wanted.streams() {
@@ -258,7 +251,8 @@ pub(super) fn xreadgroup<'a>(
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let wanted = Wanted::read(args, true)?.served(cx.serves.is_some());
+    let wanted = Wanted::read(args, true, cx.scope.now_ms)?;
+    let wanted = wanted.served(cx.serves.is_some());
     let (name, consumer) = wanted.group.unwrap_or_default();
     let reader = Reader { consumer, count: wanted.count, acknowledges: wanted.acknowledges };
     let mut sources = Vec::new();
