@@ -50,6 +50,18 @@ fn what_was_read_is_told_when_it_changes() {
     assert!(!shell.node.tracking.any());
 }
 
+/// As in Redis 7.2.
+#[test]
+fn of_a_script_what_it_reads_is_tracked_and_not_what_it_declares() {
+    let (mut shell, reader) = shell();
+    assert_eq!(shell.run_as(reader, "CLIENT TRACKING ON"), "+OK");
+    for script in ["EVAL return(redis.call('GET',KEYS[2])) 2 a b", "EVAL_RO return(1) 1 c"] {
+        shell.run_as(reader, script);
+    }
+    shell.run("MSET a 1 b 1 c 1");
+    assert_eq!(pushed(&shell, reader), invalid("b"));
+}
+
 #[test]
 fn a_client_chooses_what_it_is_told_of() {
     let (mut shell, reader) = shell();
