@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use api::heartbeat::Stranger;
 use storage::{Counters, Stats};
 
+use crate::acl::log::Reason;
 use crate::clients::{Client, PauseKind};
 use crate::clock;
 use crate::command::Table;
@@ -247,6 +248,9 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("pubsub_channels", node.pubsub.channels());
     lines.add("pubsub_patterns", node.pubsub.patterns());
     lines.add("total_error_replies", stats.errors.total());
+    for ((_, word), count) in Reason::ALL.into_iter().zip(node.acl.log.counts()) {
+        lines.add(&format!("acl_access_denied_{word}"), count);
+    }
     lines.add("long_reads", node.long_reads.count());
 }
 

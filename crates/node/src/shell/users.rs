@@ -55,6 +55,17 @@ fn a_user_does_what_it_may_and_nothing_else() {
     }
     assert_eq!(shell.run("ACL LOG RESET"), "+OK");
     assert_eq!(shell.run("ACL LOG"), "*0");
+    let other = shell.client();
+    assert!(shell.run_as(other, "AUTH u wrong").starts_with("-WRONGPASS "));
+    // A script that is tried twice is refused twice.
+    let (once, not_at_all) = (["auth:1", "channel:1"], ["cmd:0", "key:0"]);
+    let has = |info: &str, count: &str| info.contains(&format!(" acl_access_denied_{count} "));
+    let info = shell.run("INFO stats");
+    assert!(once.iter().all(|count| has(&info, count)), "{info}");
+    assert!(!not_at_all.iter().any(|count| has(&info, count)), "{info}");
+    assert_eq!(shell.run("CONFIG RESETSTAT"), "+OK");
+    let info = shell.run("INFO stats");
+    assert!(not_at_all.iter().all(|count| has(&info, count)), "{info}");
 }
 
 #[test]

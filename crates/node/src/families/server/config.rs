@@ -78,6 +78,7 @@ fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 
 fn reset_counters(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.node.stats.reset();
+    cx.node.acl.log.reset_counts();
     Ok(reply.ok().into())
 }
 
