@@ -101,7 +101,9 @@ fn get_keys_and_flags(
 }
 
 fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let names = || table::all(&cx.config.renames);
+    // As in Redis also what is in containers.
+    let of = |command: &'static Command| std::iter::once(command).chain(command.leaves);
+    let names = || table::all(&cx.config.renames).flat_map(of);
     let chosen: Vec<&str> = match args.word().as_deref() {
         None => names().map(|command| command.name).collect(),
         Some(b"FILTERBY") => {
