@@ -224,7 +224,9 @@ fn without_consumers(reply: &Reply) -> Reply {
         let mut words = words.clone();
         // Behind the group's own name, which may be any.
         let found = words.iter().skip(2).position(|word| word.text() == "consumers");
-        if let Some(count @ Reply::Integer(_)) = found.and_then(|at| words.get_mut(at + 3)) {
+        if let Some(count) = found.and_then(|at| words.get_mut(at + 3))
+            && matches!(count, Reply::Integer(_))
+        {
             *count = Reply::Integer(0);
         }
         Reply::Many(*shape, words)
