@@ -160,6 +160,8 @@ pub struct Tracks {
     pub is_broadcast: AtomicBool,
     /// The connection that was to be told in its place is gone.
     pub is_broken: AtomicBool,
+    /// Which connection is told in its place; 0 for none.
+    pub redirect: AtomicU64,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
