@@ -17,7 +17,7 @@ use storage::{Counters, Stats};
 use crate::acl::log::Reason;
 use crate::clients::{Client, PauseKind};
 use crate::clock;
-use crate::command::Table;
+use crate::command::Catalog;
 use crate::memory::shown::{self, Part};
 use crate::node::Node;
 use crate::strangers::Fault;
@@ -267,14 +267,14 @@ fn cpu(_node: &Node, lines: &mut Lines) {
 
 fn command_stats(node: &Node, lines: &mut Lines) {
     lines.title("Commandstats");
-    for (index, command) in Table::get().rows().iter().enumerate() {
-        let total = node.stats.command(index);
+    for (place, command) in Catalog::get().entries().iter().enumerate() {
+        let total = node.stats.command(place);
         if total.calls == 0 && total.rejected == 0 {
             continue;
         }
         let per_call = total.micros as f64 / total.calls.max(1) as f64;
         lines.add(
-            &format!("cmdstat_{}", command.name),
+            &format!("cmdstat_{}", command.row.name),
             format_args!(
                 "calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
                 total.calls, total.micros, total.rejected, total.failed

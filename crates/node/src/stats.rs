@@ -110,7 +110,7 @@ impl WorkerStats {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// One more call of the command at that index of the table.
+    /// One more call of the command at that place of the catalog.
     pub fn command(&self, index: usize, micros: u64, outcome: Outcome) {
         let Some(stats) = self.commands.get(index) else { return };
         if outcome == Outcome::Rejected {
@@ -126,7 +126,7 @@ impl WorkerStats {
         }
     }
 
-    /// Calls of the command at that index of the table.
+    /// Calls of the command at that place of the catalog.
     pub fn calls(&self, index: usize, calls: &Calls) {
         let Some(stats) = self.commands.get(index) else { return };
         let sums = [
@@ -240,7 +240,7 @@ impl Stats {
         total
     }
 
-    /// How long the calls of the command at that index of the table took.
+    /// How long the calls of the command at that place of the catalog took.
     pub fn times(&self, index: usize) -> CommandTimes {
         let mut counts = [0_u64; TIMES];
         for stats in self.workers.iter().filter_map(|worker| worker.commands.get(index)) {

@@ -164,9 +164,7 @@ fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
 
 /// The command of that name, which may be that of one in a container (`client|id`).
 fn named(renames: &Renames, name: &[u8]) -> Option<&'static Command> {
-    let words: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
-    let (_, command) = table::find(renames, &words)?;
-    (usize::from(command.names) == words.len()).then_some(command)
+    table::named(renames, name).map(|(_, command)| command)
 }
 
 fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {

@@ -90,7 +90,7 @@ impl Running {
             store,
             Cluster::default(),
             Role::Master,
-            crate::shell::table().rows().len(),
+            crate::shell::commands(),
         );
         let node = Arc::new(node.on_regained(regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();

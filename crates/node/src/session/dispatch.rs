@@ -128,7 +128,7 @@ impl<'n> Batch<'n> {
             self.settle(session, out);
         }
         let mark = out.len();
-        let Some((index, command)) = found else {
+        let Some((place, command)) = found else {
             if unknown::is_http(words) {
                 unknown::note_http(session.client.address, self.now_ms);
                 return After::Drop(unknown::HTTP);
@@ -166,7 +166,7 @@ impl<'n> Batch<'n> {
         }
         let is_long = matches!(after, After::Long(_));
         let reply = out.get(mark..).unwrap_or_default();
-        self.count(session, (index, command, words), (outcome, is_long), reply);
+        self.count(session, (place, command, words), (outcome, is_long), reply);
         if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
             self.settle(session, out);
             let after = Self::silence(session, out, mark, after);
@@ -389,7 +389,7 @@ impl<'n> Batch<'n> {
     fn count(
         &self,
         session: &Session,
-        (index, command, words): (usize, &Command, &[&[u8]]),
+        (place, command, words): (usize, &Command, &[&[u8]]),
         (outcome, is_long): (Outcome, bool),
         reply: &[u8],
     ) {
@@ -405,7 +405,7 @@ impl<'n> Batch<'n> {
             self.node.stats.errors.note_reply(reply);
         }
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            stats.command(index, micros, if is_error { Outcome::Failed } else { outcome });
+            stats.command(place, micros, if is_error { Outcome::Failed } else { outcome });
         }
         if !is_long {
             self.note_if_slow(session, command, words, micros);

@@ -1,6 +1,6 @@
 //! Statistics of the commands that EXEC and scripts run: commandstats, errorstats, and SLOWLOG.
 
-use crate::command::Table;
+use crate::command::Catalog;
 use crate::shell::Shell;
 
 fn eval(text: &str, rest: &str) -> String {
@@ -10,8 +10,7 @@ fn eval(text: &str, rest: &str) -> String {
 
 /// Calls of a command, those of them that failed, and how often it was rejected.
 fn counted(shell: &Shell, name: &str) -> (u64, u64, u64) {
-    let (index, _) = Table::get().find(name.as_bytes()).unwrap();
-    let total = shell.node.stats.command(index);
+    let total = shell.node.stats.command(Catalog::get().find(name).unwrap());
     (total.calls, total.failed, total.rejected)
 }
 
@@ -125,6 +124,43 @@ fn each_slow_one_is_in_the_slowlog_by_itself_and_exec_is_not() {
     assert!(shell.run("EXEC").starts_with("*1 *400 "));
     assert_eq!(slow(&shell), ["MULTI", "SMEMBERS"]);
     assert_eq!(counted(&shell, "smembers"), (1, 0, 0));
+}
+
+/// As in Redis.
+#[test]
+fn what_is_in_a_container_counts_by_itself() {
+    let mut shell = Shell::new();
+    for command in [
+        "CLIENT ID",
+        "CLIENT GETNAME",
+        "CLIENT GETNAME",
+        "CLIENT SETNAME a\nb",
+        "CLIENT NOSUCH",
+        "MULTI",
+        "CONFIG GET port",
+        "EXEC",
+    ] {
+        shell.run(command);
+    }
+    for (name, counts) in [
+        ("client|id", (1, 0, 0)),
+        ("client|getname", (2, 0, 0)),
+        ("client|setname", (1, 1, 0)),
+        ("client", (0, 0, 1)),
+        ("config|get", (1, 0, 0)),
+        ("config", (0, 0, 0)),
+    ] {
+        assert_eq!(counted(&shell, name), counts, "{name}");
+    }
+    let info = shell.run("INFO commandstats");
+    assert!(info.contains(" cmdstat_client|getname:calls=2,"), "{info}");
+    let one = shell.run("LATENCY HISTOGRAM client|id client|nosuch");
+    assert!(one.starts_with("*2 $9 client|id *4 $5 calls :1 $14 histogram_usec *2 "), "{one}");
+    let all = shell.run("LATENCY HISTOGRAM CLIENT");
+    assert!(all.starts_with("*6 $"), "{all}");
+    for name in ["client|id", "client|getname", "client|setname"] {
+        assert!(all.contains(&format!(" {name} *4 $5 calls :")), "{all}");
+    }
 }
 
 /// Codes of errors and how often each was answered.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::super::Command;
 use super::NestedCx;
-use crate::command::{Flags, Table};
+use crate::command::{Catalog, Flags};
 use crate::slowlog::{self, Entry};
 use crate::stats::errors::code;
 use crate::stats::{Calls, Outcome};
@@ -164,10 +164,9 @@ impl NestedCx<'_> {
             return;
         }
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            let table = Table::get();
             for (command, calls) in &counted.calls {
-                if let Some((index, _)) = table.find(command.first_word().as_bytes()) {
-                    stats.calls(index, calls);
+                if let Some(place) = Catalog::get().find(command.name) {
+                    stats.calls(place, calls);
                 }
             }
         }
