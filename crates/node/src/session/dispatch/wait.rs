@@ -63,13 +63,12 @@ impl<'n> Batch<'n> {
             Taken::Replied(replied) => replied.into(),
             // Before the keys are let go of: no write comes in between.
             Taken::Nothing(wait) => {
-                let waiting = node.waiters.add(wish(node, session, words, wait));
-                if cx.txn.count() == 0 {
-                    return Ok(After::Blocked(waiting));
-                }
-                After::Blocked(waiting)
+                After::Blocked(node.waiters.add(wish(node, session, words, wait)))
             }
         };
+        if matches!(after, After::Blocked(_)) && cx.txn.count() == 0 {
+            return Ok(after);
+        }
         let writer = Some(session.client.id);
         let server = Server { node, config, store: &store, worker, now_ms, writer };
         let mut ready = Ready::new();
