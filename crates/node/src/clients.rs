@@ -163,6 +163,8 @@ pub struct Tracks {
     pub is_broken: AtomicBool,
     /// Bytes of its prefixes.
     pub bytes: AtomicUsize,
+    /// Which connection is told in its place; 0 for none.
+    pub redirect: AtomicU64,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after

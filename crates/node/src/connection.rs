@@ -353,7 +353,9 @@ impl Connection {
                 Ok(Parsed::Incomplete) => break Stop::Read,
                 Ok(Parsed::Command { length }) => length,
                 Err(error) => {
-                    Writer::new(&mut self.out, session.protocol).error(&format!("ERR {error}"));
+                    let text = format!("ERR {error}");
+                    self.node.stats.errors.note(text.as_bytes());
+                    Writer::new(&mut self.out, session.protocol).error(&text);
                     break Stop::Malformed;
                 }
             };

@@ -169,6 +169,13 @@ fn increments(words: &[&[u8]]) -> bool {
     options.any(|word| word.eq_ignore_ascii_case(b"incr"))
 }
 
+/// What they store replaces their key: of nothing at all they only tell that the key is gone.
+#[rustfmt::skip]
+const STORES: &[&str] = &[
+    "bitop", "georadius", "georadiusbymember", "geosearchstore", "sdiffstore", "sinterstore", "sort",
+    "sunionstore", "zdiffstore", "zinterstore", "zrangestore", "zunionstore",
+];
+
 /// Whether a call takes from its first key what it gives to its last one: as in Redis, that it was
 /// given is told first.
 fn hands_over(row: &Row) -> bool {
@@ -210,6 +217,15 @@ pub struct Before {
     absent: Vec<Vec<u8>>,
     /// Of these, those whose end is past.
     pub ended: Vec<Vec<u8>>,
+}
+
+/// What a command did that its records do not tell.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Keys on which it has done its work without writing anything: ids of names.
+    pub keys: Vec<Vec<u8>>,
+    /// Streams in a group of which it has made a consumer without being told to.
+    pub consumers: Vec<Vec<u8>>,
 }
 
 /// Looks for the keys that a command names, if what is not there is to be told.
@@ -268,7 +284,7 @@ pub fn of(
     row: &Row,
     words: &[&[u8]],
     (txn, mark, scope): (&Txn<'_>, storage::batch::Mark, Scope<'_>),
-    (touched, before): (Vec<Vec<u8>>, &Before),
+    (touched, before): (Touched, &Before),
 ) -> Vec<Event> {
     if !wanted.any() {
         return Vec::new();
@@ -282,12 +298,15 @@ pub fn of(
     let names = names(row, words);
     let (first, hands_over) = (row.keys_in(words).next(), hands_over(row));
     let mut outcomes = txn.outcomes_since(mark, scope.cluster, scope.now_ms);
-    outcomes.extend(touched.into_iter().map(|id| (id, Outcome::Kept)));
+    outcomes.extend(touched.keys.into_iter().map(|id| (id, Outcome::Kept)));
     let is_within_one = hands_over && outcomes.len() == 1;
     let absent: HashSet<&[u8]> = before.absent.iter().map(Vec::as_slice).collect();
     let ended: HashSet<&[u8]> = before.ended.iter().map(Vec::as_slice).collect();
     if hands_over {
         outcomes.reverse();
+    }
+    for id in &touched.consumers {
+        add(Class::Stream, "xgroup-createconsumer", id);
     }
     for (id, outcome) in outcomes {
         let is_first = Name::of(&id).is_some_and(|name| Some(name.key) == first);
@@ -300,7 +319,11 @@ pub fn of(
         let is_moved = outcome == Outcome::Deleted
             && matches!(row.name, "rename" | "renamenx" | "move" | "movex");
         if let Some((class, at_first, at_last)) = names {
-            let is_end = outcome == Outcome::Deleted && class == Class::Generic;
+            let is_end = match outcome {
+                Outcome::Kept => false,
+                Outcome::Emptied => STORES.contains(&row.name),
+                Outcome::Deleted => class == Class::Generic || STORES.contains(&row.name),
+            };
             if is_moved {
                 add(class, at_first, &id);
             } else if is_within_one {
@@ -353,7 +376,7 @@ mod tests {
     #[test]
     fn every_name_here_is_a_command_and_stands_once() {
         crate::shell::table();
-        for name in MISS_NONE {
+        for name in MISS_NONE.iter().chain(STORES) {
             assert!(Catalog::get().find(name).is_some(), "{name}");
         }
         let later = ["restore"];

@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use api::heartbeat::Stranger;
 use storage::{Counters, Stats};
 
+use crate::acl::log::Reason;
 use crate::clients::{Client, PauseKind};
 use crate::clock;
-use crate::command::Table;
+use crate::command::Catalog;
 use crate::memory::shown::{self, Part};
 use crate::node::Node;
 use crate::proxy_refused::Fault;
@@ -44,6 +45,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "replication", is_default: true, render: replication },
     Section { name: "cpu", is_default: true, render: cpu },
     Section { name: "commandstats", is_default: false, render: command_stats },
+    Section { name: "errorstats", is_default: true, render: error_stats },
     Section { name: "cluster", is_default: true, render: cluster },
     Section { name: "keyspace", is_default: true, render: keyspace },
     Section { name: "rocksdb", is_default: true, render: rocksdb },
@@ -245,6 +247,10 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
     lines.add("pubsub_channels", node.pubsub.channels());
     lines.add("pubsub_patterns", node.pubsub.patterns());
+    lines.add("total_error_replies", stats.errors.total());
+    for ((_, word), count) in Reason::ALL.into_iter().zip(node.acl.log.counts()) {
+        lines.add(&format!("acl_access_denied_{word}"), count);
+    }
     lines.add("long_reads", node.long_reads.count());
 }
 
@@ -261,19 +267,26 @@ fn cpu(_node: &Node, lines: &mut Lines) {
 
 fn command_stats(node: &Node, lines: &mut Lines) {
     lines.title("Commandstats");
-    for (index, command) in Table::get().rows().iter().enumerate() {
-        let total = node.stats.command(index);
+    for (place, command) in Catalog::get().entries().iter().enumerate() {
+        let total = node.stats.command(place);
         if total.calls == 0 && total.rejected == 0 {
             continue;
         }
         let per_call = total.micros as f64 / total.calls.max(1) as f64;
         lines.add(
-            &format!("cmdstat_{}", command.name),
+            &format!("cmdstat_{}", command.row.name),
             format_args!(
                 "calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
                 total.calls, total.micros, total.rejected, total.failed
             ),
         );
+    }
+}
+
+fn error_stats(node: &Node, lines: &mut Lines) {
+    lines.title("Errorstats");
+    for (code, count) in node.stats.errors.counts() {
+        lines.add(&format!("errorstat_{code}"), format_args!("count={count}"));
     }
 }
 

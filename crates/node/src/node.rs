@@ -169,7 +169,7 @@ pub struct Keyspace {
 pub struct LeaseExpired;
 
 impl Node {
-    /// A node that serves nothing yet; `commands`: how many there are.
+    /// A node that serves nothing yet; `commands`: how many there are, with what is in containers.
     pub fn new(
         config: Config,
         dir: PathBuf,

@@ -290,7 +290,9 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             node.moves.give_up();
             node.clients.unpause();
             node.touch_all();
-            node.waiters.unblock_all(UNBLOCKED);
+            for _ in 0..node.waiters.unblock_all(UNBLOCKED) {
+                node.stats.errors.note(UNBLOCKED.as_bytes());
+            }
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
                 node.close_clients("this node is no master any more");
             }

@@ -69,6 +69,11 @@ pub(crate) fn table() -> &'static Table {
     Table::get()
 }
 
+/// How many commands there are, with what is in containers.
+pub(crate) fn commands() -> usize {
+    crate::session::table::give(crate::families::ALL)
+}
+
 /// A node on the database in `dir`, which is made if it is not there.
 pub(crate) fn node(
     dir: &std::path::Path,
@@ -84,7 +89,7 @@ pub(crate) fn node(
         store,
         cluster,
         role,
-        crate::shell::table().rows().len(),
+        crate::shell::commands(),
     );
     Arc::new(node.with_namespaces().on_regained(crate::role::note_regained))
 }

@@ -1,9 +1,11 @@
 //! Counters of the node: what INFO and /metrics show.
 
+pub mod errors;
 pub mod latency;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use errors::Errors;
 use latency::{Latency, LatencyTotal};
 
 /// Calls and time of one command on one worker.
@@ -108,7 +110,7 @@ impl WorkerStats {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// One more call of the command at that index of the table.
+    /// One more call of the command at that place of the catalog.
     pub fn command(&self, index: usize, micros: u64, outcome: Outcome) {
         let Some(stats) = self.commands.get(index) else { return };
         if outcome == Outcome::Rejected {
@@ -124,7 +126,7 @@ impl WorkerStats {
         }
     }
 
-    /// Calls of the command at that index of the table.
+    /// Calls of the command at that place of the catalog.
     pub fn calls(&self, index: usize, calls: &Calls) {
         let Some(stats) = self.commands.get(index) else { return };
         let sums = [
@@ -160,8 +162,8 @@ pub struct CommandTotal {
 pub struct CommandTimes {
     /// Times it ran.
     pub calls: u64,
-    /// Microseconds, a power of two each, and how many calls took no longer: from the first one
-    /// that any call is within to the first one that all are.
+    /// Microseconds, a power of two each, and how many calls took no longer: as in Redis those
+    /// powers alone at which there are more calls than below.
     pub within: Vec<(u64, u64)>,
 }
 
@@ -170,6 +172,8 @@ pub struct CommandTimes {
 pub struct Stats {
     /// One per worker.
     pub workers: Vec<WorkerStats>,
+    /// Errors that clients were answered.
+    pub errors: Errors,
     /// Connections refused by `maxclients`.
     pub rejected_connections: AtomicU64,
     /// Sessions that a balancer moved here.
@@ -199,6 +203,7 @@ impl Stats {
     pub fn new(workers: usize, commands: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| WorkerStats::new(commands)).collect(),
+            errors: Errors::default(),
             rejected_connections: AtomicU64::new(0),
             moved_in: AtomicU64::new(0),
             sync_full: AtomicU64::new(0),
@@ -235,7 +240,7 @@ impl Stats {
         total
     }
 
-    /// How long the calls of the command at that index of the table took.
+    /// How long the calls of the command at that place of the catalog took.
     pub fn times(&self, index: usize) -> CommandTimes {
         let mut counts = [0_u64; TIMES];
         for stats in self.workers.iter().filter_map(|worker| worker.commands.get(index)) {
@@ -247,7 +252,7 @@ impl Stats {
         let mut below = 0;
         for (power, count) in counts.into_iter().enumerate() {
             below += count;
-            if below > 0 {
+            if count > 0 {
                 times.within.push((1 << power, below));
             }
             if below == times.calls {
@@ -266,6 +271,7 @@ impl Stats {
     /// CONFIG RESETSTAT: back to zero. A counter its worker adds to at this very moment may keep
     /// its value.
     pub fn reset(&self) {
+        self.errors.reset();
         let own = [
             &self.rejected_connections,
             &self.sync_full,
@@ -315,8 +321,8 @@ mod tests {
         let total = CommandTotal { calls: 4, micros, failed: 1, rejected: 1 };
         assert_eq!((stats.command(0), stats.command(1)), (total, total));
         assert_eq!(stats.times(0), stats.times(1));
-        assert_eq!(stats.times(1).within.first(), Some(&(1, 2)));
-        assert_eq!(stats.times(1).within.last(), Some(&(1 << (TIMES - 1), 4)));
+        let within = [(1, 2), (1024, 3), (1 << (TIMES - 1), 4)];
+        assert_eq!(stats.times(1).within, within, "as in Redis no bucket that nothing fell into");
         assert_eq!(stats.command(2), CommandTotal::default());
     }
 }

@@ -361,6 +361,7 @@ impl Tracker {
         tracks.is_on.store(is_on, Ordering::Relaxed);
         tracks.is_broadcast.store(is_on && is_broadcast, Ordering::Relaxed);
         tracks.is_broken.store(is_on && self.is_broken, Ordering::Relaxed);
+        tracks.redirect.store(self.wish.redirect.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn is_in(&self, namespace: &[u8]) -> bool {

@@ -301,11 +301,10 @@ impl Waiters {
         Apart { all: Arc::clone(self), client, ended: Some(ended) }
     }
 
-    /// Ends all waits with an error.
-    pub fn unblock_all(&self, text: &str) {
-        for waiter in self.all() {
-            self.tell(&waiter, Told::Answer(format!("-{text}\r\n").into_bytes()));
-        }
+    /// Ends all waits with an error. Returns how many there were.
+    pub fn unblock_all(&self, text: &str) -> usize {
+        let answer = || Told::Answer(format!("-{text}\r\n").into_bytes());
+        self.all().iter().filter(|waiter| self.tell(waiter, answer())).count()
     }
 
     /// All begin anew.
@@ -537,7 +536,7 @@ mod tests {
         assert!(waiters.next(&name("a").id(), waiters.places(), true).is_some());
         drop(minding);
         assert!(waiters.next(&name("a").id(), waiters.places(), true).is_none());
-        waiters.unblock_all("UNBLOCKED x");
+        assert_eq!(waiters.unblock_all("UNBLOCKED x"), 50_000);
         assert!(!waiters.any());
         drop(all);
     }
@@ -556,7 +555,7 @@ mod tests {
         assert!(!first.withdraw() && !waiters.is_awaited(&name("a")));
         waiters.begin_anew_where(|key| key == b"a");
         assert_eq!(third.now(), None);
-        waiters.unblock_all("UNBLOCKED x");
+        assert_eq!(waiters.unblock_all("UNBLOCKED x"), 1);
         assert_eq!(third.now(), Some(Told::Answer(b"-UNBLOCKED x\r\n".to_vec())));
         assert!(!waiters.any() && !waiters.is_awaited(&name("b")));
     }

@@ -311,7 +311,7 @@ mod tests {
             store,
             Cluster::default(),
             Role::Master,
-            crate::shell::table().rows().len(),
+            crate::shell::commands(),
         );
         let node = Arc::new(node);
         let options = crate::listener::Options { bind: "bind", port: "port" };

@@ -101,7 +101,7 @@ pub enum Part<'a> {
         name: &'a [u8],
         /// When it last asked, Unix ms.
         seen_ms: u64,
-        /// When it last got something, Unix ms.
+        /// When it last got something, Unix ms; -1, here the greatest number, for never.
         active_ms: u64,
         /// How many entries are pending for it.
         pending: u64,

@@ -23,6 +23,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, each with the word that INFO has for it.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Auth, "auth"),
+        (Self::Command, "cmd"),
+        (Self::Key, "key"),
+        (Self::Channel, "channel"),
+    ];
+
     /// As it is shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,6 +117,8 @@ struct Entries {
     all: VecDeque<Entry>,
     /// The number of the next one. Numbers go on when the log is emptied.
     next: u64,
+    /// How many there were of each reason, kept or not.
+    counts: [u64; Reason::ALL.len()],
 }
 
 impl Log {
@@ -116,7 +126,10 @@ impl Log {
     pub fn add(&self, refusal: Refusal, now_ms: u64, limit: usize) {
         let refusal = refusal.shortened();
         let mut entries = self.0.lock();
-        let Entries { all, next } = &mut *entries;
+        let Entries { all, next, counts } = &mut *entries;
+        if let Some(count) = counts.get_mut(refusal.reason as usize) {
+            *count += 1;
+        }
         let is_same = |entry: &Entry| {
             let known = &entry.refusal;
             let is_it = (known.reason, known.context) == (refusal.reason, refusal.context)
@@ -147,6 +160,16 @@ impl Log {
     /// Forgets all.
     pub fn clear(&self) {
         self.0.lock().all.clear();
+    }
+
+    /// How many refusals there were, in the order of [`Reason::ALL`].
+    pub fn counts(&self) -> [u64; Reason::ALL.len()] {
+        self.0.lock().counts
+    }
+
+    /// CONFIG RESETSTAT: counts from here on.
+    pub fn reset_counts(&self) {
+        self.0.lock().counts = Default::default();
     }
 }
 
@@ -183,6 +206,13 @@ mod tests {
         assert_eq!(shown(&log), []);
         log.add(refusal("a"), 120_003, 2);
         assert_eq!(shown(&log), [(b"a".to_vec(), 1, 4)], "numbers go on");
+        log.add(Refusal { reason: Reason::Auth, ..refusal("a") }, 120_004, 2);
+        assert_eq!(log.counts(), [1, 0, 6, 0], "of all that there were");
+        log.reset_counts();
+        assert_eq!(log.counts(), [0; 4]);
+        for (place, (reason, _)) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, place);
+        }
     }
 
     #[test]

@@ -63,8 +63,7 @@ impl Account {
         let denied = self.user().check(command, words).err()?;
         let (reason, object, text) = match denied {
             Denied::Command(name) => {
-                let text =
-                    format!("NOPERM this user has no permissions to run the '{name}' command");
+                let text = format!("NOPERM {}", may_not_run(&self.name, name));
                 (Reason::Command, name.as_bytes().to_vec(), text)
             }
             Denied::Key(key) => (Reason::Key, key, NO_KEY.to_owned()),
@@ -82,10 +81,13 @@ impl Account {
     }
 }
 
-const NO_KEY: &str =
-    "NOPERM this user has no permissions to access one of the keys used as arguments";
-const NO_CHANNEL: &str =
-    "NOPERM this user has no permissions to access one of the channels used as arguments";
+const NO_KEY: &str = "NOPERM No permissions to access a key";
+const NO_CHANNEL: &str = "NOPERM No permissions to access a channel";
+
+/// What is said of a command that a user may not run, in the words of Redis 7.2.
+pub fn may_not_run(user: &str, command: &str) -> String {
+    format!("User {user} has no permissions to run the '{command}' command")
+}
 
 /// What a user may not, as ACL LOG and its client are told.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use storage::{Stats, Store};
 use super::files::{Aside, Files};
 
 use crate::clock;
-use crate::command::Table;
+use crate::command::Catalog;
 use crate::gate::Engine;
 use crate::info::process;
 use crate::memory::shown;
@@ -132,11 +132,11 @@ fn client_metrics(node: &Node, out: &mut Page) {
 }
 
 fn command_metrics(node: &Node, out: &mut Page) {
-    let used: Vec<(&str, CommandTotal)> = Table::get()
-        .rows()
+    let used: Vec<(&str, CommandTotal)> = Catalog::get()
+        .entries()
         .iter()
         .enumerate()
-        .map(|(index, command)| (command.name, node.stats.command(index)))
+        .map(|(place, command)| (command.row.name, node.stats.command(place)))
         .filter(|(_, total)| total.calls > 0 || total.rejected > 0)
         .collect();
     let mut family = |metric: &Metric, value: fn(&CommandTotal) -> f64| {
@@ -284,7 +284,7 @@ mod tests {
             assert!(metrics::find(line.split(['{', ' ']).next().unwrap()).is_some(), "{line}");
             assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
         }
-        let first = Table::get().rows()[0].name;
+        let first = Catalog::get().entries()[0].row.name;
         assert!(text.contains(&format!(
             "holdfast_node_command_seconds_total{{command=\"{first}\"}} 0.0015\n"
         )));

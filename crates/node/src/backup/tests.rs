@@ -13,7 +13,7 @@ fn node(dir: &Path) -> Arc<Node> {
         store,
         Cluster::default(),
         Role::Master,
-        crate::shell::table().rows().len(),
+        crate::shell::commands(),
     ))
 }
 

@@ -24,7 +24,7 @@ impl Client {
         let subscribed = |kind| self.subscriptions.lock().of(kind).len();
         format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} multi-mem={} \
-             obl={} omem={} cmd={command} user={} resp={} lib-name={} lib-ver={} via={via} peer={}{}",
+             obl={} omem={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} via={via} peer={}{}",
             self.id,
             self.shown_address(),
             self.file.as_ref().map_or_else(|| self.local.to_string(), |path| format!("{path}:0")),
@@ -44,6 +44,7 @@ impl Client {
             count(&self.reply_bytes) + self.inbox.len(),
             count(&self.reply_memory) + self.inbox.len(),
             if names.user.is_empty() { "default" } else { &names.user },
+            self.redirect(),
             shown.resp.load(Ordering::Relaxed),
             names.library,
             names.version,
@@ -57,6 +58,14 @@ impl Client {
                 name => format!(" namespace={name}"),
             },
         )
+    }
+
+    /// Which connection is told of changes in its place; 0: none is, -1: it does not ask for them.
+    fn redirect(&self) -> i64 {
+        if !self.tracks.is_on.load(Ordering::Relaxed) {
+            return -1;
+        }
+        i64::try_from(self.tracks.redirect.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
     }
 
     /// Letters of CLIENT LIST, as Redis has them.

@@ -203,19 +203,29 @@ impl<'a> Args<'a> {
         Ok(options)
     }
 
-    /// The time for which a command waits, in seconds; 0, here `None`, for ever. As in Redis part
-    /// of a millisecond is a whole one.
-    pub fn patience(&mut self) -> Result<Option<Duration>> {
+    /// The time for which a command waits from `now_ms` on, in seconds; 0, here `None`, for ever.
+    /// As in Redis part of a millisecond is a whole one.
+    pub fn patience(&mut self, now_ms: u64) -> Result<Option<Duration>> {
         const WRONG: &str = "ERR timeout is not a float or out of range";
         let seconds = score::parse(self.bytes()?).ok_or_else(|| Error::text(WRONG))?;
         if seconds < 0.0 {
             return Err(Error::text("ERR timeout is negative"));
         }
-        let ms = Duration::try_from_secs_f64((seconds * 1_000.0).ceil() / 1_000.0)
-            .ok()
-            .filter(|patience| patience.as_millis() <= PATIENCE_MAX_MS)
-            .ok_or_else(|| Error::text("ERR timeout is out of range"))?;
-        Ok((!ms.is_zero()).then_some(ms))
+        let patience = Duration::try_from_secs_f64((seconds * 1_000.0).ceil() / 1_000.0).ok();
+        let patience = patience.filter(|patience| is_in_time(patience.as_millis(), now_ms));
+        let patience = patience.ok_or_else(|| Error::text(TOO_LATE))?;
+        Ok((!patience.is_zero()).then_some(patience))
+    }
+
+    /// The same in whole milliseconds.
+    pub fn patience_ms(&mut self, now_ms: u64) -> Result<Option<Duration>> {
+        const WRONG: &str = "ERR timeout is not an integer or out of range";
+        let ms = self.integer().map_err(|_| Error::text(WRONG))?;
+        let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+        if !is_in_time(ms.into(), now_ms) {
+            return Err(Error::text(TOO_LATE));
+        }
+        Ok((ms > 0).then(|| Duration::from_millis(ms)))
     }
 
     /// Nothing may be left.
@@ -227,8 +237,12 @@ impl<'a> Args<'a> {
 /// More draws than any client reads.
 const DRAWS_MAX: u64 = 1 << 24;
 
-/// As long as Redis can count.
-const PATIENCE_MAX_MS: u128 = i64::MAX as u128;
+const TOO_LATE: &str = "ERR timeout is out of range";
+
+/// Whether a time ends before what Redis can count, Unix ms.
+fn is_in_time(ms: u128, now_ms: u64) -> bool {
+    ms.saturating_add(now_ms.into()) <= i64::MAX as u128
+}
 
 /// Names that a walk looks at unless told otherwise: Kvrocks' default; Redis looks at 10.
 const SCAN_COUNT: usize = 20;
@@ -277,6 +291,33 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_ends_within_what_redis_counts() {
+        let now_ms = 1_000_000;
+        for (word, expected) in [
+            ("0", Some(None)),
+            ("1500", Some(Some(Duration::from_millis(1500)))),
+            ("9223372036853775807", Some(Some(Duration::from_millis(i64::MAX as u64 - now_ms)))),
+            ("9223372036853775808", None),
+            ("9223372036854775807", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let words: [&[u8]; 2] = [b"", word.as_bytes()];
+            assert_eq!(Args::new(&words).patience_ms(now_ms).ok(), expected, "{word}");
+        }
+        for (word, expected) in [
+            ("0.0001", Some(Some(Duration::from_millis(1)))),
+            ("-0.0", Some(None)),
+            ("9223372036854775", None),
+            ("9223372036000", Some(Some(Duration::from_secs(9_223_372_036_000)))),
+            ("inf", None),
+        ] {
+            let words: [&[u8]; 2] = [b"", word.as_bytes()];
+            assert_eq!(Args::new(&words).patience(now_ms).ok(), expected, "{word}");
+        }
+    }
 
     #[test]
     fn integers_are_strict() {

@@ -23,6 +23,9 @@ use crate::session::{After, LongRead, ReplyMode, Session};
 use crate::stats::latency::Begun;
 use crate::waiters::{Told, Waiting};
 
+/// How the error of what CLIENT UNBLOCK has ended begins.
+const UNBLOCKED: &[u8] = b"-UNBLOCKED ";
+
 /// The words with which a command that has waited runs again, here or elsewhere; `None`: those it
 /// had.
 fn words_again(
@@ -57,7 +60,12 @@ impl Connection {
             }
             After::Again(pause) => self.wait(session, pause).await?,
             After::Later(answer, _) => {
-                let told = self.later(session, answer).await?.map(Told::Answer);
+                let answer = self.later(session, answer).await?;
+                // CLIENT UNBLOCK has counted its own.
+                if let Some(answer) = answer.as_ref().filter(|all| !all.starts_with(UNBLOCKED)) {
+                    self.node.stats.errors.note_reply(answer);
+                }
+                let told = answer.map(Told::Answer);
                 self.conclude(session, told, (length, replies)).await?;
                 self.send_later(session, ran, begun).await?;
             }

@@ -78,8 +78,14 @@ fn who_am_i(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> R
 }
 
 fn categories(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let [wanted] = args.rest() else {
-        return Ok(reply.bulks(&CATEGORIES).into());
+    let wanted = match args.rest() {
+        [] => return Ok(reply.bulks(&CATEGORIES).into()),
+        [wanted] => *wanted,
+        _ => {
+            return Err(Error::err(
+                "unknown subcommand or wrong number of arguments for 'CAT'. Try ACL HELP.",
+            ));
+        }
     };
     let wanted = String::from_utf8_lossy(wanted).to_lowercase();
     let catalog = Catalog::get();
@@ -238,16 +244,14 @@ fn try_out(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     }
     let text = match account.user().check(&command.row, words) {
         Ok(()) => return Ok(reply.ok().into()),
-        Err(Denied::Command(name)) => {
-            format!("This user has no permissions to run the '{name}' command")
-        }
+        Err(Denied::Command(command)) => acl::may_not_run(&name, command),
         Err(Denied::Key(key)) => {
             let key = String::from_utf8_lossy(&key).into_owned();
-            format!("This user has no permissions to access the '{key}' key")
+            format!("User {name} has no permissions to access the '{key}' key")
         }
         Err(Denied::Channel(channel)) => {
             let channel = String::from_utf8_lossy(&channel).into_owned();
-            format!("This user has no permissions to access the '{channel}' channel")
+            format!("User {name} has no permissions to access the '{channel}' channel")
         }
     };
     Ok(reply.bulk(text.as_bytes()).into())

@@ -131,28 +131,26 @@ pub(super) fn check_name(name: &[u8]) -> Result<String> {
 }
 
 fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let option = args.word().ok_or(Error::Syntax)?;
-    let value = args.bytes()?;
-    let name = String::from_utf8_lossy(&option).into_owned();
+    let (option, value) = (args.bytes()?, args.bytes()?);
+    let mut names = cx.session.client.names.lock();
+    let shown = String::from_utf8_lossy(option);
+    let place = match option.to_ascii_lowercase().as_slice() {
+        b"lib-name" => &mut names.library,
+        b"lib-ver" => &mut names.version,
+        _ => return Err(Error::err(format!("Unrecognized option '{shown}'"))),
+    };
     if value.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
         return Err(Error::err(format!(
-            "{} cannot contain spaces, newlines or special characters.",
-            name.to_lowercase()
+            "{shown} cannot contain spaces, newlines or special characters."
         )));
     }
     if value.len() > NAME_BYTES_MAX {
-        let name = name.to_lowercase();
         return Err(Error::err(format_args!(
-            "{name} cannot be longer than {NAME_BYTES_MAX} bytes."
+            "{shown} cannot be longer than {NAME_BYTES_MAX} bytes."
         )));
     }
-    let value = String::from_utf8_lossy(value).into_owned();
-    let mut names = cx.session.client.names.lock();
-    match &*option {
-        b"LIB-NAME" => names.library = value,
-        b"LIB-VER" => names.version = value,
-        _ => return Err(Error::err(format!("Unrecognized option '{}'", name.to_lowercase()))),
-    }
+    *place = String::from_utf8_lossy(value).into_owned();
+    drop(names);
     Ok(reply.ok().into())
 }
 
@@ -203,16 +201,16 @@ fn parse_id(args: &mut Args<'_>) -> Result<u64> {
 }
 
 fn parse_kind(args: &mut Args<'_>) -> Result<Kind> {
-    let word = args.word().ok_or(Error::Syntax)?;
-    match &*word {
-        b"NORMAL" => Ok(Kind::Normal),
-        b"REPLICA" | b"SLAVE" => Ok(Kind::Replica),
-        b"MASTER" => Ok(Kind::Master),
-        b"PUBSUB" => Ok(Kind::Subscriber),
-        other => Err(Error::err(format!(
-            "Unknown client type '{}'",
-            String::from_utf8_lossy(other).to_lowercase()
-        ))),
+    let word = args.bytes()?;
+    match word.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(Kind::Normal),
+        b"replica" | b"slave" => Ok(Kind::Replica),
+        b"master" => Ok(Kind::Master),
+        b"pubsub" => Ok(Kind::Subscriber),
+        _ => {
+            let word = String::from_utf8_lossy(word);
+            Err(Error::err(format!("Unknown client type '{word}'")))
+        }
     }
 }
 
@@ -318,6 +316,9 @@ fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let is_done = u64::try_from(id).is_ok_and(|id| {
         (namespace.is_none() || is_theirs(id)) && cx.node.waiters.unblock(id, error)
     });
+    if let (true, Some(text)) = (is_done, error) {
+        cx.node.stats.errors.note(text.as_bytes());
+    }
     Ok(reply.flag(is_done).into())
 }
 
@@ -326,9 +327,7 @@ pub(super) fn pause(
     args: &mut Args<'_>,
     reply: Reply<'_>,
 ) -> Result<After> {
-    let ms =
-        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+    let length = args.patience_ms(cx.now_ms)?.unwrap_or_default();
     let kind = match args.word().as_deref() {
         None | Some(b"ALL") => PauseKind::All,
         Some(b"WRITE") => PauseKind::Write,
@@ -336,7 +335,6 @@ pub(super) fn pause(
     };
     args.end()?;
     let now_ns = clock::boottime_ns();
-    let length = Duration::from_millis(ms);
     let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
     cx.node.clients.pause(kind, until_ns, now_ns);
     // Commands look for a pause under the gate: afterwards no write is in flight that did not see
@@ -371,6 +369,28 @@ fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>)
 mod tests {
     use super::*;
     use crate::clients::Clients;
+
+    /// As Redis 7.2: the option is looked at first, and shown as it was given.
+    #[test]
+    fn options_and_kinds_are_told_as_they_were_given() {
+        let mut shell = crate::shell::Shell::new();
+        for (command, answer) in [
+            ("CLIENT SETINFO Lib-Name redis-x", "+OK"),
+            ("CLIENT SETINFO LIB-VER 1.2", "+OK"),
+            (
+                "CLIENT SETINFO Lib-Ver a\tb",
+                "-ERR Lib-Ver cannot contain spaces, newlines or special characters.",
+            ),
+            ("CLIENT SETINFO Lib-Other a\tb", "-ERR Unrecognized option 'Lib-Other'"),
+            ("CLIENT LIST TYPE Bad", "-ERR Unknown client type 'Bad'"),
+            ("CLIENT KILL TYPE Bad", "-ERR Unknown client type 'Bad'"),
+            ("CLIENT PAUSE 9223372036854775807", "-ERR timeout is out of range"),
+        ] {
+            assert_eq!(shell.run(command), answer, "{command}");
+        }
+        let info = shell.run("CLIENT INFO");
+        assert!(info.contains(" lib-name=redis-x lib-ver=1.2 "), "{info}");
+    }
 
     #[test]
     fn who_spares_the_cluster_ends_neither_replication_nor_peers() {

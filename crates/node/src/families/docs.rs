@@ -115,7 +115,9 @@ fn get_keys_and_flags(
 }
 
 fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let names = || table::all(&cx.config.renames);
+    // As in Redis also what is in containers.
+    let of = |command: &'static Command| std::iter::once(command).chain(command.leaves);
+    let names = || table::all(&cx.config.renames).flat_map(of);
     let chosen: Vec<&str> = match args.word().as_deref() {
         None => names().map(|command| command.name).collect(),
         Some(b"FILTERBY") => {
@@ -176,9 +178,7 @@ fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
 
 /// The command of that name, which may be that of one in a container (`client|id`).
 fn named(renames: &Renames, name: &[u8]) -> Option<&'static Command> {
-    let words: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
-    let (_, command) = table::find(renames, &words)?;
-    (usize::from(command.names) == words.len()).then_some(command)
+    table::named(renames, name).map(|(_, command)| command)
 }
 
 fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
@@ -291,33 +291,39 @@ fn family(command: &Command) -> &'static str {
 }
 
 fn docs_of(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
-    let found: Vec<&Command> = if names.is_empty() {
-        table::all(renames).collect()
-    } else {
-        names
-            .iter()
-            .filter_map(|name| table::find(renames, &[*name]))
-            .map(|(_, command)| command)
-            .collect()
+    let found: Vec<&Command> = match names {
+        [] => table::all(renames).collect(),
+        names => names.iter().filter_map(|name| named(renames, name)).collect(),
     };
     reply.with(|writer| {
         writer.map(found.len());
-        for command in found {
-            writer.bulk(command.name.as_bytes());
-            let doc = find(command.name);
-            let facts = [
-                ("summary", doc.map_or("", |doc| doc.summary)),
-                ("since", doc.map_or("", |doc| doc.since)),
-                ("group", group(command)),
-            ];
-            let known = facts.iter().filter(|(_, text)| !text.is_empty());
-            writer.map(known.clone().count());
-            for (name, text) in known {
-                writer.bulk(name.as_bytes());
-                writer.bulk(text.as_bytes());
-            }
-        }
+        found.into_iter().for_each(|command| document_one(writer, command));
     })
+}
+
+/// A name and what there is to say of it; of a container also what is in it, which has no summary
+/// of its own.
+fn document_one(writer: &mut Writer<'_>, command: &Command) {
+    let own = find(command.name);
+    let doc = own.or_else(|| find(command.first_word()));
+    let facts = [
+        ("summary", doc.map_or("", |doc| doc.summary)),
+        ("since", own.map_or("", |doc| doc.since)),
+        ("group", group(command)),
+    ];
+    let known = facts.iter().filter(|(_, text)| !text.is_empty());
+    let has_leaves = !command.leaves.is_empty();
+    writer.bulk(command.name.as_bytes());
+    writer.map(known.clone().count() + usize::from(has_leaves));
+    for (name, text) in known {
+        writer.bulk(name.as_bytes());
+        writer.bulk(text.as_bytes());
+    }
+    if has_leaves {
+        writer.bulk(b"subcommands");
+        writer.map(command.leaves.len());
+        command.leaves.iter().for_each(|leaf| document_one(writer, leaf));
+    }
 }
 
 /// Redis has no group for replication, whose commands are the server's, and none for SORT.
@@ -375,6 +381,20 @@ mod tests {
         let text = replied(|reply| describe_some(&Renames::default(), names, reply));
         assert!(text.starts_with("*3\r\n*10\r\n$11\r\nclient|kill\r\n:-3\r\n"), "{text}");
         assert!(text.ends_with("*0\r\n$-1\r\n$-1\r\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_in_a_container_is_documented_with_it_and_by_its_name() {
+        shell::table();
+        let names: &[&[u8]] = &[b"SLOWLOG|Len", b"slowlog|x", b"nosuch", b"asking"];
+        let text = replied(|reply| docs_of(&Renames::default(), names, reply));
+        let words: Vec<&str> = text.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+        let summary = |name: &str| find(name).unwrap().summary;
+        let one = ["slowlog|len", "summary", summary("slowlog"), "group", "server"];
+        let other = ["asking", "summary", summary("asking"), "since", "3.0.0", "group", "cluster"];
+        assert_eq!(words, [&one[..], &other].concat());
+        let text = replied(|reply| docs_of(&Renames::default(), &[b"slowlog"], reply));
+        assert!(text.contains("$11\r\nsubcommands\r\n*8\r\n$11\r\nslowlog|get\r\n*4\r\n"), "{text}");
     }
 
     #[test]

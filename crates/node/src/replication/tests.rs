@@ -92,7 +92,7 @@ impl Running {
             store,
             Cluster::default(),
             Role::Master,
-            crate::shell::table().rows().len(),
+            crate::shell::commands(),
         );
         let node = Arc::new(node.on_regained(regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();
@@ -267,10 +267,26 @@ fn a_wait_ends_when_its_node_is_no_master_any_more() {
     let (node, other) = (Running::start(), Running::start());
     let mut client = node.connect();
     client.write_all(&::replication::wire::request(&bytes(&["BLPOP", "q", "0"]))).unwrap();
-    wait_until(|| if node.node.waiters.any() { Ok(()) } else { Err("nobody waits".to_owned()) });
+    let mut counts = node.connect();
+    counts.write_all(&::replication::wire::request(&bytes(&["WAIT", "1", "0"]))).unwrap();
+    wait_until(|| match node.ask(&["INFO", "clients"]) {
+        info if info.contains("blocked_clients:2") => Ok(()),
+        info => Err(info),
+    });
     node.follow(other.port);
     let told = answer(&mut client);
     assert!(told.starts_with("-UNBLOCKED force unblock from blocking operation"), "{told}");
+    let told = answer(&mut counts);
+    assert!(told.starts_with("-ERR WAIT command can only be executed on master"), "{told}");
+    wait_until(|| match node.ask(&["INFO", "errorstats"]) {
+        info if ["ERR", "UNBLOCKED"]
+            .iter()
+            .all(|code| info.contains(&format!("errorstat_{code}:count=1"))) =>
+        {
+            Ok(())
+        }
+        info => Err(info),
+    });
     // Whose time is over is told so to the millisecond, not at the next look.
     let began = Instant::now();
     assert_eq!(other.ask(&["BLPOP", "q", "0.05"]), "");

@@ -7,6 +7,7 @@ use storage::{At, Name, Scope, Txn};
 use super::Session;
 use crate::command::Error;
 use crate::config::Values;
+use crate::events::Touched;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 use crate::tracking::Sending;
@@ -62,8 +63,8 @@ pub struct WriteCx<'a> {
     pub config: &'a Values,
     /// Which worker runs this, for counters.
     pub worker: usize,
-    /// Ids of the names of keys that [`WriteCx::touch_unless_written`] has touched.
-    pub touched: Vec<Vec<u8>>,
+    /// What [`WriteCx::touch_unless_written`] has touched, and [`WriteCx::note_consumer`] noted.
+    pub touched: Touched,
 }
 
 /// What a session handler sees.
@@ -102,18 +103,24 @@ impl WriteCx<'_> {
     /// began.
     pub fn touch_unless_written(&mut self, at: &At<'_>, before: u32) {
         if self.txn.count() == before {
-            self.touched.push(at.scope.name(at.key).id().to_vec());
+            self.touched.keys.push(at.scope.name(at.key).id().to_vec());
         }
     }
 
+    /// Notes that a command makes a consumer in a group of a stream without being told to.
+    pub fn note_consumer(&mut self, at: &At<'_>) {
+        self.touched.consumers.push(at.scope.name(at.key).id().to_vec());
+    }
+
     /// Tells those who watch or track the keys that a command has touched; to be called while their
-    /// locks are held. Returns the keys, for events. `writer`: the connection, if it is one's.
-    pub(super) fn take_touched(&mut self, writer: Option<u64>) -> Vec<Vec<u8>> {
+    /// locks are held. Returns them, for events. `writer`: the connection, if it is one's.
+    pub(super) fn take_touched(&mut self, writer: Option<u64>) -> Touched {
         let touched = std::mem::take(&mut self.touched);
-        if !touched.is_empty() {
-            self.node.watches.touch(touched.iter().filter_map(|id| Name::of(id)));
+        let keys = &touched.keys;
+        if !keys.is_empty() {
+            self.node.watches.touch(keys.iter().filter_map(|id| Name::of(id)));
             let (limit, now_ms) = (self.config.subscriber_limit(), self.scope.now_ms);
-            self.node.tracking.tell_of(&touched, writer, Sending { limit, now_ms });
+            self.node.tracking.tell_of(keys, writer, Sending { limit, now_ms });
         }
         touched
     }

@@ -135,7 +135,7 @@ impl<'n> Batch<'n> {
             self.settle(session, out);
         }
         let mark = out.len();
-        let Some((index, command)) = found else {
+        let Some((place, command)) = found else {
             if unknown::is_http(words) {
                 unknown::note_http(session.client.address, self.now_ms);
                 return After::Drop(unknown::HTTP);
@@ -143,7 +143,9 @@ impl<'n> Batch<'n> {
             session.transaction.is_aborted |= session.transaction.is_open();
             session.caches &= session.transaction.is_open();
             session.is_asking &= session.transaction.is_open();
-            let replied = session.reply(out).error(&unknown_command(words));
+            let text = unknown_command(words);
+            self.node.stats.errors.note(text.as_bytes());
+            let replied = session.reply(out).error(&text);
             session.show();
             return Self::silence(session, out, mark, replied.into());
         };
@@ -170,7 +172,8 @@ impl<'n> Batch<'n> {
             return Self::silence(session, out, mark, after);
         }
         let is_long = matches!(after, After::Long(_));
-        self.count(session, (index, command, words), (outcome, is_long), out.get(mark));
+        let reply = out.get(mark..).unwrap_or_default();
+        self.count(session, (place, command, words), (outcome, is_long), reply);
         if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
             self.idle_since = None;
             self.settle(session, out);
@@ -391,13 +394,13 @@ impl<'n> Batch<'n> {
     }
 
     /// Counts the command that was begun last, and notes it if it was slow, unless it is to end on
-    /// another thread. The reply begins with that byte.
+    /// another thread.
     fn count(
         &mut self,
         session: &Session,
-        (index, command, words): (usize, &Command, &[&[u8]]),
+        (place, command, words): (usize, &Command, &[&[u8]]),
         (outcome, is_long): (Outcome, bool),
-        first: Option<&u8>,
+        reply: &[u8],
     ) {
         // As in Redis: it counts once it runs.
         if outcome == Outcome::Queued {
@@ -408,9 +411,13 @@ impl<'n> Batch<'n> {
         let micros = now.duration_since(self.last).as_micros();
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
         // A command that answers with an error has failed, e.g. a script with the error of a call.
-        let is_error = outcome == Outcome::Done && first == Some(&b'-');
+        let is_error = outcome == Outcome::Done && reply.first() == Some(&b'-');
+        // Of a script, and of what it calls, the errors are counted where they are answered.
+        if !(is_error && matches!(command.handler, Handler::Script(_))) {
+            self.node.stats.errors.note_reply(reply);
+        }
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            stats.command(index, micros, if is_error { Outcome::Failed } else { outcome });
+            stats.command(place, micros, if is_error { Outcome::Failed } else { outcome });
         }
         if !is_long {
             self.note_if_slow(session, command, words, micros);

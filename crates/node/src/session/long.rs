@@ -237,7 +237,9 @@ impl Gaps {
                 Err(error) => {
                     out.truncate(mark);
                     error.log(job.command.name);
-                    Writer::new(&mut out, job.protocol).error(&error.to_string());
+                    let text = error.to_string();
+                    job.node.stats.errors.note(text.as_bytes());
+                    Writer::new(&mut out, job.protocol).error(&text);
                 }
             }
             job.note_if_slow(started.elapsed());

@@ -271,7 +271,8 @@ impl Session {
         (self.namespace, self.is_tenant) = (namespace, is_tenant);
     }
 
-    /// Notes which keys a command is about to read, if changes of them are to be told.
+    /// Notes which keys a command is about to read, if changes of them are to be told. As in Redis
+    /// 7.2 a script reads nothing but what its commands do, whatever it declares.
     fn note_reading(&self, node: &Node, config: &Values, command: &Command, words: &[&[u8]]) {
         let is_noted = match self.tracks {
             None | Some(Mode::Broadcast) => false,
@@ -279,7 +280,9 @@ impl Session {
             Some(Mode::OptIn) => self.caches,
             Some(Mode::OptOut) => !self.caches,
         };
-        if !is_noted || command.is_write() || command.flags.has(Flags::PUBSUB) {
+        let flags = command.flags;
+        let reads = !command.is_write() && !flags.has(Flags::PUBSUB) && !flags.has(Flags::SCRIPT);
+        if !is_noted || !reads {
             return;
         }
         let keys = command.keys_in(words).map(|key| Name { namespace: &self.namespace, key });

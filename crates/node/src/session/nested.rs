@@ -266,7 +266,7 @@ impl<'a> NestedCx<'a> {
             node: self.node,
             config: self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: events::Touched::default(),
         };
         let closes = self.call_each(&whose, &mut write, calls, &entered);
         if let Some(error) = self.failed.take() {
@@ -319,9 +319,12 @@ impl<'a> NestedCx<'a> {
         command: &'static Command,
         words: &[&[u8]],
     ) -> bool {
-        // The whole is counted where it began.
+        let mark = self.mark();
+        // The whole is counted where it began, but for what it answers.
         if self.is_whole {
-            return self.call_uncounted(write, command, words).0;
+            let (closes, _) = self.call_uncounted(write, command, words);
+            self.count_error(mark);
+            return closes;
         }
         // INFO and CONFIG RESETSTAT know of what ran before them.
         if matches!(command.handler, Handler::Session(_)) && !self.is_in_script {
@@ -329,6 +332,7 @@ impl<'a> NestedCx<'a> {
         }
         let (began, aside) = (self.begin_count(), self.put_aside());
         let (closes, outcome) = self.call_uncounted(write, command, words);
+        self.count_error(mark);
         self.count((command, words), began, (outcome, self.put_aside() > aside));
         closes
     }
@@ -358,7 +362,7 @@ impl<'a> NestedCx<'a> {
             }
             Err(error) => {
                 write.txn.rollback(before);
-                write.touched.clear();
+                write.touched = events::Touched::default();
                 self.take_back(mark);
                 match &error {
                     // It has read as much as it may here.

@@ -348,7 +348,7 @@ impl Server<'_> {
             node: self.node,
             config: self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: events::Touched::default(),
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
         let mut args = Args::behind(command.names, words);
@@ -403,6 +403,7 @@ impl Server<'_> {
         out: Vec<u8>,
         ready: &mut Ready,
     ) {
+        self.node.stats.errors.note_reply(&out);
         if let Some(answer) = self.node.waiters.answer(waiter, slot, out) {
             ready.keep(answer);
         }

@@ -54,7 +54,8 @@ pub type Call<'w> = (&'static Command, Words<'w>);
 pub enum Taken<'a> {
     /// It answered.
     Replied(Replied),
-    /// There is nothing for it, and nothing was written.
+    /// There is nothing for it. What it has written, e.g. the consumer of an XREADGROUP, stays if
+    /// it came just now; where it is tried again it does not.
     Nothing(Wait<'a>),
 }
 
@@ -300,14 +301,14 @@ impl Command {
         self
     }
 
-    /// The command of a container that this second word calls.
-    fn leaf(&'static self, word: &[u8]) -> Option<&'static Self> {
+    /// The command of a container that this second word calls, and which of them it is.
+    fn leaf(&'static self, word: &[u8]) -> Option<(usize, &'static Self)> {
         let behind = self.row.name.len() + 1;
-        let is_called = |leaf: &&Self| {
+        let is_called = |(_, leaf): &(usize, &Self)| {
             let name = leaf.row.name.as_bytes().get(behind..).unwrap_or_default();
             word.eq_ignore_ascii_case(name)
         };
-        self.leaves.iter().find(is_called)
+        self.leaves.iter().enumerate().find(is_called)
     }
 
     /// With keys, for session commands that name some (WATCH).
@@ -339,9 +340,11 @@ pub struct Family {
     pub commands: &'static [Command],
 }
 
-static COMMANDS: OnceLock<Vec<&'static Command>> = OnceLock::new();
+/// In table order, each with its place in the catalog.
+static COMMANDS: OnceLock<Vec<(usize, &'static Command)>> = OnceLock::new();
 
-/// Hands in the commands of this build; returns how many there are. The first ones stay.
+/// Hands in the commands of this build; returns how many there are, with what is in containers. The
+/// first ones stay.
 pub fn give(families: &'static [Family]) -> usize {
     let commands = || families.iter().flat_map(|family| family.commands);
     let whole = families.iter().flat_map(|family| {
@@ -352,7 +355,10 @@ pub fn give(families: &'static [Family]) -> usize {
     });
     Catalog::give(whole);
     Table::give(commands().map(|command| &command.row));
-    COMMANDS.get_or_init(|| commands().collect()).len()
+    let catalog = Catalog::get();
+    let placed = |command: &'static Command| catalog.find(command.name).map(|at| (at, command));
+    COMMANDS.get_or_init(|| commands().filter_map(placed).collect());
+    catalog.entries().len()
 }
 
 /// How many words a name has.
@@ -368,25 +374,34 @@ const fn names(name: &str) -> u8 {
     1
 }
 
-/// The command that these words call, in any case, with its index in the table: of a container the
-/// one that the second word names, or the container itself.
+/// The command that these words call, in any case, with its place in the catalog: of a container
+/// the one that the second word names, or the container itself.
 pub fn find(renames: &Renames, words: &[&[u8]]) -> Option<(usize, &'static Command)> {
     let (index, _) = renames.find(words.first()?)?;
-    let command = at(index)?;
-    let leaf = words.get(1).and_then(|word| command.leaf(word));
-    let command = leaf.unwrap_or(command);
+    let (place, container) = at(index)?;
+    let (behind, command) = match words.get(1).and_then(|word| container.leaf(word)) {
+        Some((number, leaf)) => (number + 1, leaf),
+        None => (0, container),
+    };
     Some(match command.reading {
-        Some(reading) if (reading.is_meant)(words) => (index, &reading.command),
-        _ => (index, command),
+        Some(reading) if (reading.is_meant)(words) => (place + behind, &reading.command),
+        _ => (place + behind, command),
     })
+}
+
+/// The command of that name, which may be that of one in a container (`client|id`), with its place
+/// in the catalog.
+pub fn named(renames: &Renames, name: &[u8]) -> Option<(usize, &'static Command)> {
+    let words: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
+    find(renames, &words).filter(|(_, command)| usize::from(command.names) == words.len())
 }
 
 /// The commands that answer to some name, in table order; containers, not what is in them.
 pub fn all(renames: &Renames) -> impl Iterator<Item = &'static Command> {
-    renames.rows().filter_map(|(index, _)| at(index))
+    renames.rows().filter_map(|(index, _)| at(index)).map(|(_, command)| command)
 }
 
-fn at(index: usize) -> Option<&'static Command> {
+fn at(index: usize) -> Option<(usize, &'static Command)> {
     COMMANDS.get()?.get(index).copied()
 }
 
@@ -400,6 +415,13 @@ mod tests {
         for container in all(&Renames::default()) {
             assert_eq!(container.is_container, !container.leaves.is_empty(), "{}", container.name);
             let mut seen = std::collections::BTreeSet::new();
+            let (place, _) = named(&Renames::default(), container.name.as_bytes()).unwrap();
+            let whole = std::iter::once(container).chain(container.leaves);
+            for (number, command) in whole.enumerate() {
+                let (found, _) = named(&Renames::default(), command.name.as_bytes()).unwrap();
+                let entry = &Catalog::get().entries()[place + number];
+                assert_eq!((found, entry.row.name), (place + number, command.name));
+            }
             for leaf in container.leaves {
                 assert_eq!((leaf.first_word(), leaf.names), (container.name, 2), "{}", leaf.name);
                 assert!(seen.insert(leaf.name), "{} twice", leaf.name);

@@ -1,6 +1,6 @@
-//! Statistics of the commands that EXEC and scripts run: commandstats, and SLOWLOG.
+//! Statistics of the commands that EXEC and scripts run: commandstats, errorstats, and SLOWLOG.
 
-use crate::command::Table;
+use crate::command::Catalog;
 use crate::shell::Shell;
 
 fn eval(text: &str, rest: &str) -> String {
@@ -10,8 +10,7 @@ fn eval(text: &str, rest: &str) -> String {
 
 /// Calls of a command, those of them that failed, and how often it was rejected.
 fn counted(shell: &Shell, name: &str) -> (u64, u64, u64) {
-    let (index, _) = Table::get().find(name.as_bytes()).unwrap();
-    let total = shell.node.stats.command(index);
+    let total = shell.node.stats.command(Catalog::get().find(name).unwrap());
     (total.calls, total.failed, total.rejected)
 }
 
@@ -149,4 +148,121 @@ fn each_slow_one_is_in_the_slowlog_by_itself_and_exec_is_not() {
     assert!(shell.run("EXEC").starts_with("*1 *400 "));
     assert_eq!(slow(&shell), ["MULTI", "SMEMBERS"]);
     assert_eq!(counted(&shell, "smembers"), (1, 0, 0));
+}
+
+/// As in Redis.
+#[test]
+fn what_is_in_a_container_counts_by_itself() {
+    let mut shell = Shell::new();
+    for command in [
+        "CLIENT ID",
+        "CLIENT GETNAME",
+        "CLIENT GETNAME",
+        "CLIENT SETNAME a\nb",
+        "CLIENT NOSUCH",
+        "MULTI",
+        "CONFIG GET port",
+        "EXEC",
+    ] {
+        shell.run(command);
+    }
+    for (name, counts) in [
+        ("client|id", (1, 0, 0)),
+        ("client|getname", (2, 0, 0)),
+        ("client|setname", (1, 1, 0)),
+        ("client", (0, 0, 1)),
+        ("config|get", (1, 0, 0)),
+        ("config", (0, 0, 0)),
+    ] {
+        assert_eq!(counted(&shell, name), counts, "{name}");
+    }
+    let info = shell.run("INFO commandstats");
+    assert!(info.contains(" cmdstat_client|getname:calls=2,"), "{info}");
+    let one = shell.run("LATENCY HISTOGRAM client|id client|nosuch");
+    assert!(one.starts_with("*2 $9 client|id *4 $5 calls :1 $14 histogram_usec *2 "), "{one}");
+    let all = shell.run("LATENCY HISTOGRAM CLIENT");
+    assert!(all.starts_with("*6 $"), "{all}");
+    for name in ["client|id", "client|getname", "client|setname"] {
+        assert!(all.contains(&format!(" {name} *4 $5 calls :")), "{all}");
+    }
+}
+
+/// Codes of errors and how often each was answered.
+fn errors(shell: &Shell) -> Vec<(String, u64)> {
+    shell.node.stats.errors.counts()
+}
+
+#[track_caller]
+fn check_errors(shell: &Shell, expected: &[(&str, u64)]) {
+    let found = errors(shell);
+    let found: Vec<(&str, u64)> = found.iter().map(|(code, count)| (&**code, *count)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn errors_are_counted_by_their_codes_where_they_are_answered() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("SET s x"), "+OK");
+    check_errors(&shell, &[]);
+    for command in ["LPUSH s a", "NOSUCH", "GET", "INCR s", "EVALSHA none 0"] {
+        assert!(shell.run(command).starts_with('-'), "{command}");
+    }
+    check_errors(&shell, &[("ERR", 3), ("NOSCRIPT", 1), ("WRONGTYPE", 1)]);
+    // What EXEC runs counts, and what it discards, but no value that begins as an error does.
+    for command in ["MULTI", "LPUSH s a", "SET m -ERR", "GET m"] {
+        shell.run(command);
+    }
+    assert!(shell.run("EXEC").contains("$4 -ERR"));
+    check_errors(&shell, &[("ERR", 3), ("NOSCRIPT", 1), ("WRONGTYPE", 2)]);
+    for command in ["MULTI", "GET"] {
+        shell.run(command);
+    }
+    assert!(shell.run("EXEC").starts_with("-EXECABORT "));
+    let all = [("ERR", 4), ("EXECABORT", 1), ("NOSCRIPT", 1), ("WRONGTYPE", 2)];
+    check_errors(&shell, &all);
+    let info = shell.run("INFO");
+    for line in ["# Errorstats", "errorstat_ERR:count=4", "errorstat_EXECABORT:count=1"] {
+        assert!(info.contains(line), "{info}");
+    }
+    assert!(shell.run("INFO stats").contains("total_error_replies:8"));
+    assert_eq!(shell.run("CONFIG RESETSTAT"), "+OK");
+    check_errors(&shell, &[]);
+    assert!(shell.run("INFO stats").contains("total_error_replies:0"));
+}
+
+#[test]
+fn an_error_that_a_script_hands_on_counts_once() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("SET s x"), "+OK");
+    let calls = eval("return redis.call('LPUSH',KEYS[1],'a')", "1 s");
+    assert!(shell.run(&calls).starts_with("-WRONGTYPE "));
+    check_errors(&shell, &[("WRONGTYPE", 1)]);
+    // Also where the script makes nothing of it.
+    let caught = "redis.pcall('LPUSH',KEYS[1],'a') redis.pcall('NOSUCH') return 1";
+    assert_eq!(shell.run(&eval(caught, "1 s")), ":1");
+    check_errors(&shell, &[("ERR", 1), ("WRONGTYPE", 2)]);
+    let mine = "return redis.error_reply('MINE\\32of\\32the\\32script')";
+    let own = format!("redis.pcall('LPUSH',KEYS[1],'a') {mine}");
+    assert!(shell.run(&eval(&own, "1 s")).starts_with("-MINE of "));
+    check_errors(&shell, &[("ERR", 1), ("MINE", 1), ("WRONGTYPE", 3)]);
+    // Inside EXEC, and aside, where it begins anew.
+    shell.run("MULTI");
+    shell.run(&calls);
+    shell.run(&eval(mine, "0"));
+    assert!(shell.run("EXEC").starts_with("*2 -WRONGTYPE "));
+    check_errors(&shell, &[("ERR", 1), ("MINE", 2), ("WRONGTYPE", 4)]);
+    let long = "for i=1,1e7 do end return redis.call('LPUSH',KEYS[1],'a')";
+    assert!(shell.run(&eval(long, "1 s")).starts_with("-WRONGTYPE "));
+    check_errors(&shell, &[("ERR", 1), ("MINE", 2), ("WRONGTYPE", 5)]);
+}
+
+#[test]
+fn errors_that_come_later_count_when_they_come() {
+    let mut shell = Shell::new();
+    let waits = shell.client();
+    let waiting = shell.wait_as(waits, "BLPOP l 0");
+    let id = shell.clients[waits].client.id;
+    assert_eq!(shell.run(&format!("CLIENT UNBLOCK {id} ERROR")), ":1");
+    drop(waiting);
+    check_errors(&shell, &[("UNBLOCKED", 1)]);
 }

@@ -165,6 +165,57 @@ fn what_writes_nothing_is_a_change_all_the_same() {
     }
 }
 
+/// As redis-server 7.0 tells them.
+#[test]
+fn a_result_of_nothing_removes_what_it_would_replace() {
+    let mut told = Listener::new("EA");
+    for command in [
+        "BITOP AND d none",
+        "SINTERSTORE d none other",
+        "SUNIONSTORE d none",
+        "SDIFFSTORE d none other",
+        "ZUNIONSTORE d 1 none",
+        "ZINTERSTORE d 2 none other",
+        "ZDIFFSTORE d 1 none",
+        "ZRANGESTORE d none 0 -1",
+        "SORT none STORE d",
+        "GEORADIUS none 1 1 1 km STORE d",
+        "GEOSEARCHSTORE d none FROMLONLAT 1 1 BYRADIUS 1 km",
+    ] {
+        told.told("SET d v", &["set d"]);
+        told.told(command, &["del d"]);
+        told.told(command, &[]);
+    }
+    told.told("SADD s a b", &["sadd s"]);
+    told.told("SORT s ALPHA STORE d", &["sortstore d"]);
+}
+
+/// As in Redis, by whatever it asks.
+#[test]
+fn a_consumer_that_is_made_without_being_told_to_is_told_of() {
+    let mut told = Listener::new("EA");
+    let made = &["xgroup-createconsumer s"][..];
+    told.told("XADD s 1-1 f v", &["xadd s"]);
+    told.told("XGROUP CREATE s g 0", &["xgroup-create s"]);
+    for command in [
+        "XREADGROUP GROUP g a STREAMS s >",
+        "XREADGROUP GROUP g b STREAMS s >",
+        "XREADGROUP GROUP g c STREAMS s 0",
+        "XCLAIM s g d 0 1-1",
+        "XAUTOCLAIM s g e 0 0",
+        "XGROUP CREATECONSUMER s g f",
+    ] {
+        told.told(command, made);
+        told.told(command, &[]);
+    }
+    let waits = told.shell.client();
+    let _waiting = told.shell.wait_as(waits, "XREADGROUP GROUP g w BLOCK 0 STREAMS s >");
+    told.told("PING", made);
+    // One that is served makes it anew.
+    told.told("XGROUP DELCONSUMER s g w", &["xgroup-delconsumer s"]);
+    told.told("XADD s 2-1 f v", &["xadd s", "xgroup-createconsumer s"]);
+}
+
 #[test]
 fn only_the_classes_and_channels_that_are_wanted_are_told() {
     let mut told = Listener::new("K$");

@@ -138,3 +138,18 @@ fn every_place_is_found_from_every_other_one() {
         }
     }
 }
+
+/// As in Redis.
+#[test]
+fn a_search_that_lacks_something_is_named_as_it_was_called() {
+    let mut shell = Shell::new();
+    for name in ["GEOSEARCH", "geoSearch"] {
+        for (words, lack) in [
+            ("BYRADIUS 1 km ASC ASC", "FROMMEMBER or FROMLONLAT can"),
+            ("FROMLONLAT 1 1 ASC ASC", "BYRADIUS and BYBOX can"),
+        ] {
+            let said = shell.run(&format!("{name} g {words}"));
+            assert_eq!(said, format!("-ERR exactly one of {lack} be specified for {name}"));
+        }
+    }
+}

@@ -243,3 +243,55 @@ fn a_list_of_streams_without_as_many_identifiers_is_refused_by_one_text() {
         assert_eq!(shell.run(command), text, "{command}");
     }
 }
+
+/// As in Redis 7.2. What is seen of one that gets nothing is written once a second: it may ask
+/// without end.
+#[test]
+fn who_asks_is_a_consumer_whether_or_not_it_gets_something() {
+    let mut shell = Shell::new();
+    shell.follow();
+    let waits = shell.client();
+    for (command, reply) in [
+        ("XADD s 1-1 f v", "$3 1-1"),
+        ("XGROUP CREATE s g $", "+OK"),
+        ("XREADGROUP GROUP g read STREAMS s >", "*-1"),
+        ("XCLAIM s g claimed 0 1-1", "*0"),
+        ("XAUTOCLAIM s g auto 0 0", "*3 $3 0-0 *0 *0"),
+    ] {
+        assert_eq!(shell.run(command), reply, "{command}");
+    }
+    let waiting = shell.wait_as(waits, "XREADGROUP GROUP g waited BLOCK 0 STREAMS s >");
+    let shown = |name: &str, idle: u64, inactive: u64| {
+        let length = name.len();
+        format!(
+            "*8 $4 name ${length} {name} $7 pending :0 $4 idle :{idle} $8 inactive :{inactive}"
+        )
+    };
+    let all = ["auto", "claimed", "read", "waited"].map(|name| shown(name, 0, 0)).join(" ");
+    assert_eq!(shell.run("XINFO CONSUMERS s g"), format!("*4 {all}"));
+    assert!(shell.run("XINFO GROUPS s").contains("$9 consumers :4 "));
+    drop(waiting);
+    let read = "XREADGROUP GROUP g read STREAMS s >";
+    for (ms, is_written) in [(999, false), (1, true), (1, false)] {
+        shell.advance(ms);
+        let before = shell.sequence();
+        for command in [read, "XCLAIM s g read 0 1-1", "XAUTOCLAIM s g read 0 0"] {
+            shell.run(command);
+        }
+        assert_eq!(shell.sequence() > before, is_written, "{ms}");
+    }
+    let consumers = shell.run("XINFO CONSUMERS s g");
+    for known in [shown("read", 1, 1001), shown("auto", 1001, 1001)] {
+        assert!(consumers.contains(&known), "{consumers}");
+    }
+    // What it is given to keep is what makes it active.
+    for (option, inactive) in [("NOACK ", 1001), ("", 0)] {
+        shell.run("XADD s * f v");
+        shell.run(&format!("XREADGROUP GROUP g read {option}STREAMS s >"));
+        let pending = format!("pending :{}", usize::from(inactive == 0));
+        let known = shown("read", 0, inactive).replace("pending :0", &pending);
+        let consumers = shell.run("XINFO CONSUMERS s g");
+        assert!(consumers.contains(&known), "{consumers}");
+    }
+    shell.assert_replica_is_equal();
+}

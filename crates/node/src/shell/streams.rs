@@ -29,8 +29,8 @@ struct Group {
     last: Id,
     /// To whom, when and how often.
     pending: BTreeMap<Id, (&'static str, u64, u64)>,
-    /// With the time at which each last asked.
-    consumers: BTreeMap<&'static str, u64>,
+    /// With the times at which each last asked, and last got something.
+    consumers: BTreeMap<&'static str, (u64, u64)>,
 }
 
 fn text(id: Id) -> String {
@@ -281,7 +281,7 @@ fn group(random: &mut StdRng, model: &mut Keyspace<Stream>, key: &'static str) -
             let reply = match number {
                 5..7 => {
                     let is_new = !group.consumers.contains_key(consumer);
-                    group.consumers.entry(consumer).or_insert(now_ms);
+                    group.consumers.entry(consumer).or_insert((now_ms, now_ms));
                     flag(is_new)
                 }
                 7 => {
@@ -382,8 +382,18 @@ struct Scene<'m> {
 }
 
 impl Scene<'_> {
-    fn asks(&mut self) {
-        self.group.consumers.insert(self.consumer, self.now_ms);
+    fn asks(&mut self, gets_some: bool) {
+        let now_ms = self.now_ms;
+        let known = self.group.consumers.entry(self.consumer).or_insert((now_ms, now_ms));
+        *known = (now_ms, if gets_some { now_ms } else { known.1 });
+    }
+
+    /// What got nothing is noted at most once a second.
+    fn asks_in_vain(&mut self) {
+        let known = self.group.consumers.get(self.consumer);
+        if known.is_none_or(|(seen, _)| self.now_ms - seen >= 1000) {
+            self.asks(false);
+        }
     }
 
     fn listed(&self, ids: &[Id], only_ids: bool) -> String {
@@ -397,9 +407,12 @@ impl Scene<'_> {
         let last = self.group.last;
         let new: Vec<Id> =
             self.entries.keys().filter(|id| **id > last).take(count).copied().collect();
-        let Some(end) = new.last() else { return "*-1".to_owned() };
+        let Some(end) = new.last() else {
+            self.asks_in_vain();
+            return "*-1".to_owned();
+        };
         self.group.last = *end;
-        self.asks();
+        self.asks(!noack);
         if !noack {
             let delivered = new.iter().map(|id| (*id, (self.consumer, self.now_ms, 1)));
             self.group.pending.extend(delivered);
@@ -408,7 +421,7 @@ impl Scene<'_> {
     }
 
     fn history(&mut self, key: &str, after: Id) -> String {
-        self.asks();
+        self.asks(false);
         let (mut shown, now_ms) = (Vec::new(), self.now_ms);
         for (id, (consumer, since, count)) in &mut self.group.pending {
             if *consumer != self.consumer || *id <= after {
@@ -429,7 +442,7 @@ impl Scene<'_> {
     fn take(&mut self, id: Id, only_ids: bool) {
         let before = self.group.pending.get(&id).map_or(1, |(.., count)| *count);
         let count = before + u64::from(!only_ids);
-        self.asks();
+        self.asks(true);
         self.group.pending.insert(id, (self.consumer, self.now_ms, count));
     }
 
@@ -447,6 +460,9 @@ impl Scene<'_> {
                 self.take(*id, only_ids);
                 claimed.push(*id);
             }
+        }
+        if claimed.is_empty() {
+            self.asks_in_vain();
         }
         self.listed(&claimed, only_ids)
     }
@@ -470,6 +486,9 @@ impl Scene<'_> {
                 self.take(id, only_ids);
                 claimed.push(id);
             }
+        }
+        if claimed.is_empty() {
+            self.asks_in_vain();
         }
         let claimed = self.listed(&claimed, only_ids);
         format!("*3 {} {claimed} {}", bulk(Some(&text(next))), ids(&deleted))
@@ -503,11 +522,12 @@ impl Scene<'_> {
     }
 
     fn consumers(&self) -> String {
-        listing(self.group.consumers.iter().map(|(name, seen)| {
+        listing(self.group.consumers.iter().map(|(name, (seen, active))| {
             let pending = self.group.pending.values().filter(|(theirs, ..)| theirs == name).count();
-            let [key, count, idle] = ["name", "pending", "idle"].map(|word| bulk(Some(word)));
-            let (name, since) = (bulk(Some(name)), self.now_ms - seen);
-            format!("*6 {key} {name} {count} :{pending} {idle} :{since}")
+            let [key, count, idle, inactive] =
+                ["name", "pending", "idle", "inactive"].map(|word| bulk(Some(word)));
+            let (name, since, got) = (bulk(Some(name)), self.now_ms - seen, self.now_ms - active);
+            format!("*8 {key} {name} {count} :{pending} {idle} :{since} {inactive} :{got}")
         }))
     }
 }
@@ -542,10 +562,10 @@ fn what_changes_nothing_writes_nothing() {
         "XGROUP DELCONSUMER s g none",
         "XREADGROUP GROUP g c STREAMS none >",
         "XACK s g 2-1",
-        "XCLAIM s g other 1000 1-1",
-        "XCLAIM s g other 0 2-1",
-        "XAUTOCLAIM s g other 1000 0",
-        "XAUTOCLAIM s g other 0 2-1",
+        "XCLAIM s g c 1000 1-1",
+        "XCLAIM s g c 0 2-1",
+        "XAUTOCLAIM s g c 1000 0",
+        "XAUTOCLAIM s g c 0 2-1",
     ] {
         shell.run(command);
         assert_eq!(shell.sequence(), before, "{command}");
@@ -579,8 +599,8 @@ fn all_of_a_stream_is_shown() {
     assert_eq!(words(shell.run("XINFO STREAM s")), format!("{beginning} {ends}"));
     let groups = "groups name g last-delivered-id 2-0 entries-read :2 lag :1 pel-count :2 \
                   pending 1-0 b :1000 :1 consumers \
-                  name aa seen-time :1000 pel-count :1 pending 2-0 :1000 :1 \
-                  name b seen-time :1000 pel-count :1 pending 1-0 :1000 :1 \
+                  name aa seen-time :1000 active-time :1000 pel-count :1 pending 2-0 :1000 :1 \
+                  name b seen-time :1000 active-time :1000 pel-count :1 pending 1-0 :1000 :1 \
                   name long last-delivered-id 0-0 entries-read lag :2 pel-count :0 pending consumers";
     let full = shell.run("XINFO STREAM s FULL COUNT 1");
     assert_eq!(words(full), format!("{beginning} entries 2-0 f v {groups}"));

@@ -50,6 +50,18 @@ fn what_was_read_is_told_when_it_changes() {
     assert!(!shell.node.tracking.any());
 }
 
+/// As in Redis 7.2.
+#[test]
+fn of_a_script_what_it_reads_is_tracked_and_not_what_it_declares() {
+    let (mut shell, reader) = shell();
+    assert_eq!(shell.run_as(reader, "CLIENT TRACKING ON"), "+OK");
+    for script in ["EVAL return(redis.call('GET',KEYS[2])) 2 a b", "EVAL_RO return(1) 1 c"] {
+        shell.run_as(reader, script);
+    }
+    shell.run("MSET a 1 b 1 c 1");
+    assert_eq!(pushed(&shell, reader), invalid("b"));
+}
+
 #[test]
 fn a_client_chooses_what_it_is_told_of() {
     let (mut shell, reader) = shell();
@@ -134,35 +146,38 @@ fn any_number_of_prefixes_is_looked_at_soon() {
 }
 
 /// Redis' letters: `t` tracks, `B` is told without reading, `R` was to be told by way of a
-/// connection that is gone.
+/// connection that is gone. Behind them by way of which connection.
 #[test]
 fn the_list_of_clients_shows_who_tracks_and_how() {
     let (mut shell, reader) = shell();
     let target = shell.client();
-    let to_other = format!("CLIENT TRACKING ON REDIRECT {}", shell.clients[target].client.id);
-    let flags_after = |shell: &mut Shell, command: &str| {
+    let id = shell.clients[target].client.id;
+    let to_other = format!("CLIENT TRACKING ON REDIRECT {id}");
+    let shown_after = |shell: &mut Shell, command: &str| {
         shell.run_as(reader, command);
         let line = shell.run_as(reader, "CLIENT INFO");
-        let flags = line.split(' ').find_map(|field| field.strip_prefix("flags="));
-        flags.unwrap_or_default().to_owned()
+        let field = |name: &'static str| line.split(' ').find_map(|field| field.strip_prefix(name));
+        format!("{} {}", field("flags=").unwrap(), field("redir=").unwrap())
     };
-    for (command, flags) in [
-        ("PING", "N"),
-        ("CLIENT TRACKING ON", "t"),
-        ("CLIENT TRACKING OFF", "N"),
-        ("CLIENT TRACKING ON BCAST", "tB"),
-        ("CLIENT TRACKING OFF", "N"),
-        (to_other.as_str(), "t"),
+    let redirected = |flags: &str| format!("{flags} {id}");
+    for (command, shown) in [
+        ("PING", "N -1"),
+        ("CLIENT TRACKING ON", "t 0"),
+        ("CLIENT TRACKING OFF", "N -1"),
+        ("CLIENT TRACKING ON BCAST", "tB 0"),
+        ("CLIENT TRACKING OFF", "N -1"),
+        (to_other.as_str(), redirected("t").as_str()),
     ] {
-        assert_eq!(flags_after(&mut shell, command), flags, "{command}");
+        assert_eq!(shown_after(&mut shell, command), shown, "{command}");
     }
     shell.run_as(reader, "GET k");
     shell.clients[target].client.kill();
-    assert_eq!(flags_after(&mut shell, "PING"), "t", "nobody was to be told yet");
+    let shown = shown_after(&mut shell, "PING");
+    assert_eq!(shown, redirected("t"), "nobody was to be told yet");
     shell.run("SET k v");
-    assert_eq!(flags_after(&mut shell, "PING"), "tR");
-    assert_eq!(flags_after(&mut shell, "CLIENT TRACKING ON"), "t", "it is told itself");
-    assert_eq!(flags_after(&mut shell, "RESET"), "N");
+    assert_eq!(shown_after(&mut shell, "PING"), redirected("tR"));
+    assert_eq!(shown_after(&mut shell, "CLIENT TRACKING ON"), "t 0", "it is told itself");
+    assert_eq!(shown_after(&mut shell, "RESET"), "N -1");
 }
 
 #[test]

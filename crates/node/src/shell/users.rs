@@ -4,11 +4,10 @@
 use super::Shell;
 use super::waiting::told;
 
-const NO_KEY: &str =
-    "-NOPERM this user has no permissions to access one of the keys used as arguments";
+const NO_KEY: &str = "-NOPERM No permissions to access a key";
 
 fn no_command(name: &str) -> String {
-    format!("-NOPERM this user has no permissions to run the '{name}' command")
+    format!("-NOPERM User u has no permissions to run the '{name}' command")
 }
 
 fn shell() -> (Shell, usize) {
@@ -29,7 +28,24 @@ fn a_user_does_what_it_may_and_nothing_else() {
     assert_eq!(shell.run_as(user, "SET other v"), NO_KEY);
     assert_eq!(shell.run_as(user, "FLUSHALL"), no_command("flushall"));
     assert_eq!(shell.run_as(user, "CONFIG GET *"), no_command("config|get"));
-    assert!(shell.run_as(user, "PUBLISH x y").contains("one of the channels"));
+    let no_channel = "-NOPERM No permissions to access a channel";
+    assert_eq!(shell.run_as(user, "PUBLISH x y"), no_channel);
+    let in_script = "-NOPERM ACL failure in script: ";
+    for (script, why) in [
+        ("EVAL return(redis.call('FLUSHALL')) 0", &no_command("flushall")[8..]),
+        ("EVAL return(redis.call('GET','other')) 0", &NO_KEY[8..]),
+    ] {
+        let said = shell.run_as(user, script);
+        assert!(said.starts_with(&format!("{in_script}{why}")), "{said}");
+    }
+    for (command, why) in [
+        ("get other", "access the 'other' key"),
+        ("flushall", "run the 'flushall' command"),
+        ("publish x y", "access the 'x' channel"),
+    ] {
+        let said = shell.run(&format!("ACL DRYRUN u {command}"));
+        assert!(said.ends_with(&format!(" User u has no permissions to {why}")), "{said}");
+    }
     assert_eq!(shell.run_as(user, "MULTI"), "+OK");
     assert_eq!(shell.run_as(user, "GET other"), NO_KEY);
     assert!(shell.run_as(user, "EXEC").starts_with("-EXECABORT"));
@@ -39,6 +55,17 @@ fn a_user_does_what_it_may_and_nothing_else() {
     }
     assert_eq!(shell.run("ACL LOG RESET"), "+OK");
     assert_eq!(shell.run("ACL LOG"), "*0");
+    let other = shell.client();
+    assert!(shell.run_as(other, "AUTH u wrong").starts_with("-WRONGPASS "));
+    // A script that is tried twice is refused twice.
+    let (once, not_at_all) = (["auth:1", "channel:1"], ["cmd:0", "key:0"]);
+    let has = |info: &str, count: &str| info.contains(&format!(" acl_access_denied_{count} "));
+    let info = shell.run("INFO stats");
+    assert!(once.iter().all(|count| has(&info, count)), "{info}");
+    assert!(!not_at_all.iter().any(|count| has(&info, count)), "{info}");
+    assert_eq!(shell.run("CONFIG RESETSTAT"), "+OK");
+    let info = shell.run("INFO stats");
+    assert!(not_at_all.iter().all(|count| has(&info, count)), "{info}");
 }
 
 #[test]

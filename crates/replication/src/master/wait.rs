@@ -26,6 +26,9 @@ pub enum Refusal {
     /// The second argument is below zero.
     #[error("timeout is negative")]
     NegativeTimeout,
+    /// The second argument ends behind what Redis can count.
+    #[error("timeout is out of range")]
+    LateTimeout,
     /// Only a master knows.
     #[error("WAIT command can only be executed on master")]
     NotMaster,
@@ -82,7 +85,9 @@ fn deadline(timeout: &[u8], now: u64) -> Result<Option<u64>, Refusal> {
     }
     let timeout = decimal(timeout).filter(|t| i64::try_from(*t).is_ok());
     let timeout = timeout.ok_or(Refusal::Timeout)?;
-    Ok((timeout > 0).then(|| now.saturating_add(timeout)))
+    let end = now.saturating_add(timeout);
+    i64::try_from(end).map_err(|_| Refusal::LateTimeout)?;
+    Ok((timeout > 0).then_some(end))
 }
 
 fn is_negative(text: &[u8]) -> bool {
@@ -170,6 +175,8 @@ mod tests {
         assert_eq!(text(b"0", b"01"), "timeout is not an integer or out of range");
         assert_eq!(text(b"1", b"x"), "timeout is not an integer or out of range");
         assert_eq!(text(b"1", b"-5"), "timeout is negative");
+        let late = Wait::parse(b"1", b"9223372036854775807", 0, 1).unwrap_err();
+        assert_eq!(late.to_string(), "timeout is out of range");
     }
 
     #[test]

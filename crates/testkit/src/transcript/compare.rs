@@ -159,7 +159,7 @@ fn elements_match<E, A>(
         (_, Order::Page) => page(Order::Any),
         (_, Order::PagePairs) => page(Order::Pairs),
         (_, Order::Each(orders)) => each(&|at| orders.get(at).cloned().unwrap_or_default()),
-        (_, Order::Exact | Order::Near(_)) => each(&|_| Order::Exact),
+        (_, Order::Exact | Order::Near(_) | Order::Groups) => each(&|_| Order::Exact),
     }
 }
 
@@ -198,6 +198,10 @@ fn kind_of(reply: &Reply) -> &'static str {
 pub fn same_answer(ours: &Reply, theirs: &Reply, order: &Order) -> bool {
     match (ours, theirs, order) {
         (Reply::Error(_), Reply::Error(_), _) => ours.error_code() == theirs.error_code(),
+        (_, _, Order::Groups) => {
+            let (ours, theirs) = (without_consumers(ours), without_consumers(theirs));
+            same_answer(&ours, &theirs, &Order::Exact)
+        }
         (Reply::Many(one, ours), Reply::Many(other, theirs), _) => {
             one == other && elements_match(*one, order, ours, theirs, same_answer)
         }
@@ -210,6 +214,24 @@ pub fn same_answer(ours: &Reply, theirs: &Reply, order: &Order) -> bool {
         }
         _ => ours == theirs,
     }
+}
+
+/// What XINFO GROUPS says, as if no group had any consumers.
+fn without_consumers(reply: &Reply) -> Reply {
+    let Reply::Many(shape, groups) = reply else { return reply.clone() };
+    let groups = groups.iter().map(|group| {
+        let Reply::Many(shape, words) = group else { return group.clone() };
+        let mut words = words.clone();
+        // Behind the group's own name, which may be any.
+        let found = words.iter().skip(2).position(|word| word.text() == "consumers");
+        if let Some(count) = found.and_then(|at| words.get_mut(at + 3))
+            && matches!(count, Reply::Integer(_))
+        {
+            *count = Reply::Integer(0);
+        }
+        Reply::Many(*shape, words)
+    });
+    Reply::Many(*shape, groups.collect())
 }
 
 #[cfg(test)]
@@ -312,6 +334,20 @@ mod tests {
         let set = |words: &[&str]| many(Shape::Set, words);
         assert!(same_answer(&set(&["a", "b"]), &set(&["b", "a"]), &Order::Exact));
         assert!(!same_answer(&set(&["a", "b"]), &many(Shape::Array, &["a", "b"]), &Order::Any));
+    }
+
+    #[test]
+    fn how_many_consumers_a_group_has_is_open_and_nothing_else_of_it() {
+        let group = |consumers: i64, pending: i64| {
+            let words = [bulk("name"), bulk("consumers"), bulk("consumers")].into_iter();
+            let counts = [Reply::Integer(consumers), bulk("pending"), Reply::Integer(pending)];
+            let group = Reply::Many(Shape::Array, words.chain(counts).collect());
+            Reply::Many(Shape::Array, vec![group])
+        };
+        assert!(same_answer(&group(1, 2), &group(5, 2), &Order::Groups));
+        assert!(!same_answer(&group(1, 2), &group(1, 3), &Order::Groups));
+        assert!(!same_answer(&group(1, 2), &group(5, 2), &Order::Exact));
+        assert!(!same_answer(&group(1, 2), &bulk("x"), &Order::Groups));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub enum Order {
     PagePairs,
     /// A time, which passes between two questions: positive numbers are at most this far apart.
     Near(u64),
+    /// What XINFO GROUPS says, but not how many consumers each group has: as in Redis 7.2 who asks
+    /// is one, in Redis 7.0 who gets something.
+    Groups,
     /// Each element has its own: the reply of EXEC.
     Each(Vec<Order>),
 }
@@ -55,6 +58,7 @@ const OPEN: &[(&str, &str, Order)] = &[
     ("sscan",       "*",             Order::Page),
     ("sunion",      "*",             Order::Any),
     ("ttl",         "*",             Order::Near(1)),
+    ("xinfo",       "groups",        Order::Groups),
     ("zscan",       "*",             Order::PagePairs),
 ];
 

@@ -150,18 +150,19 @@ fn contents(connection: &mut Connection, key: &str) -> Result<Vec<Reply>> {
 
 /// How long ago a consumer was seen depends on when it is asked.
 fn still(reply: &Reply) -> String {
-    let text = format!("{reply:?}");
-    let mut rest = text.as_str();
-    let mut out = String::new();
+    let mut text = format!("{reply:?}");
     for name in ["seen-time", "active-time", "idle", "inactive"] {
         let bytes = format!("Bulk({:?})", name.as_bytes());
+        let (mut out, mut rest) = (String::new(), text.as_str());
         while let Some(at) = rest.find(&bytes) {
             let (before, behind) = rest.split_at(at + bytes.len());
             out += before;
             rest = behind.find("),").map_or("", |end| &behind[end..]);
         }
+        out += rest;
+        text = out;
     }
-    out + rest
+    text
 }
 
 pub(crate) fn migrate(method: &str) -> Result<Moved> {

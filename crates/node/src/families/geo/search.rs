@@ -32,15 +32,6 @@ impl Form {
     fn is_search(self) -> bool {
         matches!(self, Self::Search | Self::SearchStore)
     }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Radius => "georadius",
-            Self::ByMember => "georadiusbymember",
-            Self::Search => "geosearch",
-            Self::SearchStore => "geosearchstore",
-        }
-    }
 }
 
 /// What a search is told.
@@ -202,8 +193,10 @@ impl<'a> Request<'a> {
         matches!(self.shape, Some(Shape::Circle { .. }))
     }
 
-    /// What is missing, and what does not go together.
-    fn check(&self, form: Form) -> Result<()> {
+    /// What is missing, and what does not go together. As in Redis the command is named as it was
+    /// called.
+    fn check(&self, form: Form, called: &[u8]) -> Result<()> {
+        let called = String::from_utf8_lossy(called);
         let has_more = self.with_distance || self.with_hash || self.with_coordinates;
         if has_more && (self.stored.is_some() || form == Form::SearchStore) {
             let who = if form.is_search() { "GEOSEARCHSTORE" } else { "STORE option in GEORADIUS" };
@@ -213,14 +206,12 @@ impl<'a> Request<'a> {
         }
         if form.is_search() && !self.is_from_member && !self.is_from_point {
             return Err(Error::err(format_args!(
-                "exactly one of FROMMEMBER or FROMLONLAT can be specified for {}",
-                form.name()
+                "exactly one of FROMMEMBER or FROMLONLAT can be specified for {called}"
             )));
         }
         if form.is_search() && self.shape.is_none() {
             return Err(Error::err(format_args!(
-                "exactly one of BYRADIUS and BYBOX can be specified for {}",
-                form.name()
+                "exactly one of BYRADIUS and BYBOX can be specified for {called}"
             )));
         }
         if self.is_any && self.count == 0 {
@@ -293,7 +284,7 @@ fn search<'a>(
     let at = scope.at(args.bytes()?);
     let zset = zset::find(read, &at)?;
     let request = Request::parse(args, (form, room.is_some()), (&at, read, zset.is_some()))?;
-    request.check(form)?;
+    request.check(form, args.all().first().copied().unwrap_or_default())?;
     let found = zset.map_or(Ok(Vec::new()), |zset| request.run(read, &zset, room))?;
     Ok((request, found))
 }

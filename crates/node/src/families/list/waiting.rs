@@ -16,7 +16,7 @@ fn pop<'a>(
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
     let keys = args.take(args.len().saturating_sub(1))?;
-    let patience = args.patience()?;
+    let patience = args.patience(cx.scope.now_ms)?;
     for key in keys {
         let found =
             cx.find_or_wait(key, |cx| Ok(list::pop(&mut cx.txn, &cx.scope.at(key), end, 1)?))?;
@@ -48,7 +48,7 @@ pub(super) fn blmpop<'a>(
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let patience = args.patience()?;
+    let patience = args.patience(cx.scope.now_ms)?;
     let Wanted { keys, end, count } = wanted(args)?;
     for key in keys {
         let found =
@@ -69,7 +69,7 @@ fn transfer<'a>(
     way: Move,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let patience = args.patience()?;
+    let patience = args.patience(cx.scope.now_ms)?;
     args.end()?;
     let is_there =
         cx.find_or_wait(source, |cx| Ok(list::find(&cx.txn, &cx.scope.at(source))?.map(|_| ())))?;

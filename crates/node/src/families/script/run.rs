@@ -150,6 +150,7 @@ pub(super) fn run(
     let (protocol, config, is_here) = (cx.session.protocol, cx.config, cx.is_here());
     let job = Job { name, keys, args, protocol, control: Arc::clone(&control), tick };
     let mark = cx.mark();
+    cx.count_script(None);
     let flags = rules.flags.unwrap_or_default();
     let (ended, said) = {
         let mut outside = Outside {
@@ -182,7 +183,13 @@ pub(super) fn run(
         return Err(cx.give_way(Why::Long));
     }
     said.iter().for_each(|(level, text)| engine::log(*level, text));
-    match ended? {
+    let ended = ended?;
+    match &ended {
+        Ok(reply) => cx.count_script(Some(reply)),
+        Err(script::Error::Script(text)) => cx.count_script(Some(format!("-{text}").as_bytes())),
+        Err(script::Error::Stopped(_)) => {}
+    }
+    match ended {
         Ok(reply) => Ok(cx.reply().with(|writer| writer.raw(&reply))),
         Err(script::Error::Script(text)) => Ok(cx.reply().error(&text)),
         Err(script::Error::Stopped(why)) => Err(stopped(cx, why, rules.is_function)),
@@ -297,14 +304,15 @@ impl Host for Outside<'_, '_, '_, '_> {
         let found = table::find(&self.cx.config.renames, words).map(|(_, command)| command);
         // Of a container none of its commands is meant.
         let found = found.filter(|command| !command.is_container || words.len() == 1);
-        let Some(command) = found else {
-            return refused("ERR Unknown Redis command called from script");
+        let admitted = match found {
+            Some(command) => self.admit(command, words).map(|()| command),
+            None => Err(refused("ERR Unknown Redis command called from script")),
         };
-        match self.admit(command, words) {
-            Ok(()) => self.carry_out(command, words, protocol),
+        match admitted {
+            Ok(command) => self.carry_out(command, words, protocol),
             Err(called) => {
-                if matches!(called, Called::Refused(_)) {
-                    self.cx.count_rejected(command);
+                if let Called::Refused(text) = &called {
+                    self.cx.count_rejected(found, text);
                 }
                 called
             }

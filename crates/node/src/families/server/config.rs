@@ -98,6 +98,7 @@ pub(crate) fn set_lease_mode(
 
 fn reset_counters(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.node.stats.reset();
+    cx.node.acl.log.reset_counts();
     Ok(reply.ok().into())
 }
 
@@ -418,8 +419,8 @@ mod tests {
         let config = crate::config::Config::new(values, None)
             .with_log(move |level| ear.lock().push(level.to_owned()));
         let (cluster, master) = (topology::Cluster::default(), crate::gate::Role::Master);
-        let rows = crate::shell::table().rows().len();
-        let node = Node::new(config, dir.path().to_owned(), store, cluster, master, rows);
+        let commands = crate::shell::commands();
+        let node = Node::new(config, dir.path().to_owned(), store, cluster, master, commands);
         let pairs = [("log-level", "debug"), (PERSIST, "no")];
         let set = || change_options(&node, node.config.change(), &pairs, "a test");
         let topology = node.changing.try_lock().unwrap();

@@ -1,8 +1,8 @@
 //! LATENCY: what took long, and how long commands take.
 
-use crate::command::{Args, Error, Reply, Result, Table};
+use crate::command::{Args, Catalog, Error, Reply, Result};
 use crate::latency::Series;
-use crate::session::table::SessionHandler;
+use crate::session::table::{self, SessionHandler};
 use crate::session::{After, Command, SessionCx};
 
 #[rustfmt::skip]
@@ -131,18 +131,23 @@ fn draw(series: &Series, name: &str) -> String {
     text
 }
 
-/// Calls and, in powers of two, how many took no longer. Commands in a container count as it.
+/// Calls and, in powers of two, how many took no longer. By its name a container tells of all that
+/// is in it.
 fn histogram(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let rows = Table::get().rows().iter().enumerate();
+    let all = Catalog::get().entries().iter().map(|entry| entry.row.name).enumerate();
     let wanted: Vec<(usize, &str)> = match args.rest() {
-        [] => rows.map(|(index, row)| (index, row.name)).collect(),
+        [] => all.collect(),
         names => {
-            let find = |name: &&[u8]| cx.config.renames.find(name);
-            names.iter().filter_map(find).map(|(index, row)| (index, row.name)).collect()
+            let found = names.iter().filter_map(|name| table::named(&cx.config.renames, name));
+            let whole = found.flat_map(|(place, command)| {
+                // In the catalog what is in a container stands behind it.
+                (place..).zip(std::iter::once(command).chain(command.leaves))
+            });
+            whole.map(|(place, command)| (place, command.name)).collect()
         }
     };
     let stats = &cx.node.stats;
-    let called = wanted.into_iter().map(|(index, name)| (name, stats.times(index)));
+    let called = wanted.into_iter().map(|(place, name)| (name, stats.times(place)));
     let called: Vec<_> = called.filter(|(_, times)| times.calls > 0).collect();
     let replied = reply.with(|writer| {
         writer.map(called.len());

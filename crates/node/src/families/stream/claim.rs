@@ -2,7 +2,7 @@
 
 use storage::types::stream::{self, AutoClaim, Claim, Id};
 
-use super::{first, id, there, write_entries, write_id};
+use super::{first, id, note_consumer, there, write_entries, write_id};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::WriteCx;
 
@@ -72,6 +72,7 @@ pub(super) fn xclaim(
         last_id: None,
     };
     let claim = options(args, now_ms, claim)?;
+    note_consumer(cx, key, &group, consumer)?;
     let entries = stream::claim(&mut cx.txn, group, &ids, &claim)?;
     reply.parts(|writer| write_entries(writer, &entries, claim.only_ids))
 }
@@ -107,6 +108,7 @@ pub(super) fn xautoclaim(
         only_ids,
         last_id: None,
     };
+    note_consumer(cx, key, &group, consumer)?;
     let claimed = stream::autoclaim(&mut cx.txn, group, &auto, &claim)?;
     reply.parts(|writer| {
         writer.array(3);

@@ -49,6 +49,12 @@ fn number(writer: &mut Writer<'_>, of: &str, number: u64) {
     writer.integer(i64::try_from(number).unwrap_or(i64::MAX));
 }
 
+/// A time; -1 is none.
+fn or_never(writer: &mut Writer<'_>, of: &str, time: Option<u64>) {
+    name(writer, of);
+    writer.integer(time.map_or(-1, |time| i64::try_from(time).unwrap_or(i64::MAX)));
+}
+
 fn identifier(writer: &mut Writer<'_>, of: &str, id: Id) {
     name(writer, of);
     write_id(writer, id);
@@ -66,11 +72,13 @@ fn consumers(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
     Ok(reply.with(|writer| {
         writer.array(consumers.len());
         for (consumer, known) in &consumers {
-            writer.map(3);
+            writer.map(4);
             name(writer, "name");
             writer.bulk(consumer);
             number(writer, "pending", known.pending);
             number(writer, "idle", cx.scope.now_ms.saturating_sub(known.seen_ms));
+            let inactive = known.active_ms.map(|ms| cx.scope.now_ms.saturating_sub(ms));
+            or_never(writer, "inactive", inactive);
         }
     }))
 }
@@ -237,10 +245,11 @@ fn write_group(
     name(writer, "consumers");
     writer.array(consumers.len());
     for (consumer, known) in &consumers {
-        writer.map(4);
+        writer.map(5);
         name(writer, "name");
         writer.bulk(consumer);
         number(writer, "seen-time", known.seen_ms);
+        or_never(writer, "active-time", known.active_ms);
         number(writer, "pel-count", known.pending);
         name(writer, "pending");
         let pending = listed.of_consumers.get(consumer).map_or(&[][..], Vec::as_slice);

@@ -18,7 +18,7 @@ use storage::types::stream::{self, Entry, Id, InGroup, Span, fields};
 
 use crate::command::keys::{KEY, Keys};
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::session::{Command, ReadCx};
+use crate::session::{Command, ReadCx, WriteCx};
 
 /// The keys of XREAD and XREADGROUP.
 const STREAMS: Keys = Keys::With(read::keys);
@@ -129,6 +129,21 @@ fn there<'n>(
         let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
         Error::text(format!("NOGROUP No such key '{key}' or consumer group '{group}'{behind}"))
     })
+}
+
+/// Notes that a command is about to make the consumer that asks, where somebody is told of events.
+fn note_consumer(
+    cx: &mut WriteCx<'_>,
+    key: &[u8],
+    group: &InGroup<'_>,
+    consumer: &[u8],
+) -> Result<()> {
+    let is_told = cx.config.notify_keyspace_events.any();
+    if is_told && group.consumer(&cx.txn, consumer)?.is_none() {
+        let at = cx.scope.at(key);
+        cx.note_consumer(&at);
+    }
+    Ok(())
 }
 
 /// What Redis answers to words behind a subcommand that do not fit.

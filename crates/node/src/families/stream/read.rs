@@ -6,7 +6,7 @@ use resp::{Protocol, Room, Writer};
 use storage::Direction;
 use storage::types::stream::{self, Id, InGroup, Reader, Span, fields};
 
-use super::{id, there, write_entry, write_id};
+use super::{id, note_consumer, there, write_entry, write_id};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::table::{Nil, Taken, Wait};
 use crate::session::{ReadCx, WriteCx};
@@ -46,11 +46,11 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn read(args: &mut Args<'a>, has_group: bool) -> Result<Self> {
+    fn read(args: &mut Args<'a>, has_group: bool, now_ms: u64) -> Result<Self> {
         let (mut count, mut patience, mut group, mut acknowledges) = (u64::MAX, None, None, false);
         while let Some(word) = args.word() {
             match &*word {
-                b"BLOCK" if !args.is_empty() => patience = Some(milliseconds(args)?),
+                b"BLOCK" if !args.is_empty() => patience = Some(args.patience_ms(now_ms)?),
                 b"COUNT" if !args.is_empty() => {
                     let wanted = u64::try_from(args.integer()?).unwrap_or(0);
                     count = if wanted == 0 { u64::MAX } else { wanted };
@@ -109,14 +109,6 @@ fn only_of_groups(option: &str) -> Error {
 const UNBALANCED: &str = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' \
                           must be specified.";
 
-/// The time to wait, in milliseconds; 0, here `None`, is for ever.
-fn milliseconds(args: &mut Args<'_>) -> Result<Option<Duration>> {
-    let ms =
-        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
-    Ok((ms > 0).then(|| Duration::from_millis(ms)))
-}
-
 /// Streams that have something, as RESP.
 struct Found<'r> {
     protocol: Protocol,
@@ -167,7 +159,7 @@ const SERVED: u64 = 1000;
 /// The identifiers that stand for the `$` of an XREAD that waits: it means the moment at which the
 /// command came. Words that it does not understand it leaves to the command.
 pub(super) fn settle(cx: &ReadCx<'_>, words: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
-    let wanted = Wanted::read(&mut Args::behind(1, words), false).ok()?;
+    let wanted = Wanted::read(&mut Args::behind(1, words), false, cx.scope.now_ms).ok()?;
     if wanted.patience.is_none() || !wanted.ids.contains(&&b"$"[..]) {
         return None;
     }
@@ -193,7 +185,8 @@ pub(super) fn xread<'a>(
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
     let words = args.all();
-    let wanted = Wanted::read(args, false)?.served(cx.serves.is_some());
+    let wanted = Wanted::read(args, false, cx.scope.now_ms)?;
+    let wanted = wanted.served(cx.serves.is_some());
     let snapshot = cx.txn.snapshot();
     let mut sources = Vec::new();
     for (key, word) in wanted.streams() {
@@ -254,22 +247,11 @@ fn from(word: &[u8]) -> Result<From> {
     }
 }
 
-/// The group at a key. One that a command waits in may be gone when it is tried again.
+/// The group at a key. One that a command waits in may be gone when it is tried again: as in Redis
+/// 7.2 it is told what it would be told had it come then.
 fn group_at<'n>(cx: &WriteCx<'_>, key: &[u8], name: &'n [u8]) -> Result<InGroup<'n>> {
-    let at = cx.scope.at(key);
-    let found = stream::find_group(&cx.txn, &at, name);
-    if cx.serves.is_none() {
-        return there(found?, (key, name), " in XREADGROUP with GROUP option");
-    }
-    const GONE: &str = "UNBLOCKED the stream key no longer exists";
-    match (found.map_err(Error::from), stream::find(&cx.txn, &at).map_err(Error::from)) {
-        (Err(Error::WrongType), _) | (Ok(None), Ok(None)) => Err(Error::text(GONE)),
-        (Ok(None), _) => Err(Error::text(
-            "NOGROUP the consumer group this client was blocked on no longer exists",
-        )),
-        (Ok(Some(group)), _) => Ok(group),
-        (Err(error), _) => Err(error),
-    }
+    let found = stream::find_group(&cx.txn, &cx.scope.at(key), name)?;
+    there(found, (key, name), " in XREADGROUP with GROUP option")
 }
 
 pub(super) fn xreadgroup<'a>(
@@ -277,7 +259,8 @@ pub(super) fn xreadgroup<'a>(
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let wanted = Wanted::read(args, true)?.served(cx.serves.is_some());
+    let wanted = Wanted::read(args, true, cx.scope.now_ms)?;
+    let wanted = wanted.served(cx.serves.is_some());
     let (name, consumer) = wanted.group.unwrap_or_default();
     let reader = Reader { consumer, count: wanted.count, acknowledges: wanted.acknowledges };
     let mut sources = Vec::new();
@@ -291,6 +274,7 @@ pub(super) fn xreadgroup<'a>(
     for (key, from) in sources {
         // A key may be named twice: what the first time has delivered is not new the second time.
         let group = group_at(cx, key, name)?;
+        note_consumer(cx, key, &group, consumer)?;
         let place = found.bytes.len();
         match from {
             From::New => {

@@ -127,7 +127,7 @@ pub(super) fn bzmpop<'a>(
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let patience = args.patience()?;
+    let patience = args.patience(cx.scope.now_ms)?;
     let Wanted { keys, direction, count } = wanted(args)?;
     for key in &keys {
         if let Some(popped) = cx.find_or_wait(key, |cx| take(cx, key, direction, count))? {
@@ -145,7 +145,7 @@ fn wait_and_pop<'a>(
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
     let keys = args.take(args.len().saturating_sub(1))?;
-    let patience = args.patience()?;
+    let patience = args.patience(cx.scope.now_ms)?;
     for key in keys {
         let found = cx.find_or_wait(key, |cx| take(cx, key, direction, 1))?;
         if let Some((member, score)) = found.into_iter().flatten().next() {

@@ -156,6 +156,7 @@ async fn attempt(errand: Box<Errand>) -> Tried {
         })
     };
     let fail = |text: String, tells: Tells| {
+        node.stats.errors.note(text.as_bytes());
         let mut bytes = Vec::new();
         resp::Writer::new(&mut bytes, protocol).error(&text);
         Tried::Answered(Back { bytes, tells, closes: false, state: None })

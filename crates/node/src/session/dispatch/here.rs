@@ -21,7 +21,7 @@ use super::Batch;
 use crate::command::keys::Keys;
 use crate::command::texts::LOADING;
 use crate::command::{Error, Words};
-use crate::events::Event;
+use crate::events::{Event, Touched};
 use crate::locks::{Held, Locks, Stripes};
 use crate::node::Node;
 
@@ -244,7 +244,7 @@ impl<'n> Batch<'n> {
             node: self.node,
             config: &self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: Touched::default(),
         };
         let at = (self.node, &self.config, self.worker, self.now_ms);
         let mut cx = NestedCx::new(at, session, (store, self.generation, true), out);

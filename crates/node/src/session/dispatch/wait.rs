@@ -52,19 +52,23 @@ impl<'n> Batch<'n> {
         let store = self.store()?.clone();
         let scope = session.scope(&self.config, self.now_ms);
         let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
-        let (txn, touched, beyond) = (store.txn(), Vec::new(), Beyond::These(&[]));
+        let (txn, touched) = (store.txn(), events::Touched::default());
+        let beyond = Beyond::These(&[]);
         let mut cx = WriteCx { txn, serves: None, beyond, scope, node, config, worker, touched };
         let before = cx.txn.mark();
         let found = events::look(config.notify_keyspace_events, command, words, &cx.txn, cx.scope);
         self.ended.extend(found.ended.iter().take(AT_ONCE).cloned());
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
-        let replied = match taken {
-            Taken::Replied(replied) => replied,
+        let after: After = match taken {
+            Taken::Replied(replied) => replied.into(),
             // Before the keys are let go of: no write comes in between.
             Taken::Nothing(wait) => {
-                return Ok(After::Blocked(node.waiters.add(wish(node, session, words, wait))));
+                After::Blocked(node.waiters.add(wish(node, session, words, wait)))
             }
         };
+        if matches!(after, After::Blocked(_)) && cx.txn.count() == 0 {
+            return Ok(after);
+        }
         let writer = Some(session.client.id);
         let server = Server { node, config, store: &store, worker, now_ms, writer };
         let mut ready = Ready::new();
@@ -79,7 +83,7 @@ impl<'n> Batch<'n> {
         drop(held);
         server.serve(ready);
         self.has_written |= has_written;
-        Ok(replied.into())
+        Ok(after)
     }
 
     /// Runs a read that waits if there is nothing for it. It takes no locks, which would keep

@@ -192,7 +192,7 @@ impl<'n> Batch<'n> {
             node: self.node,
             config: &self.config,
             worker: self.worker,
-            touched: Vec::new(),
+            touched: events::Touched::default(),
         };
         let mut args = Args::behind(command.names, words);
         let mut result = handler(&mut cx, &mut args, session.reply(out));

@@ -19,8 +19,19 @@ const APPENDING: &[Gate] =
 
 /// Whether a script may call this command at all.
 pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
-    ask(check, Some(Context::Lua))?;
+    ask(check, Some(Context::Lua)).map_err(in_script)?;
     CALLED.iter().try_for_each(|gate| gate(check))
+}
+
+/// What a script is told that its user may not call, in the words of Redis 7.2.
+fn in_script(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Error(text) => {
+            let why = text.strip_prefix("NOPERM ").unwrap_or(&text);
+            Refusal::Error(format!("NOPERM ACL failure in script: {why}").into())
+        }
+        other => other,
+    }
 }
 
 /// The same for a script that only wants to know, which is no refusal for ACL LOG.

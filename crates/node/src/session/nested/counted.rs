@@ -1,18 +1,19 @@
-//! Statistics of commands inside EXEC or a script: commandstats, SLOWLOG and LATENCY count each of
-//! them as if it had come alone, as in Redis.
+//! Statistics of commands inside EXEC or a script: commandstats, errorstats, SLOWLOG and LATENCY
+//! count each of them as if it had come alone, as in Redis.
 //!
 //! They are reported once the whole is over, and only for its last try. E.g. a script that takes
 //! too long on its worker begins anew on another thread: only the calls made there count.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
 use super::super::Command;
 use super::NestedCx;
-use crate::command::{Flags, Table};
+use crate::command::{Catalog, Flags};
 use crate::slowlog::{self, Entry};
+use crate::stats::errors::code;
 use crate::stats::{Calls, Outcome};
 
 /// Slow ones that are kept in mind until the whole is over, the newest: a script may call any
@@ -24,6 +25,12 @@ const SLOW_MAX: usize = 1024;
 pub(super) struct Counted {
     /// By command: few, however many calls there are.
     calls: SmallVec<[(&'static Command, Calls); 2]>,
+    /// Errors that were answered, by their codes.
+    errors: BTreeMap<String, u64>,
+    /// How the last one that a call of the script was answered begins.
+    said: Vec<u8>,
+    /// The answer of a script is an error that counts already.
+    is_error_counted: bool,
     /// Microseconds of the longest one that is fast by its row, and of any other.
     longest: (u64, u64),
     slow: VecDeque<Entry>,
@@ -31,7 +38,28 @@ pub(super) struct Counted {
     ended: Option<Instant>,
 }
 
+/// So many bytes of an error tell it from others.
+const SAID_MAX: usize = 128;
+
 impl Counted {
+    fn add_error(&mut self, text: &[u8]) {
+        *self.errors.entry(code(text).into_owned()).or_default() += 1;
+    }
+
+    /// A script was answered an error by what it has called.
+    fn add_error_of_call(&mut self, text: &[u8]) {
+        self.add_error(text);
+        self.said = text.get(..SAID_MAX).unwrap_or(text).trim_ascii_end().to_vec();
+    }
+
+    /// A script answers an error: what a call was answered counts once, however far it goes.
+    fn add_error_of_script(&mut self, text: &[u8]) {
+        if self.said.is_empty() || !text.starts_with(&self.said) {
+            self.add_error(text);
+        }
+        self.is_error_counted = true;
+    }
+
     fn add(&mut self, command: &'static Command, micros: u64, outcome: Outcome) {
         let known = self.calls.iter_mut().find(|(known, _)| std::ptr::eq(*known, command));
         match known {
@@ -94,22 +122,51 @@ impl NestedCx<'_> {
         self.counted = Counted::default();
     }
 
-    /// A script may not call a command that it has called.
-    pub fn count_rejected(&mut self, command: &'static Command) {
-        self.counted.add(command, 0, Outcome::Rejected);
+    /// A script may not call what it has called, as it is told; `None`: there is no such command.
+    pub fn count_rejected(&mut self, command: Option<&'static Command>, text: &str) {
+        if let Some(command) = command {
+            self.counted.add(command, 0, Outcome::Rejected);
+        }
+        self.counted.add_error_of_call(text.as_bytes());
+    }
+
+    /// The reply of a command begins there, and may be an error. Where the whole has failed that is
+    /// the only one.
+    pub(super) fn count_error(&mut self, mark: usize) {
+        let is_counted = std::mem::take(&mut self.counted.is_error_counted);
+        if let Some([b'-', text @ ..]) = self.out.get(mark..)
+            && !is_counted
+            && self.failed.is_none()
+        {
+            match self.is_in_script {
+                true => self.counted.add_error_of_call(text),
+                false => self.counted.add_error(text),
+            }
+        }
+    }
+
+    /// A script begins, or has ended with this reply, as RESP.
+    pub fn count_script(&mut self, reply: Option<&[u8]>) {
+        match reply {
+            None => self.counted.said.clear(),
+            Some([b'-', text @ ..]) => self.counted.add_error_of_script(text),
+            Some(_) => {}
+        }
     }
 
     /// Tells what the commands have counted for: the whole is over.
     pub fn tell_counted(&mut self) {
         let counted = std::mem::take(&mut self.counted);
+        for (code, count) in &counted.errors {
+            self.node.stats.errors.add(code, *count);
+        }
         if counted.calls.is_empty() {
             return;
         }
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
-            let table = Table::get();
             for (command, calls) in &counted.calls {
-                if let Some((index, _)) = table.find(command.first_word().as_bytes()) {
-                    stats.calls(index, calls);
+                if let Some(place) = Catalog::get().find(command.name) {
+                    stats.calls(place, calls);
                 }
             }
         }

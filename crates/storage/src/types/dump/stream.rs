@@ -109,6 +109,7 @@ impl StreamSink {
                 if !self.consumers.insert(name.to_vec()) {
                     return Err(CommandError::malformed("a consumer is there twice"));
                 }
+                let active_ms = Consumer::time(active_ms);
                 let consumer = Consumer { pending, seen_ms, active_ms };
                 self.within(at, group, Group::default(), |inside| {
                     inside.put_consumer(txn, name, &consumer);

@@ -50,7 +50,7 @@ impl Claim<'_> {
     }
 }
 
-/// Puts entries into the hands of one consumer, which is made when it gets the first one.
+/// Puts entries into the hands of one consumer, which is made if it is not there.
 struct Hands<'g, 'n> {
     group: &'g mut InGroup<'n>,
     consumer: Option<super::Consumer>,
@@ -68,6 +68,7 @@ impl Hands<'_, '_> {
             Some(consumer) => consumer,
             None => self.group.asking(txn, claim.consumer)?,
         };
+        consumer.active_ms = Some(self.group.now_ms);
         match before {
             Some(before) if before.consumer == claim.consumer => {}
             Some(before) => {
@@ -106,13 +107,23 @@ impl Hands<'_, '_> {
     }
 
     /// Writes what is known of the consumer, and of the group if that changed.
-    fn close(self, txn: &mut Txn<'_>, name: &[u8], writes_group: bool) {
-        if let Some(consumer) = &self.consumer {
-            self.group.put_consumer(txn, name, consumer);
-        }
-        if writes_group || self.consumer.is_some() {
+    fn close(
+        self,
+        txn: &mut Txn<'_>,
+        name: &[u8],
+        writes_group: bool,
+    ) -> Result<(), CommandError> {
+        let has_changed = match &self.consumer {
+            Some(consumer) => {
+                self.group.put_consumer(txn, name, consumer);
+                true
+            }
+            None => self.group.note_asking(txn, name)?,
+        };
+        if writes_group || has_changed {
             self.group.store(txn);
         }
+        Ok(())
     }
 }
 
@@ -154,7 +165,7 @@ pub fn claim(
         txn.must_have_room(bytes)?;
     }
     let has_changed = hands.group.group != before;
-    hands.close(txn, claim.consumer, has_changed);
+    hands.close(txn, claim.consumer, has_changed)?;
     Ok(claimed)
 }
 
@@ -226,6 +237,6 @@ pub fn autoclaim(
         }
     }
     let has_changed = hands.group.group != before;
-    hands.close(txn, claim.consumer, has_changed);
+    hands.close(txn, claim.consumer, has_changed)?;
     Ok(found)
 }

@@ -97,23 +97,33 @@ pub struct Consumer {
     pub pending: u64,
     /// When it last asked, Unix ms.
     pub seen_ms: u64,
-    /// When it last got something, Unix ms.
-    pub active_ms: u64,
+    /// When it last got something, Unix ms. As in Kvrocks what is new counts as active; `None`, for
+    /// never, only a Redis says that sends one.
+    pub active_ms: Option<u64>,
 }
+
+/// How old what is known of when a consumer asked may become, ms: one that asks again and again and
+/// gets nothing does not write each time.
+const SEEN_AGE_MS: u64 = 1000;
 
 impl Consumer {
     /// One that asks just now.
-    pub(super) fn new(now_ms: u64) -> Self {
-        Self { pending: 0, seen_ms: now_ms, active_ms: now_ms }
+    fn new(now_ms: u64) -> Self {
+        Self { pending: 0, seen_ms: now_ms, active_ms: Some(now_ms) }
     }
 
     fn decode(value: &[u8]) -> Result<Self, CommandError> {
         let ([pending, seen_ms, active_ms], _) = numbers(value)?;
-        Ok(Self { pending, seen_ms, active_ms })
+        Ok(Self { pending, seen_ms, active_ms: Self::time(active_ms) })
     }
 
     fn encode(&self) -> Vec<u8> {
-        written(&[self.pending, self.seen_ms, self.active_ms])
+        written(&[self.pending, self.seen_ms, self.active_ms.unwrap_or(u64::MAX)])
+    }
+
+    /// A time as it is stored: -1 is none, as in Redis.
+    pub(in crate::types) fn time(stored: u64) -> Option<u64> {
+        Some(stored).filter(|ms| i64::try_from(*ms).is_ok())
     }
 }
 
@@ -259,14 +269,29 @@ impl<'n> InGroup<'n> {
         read: &impl Read,
         name: &[u8],
     ) -> Result<Consumer, CommandError> {
-        let new = Consumer::new(self.now_ms);
         match self.consumer(read, name)? {
-            Some(consumer) => Ok(Consumer { pending: consumer.pending, ..new }),
+            Some(consumer) => Ok(Consumer { seen_ms: self.now_ms, ..consumer }),
             None => {
                 self.group.consumers = self.group.consumers.saturating_add(1);
-                Ok(new)
+                Ok(Consumer::new(self.now_ms))
             }
         }
+    }
+
+    /// Notes that a consumer asks and gets nothing: it is made if it is not there, as in Redis 7.2.
+    /// Returns whether the group counts one more, and is to be stored.
+    pub(super) fn note_asking(
+        &mut self,
+        txn: &mut Txn<'_>,
+        name: &[u8],
+    ) -> Result<bool, CommandError> {
+        let seen_ms = self.consumer(txn, name)?.map(|known| known.seen_ms);
+        if seen_ms.is_some_and(|seen_ms| self.now_ms.saturating_sub(seen_ms) < SEEN_AGE_MS) {
+            return Ok(false);
+        }
+        let consumer = self.asking(txn, name)?;
+        self.put_consumer(txn, name, &consumer);
+        Ok(seen_ms.is_none())
     }
 
     pub(in crate::types) fn put_consumer(
@@ -400,6 +425,10 @@ mod tests {
         let pending = Pending { delivered_ms: 1, count: 2, consumer: b"c".to_vec() };
         let value = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01c";
         assert_eq!(pending.encode(), value);
+        let consumer = Consumer { pending: 1, seen_ms: 2, active_ms: None };
+        let value = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff";
+        assert_eq!(consumer.encode(), value);
+        assert_eq!(Consumer::decode(value).unwrap(), consumer);
         let group = Group { entries_read: None, ..Group::default() };
         assert_eq!(group.encode().get(32..), Some(&written(&[u64::MAX, 0])[..]));
     }

@@ -25,7 +25,7 @@ pub struct Reader<'a> {
 }
 
 /// XREADGROUP with `>`: delivers what no consumer of the group has got. Without any nothing is
-/// written.
+/// written but that the consumer has asked.
 ///
 /// # Errors
 /// Those of the engine.
@@ -35,18 +35,25 @@ pub fn read_new(
     reader: &Reader<'_>,
 ) -> Result<Vec<Entry>, CommandError> {
     let (mut entries, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
-    let Some(span) = Span::after(group.group.last_delivered) else { return Ok(entries) };
-    group.stream.walk(txn, span, Direction::Forward, |id, value| {
-        bytes += RECORD_BYTES + value.len();
-        txn.must_have_room(bytes)?;
-        entries.push((id, value.into()));
-        Ok((entries.len() as u64) < reader.count)
-    })?;
-    if entries.is_empty() {
-        return Ok(entries);
+    if let Some(span) = Span::after(group.group.last_delivered) {
+        group.stream.walk(txn, span, Direction::Forward, |id, value| {
+            bytes += RECORD_BYTES + value.len();
+            txn.must_have_room(bytes)?;
+            entries.push((id, value.into()));
+            Ok((entries.len() as u64) < reader.count)
+        })?;
     }
     txn.log(Type::Stream.log_data());
+    if entries.is_empty() {
+        if group.note_asking(txn, reader.consumer)? {
+            group.store(txn);
+        }
+        return Ok(entries);
+    }
     let mut consumer = group.asking(txn, reader.consumer)?;
+    if !reader.acknowledges {
+        consumer.active_ms = Some(group.now_ms);
+    }
     // Behind the last pending entry there is nothing to look for.
     let mut last_pending = None;
     group.walk_pending(txn, Span::ALL, Direction::Reverse, |id, _| {
