@@ -4,7 +4,6 @@ mod tracking;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use api::heartbeat::ClientAccess;
 

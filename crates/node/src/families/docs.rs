@@ -394,7 +394,10 @@ mod tests {
         let other = ["asking", "summary", summary("asking"), "since", "3.0.0", "group", "cluster"];
         assert_eq!(words, [&one[..], &other].concat());
         let text = replied(|reply| docs_of(&Renames::default(), &[b"slowlog"], reply));
-        assert!(text.contains("$11\r\nsubcommands\r\n*8\r\n$11\r\nslowlog|get\r\n*4\r\n"), "{text}");
+        assert!(
+            text.contains("$11\r\nsubcommands\r\n*8\r\n$11\r\nslowlog|get\r\n*4\r\n"),
+            "{text}"
+        );
     }
 
     #[test]

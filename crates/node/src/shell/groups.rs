@@ -263,9 +263,7 @@ fn who_asks_is_a_consumer_whether_or_not_it_gets_something() {
     let waiting = shell.wait_as(waits, "XREADGROUP GROUP g waited BLOCK 0 STREAMS s >");
     let shown = |name: &str, idle: u64, inactive: u64| {
         let length = name.len();
-        format!(
-            "*8 $4 name ${length} {name} $7 pending :0 $4 idle :{idle} $8 inactive :{inactive}"
-        )
+        format!("*8 $4 name ${length} {name} $7 pending :0 $4 idle :{idle} $8 inactive :{inactive}")
     };
     let all = ["auto", "claimed", "read", "waited"].map(|name| shown(name, 0, 0)).join(" ");
     assert_eq!(shell.run("XINFO CONSUMERS s g"), format!("*4 {all}"));

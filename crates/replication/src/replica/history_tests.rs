@@ -375,9 +375,8 @@ fn nothing_is_taken_of_a_master_of_another_cluster_or_given_up_for_it() {
                 matches!(action, Action::Failed { fault: Fault::OtherCluster { .. }, .. })
             });
             assert_eq!(refused, is_other, "{actions:?}");
-            let goes_on = |action: &Action<'_>| {
-                matches!(action, Action::Rewind { .. } | Action::FullSync(_))
-            };
+            let goes_on =
+                |action: &Action<'_>| matches!(action, Action::Rewind { .. } | Action::FullSync(_));
             assert_eq!(actions.iter().any(goes_on), !is_other, "{actions:?}");
         }
     }

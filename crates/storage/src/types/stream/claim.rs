@@ -107,12 +107,7 @@ impl Hands<'_, '_> {
     }
 
     /// Writes what is known of the consumer, and of the group if that changed.
-    fn close(
-        self,
-        txn: &mut Txn<'_>,
-        name: &[u8],
-        writes_group: bool,
-    ) -> Result<(), CommandError> {
+    fn close(self, txn: &mut Txn<'_>, name: &[u8], writes_group: bool) -> Result<(), CommandError> {
         let has_changed = match &self.consumer {
             Some(consumer) => {
                 self.group.put_consumer(txn, name, consumer);
