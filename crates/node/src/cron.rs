@@ -130,6 +130,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
                 .context("look at the disk use")?;
         }
         if round.is_multiple_of(RELAXED_ROUNDS) {
+            crate::replication::follow_if_ended(&node);
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || (tend(&node), crate::timed::make_room(&node)))
                 .await

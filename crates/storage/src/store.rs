@@ -24,7 +24,6 @@ use crate::view::Views;
 use crate::{Cursor, Direction, Error, Family, Options, batch, engine, format, view};
 use close::ClosedFlag;
 use failure::Failure;
-use found::Found;
 use late::Late;
 use waits::{LogWaits, Step};
 
@@ -73,7 +72,6 @@ pub(crate) struct Inner {
     synced_bytes: AtomicU64,
     /// Everything up to here is with the disk.
     synced: AtomicU64,
-    found: Found,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
     waits: LogWaits,
@@ -136,13 +134,13 @@ impl Store {
         format::check(&db, dir, options.cluster)?;
         let (db, views) = (Arc::new(db), Arc::<Views>::default());
         let published = AtomicU64::new(db.latest_sequence_number());
-        let (found, synced) = Found::at_start(&options, dir, db.latest_sequence_number())?;
+        let synced = AtomicU64::new(db.latest_sequence_number());
         let history = epochs::load(&db)?;
         let marks = Kept::new(marks::load(&db)?);
         filters.attach(&db, &views);
         filters.set_epochs(!history.is_empty());
-        let (history, is_holding) =
-            (RwLock::new(Arc::new(history)), AtomicBool::new(options.hold_tail));
+        let history = RwLock::new(Arc::new(history));
+        let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
@@ -164,7 +162,6 @@ impl Store {
             appended_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
             synced,
-            found,
             on_publish: RwLock::default(),
             failure,
             waits: LogWaits::new(),
@@ -186,7 +183,7 @@ impl Store {
         format::check_number(dir)?;
         match intent::pending(dir)? {
             Some(_) => Err(Error::RewindPending { dir: dir.to_owned() }),
-            None => Ok(()),
+            None => found::sync(dir),
         }
     }
 
@@ -258,9 +255,8 @@ impl Store {
         Ok(latest)
     }
 
-    /// Sequence number up to which everything is known to be on the disk; without `sync_writes` 0
-    /// before the first sync of this process: what it found in the log may have been with the
-    /// operating system only.
+    /// Sequence number up to which everything is known to be on the disk: at least what was found
+    /// when the database was opened.
     pub fn synced(&self) -> u64 {
         self.inner.synced.load(Ordering::Acquire)
     }
@@ -273,13 +269,6 @@ impl Store {
             if to_disk { (Step::Sync, self.unsynced_bytes()) } else { (Step::Flush, 0) };
         let appended_bytes = self.appended_bytes();
         let _waiting = inner.waits.begin(step, bytes);
-        if to_disk {
-            // A limit of descriptors is met before anything was tried, and is no fault of the log.
-            inner.found.sync(&inner.dir).map_err(|error| match error.is_limit() {
-                true => error,
-                false => inner.failure.failed(error),
-            })?;
-        }
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
             inner.failure.failed(Error::engine(action, error))

@@ -151,6 +151,28 @@ impl Driver {
         self.folder.has_room(files, held)
     }
 
+    /// The link ends.
+    pub(super) fn end(&mut self) {
+        let node = Arc::clone(&self.job.node);
+        if !self.machine.must_full_sync() {
+            // The data in service is whole, and no longer has to be compared with this master's.
+            node.resync.set_touched(false);
+        }
+        if node.engine().role.is_master() {
+            self.clear_download();
+        }
+    }
+
+    /// What was downloaded is of no use: the data here is the master's, or this node is one itself.
+    /// It may be as large as the data, and nothing else would remove it.
+    pub(super) fn clear_download(&mut self) {
+        match self.folder.let_go() {
+            Ok(Some(stale)) => remove_in_background(stale),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "cannot remove what a full sync has brought"),
+        }
+    }
+
     /// The copy is complete, says who wrote it and whose it is, and is on the disk.
     pub(super) fn seal(&self) -> io::Result<()> {
         let node = &self.job.node;
@@ -201,7 +223,7 @@ impl Driver {
 fn remove_in_background(path: std::path::PathBuf) {
     spawn("repl-remove", move || {
         if let Err(error) = remove_folder_if_there(&path) {
-            tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
+            tracing::warn!(%error, path = %path.display(), "cannot remove data that nobody needs");
         }
     });
 }

@@ -18,6 +18,8 @@ use crate::durable::{remove_folder_if_there, remove_if_there, sync_folder, write
 
 /// Name of the folder in `dir`.
 pub(crate) const NAME: &str = "sync_checkpoint";
+/// Name of the folder with a download that nobody will go on with, until it is removed.
+pub(super) const STALE: &str = "sync_checkpoint.stale";
 /// Name of the checkpoint's folder in `dir`.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// Name of the file in `dir` that tells which checkpoint is in the folder.
@@ -99,6 +101,20 @@ impl Folder {
         if let Err(error) = discard_all(&self.dir) {
             tracing::warn!(%error, dir = %self.path.display(), "cannot remove what a full sync has brought");
         }
+    }
+
+    /// Nobody will go on with what was downloaded: the folder that is to be removed, if there is
+    /// any. It has another name by then, and is in nobody's way.
+    pub(super) fn let_go(&mut self) -> io::Result<Option<PathBuf>> {
+        self.open.clear();
+        if !self.path.is_dir() {
+            return Ok(None);
+        }
+        let stale = self.dir.join(STALE);
+        remove_folder_if_there(&stale)?;
+        remove_if_there(&self.dir.join(ID_NAME))?;
+        fs::rename(&self.path, &stale)?;
+        Ok(Some(stale))
     }
 
     fn remove_strangers(&self, files: &[RemoteFile]) -> io::Result<()> {

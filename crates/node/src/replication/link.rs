@@ -53,10 +53,7 @@ pub(super) fn run(job: Job) {
         let (events, incoming) = mpsc::channel(16);
         let Some(mut driver) = Driver::new(job, events) else { return };
         let end = driver.run(incoming).await;
-        if !driver.machine.must_full_sync() {
-            // The data in service is whole, and no longer has to be compared with this master's.
-            driver.job.node.resync.set_touched(false);
-        }
+        driver.end();
         tracing::info!(master = %driver.job.master, %end, "replication link ended");
     });
 }
@@ -286,6 +283,7 @@ impl Driver {
             Action::Report(state) => {
                 if state == State::Connected {
                     self.failures.forget();
+                    self.clear_download();
                 }
                 report(&self.job, state);
             }

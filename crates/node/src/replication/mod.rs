@@ -81,6 +81,20 @@ fn follow_again(node: &Arc<Node>) {
     }
 }
 
+/// Begins the link anew where it has ended though the role asks for one: there may have been no
+/// thread or descriptor for it. To be called now and then; waits for nothing.
+pub fn follow_if_ended(node: &Arc<Node>) {
+    let has_ended = {
+        let link = node.replication.link.lock();
+        link.cancel.as_ref().is_some_and(watch::Sender::is_closed)
+    };
+    let role = node.gate.try_read().map(|engine| (engine.role.clone(), engine.generation));
+    if let Some((crate::gate::Role::Replica { from }, generation)) = role.filter(|_| has_ended) {
+        tracing::warn!(master = %from, "the replication link has ended, and begins anew");
+        follow(node, from, generation);
+    }
+}
+
 /// The node ends: it follows no master and feeds no replica any more. Never waits.
 pub fn end(node: &Arc<Node>) {
     stop(node);

@@ -180,7 +180,8 @@ fn finish(dir: &Path) -> io::Result<()> {
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
             // If the process ended while RocksDB made a checkpoint, its temporary folder still
             // links every table of that moment.
-            for name in [folder::CHECKPOINT.to_owned(), format!("{}.tmp", folder::CHECKPOINT)] {
+            let unfinished = format!("{}.tmp", folder::CHECKPOINT);
+            for name in [folder::CHECKPOINT, &unfinished, folder::STALE] {
                 remove_folder_if_there(&dir.join(name))?;
             }
             return Ok(());

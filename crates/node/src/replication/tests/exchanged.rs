@@ -207,3 +207,32 @@ fn no_empty_database_is_made_where_there_is_none() {
     opening.join().unwrap();
     assert_eq!(node.ask(&["GET", "k"]), "v");
 }
+
+/// It may be as large as the data.
+#[test]
+fn a_download_that_nobody_goes_on_with_is_removed() {
+    let (master, replica) = (Running::start(), Running::start());
+    assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
+    let await_removed = || {
+        let left = ["sync_checkpoint", "sync_checkpoint.id", "sync_checkpoint.stale"]
+            .map(|name| replica.dir.path().join(name));
+        wait_until(|| match left.iter().find(|path| path.exists()) {
+            None => Ok(()),
+            Some(path) => Err(format!("{} is there", path.display())),
+        });
+    };
+    // The copy breaks off, and then the node is made a master.
+    replica.node.resync.set_required(true);
+    let relay = Relay::to(master.port, |index| (index >= 2).then_some(0));
+    replica.follow(relay.port);
+    await_download(&replica, true);
+    assert_eq!(replica.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+    await_removed();
+    // The data turns out to be good enough for a stream.
+    let other = Running::start();
+    std::fs::create_dir(other.dir.path().join("sync_checkpoint")).unwrap();
+    other.follow(master.port);
+    other.await_up_with(&master);
+    let folder = other.dir.path().join("sync_checkpoint");
+    wait_until(|| if folder.exists() { Err("it is there".into()) } else { Ok(()) });
+}

@@ -100,3 +100,27 @@ fn what_an_earlier_link_wrote_is_published_before_it_is_acknowledged() {
     });
     assert_eq!(own.published(), latest);
 }
+
+/// There may have been no thread or descriptor for it at that moment.
+#[test]
+fn a_link_that_could_not_begin_begins_later() {
+    let (master, replica) = (Running::start(), Running::start());
+    let await_streams = |wanted| {
+        wait_until(|| match master.node.replication.replicas().len() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count} replicas")),
+        });
+    };
+    replica.follow(master.port);
+    await_streams(1);
+    crate::replication::follow_if_ended(&replica.node);
+    // As where its thread never began: nobody listens to what it is told.
+    replica.node.replication.link.lock().cancel = Some(watch::channel(false).0);
+    await_streams(0);
+    crate::replication::follow_if_ended(&replica.node);
+    await_streams(1);
+    replica.await_up_with(&master);
+    crate::replication::stop(&replica.node);
+    crate::replication::follow_if_ended(&replica.node);
+    await_streams(0);
+}
