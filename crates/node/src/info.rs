@@ -146,6 +146,9 @@ fn clients(node: &Node, lines: &mut Lines) {
     lines.add("monitor_clients", node.monitors.watching());
     let is_blocked = |client: &Arc<Client>| client.shown.is_blocked.load(Ordering::Relaxed);
     lines.add("blocked_clients", node.clients.list().iter().filter(|c| is_blocked(c)).count());
+    let (keys, minding) = node.waiters.keys();
+    lines.add("total_blocking_keys", keys);
+    lines.add("total_blocking_keys_on_nokey", minding);
     let pause = node.clients.paused(clock::boottime_ns);
     let word = pause.map_or("none", |pause| match pause.kind {
         PauseKind::Write => "write",
@@ -247,6 +250,7 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
     lines.add("pubsub_channels", node.pubsub.channels());
     lines.add("pubsub_patterns", node.pubsub.patterns());
+    lines.add("pubsubshard_channels", node.pubsub.shard_channels());
     lines.add("total_error_replies", stats.errors.total());
     for ((_, word), count) in Reason::ALL.into_iter().zip(node.acl.log.counts()) {
         lines.add(&format!("acl_access_denied_{word}"), count);
@@ -517,24 +521,47 @@ mod tests {
         let mut shell = crate::shell::Shell::new();
         let shown = |shell: &mut crate::shell::Shell| {
             let text = format!("{} {}", shell.run("INFO clients"), shell.run("INFO stats"));
-            let all = ["monitor_clients", "pubsub_channels", "pubsub_patterns"];
+            let all =
+                ["monitor_clients", "pubsub_channels", "pubsub_patterns", "pubsubshard_channels"];
             all.map(|name| {
                 let field = text.split(' ').find_map(|field| field.strip_prefix(name));
                 field.unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
             })
         };
-        assert_eq!(shown(&mut shell), [":0", ":0", ":0"]);
+        assert_eq!(shown(&mut shell), [":0"; 4]);
         let (one, two, watcher) = (shell.client(), shell.client(), shell.client());
         shell.run_as(one, "SUBSCRIBE a b");
         for command in ["SUBSCRIBE b", "PSUBSCRIBE x*", "SSUBSCRIBE s"] {
             shell.run_as(two, command);
         }
         shell.run_as(watcher, "MONITOR");
-        assert_eq!(shown(&mut shell), [":1", ":2", ":1"]);
+        assert_eq!(shown(&mut shell), [":1", ":2", ":1", ":1"]);
         for left in [one, two, watcher] {
             shell.run_as(left, "RESET");
         }
-        assert_eq!(shown(&mut shell), [":0", ":0", ":0"]);
+        assert_eq!(shown(&mut shell), [":0"; 4]);
+    }
+
+    #[test]
+    fn keys_that_are_waited_for_are_counted() {
+        let mut shell = crate::shell::Shell::new();
+        let counts = |shell: &mut crate::shell::Shell, keys: usize, minding: usize| {
+            let info = shell.run("INFO clients");
+            let both = format!(
+                " total_blocking_keys:{keys} total_blocking_keys_on_nokey:{minding} paused_actions"
+            );
+            assert!(info.contains(&both), "{info}");
+        };
+        shell.run("XGROUP CREATE s g $ MKSTREAM");
+        counts(&mut shell, 0, 0);
+        let (one, other) = (shell.client(), shell.client());
+        let lists = shell.wait_as(one, "BLPOP a b 0");
+        let stream = shell.wait_as(other, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+        counts(&mut shell, 3, 1);
+        drop(lists);
+        counts(&mut shell, 1, 1);
+        drop(stream);
+        counts(&mut shell, 0, 0);
     }
 
     #[test]

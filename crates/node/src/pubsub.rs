@@ -269,6 +269,11 @@ impl Pubsub {
         self.tables.lock().channels.len()
     }
 
+    /// Channels of shards that somebody subscribes to.
+    pub fn shard_channels(&self) -> usize {
+        self.tables.lock().shards.len()
+    }
+
     /// Patterns that somebody subscribes to.
     pub fn patterns(&self) -> usize {
         self.tables.lock().patterns.len()

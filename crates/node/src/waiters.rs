@@ -176,6 +176,13 @@ impl Waiters {
         self.count.load(Ordering::SeqCst) > 0
     }
 
+    /// Keys that commands wait for, and how many of these some command minds the end of.
+    pub fn keys(&self) -> (usize, usize) {
+        let queues = self.queues.lock();
+        let minding = queues.by_key.values().filter(|queue| queue.minding > 0).count();
+        (queues.by_key.len(), minding)
+    }
+
     /// Begins to wait; the caller holds the locks of the keys, or looks at them again afterwards.
     pub fn add(self: &Arc<Self>, wish: Wish) -> Waiting {
         let (sender, told) = oneshot::channel();

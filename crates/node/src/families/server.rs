@@ -102,8 +102,8 @@ fn flushall(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.ok())
 }
 
-fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let now_us = clock::unix_us();
+fn time(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let now_us = cx.began_us.unwrap_or_else(clock::unix_us);
     let (seconds, micros) = (now_us / 1_000_000, now_us % 1_000_000);
     Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
 }

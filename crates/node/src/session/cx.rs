@@ -77,6 +77,8 @@ pub struct SessionCx<'a> {
     pub config: &'a Values,
     /// Inside EXEC what the transaction has written so far. A command there may not wait.
     pub exec: Option<&'a Txn<'a>>,
+    /// Inside EXEC when that began, Unix µs: as in Redis 7.2 time stands still there.
+    pub began_us: Option<u64>,
     /// Unix ms.
     pub now_ms: u64,
 }

@@ -328,6 +328,7 @@ impl<'n> Batch<'n> {
                     session,
                     config: &self.config,
                     exec: None,
+                    began_us: None,
                     now_ms: self.now_ms,
                 };
                 handler(&mut cx, &mut Args::behind(command.names, words), reply)

@@ -62,6 +62,8 @@ pub struct NestedCx<'a> {
     store: &'a Store,
     worker: usize,
     now_ms: u64,
+    /// The same in µs, which TIME tells.
+    began_us: u64,
     /// Generation of the write gate when it began.
     generation: u64,
     /// The batch holds the write gate.
@@ -121,6 +123,7 @@ impl<'a> NestedCx<'a> {
             store,
             worker,
             now_ms,
+            began_us: clock::unix_us(),
             generation,
             holds_gate,
             reads_only: false,
@@ -438,6 +441,7 @@ impl<'a> NestedCx<'a> {
                     session: self.session,
                     config: self.config,
                     exec: Some(&write.txn),
+                    began_us: Some(self.began_us),
                     now_ms: self.now_ms,
                 };
                 let before = Arc::clone(&cx.session.namespace);

@@ -32,6 +32,31 @@ fn a_script_reads_what_it_wrote_and_is_one_batch() {
     shell.assert_replica_is_equal();
 }
 
+/// As in Redis 7.2.
+#[test]
+fn time_stands_still_in_a_script_and_in_exec() {
+    let mut shell = Shell::new();
+    let wait = "for i=1,1e5 do end";
+    let text = format!(
+        "local a=redis.call('TIME') {wait} local b=redis.call('TIME') \
+         return {{a[1],a[2],b[1],b[2]}}"
+    );
+    let halves = |reply: &str, count: &str| {
+        let words: Vec<&str> = reply.strip_prefix(count).unwrap().split(' ').collect();
+        let (one, other) = words.split_at(words.len() / 2);
+        assert_eq!(one, other, "{reply}");
+    };
+    halves(&shell.run(&eval(&text, "0")), "*4 ");
+    for command in ["MULTI", "TIME", &eval(wait, "0"), "TIME"] {
+        shell.run(command);
+    }
+    halves(&shell.run("EXEC").replace(" $-1 ", " "), "*3 ");
+    // Outside it goes on.
+    let earlier = shell.run("TIME");
+    shell.run(&eval(wait, "0"));
+    assert_ne!(shell.run("TIME"), earlier);
+}
+
 #[test]
 fn a_script_that_fails_by_itself_keeps_what_it_wrote() {
     let mut shell = Shell::new();

@@ -198,7 +198,8 @@ fn a_script_that_ends_behind_its_slots_is_sent_on() {
     let mut cluster = Cluster::new();
     let key = format!("{{{}}}1", tags(1)[0]);
     let script = "local function us() \
-                    local t = redis.call('time') return t[1] * 1000000 + t[2] \
+                    local told = redis.call('info', 'server') \
+                    return tonumber(string.match(told, 'server_time_usec:(%d+)')) \
                   end \
                   local value, till = redis.call('get', KEYS[1]), us() + 3000000 \
                   while us() < till do end \

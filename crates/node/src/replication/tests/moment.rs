@@ -2,14 +2,17 @@
 
 use super::*;
 
-/// Reads one key again and again for 300 ms, and says which values there were.
-const LOOKS: &str = "local first = redis.call('GET', KEYS[1]) \
-    local time = redis.call('TIME') local begun = time[1] * 1000000 + time[2] \
+/// Reads one key again and again for 300 ms, and says which values there were. To a script TIME
+/// always tells the same.
+const LOOKS: &str = "local function us() \
+        local told = redis.call('INFO', 'server') \
+        return tonumber(string.match(told, 'server_time_usec:(%d+)')) \
+    end \
+    local first, till = redis.call('GET', KEYS[1]), us() + 300000 \
     repeat \
         local now = redis.call('GET', KEYS[1]) \
         if now ~= first then return first .. ' and ' .. now end \
-        time = redis.call('TIME') \
-    until time[1] * 1000000 + time[2] > begun + 300000 \
+    until us() > till \
     return first";
 
 const MULTI: &[&str] = &["MULTI"];

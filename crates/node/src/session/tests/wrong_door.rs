@@ -318,6 +318,7 @@ fn a_shard_subscription_that_comes_too_late_is_ended_at_once() {
         session: &mut bench.session,
         config: &config,
         exec: None,
+        began_us: None,
         now_ms: 1,
     };
     let mut out = Vec::new();
