@@ -237,7 +237,9 @@ pub fn look(
     scope: Scope<'_>,
 ) -> Before {
     let mut before = Before::default();
-    if !wanted.minds_absence() || !row.is_data() {
+    // Kvrocks writes an empty set where nothing was, too, which is no end of a key.
+    let is_store = wanted.any() && STORES.contains(&row.name);
+    if !(wanted.minds_absence() || is_store) || !row.is_data() {
         return before;
     }
     for key in row.keys_in(words) {
@@ -335,6 +337,7 @@ pub fn of(
             }
         }
         match outcome {
+            Outcome::Emptied if STORES.contains(&row.name) && absent.contains(id.as_slice()) => {}
             Outcome::Deleted | Outcome::Emptied if !is_moved => add(Class::Generic, "del", &id),
             Outcome::Kept if expires(row, words) => add(Class::Generic, "expire", &id),
             _ if row.name == "xadd" && txn.has_deleted_since(mark, Family::Stream) => {

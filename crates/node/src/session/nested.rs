@@ -29,6 +29,7 @@ use super::long::{self, Aside, Gaps};
 use super::serve::{self, Ready, Server};
 use super::table::{Call, Handler, Taken};
 use super::{After, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
+use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result};
 use crate::config::Values;
 use crate::events::{self, Event};
