@@ -6,7 +6,8 @@ use super::event::{Action, Conn, Fault, Peer};
 use crate::history::EpochId;
 use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, Leave, PING_PAYLOAD, Stamp};
 
-/// Least time between unasked acknowledgements to Kvrocks, as Kvrocks' own replicas keep.
+/// Least time between unasked acknowledgements to Kvrocks, as Kvrocks' own replicas keep; longest
+/// one to a Holdfast that sends.
 const ACK_INTERVAL_MS: u64 = 1000;
 
 #[derive(Debug)]
@@ -93,6 +94,9 @@ impl Stream {
                 }
             }
         }
+        // A large batch may be long on its way, and the pings wait behind it: its master hears
+        // meanwhile that this end is there.
+        self.is_ack_owed |= self.peer == Peer::Holdfast && now >= self.ack_at;
         Ok(())
     }
 

@@ -166,6 +166,22 @@ fn kvrocks_masters_get_one_acknowledgement_a_second_and_those_they_ask_for() {
     assert_eq!(says(&mut m, 1, wire::GETACK, 3002), [acked(1, 7)]);
 }
 
+/// Its master, which hears no answer to a ping meanwhile, would end the stream, and send it anew.
+#[test]
+fn a_batch_that_is_long_on_its_way_is_no_silence() {
+    for (peer, meanwhile) in [(Peer::Holdfast, vec![acked(1, 5)]), (Peer::Kvrocks, Vec::new())] {
+        let mut m = streaming(peer);
+        let bytes = bulk(&batch(6, 1));
+        assert_eq!(says(&mut m, 1, &bytes[..8], 500), []);
+        assert_eq!(says(&mut m, 1, &bytes[8..9], 1_000), meanwhile);
+        assert_eq!(says(&mut m, 1, &bytes[9..10], 1_999), [], "once a second");
+        assert_eq!(says(&mut m, 1, &bytes[10..11], 2_000), meanwhile);
+        let applies = says(&mut m, 1, &bytes[11..], 3_000);
+        assert_eq!(applies, [Action::Apply(batch(6, 1).into())], "not while it is written");
+        assert_eq!(m.step(Event::Applied { next: 7 }, 3_000), [acked(1, 6)]);
+    }
+}
+
 #[test]
 fn silence_ends_the_attempt_and_delays_grow() {
     let mut m = streaming(Peer::Kvrocks);
