@@ -12,7 +12,7 @@ use storage::Store;
 use super::deposed::{self, Place};
 use super::link::{Driver, Over};
 use super::mark::Mark;
-use super::service::{close, put_in, reopen, take_out};
+use super::service::{close, put_in, reopen, take_out, wait_a_second};
 use super::swap::{self, Old};
 use crate::durable::remove_folder_if_there;
 use crate::node::Node;
@@ -122,8 +122,10 @@ impl Driver {
         event: Event<'static>,
     ) -> Result<Event<'static>, Over> {
         let node = &self.job.node;
-        if let Err(error) = swap::forget(&node.dir) {
-            tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+        // The next process would finish the exchange, whatever is written here until then.
+        while let Err(error) = swap::forget(&node.dir) {
+            tracing::error!(%error, "cannot take back the intent of an exchange of databases, and puts none in service meanwhile");
+            wait_a_second(node).await?;
         }
         node.resync.set_touched(false);
         if self.install(store).await? { Ok(event) } else { Err(Over::Stale) }
@@ -163,9 +165,15 @@ impl Driver {
         }
     }
 
+    /// The data here is the master's: what was exported, or downloaded, was about other data.
+    pub(super) fn has_joined(&mut self) {
+        self.is_exported = false;
+        self.clear_download();
+    }
+
     /// What was downloaded is of no use: the data here is the master's, or this node is one itself.
     /// It may be as large as the data, and nothing else would remove it.
-    pub(super) fn clear_download(&mut self) {
+    fn clear_download(&mut self) {
         match self.folder.let_go() {
             Ok(Some(stale)) => remove_in_background(stale),
             Ok(None) => {}

@@ -283,7 +283,7 @@ impl Driver {
             Action::Report(state) => {
                 if state == State::Connected {
                     self.failures.forget();
-                    self.clear_download();
+                    self.has_joined();
                 }
                 report(&self.job, state);
             }

@@ -71,6 +71,8 @@ impl Driver {
     pub(super) async fn rewind(&mut self, fork: u64) -> Result<Event<'static>, Over> {
         let node = Arc::clone(&self.job.node);
         let Some(store) = self.take_store() else { return Err(Over::Stale) };
+        // That was behind another fork.
+        self.is_exported = false;
         let options = store.options().clone();
         let at_ms = clock::unix_ms();
         let intent = Intent::new(&store.history(), fork, at_ms);

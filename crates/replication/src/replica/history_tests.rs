@@ -161,6 +161,28 @@ fn what_cannot_be_rewound_is_copied() {
     }
 }
 
+/// What was exported was what lay behind it then.
+#[test]
+fn a_fork_that_could_not_be_rewound_to_is_another_one_behind_a_stream() {
+    let mine = position(&[(1, 1)], 70);
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    let mut m = started(&mine, false);
+    assert_eq!(compared(&mut m, 1, &theirs, 0)[1], Action::Rewind { fork: 60 });
+    m.step(Event::RewindImpossible { cause: "late".into(), is_spoilt: false }, 0);
+    m.step(Event::Closed { conn: Conn(2), cause: "broken".into() }, 0);
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    // Another one answers there, which has all that is here.
+    let longer = position(&[(1, 1), (2, 75)], 80);
+    assert_eq!(compared(&mut m, 3, &longer, now), [send(3, &["PSYNC", "71"])]);
+    says(&mut m, 3, "+OK\r\n", now);
+    assert_eq!(m.state(), State::Connected);
+    m.step(Event::Closed { conn: Conn(3), cause: "ended".into() }, now);
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    assert_eq!(compared(&mut m, 4, &theirs, now)[1], Action::Rewind { fork: 60 });
+}
+
 #[test]
 fn a_failed_rewind_is_tried_again_and_a_stranger_is_copied() {
     let theirs = position(&[(1, 1), (2, 61)], 80);

@@ -19,6 +19,8 @@ impl Machine {
     /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it
     /// is this node's own any more.
     pub(super) fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
+        // What follows may part there again, and is to be rewound or kept like any other.
+        self.unrewindable = None;
         let is_own_next = self.config.lineage.source(self.config.next) == Some(Source::Own);
         match self.their_lineage.clone().flatten() {
             Some(lineage) => out.push(Action::Adopt(Some(lineage))),

@@ -23,6 +23,16 @@ impl Running {
         thread.join().unwrap();
     }
 
+    /// Of a link that is not running, and whose master is not there.
+    fn driver(&self) -> link::Driver {
+        let (events, _) = tokio::sync::mpsc::channel(1);
+        let (_, cancelled) = watch::channel(false);
+        let master = Endpoint { host: "127.0.0.1".into(), port: 1 };
+        let (node, generation) = (Arc::clone(&self.node), self.node.engine().generation);
+        let job = link::Job { node, master, serial: 0, generation, cancelled };
+        link::Driver::new(job, events).unwrap()
+    }
+
     fn writer_of_next(&self) -> Option<Source> {
         self.node.replication.lineage.now().source(self.sequence() + 1)
     }
@@ -118,13 +128,7 @@ fn a_database_has_its_owners_name_before_it_is_put_in_service() {
     assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &id]), "+OK");
     let copy = node.node.path(folder::NAME);
     std::fs::create_dir(&copy).unwrap();
-    let (events, _incoming) = tokio::sync::mpsc::channel(1);
-    let (_cancel, cancelled) = watch::channel(false);
-    let master = Endpoint { host: "127.0.0.1".into(), port: 1 };
-    let generation = node.node.engine().generation;
-    let of = Arc::clone(&node.node);
-    let job = link::Job { node: of, master, serial: 0, generation, cancelled };
-    link::Driver::new(job, events).unwrap().seal().unwrap();
+    node.driver().seal().unwrap();
     assert_eq!(std::fs::read_to_string(copy.join(OWNER)).unwrap(), format!("{id} -\n"));
 }
 
@@ -179,6 +183,46 @@ fn an_exchange_is_intended_once_the_database_is_out_of_service() {
     assert!(!is_intended);
     replica.await_up_with(&master);
     assert_eq!(replica.ask(&["GET", "k"]), "v");
+}
+
+/// A database that is in service beside an intent is written to, and the next process would put
+/// the copy in its place.
+#[test]
+fn no_database_is_put_in_service_beside_an_intent_that_cannot_be_taken_back() {
+    let (master, replica) = (Running::start(), Running::start());
+    assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
+    replica.node.resync.set_required(true);
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let relay = Relay::to(master.port, move |index| {
+        if index == 2 {
+            // The files come once the test says so.
+            let _ = gone.recv();
+        }
+        None
+    });
+    replica.follow(relay.port);
+    await_download(&replica, true);
+    // No file can have that name, and none of that name be removed.
+    let intent = replica.dir.path().join("fullsync.swap");
+    std::fs::create_dir(&intent).unwrap();
+    go.send(()).unwrap();
+    let is_out = || replica.node.engine().store.is_none();
+    wait_until(|| if is_out() { Ok(()) } else { Err("it is in service".to_owned()) });
+    std::thread::park_timeout(Duration::from_millis(200));
+    assert!(is_out());
+    std::fs::remove_dir(&intent).unwrap();
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "k"]), "v");
+}
+
+/// What comes by the stream is not among it.
+#[test]
+fn what_was_exported_counts_until_there_is_a_stream() {
+    let node = Running::start();
+    let mut driver = node.driver();
+    driver.is_exported = true;
+    driver.has_joined();
+    assert!(!driver.is_exported);
 }
 
 /// Where two renames failed, the data lies in another folder.
