@@ -173,16 +173,26 @@ impl Feeders {
         Ok(())
     }
 
-    /// Takes a replica off the list. One that was not told to end is lost until it comes back.
+    /// Takes a replica off the list. One that was not told to end is lost until it comes back; its
+    /// former stream, which breaks when another one is there, says nothing.
     pub(super) fn ended(&self, id: u64, now_ms: u64) {
-        let removed = self.all.lock().remove(&id);
-        let Some(replica) = removed.filter(|replica| !*replica.end.borrow()) else { return };
+        let mut all = self.all.lock();
+        let removed = all.remove(&id).filter(|replica| !*replica.end.borrow());
+        let Some(replica) = removed else { return };
+        if all.values().any(|other| !*other.end.borrow() && other.is_same_node(&replica)) {
+            return;
+        }
         let mut lost = self.lost.lock();
         lost.retain(|(other, _)| !other.is_same_node(&replica));
         if lost.len() >= LOST_MAX {
             lost.pop_front();
         }
         lost.push_back((replica, now_ms));
+    }
+
+    /// This node is no master any more: they come to another one.
+    pub(super) fn forget_lost(&self) {
+        self.lost.lock().clear();
     }
 
     /// Whether that node of a topology had a stream here, and has not come back.
@@ -259,6 +269,29 @@ mod tests {
         assert!(acknowledges(Some(&format!("{id}/1/-"))));
         // A reboot may lose what is acknowledged; and Kvrocks says nothing of it.
         assert!(!acknowledges(Some(&format!("{id}/1/1"))) && !acknowledges(None));
+    }
+
+    /// A machine that lost power has another name when it comes back, and Kvrocks has none: their
+    /// old streams end when somebody gives them up.
+    #[test]
+    fn a_stream_that_ends_behind_the_next_one_makes_nobody_lost() {
+        let id = "07c37dfeb235213a872192d90877d0cd55635b91";
+        let named = |rest: &str| format!("{id}/{rest}");
+        let node = named("1/1").parse::<Member>().unwrap().node();
+        let local = Endpoint { host: "10.0.0.1".into(), port: 6666 };
+        for names in [[Some("1/1"), Some("1/2")], [None, None]] {
+            let feeders = Feeders::default();
+            let [old, new] = names.map(|rest| replica(6666, rest.map(named).as_deref(), 0));
+            feeders.admit(1, &old, (0, 1_000)).unwrap();
+            feeders.admit(2, &new, (5_000, 1_000)).unwrap();
+            feeders.ended(1, 30_000);
+            assert!(!feeders.is_lost(node, &local, 90_000));
+            feeders.ended(2, 90_000);
+            assert!(!feeders.is_lost(node, &local, 99_999), "it may come back");
+            assert!(feeders.is_lost(node, &local, 100_000));
+            feeders.forget_lost();
+            assert!(!feeders.is_lost(node, &local, 100_000));
+        }
     }
 
     #[test]
