@@ -131,6 +131,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
         if round.is_multiple_of(RELAXED_ROUNDS) {
             crate::replication::follow_if_ended(&node);
+            crate::replication::sweep(&node);
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || (tend(&node), crate::timed::make_room(&node)))
                 .await
@@ -224,9 +225,11 @@ fn weigh(node: &Node) {
 
 /// From where on the log is needed by who copies a checkpoint, or has just done so: if a copy took
 /// longer than the log is kept for, the next one would as well, and so for ever. Not where the disk
-/// is nearly full.
+/// is nearly full, or the log, which counts, may become what makes the database larger than it may
+/// be: clients' writes would be refused.
 fn needed_from(node: &Node) -> u64 {
-    let is_scarce = node.room.lock().is_some_and(|room| room.free < room.size / 20);
+    let is_full = node.room.lock().is_some_and(|room| room.free < room.size / 20);
+    let is_scarce = is_full || !node.has_size_for_guests(&node.config.now());
     let copied = node.replication.checkpoint_at().filter(|_| !is_scarce);
     copied.map_or(u64::MAX, |sequence| sequence.saturating_add(1))
 }

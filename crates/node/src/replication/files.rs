@@ -375,36 +375,51 @@ fn has_room(db: &Path, free: u64) -> Result<(), End> {
     if fits(copied, free) { Ok(()) } else { Err(End::NoRoom { copied, free }) }
 }
 
-/// Deletes the checkpoint once nobody needs it, from a thread that ends then.
-fn sweep(node: &Arc<Node>) {
-    if node.replication.is_sweeping.swap(true, Ordering::SeqCst) {
+/// A thread looks after the checkpoint for as long as this lives.
+struct Sweeping(Arc<Node>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.0.replication.is_sweeping.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Deletes the checkpoint once nobody needs it, from a thread that ends then. To be called now and
+/// then besides: there may have been no thread or descriptor for that. Waits for nothing.
+pub fn sweep(node: &Arc<Node>) {
+    let replication = &node.replication;
+    let is_empty = replication.checkpoint_at().is_none();
+    if is_empty || replication.is_sweeping.swap(true, Ordering::SeqCst) {
         return;
     }
-    let node = Arc::clone(node);
-    spawn("repl-sweep", move || {
-        block_on(async move {
-            let mut shutdown = node.shutdown();
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    _ = shutdown.wait_for(|stop| *stop) => return,
-                }
-                let replication = &node.replication;
-                let _one_at_a_time = replication.making.lock();
-                if let Some(id) = replication.shelf.lock().expire(now_ms()) {
-                    match remove_folder_if_there(&folder(&node)) {
-                        Ok(()) => tracing::info!(checkpoint = id.as_str(), "checkpoint deleted"),
-                        Err(error) => tracing::warn!(%error, "cannot delete a checkpoint"),
-                    }
-                }
-                if replication.shelf.lock().sequence().is_none() {
-                    replication.is_sweeping.store(false, Ordering::SeqCst);
-                    return;
-                }
-            }
-        });
-    });
+    let sweeping = Sweeping(Arc::clone(node));
+    spawn("repl-sweep", move || block_on(sweep_until_empty(sweeping)));
 }
+
+async fn sweep_until_empty(sweeping: Sweeping) {
+    let node = Arc::clone(&sweeping.0);
+    let mut shutdown = node.shutdown();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        let replication = &node.replication;
+        let _one_at_a_time = replication.making.lock();
+        if let Some(id) = replication.shelf.lock().expire(now_ms()) {
+            match remove_folder_if_there(&folder(&node)) {
+                Ok(()) => tracing::info!(checkpoint = id.as_str(), "checkpoint deleted"),
+                Err(error) => tracing::warn!(%error, "cannot delete a checkpoint"),
+            }
+        }
+        if replication.checkpoint_at().is_none() {
+            // Before another one can be made, which wants a thread of its own then.
+            drop(sweeping);
+            return;
+        }
+    }
+}
+
 /// How fast all files together are sent, MB/s; 0: no limit.
 pub(super) fn mb_per_second(node: &Node) -> u32 {
     node.config.now().max_replication_mb
@@ -413,7 +428,7 @@ pub(super) fn mb_per_second(node: &Node) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replication::tests::Running;
+    use crate::replication::tests::{Running, wait_until};
 
     #[test]
     fn a_checkpoint_is_not_begun_where_what_it_copies_has_no_room() {
@@ -444,5 +459,30 @@ mod tests {
         assert!(!folder(node).exists());
         assert!(make(node, &store, generation).is_ok());
         assert!(folder(node).exists());
+    }
+
+    /// It would keep its tables, and now the log behind it, until the next start.
+    #[test]
+    fn a_checkpoint_that_had_no_thread_to_look_after_it_gets_one_later() {
+        let running = Running::start_with(|_| {});
+        let node = &running.node;
+        let generation = node.engine().generation;
+        let store = node.engine().store.clone().unwrap();
+        // As where the thread cannot be started: what it was to run is dropped.
+        node.replication.is_sweeping.store(true, Ordering::SeqCst);
+        assert!(make(node, &store, generation).is_ok());
+        drop(Sweeping(Arc::clone(node)));
+        node.replication.shelf.lock().invalidate();
+        sweep(node);
+        wait_until(|| match folder(node).exists() {
+            true => Err("the checkpoint is there".to_owned()),
+            false => Ok(()),
+        });
+        wait_until(|| match node.replication.is_sweeping.load(Ordering::SeqCst) {
+            true => Err("it is looked after".to_owned()),
+            false => Ok(()),
+        });
+        sweep(node);
+        assert!(!node.replication.is_sweeping.load(Ordering::SeqCst), "there is nothing");
     }
 }

@@ -41,7 +41,7 @@ use crate::threads::{block_on, spawn, vital};
 #[cfg(test)]
 pub(crate) use applying::serve_reads;
 pub use feeder::serve as feed;
-pub use files::{Request as FileRequest, no_grant, serve as send_files};
+pub use files::{Request as FileRequest, no_grant, serve as send_files, sweep};
 pub(crate) use folder::discard_all as discard_download;
 pub use mark::{ByHand, by_hand, heed as heed_mark};
 pub use rewind::{DISCARDED, finish as finish_rewind};
@@ -52,6 +52,7 @@ pub use swap::{DirLock, recover};
 /// before. Never waits.
 pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
     node.replication.cut_replicas();
+    node.replication.feeders.forget_lost();
     let (cancel, cancelled) = watch::channel(false);
     let serial = {
         let mut link = node.replication.link.lock();

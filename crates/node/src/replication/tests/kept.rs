@@ -2,12 +2,13 @@
 
 use super::*;
 
-/// However long the copy takes: the replica goes on behind it, or copies once more.
-#[test]
-fn the_log_stays_from_a_checkpoint_on_while_that_may_be_copied() {
+/// A master that keeps no log for others, with a checkpoint, from behind which there are archived
+/// files; and the first sequence behind it.
+fn copied() -> (Running, u64) {
     let master = Running::start_with(|values| {
         values.rocksdb_wal_ttl_seconds = 0;
         values.rocksdb_wal_size_limit_mb = 0;
+        values.max_db_size = 1;
     });
     let store = master.store();
     assert_eq!(master.ask(&["SET", "k", "before"]), "+OK");
@@ -22,12 +23,31 @@ fn the_log_stays_from_a_checkpoint_on_while_that_may_be_copied() {
         store.flush().unwrap();
         if archived() < 3 { Err(format!("{} files", archived())) } else { Ok(()) }
     });
+    (master, next)
+}
+
+/// However long the copy takes: the replica goes on behind it, or copies once more.
+#[test]
+fn the_log_stays_from_a_checkpoint_on_while_that_may_be_copied() {
+    let (master, next) = copied();
     crate::cron::tend(&master.node);
-    assert!(storage::starts_batch(&store, next).unwrap());
+    assert!(storage::starts_batch(&master.store(), next).unwrap());
     // A full disk is worse than another copy.
     *master.node.room.lock() = Some(api::heartbeat::Room { free: 49, size: 1000 });
     crate::cron::tend(&master.node);
-    assert!(!storage::starts_batch(&store, next).unwrap());
+    assert!(!storage::starts_batch(&master.store(), next).unwrap());
+}
+
+/// So is a master that refuses writes: archived log counts for `max-db-size`.
+#[test]
+fn the_log_does_not_stay_where_it_would_make_the_database_too_large() {
+    let (master, next) = copied();
+    master.node.used_bytes.store(900 << 20, Ordering::Relaxed);
+    crate::cron::tend(&master.node);
+    assert!(storage::starts_batch(&master.store(), next).unwrap());
+    master.node.used_bytes.store(950 << 20, Ordering::Relaxed);
+    crate::cron::tend(&master.node);
+    assert!(!storage::starts_batch(&master.store(), next).unwrap());
 }
 
 #[test]
