@@ -18,6 +18,7 @@ pub(super) fn sync(dir: &Path) -> Result<(), Error> {
 }
 
 fn sync_logs(dir: &Path) -> io::Result<()> {
+    let mut has_found = false;
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_none_or(|end| end != "log") {
@@ -25,9 +26,11 @@ fn sync_logs(dir: &Path) -> io::Result<()> {
         }
         match File::open(&path) {
             Ok(file) => file.sync_all()?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         }
+        has_found = true;
     }
-    Ok(())
+    // Nobody may have brought their names there either.
+    if has_found { File::open(dir)?.sync_all() } else { Ok(()) }
 }
