@@ -77,6 +77,7 @@ impl Driver {
                     tracing::error!(%error, "cannot take back an exchange of databases");
                 }
                 let store = reopen(node, &options).await?;
+                forget(node).await?;
                 if was_apart {
                     self.note(Mark::Apart, Mark::take_back);
                 }
@@ -122,11 +123,7 @@ impl Driver {
         event: Event<'static>,
     ) -> Result<Event<'static>, Over> {
         let node = &self.job.node;
-        // The next process would finish the exchange, whatever is written here until then.
-        while let Err(error) = swap::forget(&node.dir) {
-            tracing::error!(%error, "cannot take back the intent of an exchange of databases, and puts none in service meanwhile");
-            wait_a_second(node).await?;
-        }
+        forget(node).await?;
         node.resync.set_touched(false);
         if self.install(store).await? { Ok(event) } else { Err(Over::Stale) }
     }
@@ -226,6 +223,16 @@ impl Driver {
         }
         Ok(true)
     }
+}
+
+/// Takes the intent back before the old database is put in service again, as often as it takes: the
+/// next process would finish the exchange, whatever was written by then.
+async fn forget(node: &Node) -> Result<(), Over> {
+    while let Err(error) = swap::forget(&node.dir) {
+        tracing::error!(%error, "cannot take back the intent of an exchange of databases; the database stays out of service until then");
+        wait_a_second(node).await?;
+    }
+    Ok(())
 }
 
 fn remove_in_background(path: std::path::PathBuf) {
