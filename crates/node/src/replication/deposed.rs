@@ -120,22 +120,26 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreE
     // The link may be in the middle of replacing the database: it ends at its next step.
     super::stop(&node);
     let (answer, answered) = oneshot::channel();
+    let restored = Arc::clone(&node);
     let work = move || {
+        let node = restored;
         // Until it has ended, and so that no other begins meanwhile.
         let _no_link = node.replication.one_link.lock();
+        let mut result = Err(RestoreError::Failed("start a runtime".to_owned()));
         block_on(async {
-            let result = {
-                let _one_change = node.changing.lock().await;
-                exchange(&node, &expected).await
-            };
-            // Its link was stopped for the exchange.
-            super::follow_again(&node);
-            // Nobody may be waiting any more; what was done stays.
-            let _ = answer.send(result);
+            let _one_change = node.changing.lock().await;
+            result = exchange(&node, &expected).await;
         });
+        // Its link was stopped for the exchange.
+        super::follow_again(&node);
+        // Nobody may be waiting any more; what was done stays.
+        let _ = answer.send(result);
     };
     let thread = std::thread::Builder::new().name("restore".to_owned()).spawn(work);
-    thread.map_err(|error| RestoreError::Failed(error.to_string()))?;
+    if let Err(error) = thread {
+        super::follow_again(&node);
+        return Err(RestoreError::Failed(error.to_string()));
+    }
     answered.await.unwrap_or(Err(RestoreError::Stopping))
 }
 
