@@ -30,6 +30,8 @@ const PACE: Duration = Duration::from_millis(60);
 const LISTENS: Duration = Duration::from_millis(500);
 /// Between two attempts of a leader to read records that it could not read, ms.
 const UNREAD_MS: u64 = 5_000;
+/// Of two claims within so long that others were faster with the second one counts, ms.
+const RACES_MS: u64 = 2_000;
 /// How long a process that ends waits for the store to take that.
 const RESIGN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -49,6 +51,8 @@ enum End {
 struct Claimed {
     at: Option<Time>,
     by: Option<Proof>,
+    /// When it claimed last and another one was faster.
+    lost_at: Option<Time>,
     /// How often in a row it has led by what a few nodes said, and another one took the lead back,
     /// or was given it.
     in_vain: u32,
@@ -61,8 +65,15 @@ impl Claimed {
     }
 
     /// Another one was faster: that is no claim, and the lead it has taken may be free again soon.
+    /// The second time within a while it is one, so that etcd is not asked without a pause whatever
+    /// refuses them.
     fn lost_race(&mut self) {
-        (self.at, self.by) = (None, None);
+        let races = self.lost_at.zip(self.at);
+        let is_second = races.is_some_and(|(before, at)| at < before.plus_millis(RACES_MS));
+        (self.lost_at, self.by) = (self.at, None);
+        if !is_second {
+            self.at = None;
+        }
     }
 
     /// What it has claimed has ended so. What it gives up it leaves to others for a while.

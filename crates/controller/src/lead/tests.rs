@@ -312,6 +312,27 @@ async fn a_race_that_was_lost_is_no_claim() {
     stage.registry.stop();
 }
 
+/// Whatever refuses its claims, it does not claim with each look.
+#[test]
+fn races_that_are_lost_one_after_the_other_are_claims() {
+    let at = Time::from_millis;
+    let mut claimed = Claimed::default();
+    let mut claims = Vec::new();
+    for ms in (1_000..6_000).step_by(60) {
+        let vacant = planner::Standby {
+            vacant_at: Some(at(1_000)),
+            claimed_at: claimed.at,
+            ..planner::Standby::default()
+        };
+        if let Some(proof) = planner::proof(&vacant, &Policy::default(), at(ms)) {
+            claims.push(ms);
+            claimed.begins(proof, at(ms));
+            claimed.lost_race();
+        }
+    }
+    assert_eq!(claims, [1_000, 1_060, 3_100, 3_160, 5_200, 5_260]);
+}
+
 #[test]
 fn a_lead_that_a_few_nodes_spoke_for_and_another_took_back_is_claimed_later_each_time() {
     let mut claimed = Claimed::default();
