@@ -30,7 +30,7 @@ const PACE: Duration = Duration::from_millis(60);
 const LISTENS: Duration = Duration::from_millis(500);
 /// Between two attempts of a leader to read records that it could not read, ms.
 const UNREAD_MS: u64 = 5_000;
-/// Of two claims within so long that others were faster with the second one counts, ms.
+/// Of two claims within so long with which others were faster, the second one counts, ms.
 const RACES_MS: u64 = 2_000;
 /// How long a process that ends waits for the store to take that.
 const RESIGN_LIMIT: Duration = Duration::from_millis(500);
