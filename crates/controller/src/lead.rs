@@ -5,8 +5,9 @@
 //! it is to cover, so nothing here measures how long anything lasts. A standby asks all nodes
 //! without leading them and is warm; a claim needs a proof ([`planner::proof`]); what a leader does
 //! begins with a read of all records that was sent after its claim. One that hears no node any more
-//! gives the lead up to one that does ([`planner::yields`]). One that cannot open what is sealed in
-//! the store never claims: it would lead without passwords.
+//! gives the lead up to one that does, and one that leads by a few to one that hears most
+//! ([`planner::yields`]). One that cannot open what is sealed in the store never claims: it would
+//! lead without passwords.
 
 pub(crate) mod known;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Leading, Proof, Standby, Time};
+use planner::{Hearing, Leading, Proof, Standby, Time};
 
 use self::known::{Known, Lead};
 use self::witness::Witness;
@@ -29,6 +30,8 @@ const PACE: Duration = Duration::from_millis(60);
 const LISTENS: Duration = Duration::from_millis(500);
 /// Between two attempts of a leader to read records that it could not read, ms.
 const UNREAD_MS: u64 = 5_000;
+/// Of two claims within so long with which others were faster, the second one counts, ms.
+const RACES_MS: u64 = 2_000;
 /// How long a process that ends waits for the store to take that.
 const RESIGN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -39,7 +42,7 @@ enum End {
     Lost,
     /// It is reached elsewhere than its claim says.
     Moved,
-    /// It hears no node, and another does.
+    /// It hears no node, or the few by which it leads, and another hears more.
     Deaf,
 }
 
@@ -48,7 +51,10 @@ enum End {
 struct Claimed {
     at: Option<Time>,
     by: Option<Proof>,
-    /// How often in a row it has led by what a few nodes said, and another one took the lead back.
+    /// When it claimed last and another one was faster.
+    lost_at: Option<Time>,
+    /// How often in a row it has led by what a few nodes said, and another one took the lead back,
+    /// or was given it.
     in_vain: u32,
 }
 
@@ -59,14 +65,32 @@ impl Claimed {
     }
 
     /// Another one was faster: that is no claim, and the lead it has taken may be free again soon.
+    /// The second time within a while it is one, so that etcd is not asked without a pause whatever
+    /// refuses them.
     fn lost_race(&mut self) {
-        (self.at, self.by) = (None, None);
+        let races = self.lost_at.zip(self.at);
+        let is_second = races.is_some_and(|(before, at)| at < before.plus_millis(RACES_MS));
+        (self.lost_at, self.by) = (self.at, None);
+        if !is_second {
+            self.at = None;
+        }
     }
 
-    /// What it has claimed has ended so.
-    fn ended(&mut self, end: End) {
-        let is_in_vain = self.by.take() == Some(Proof::Few) && end == End::Lost;
+    /// What it has claimed has ended so. What it gives up it leaves to others for a while.
+    fn ended(&mut self, end: End, now: Time) {
+        let is_in_vain = self.by.take() == Some(Proof::Few) && end != End::Moved;
         self.in_vain = if is_in_vain { self.in_vain.saturating_add(1) } else { 0 };
+        if end == End::Deaf {
+            self.at = Some(now);
+        }
+    }
+
+    /// What it hears as one that stands by. With the leader and most nodes, whatever cut it off is
+    /// over: the next time that it hears a few is not one more of the same.
+    fn hears(&mut self, hears_leader: bool, hearing: Hearing) {
+        if hears_leader && hearing.hears_most() {
+            self.in_vain = 0;
+        }
     }
 }
 
@@ -82,8 +106,10 @@ impl Lead {
         loop {
             if let Some(term) = self.etcd.holds() {
                 witness.watch(None);
-                let end = self.leading(registry, term, in_vain).await;
-                claimed.ended(end);
+                let is_by_few = claimed.by == Some(Proof::Few);
+                let of = Leading { is_by_few, in_vain, ..Leading::default() };
+                let end = self.leading(registry, term, of).await;
+                claimed.ended(end, shared.now());
                 in_vain = if end == End::Deaf { in_vain.saturating_add(1) } else { in_vain };
                 (since, vacant_at) = (0, None);
                 continue;
@@ -107,6 +133,7 @@ impl Lead {
                         continue;
                     }
                     let nodes = (registry.witnesses(), registry.hearing());
+                    claimed.hears(witness.has_heard(), nodes.1);
                     let standby = witness.standby(vacant_at, nodes, claimed.at);
                     let standby = Standby { in_vain: claimed.in_vain, ..standby };
                     if let Some(proof) = planner::proof(&standby, &shared.policy, shared.now()) {
@@ -154,7 +181,7 @@ impl Lead {
     }
 
     /// Leads until a read shows another's claim, or it is better that another leads.
-    async fn leading(&self, registry: &Arc<Registry>, term: u64, in_vain: u32) -> End {
+    async fn leading(&self, registry: &Arc<Registry>, term: u64, of: Leading) -> End {
         let shared = &registry.shared;
         // What the predecessor wrote last may be newer than what was seen of it: nobody writes any
         // more.
@@ -208,7 +235,7 @@ impl Lead {
             }
             if shared.instant(listened) + LISTENS <= tokio::time::Instant::now() {
                 listened = shared.now();
-                if self.is_deaf(registry, since, in_vain) {
+                if self.gives_way(registry, Leading { since, ..of }) {
                     break End::Deaf;
                 }
                 if registry.has_unread() && listened.millis_since(read_at) >= UNREAD_MS {
@@ -230,10 +257,12 @@ impl Lead {
         }
     }
 
-    /// Whether this controller hears no node, and another does.
-    fn is_deaf(&self, registry: &Registry, since: Time, in_vain: u32) -> bool {
-        let (hearing, other_hears_at) = (registry.hearing(), self.other_hears_at());
-        let of = Leading { hearing, since, other_hears_at, in_vain };
+    /// Whether this controller hears no node, or the few by which it leads, and another hears more.
+    fn gives_way(&self, registry: &Registry, of: Leading) -> bool {
+        let others = self.others();
+        let (other_hears_at, other_hears_most_at) = (others.hear_at, others.hear_most_at);
+        let hearing = registry.hearing();
+        let of = Leading { hearing, other_hears_at, other_hears_most_at, ..of };
         planner::yields(&of, &registry.shared.policy, registry.shared.now())
     }
 
@@ -254,7 +283,7 @@ impl Lead {
             ),
             End::Deaf => tracing::warn!(
                 term,
-                "this controller hears no node any more, and one that stands by does: it gives the lead up"
+                "this controller hears no node, or a few, and one that stands by hears more: it gives the lead up"
             ),
         }
         if end != End::Lost {

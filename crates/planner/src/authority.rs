@@ -89,7 +89,8 @@ pub struct Standby {
     pub hearing: Hearing,
     /// When this process claimed last.
     pub claimed_at: Option<Time>,
-    /// How often in a row it has claimed by [`Proof::Few`], and another one took the lead back.
+    /// How often in a row it has claimed by [`Proof::Few`], and another one took the lead back, or
+    /// was given it.
     pub in_vain: u32,
 }
 
@@ -100,7 +101,8 @@ pub enum Proof {
     Vacant,
     /// Its process is: connection closed, and refused again.
     Refused,
-    /// Its process is: another one at its address says that it does not lead.
+    /// Its process is: another one at its address says that it does not lead, and no node that
+    /// answers has heard one that does.
     Replaced,
     /// Neither this controller nor any of most nodes has heard it.
     Silent,
@@ -117,8 +119,11 @@ pub enum Proof {
 /// Most nodes are asked because a controller that the network has cut off from them and from the
 /// leader would else take the lead from one that does its work. Where they are gone for good that
 /// must not mean that nobody ever leads the others: another process in the leader's place is proof
-/// enough, and so is a long silence. Behind such a cut the leader takes its lead back, and then the
-/// silence has to be twice as long each time.
+/// enough, and so is a long silence. Behind such a cut the leader takes its lead back, or is given
+/// it ([`crate::yields`]), and then the silence has to be twice as long each time.
+///
+/// An address may lead to several processes, as that of a load balancer does, or to each one's own
+/// host: what answers there is another one then, and the leader is well. Nodes hear it.
 pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     if of.claimed_at.is_some_and(|at| now < at.plus_millis(CLAIM_MS)) {
         return None;
@@ -131,15 +136,15 @@ pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
     if gone.is_some_and(|(closed, _)| of.hearing.may_take(closed, now)) {
         return Some(Proof::Refused);
     }
-    let replaced = of.replaced_at.map(|at| at.plus_millis(CLAIM_MS));
-    if replaced.is_some_and(|at| now >= at && of.hearing.may_take(at, now)) {
-        return Some(Proof::Replaced);
-    }
     let silence = SILENT_MS.max(policy.heartbeat_ms.saturating_mul(2));
     let is_over = |at: Time| now >= at.plus_millis(silence);
     let has_answered = |node: &&Witness| node.answered_at.is_some_and(|at| !is_over(at));
     let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
     let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_over));
+    let replaced = of.replaced_at.map(|at| at.plus_millis(CLAIM_MS)).filter(|_| is_unheard);
+    if replaced.is_some_and(|at| now >= at && of.hearing.may_take(at, now)) {
+        return Some(Proof::Replaced);
+    }
     let is_silent = is_over(of.heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
     if is_silent && of.hearing.may_take(of.heard_at.plus_millis(silence), now) {
         return Some(Proof::Silent);
@@ -229,6 +234,20 @@ mod tests {
         let deaf = Standby { hearing, ..replaced };
         assert_eq!(proven(&deaf, 13_999), None, "others go first");
         assert_eq!(proven(&deaf, 14_000), Some(Proof::Replaced));
+    }
+
+    /// All controllers are named by one address, as by that of a load balancer before them.
+    #[test]
+    fn another_process_at_the_leaders_address_is_no_proof_while_a_node_hears_a_leader() {
+        let shared = |heard: u64| {
+            let mut nodes = vec![Witness::default(); 4];
+            nodes[0] = node(19_990, heard);
+            Standby { replaced_at: Some(at(10_000)), heard_at: at(19_990), nodes, ..view() }
+        };
+        assert_eq!(proven(&shared(19_601), 20_000), None);
+        assert_eq!(proven(&shared(19_600), 20_000), Some(Proof::Replaced));
+        let gone = Standby { nodes: vec![node(19_600, 19_590)], ..shared(0) };
+        assert_eq!(proven(&gone, 20_000), Some(Proof::Replaced), "it says nothing any more");
     }
 
     #[test]

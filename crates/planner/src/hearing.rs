@@ -4,6 +4,10 @@
 //! others could do its work. It gives the lead up only to one that says that it hears nodes: where
 //! nobody hears any, nothing is won by a change. One that hears none lets others go first.
 //!
+//! One that leads by what a few nodes said may have taken the lead from one that leads most of
+//! them, and that does not take it back as long as it hears this one. So it gives the lead up to
+//! one that says that it hears most.
+//!
 //! That nodes ended all at once must not look like one's own deafness: what a standby says it hears
 //! is of a third of the time after which a leader is deaf, so the leader was deaf before.
 
@@ -45,6 +49,16 @@ impl Hearing {
         self.nodes > 0 && self.heard == 0
     }
 
+    /// Whether at least half of them are heard.
+    pub fn hears_most(self) -> bool {
+        self.heard >= self.nodes.saturating_sub(self.heard)
+    }
+
+    /// The same of what others are told.
+    pub fn says_most(self) -> bool {
+        self.answering >= self.nodes.saturating_sub(self.answering)
+    }
+
     /// Whether a lead that was free to take at `since` may be taken: at once by one that hears
     /// nodes, or where there are none, and that can read all records.
     pub(crate) fn may_take(self, since: Time, now: Time) -> bool {
@@ -62,17 +76,27 @@ pub struct Leading {
     pub since: Time,
     /// When one that stands by said last that it hears nodes.
     pub other_hears_at: Option<Time>,
+    /// When one that stands by said last that it hears at least half of them.
+    pub other_hears_most_at: Option<Time>,
+    /// It has claimed by [`crate::Proof::Few`].
+    pub is_by_few: bool,
     /// How often it has given the lead up, and nobody else has taken it.
     pub in_vain: u32,
 }
 
-/// Whether a leader should give the lead up: it hears no node, and one that stands by hears some.
+/// Whether a leader should give the lead up: it hears no node, and one that stands by hears some;
+/// or it leads by what a few said, hears less than half, and one that stands by hears half or more.
 ///
-/// Each time that nobody takes what it gives up it waits twice as long before the next.
+/// Each time that nobody takes what it gives up it waits twice as long before the next. One that
+/// leads by what a few said waits for nothing at first: once the leases are over that it knows
+/// nothing of, it would replace the masters that it does not hear.
 pub fn yields(of: &Leading, policy: &Policy, now: Time) -> bool {
     let pause = deaf_ms(policy) << of.in_vain.min(DOUBLINGS);
-    let said = of.other_hears_at.is_some_and(|at| now < at.plus_millis(SAID_MS));
-    of.hearing.is_deaf() && said && now >= of.since.plus_millis(pause)
+    let is_said = |at: Option<Time>| at.is_some_and(|at| now < at.plus_millis(SAID_MS));
+    let is_deaf = of.hearing.is_deaf() && is_said(of.other_hears_at);
+    let is_of_few = of.is_by_few && !of.hearing.hears_most() && is_said(of.other_hears_most_at);
+    let is_over = now >= of.since.plus_millis(pause);
+    (is_deaf && is_over) || (is_of_few && (is_over || of.in_vain == 0))
 }
 
 fn deaf_ms(policy: &Policy) -> u64 {
@@ -119,7 +143,7 @@ mod tests {
             hearing: deaf,
             since: at(10_000),
             other_hears_at: Some(at(13_000)),
-            in_vain: 0,
+            ..Leading::default()
         };
         assert!(!yields_at(&of, 12_999), "it has hardly begun");
         assert!(yields_at(&of, 13_000));
@@ -128,6 +152,33 @@ mod tests {
         let one = Leading { hearing: Hearing { heard: 1, ..deaf }, ..of };
         assert!(!yields_at(&one, 13_000), "it hears one");
         assert!(!yields_at(&Leading { hearing: Hearing::default(), ..of }, 13_000));
+    }
+
+    /// It was cut off from the leader of most nodes, which hears it all the same.
+    #[test]
+    fn one_that_leads_by_a_few_nodes_gives_way_to_one_that_hears_most() {
+        let of = Leading {
+            hearing: Hearing { nodes: 5, heard: 2, ..Hearing::default() },
+            since: at(10_000),
+            other_hears_at: Some(at(13_000)),
+            other_hears_most_at: Some(at(13_000)),
+            is_by_few: true,
+            in_vain: 0,
+        };
+        assert!(yields_at(&of, 10_000) && yields_at(&of, 13_999), "at once");
+        assert!(!yields_at(&of, 14_000), "nobody has said so lately");
+        assert!(!yields_at(&Leading { other_hears_most_at: None, ..of }, 13_000), "nor most");
+        assert!(!yields_at(&Leading { is_by_few: false, ..of }, 13_000));
+        for (ms, is_over) in [(15_999, false), (16_000, true)] {
+            let again = Leading { in_vain: 1, other_hears_most_at: Some(at(ms)), ..of };
+            assert_eq!(yields_at(&again, ms), is_over, "once in vain");
+        }
+        for (heard, nodes, most) in [(3, 5, true), (2, 4, true), (1, 4, false), (0, 0, true)] {
+            let hearing = Hearing { nodes, heard, answering: heard, unread: 0 };
+            assert_eq!((hearing.hears_most(), hearing.says_most()), (most, most));
+            let of = Leading { hearing, ..of };
+            assert_eq!(yields_at(&of, 13_000), !most, "{heard} of {nodes}");
+        }
     }
 
     /// A standby hears them one heartbeat longer than the leader, at the most, and says so.
@@ -147,7 +198,7 @@ mod tests {
                     other_hears_at = Some(at(ms));
                 }
                 let hearing = hearing(last_here);
-                let of = Leading { hearing, since: at(0), other_hears_at, in_vain: 0 };
+                let of = Leading { hearing, since: at(0), other_hears_at, ..Leading::default() };
                 assert!(!yields(&of, &policy, at(ms)), "{heartbeat_ms}: at {ms}");
             }
         }

@@ -36,6 +36,25 @@ impl Known {
     }
 }
 
+/// When those that stand by said last what they hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Others {
+    /// One of them, that it hears nodes.
+    pub(super) hear_at: Option<Time>,
+    /// One of them, that it hears at least half of all.
+    pub(super) hear_most_at: Option<Time>,
+}
+
+impl Others {
+    fn say(&mut self, hears: &str, now: Time) {
+        let Some(hearing) = heard(hears).filter(|hearing| hearing.answering > 0) else { return };
+        self.hear_at = Some(now);
+        if hearing.says_most() {
+            self.hear_most_at = Some(now);
+        }
+    }
+}
+
 /// The part of this process in who leads.
 #[derive(Debug)]
 pub(crate) struct Lead {
@@ -45,8 +64,7 @@ pub(crate) struct Lead {
     /// Least term of a claim.
     pub(super) min_term: u64,
     pub(super) known: Mutex<Known>,
-    /// When one that stands by said last that it hears nodes.
-    other_hears_at: Mutex<Option<Time>>,
+    others: Mutex<Others>,
     /// Since when the store has not told who leads, and why it did not the first time.
     fault: Mutex<Option<(Time, String)>>,
     /// Why it must not lead, whoever else does.
@@ -59,9 +77,9 @@ const FAULT_MS: u64 = 5_000;
 impl Lead {
     pub(crate) fn new(etcd: Arc<Etcd>, here: (Arc<Live>, SocketAddr), min_term: u64) -> Self {
         let known = Mutex::new(Known::default());
-        let (other_hears_at, fault) = (Mutex::default(), Mutex::default());
+        let (others, fault) = (Mutex::default(), Mutex::default());
         let kept_out = Mutex::default();
-        Self { etcd, here, min_term, known, other_hears_at, fault, kept_out }
+        Self { etcd, here, min_term, known, others, fault, kept_out }
     }
 
     /// Notes why this process must not lead, as a look has just shown it; whether there is
@@ -105,13 +123,11 @@ impl Lead {
 
     /// One that stands by asks whether this process lives, and says what it hears itself.
     pub(crate) fn told(&self, hears: &str, now: Time) {
-        if heard(hears).is_some_and(|hearing| hearing.answering > 0) {
-            *self.other_hears_at.lock() = Some(now);
-        }
+        self.others.lock().say(hears, now);
     }
 
-    pub(super) fn other_hears_at(&self) -> Option<Time> {
-        *self.other_hears_at.lock()
+    pub(super) fn others(&self) -> Others {
+        *self.others.lock()
     }
 
     /// URL of this process's REST interface, for the others. It may change while it runs.
@@ -203,5 +219,23 @@ mod tests {
         for other in ["", "3", "6/5", "-1/5", "a/b", "3/5/1"] {
             assert_eq!(heard(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn of_those_that_stand_by_one_that_hears_most_nodes_is_told_from_one_that_hears_some() {
+        let at = Time::from_millis;
+        let mut others = Others::default();
+        others.say("0/5", at(10));
+        others.say("0/0", at(20));
+        assert_eq!(others, Others::default());
+        others.say("2/5", at(30));
+        assert_eq!(others, Others { hear_at: Some(at(30)), hear_most_at: None });
+        others.say("3/5", at(40));
+        others.say("1/5", at(50));
+        others.say("no sense", at(60));
+        assert_eq!(others, Others { hear_at: Some(at(50)), hear_most_at: Some(at(40)) });
+        let most = usize::MAX;
+        others.say(&format!("{most}/{most}"), at(70));
+        assert_eq!(others.hear_most_at, Some(at(70)));
     }
 }

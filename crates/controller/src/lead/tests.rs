@@ -265,6 +265,7 @@ async fn another_process_at_the_leaders_address_is_not_taken_for_it() {
         let (leader, asked) = answering(line, body).await;
         let mut witness = Witness::new(Arc::clone(&stage.registry.shared));
         witness.watch(Some(&leader));
+        assert!(!witness.has_heard(), "{line}");
         let began = witness.standby(None, (Vec::new(), hearing), None).heard_at;
         let end = tokio::time::Instant::now() + Duration::from_secs(20);
         let mut questions = 0;
@@ -278,6 +279,7 @@ async fn another_process_at_the_leaders_address_is_not_taken_for_it() {
         }
         let standby = witness.standby(None, (Vec::new(), hearing), None);
         assert_eq!(standby.heard_at > began, is_it, "{line}");
+        assert_eq!(witness.has_heard(), is_it, "{line}");
         assert_eq!(standby.replaced_at.is_none(), is_it, "{line}");
         assert_eq!(standby.closed_at, None, "{line}: it takes connections all the same");
         let silent = planner::proof(&standby, &Policy::default(), began.plus_millis(400));
@@ -310,17 +312,67 @@ async fn a_race_that_was_lost_is_no_claim() {
     stage.registry.stop();
 }
 
+/// Whatever refuses its claims, it does not claim with each look.
+#[test]
+fn races_that_are_lost_one_after_the_other_are_claims() {
+    let at = Time::from_millis;
+    let mut claimed = Claimed::default();
+    let mut claims = Vec::new();
+    for ms in (1_000..6_000).step_by(60) {
+        let vacant = planner::Standby {
+            vacant_at: Some(at(1_000)),
+            claimed_at: claimed.at,
+            ..planner::Standby::default()
+        };
+        if let Some(proof) = planner::proof(&vacant, &Policy::default(), at(ms)) {
+            claims.push(ms);
+            claimed.begins(proof, at(ms));
+            claimed.lost_race();
+        }
+    }
+    assert_eq!(claims, [1_000, 1_060, 3_100, 3_160, 5_200, 5_260]);
+}
+
 #[test]
 fn a_lead_that_a_few_nodes_spoke_for_and_another_took_back_is_claimed_later_each_time() {
     let mut claimed = Claimed::default();
     let after = |claimed: &mut Claimed, by: Proof, end: End| {
         claimed.begins(by, Time::from_millis(1));
-        claimed.ended(end);
+        claimed.ended(end, Time::from_millis(2));
         claimed.in_vain
     };
     assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 1);
     assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 2);
-    assert_eq!(after(&mut claimed, Proof::Few, End::Deaf), 0);
+    assert_eq!(after(&mut claimed, Proof::Few, End::Deaf), 3, "given to one that hears more");
+    assert_eq!(after(&mut claimed, Proof::Few, End::Moved), 0);
     assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 1);
     assert_eq!(after(&mut claimed, Proof::Silent, End::Lost), 0, "that is over");
+    // A cut that has ended is none of the next one.
+    let hears = |heard: usize| Hearing { nodes: 3, heard, ..Hearing::default() };
+    for (hears_leader, heard, left) in [(true, 1, 1), (false, 2, 1), (true, 2, 0)] {
+        assert_eq!(after(&mut claimed, Proof::Silent, End::Lost), 0);
+        assert_eq!(after(&mut claimed, Proof::Few, End::Lost), 1);
+        claimed.hears(hears_leader, hears(heard));
+        assert_eq!(claimed.in_vain, left, "{hears_leader}: {heard}");
+    }
+}
+
+/// It would have it again before the one that it is given to has looked.
+#[test]
+fn a_lead_that_was_given_up_is_left_to_others_for_a_while() {
+    let at = Time::from_millis;
+    for (end, is_at_once) in [(End::Deaf, false), (End::Moved, true), (End::Lost, true)] {
+        let mut claimed = Claimed::default();
+        claimed.begins(Proof::Few, at(1_000));
+        claimed.ended(end, at(5_000));
+        let vacant = planner::Standby {
+            vacant_at: Some(at(5_000)),
+            claimed_at: claimed.at,
+            ..planner::Standby::default()
+        };
+        for (ms, may) in [(5_060, is_at_once), (6_999, is_at_once), (7_000, true)] {
+            let proof = planner::proof(&vacant, &Policy::default(), at(ms));
+            assert_eq!(proof.is_some(), may, "{end:?}: at {ms}");
+        }
+    }
 }

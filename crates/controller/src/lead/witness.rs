@@ -74,6 +74,11 @@ impl Witness {
         self.of = Some((leader.claim.clone(), seen, task));
     }
 
+    /// Whether the leader's process was heard since it is watched.
+    pub(super) fn has_heard(&self) -> bool {
+        self.of.as_ref().is_some_and(|(_, seen, _)| seen.lock().heard_at > self.began)
+    }
+
     /// What is known, for a decision.
     pub(super) fn standby(
         &self,
