@@ -228,6 +228,13 @@ pub struct Touched {
     pub consumers: Vec<Vec<u8>>,
 }
 
+/// Whether a command is to be looked at before it runs.
+pub fn minds_absence(wanted: Events, row: &Row) -> bool {
+    // Kvrocks writes an empty set where nothing was, too, which is no end of a key.
+    let is_store = wanted.any() && STORES.contains(&row.name);
+    (wanted.minds_absence() || is_store) && row.is_data()
+}
+
 /// Looks for the keys that a command names, if what is not there is to be told.
 pub fn look(
     wanted: Events,
@@ -237,9 +244,7 @@ pub fn look(
     scope: Scope<'_>,
 ) -> Before {
     let mut before = Before::default();
-    // Kvrocks writes an empty set where nothing was, too, which is no end of a key.
-    let is_store = wanted.any() && STORES.contains(&row.name);
-    if !(wanted.minds_absence() || is_store) || !row.is_data() {
+    if !minds_absence(wanted, row) {
         return before;
     }
     for key in row.keys_in(words) {

@@ -190,6 +190,24 @@ fn a_result_of_nothing_removes_what_it_would_replace() {
     told.told("SORT s ALPHA STORE d", &["sortstore d"]);
 }
 
+/// Also where nobody asks for keys that have ended.
+#[test]
+fn a_store_of_nothing_ends_what_was_there_wherever_it_runs() {
+    let mut told = Listener::new("Eg");
+    let script = "EVAL redis.call('SUNIONSTORE','d','none') 0";
+    let in_exec = ["MULTI", "SUNIONSTORE d none", "EXEC"];
+    for commands in [&["SUNIONSTORE d none"][..], &in_exec, &[script]] {
+        told.told("SET d v", &[]);
+        for expected in [&["del d"][..], &[]] {
+            let (last, first) = commands.split_last().unwrap();
+            for command in first {
+                told.told(command, &[]);
+            }
+            told.told(last, expected);
+        }
+    }
+}
+
 /// As in Redis, by whatever it asks.
 #[test]
 fn a_consumer_that_is_made_without_being_told_to_is_told_of() {
