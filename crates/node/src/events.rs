@@ -16,8 +16,8 @@ use storage::changes::Outcome;
 use storage::types::keys::{self, Standing};
 use storage::{DEFAULT_NAMESPACE, Family, Name, Read, Scope, Txn};
 
-use crate::command::Row;
 use crate::command::row::Access;
+use crate::command::{Flags, Row};
 use crate::config::value::Events;
 use crate::inbox::Limit;
 use crate::pubsub::{Message, Pubsub};
@@ -228,6 +228,13 @@ pub struct Touched {
     pub consumers: Vec<Vec<u8>>,
 }
 
+/// Whether a command is to be looked at before it runs. Of a script what it calls is.
+pub fn minds_absence(wanted: Events, row: &Row) -> bool {
+    // Kvrocks writes an empty set where nothing was, too, which is no end of a key.
+    let is_store = wanted.any() && STORES.contains(&row.name);
+    (wanted.minds_absence() || is_store) && row.is_data() && !row.flags.has(Flags::SCRIPT)
+}
+
 /// Looks for the keys that a command names, if what is not there is to be told.
 pub fn look(
     wanted: Events,
@@ -237,9 +244,7 @@ pub fn look(
     scope: Scope<'_>,
 ) -> Before {
     let mut before = Before::default();
-    // Kvrocks writes an empty set where nothing was, too, which is no end of a key.
-    let is_store = wanted.any() && STORES.contains(&row.name);
-    if !(wanted.minds_absence() || is_store) || !row.is_data() {
+    if !minds_absence(wanted, row) {
         return before;
     }
     for key in row.keys_in(words) {
@@ -288,7 +293,8 @@ pub fn of(
     (txn, mark, scope): (&Txn<'_>, storage::batch::Mark, Scope<'_>),
     (touched, before): (Touched, &Before),
 ) -> Vec<Event> {
-    if !wanted.any() {
+    // What a script did is told of what it has called.
+    if !wanted.any() || row.flags.has(Flags::SCRIPT) {
         return Vec::new();
     }
     let mut found = Vec::new();

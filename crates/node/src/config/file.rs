@@ -54,7 +54,9 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
             // Two words that may both be in quotes: `words` takes them apart.
             Some(rest.to_owned())
         } else if name.eq_ignore_ascii_case(USER) {
-            Some(modifiers(rest))
+            // All of it may be in quotes, as any other value.
+            let whole = value(rest).filter(|_| rest.starts_with(['"', '\'']));
+            Some(whole.unwrap_or_else(|| modifiers(rest)))
         } else {
             value(rest)
         };
@@ -298,6 +300,11 @@ mod tests {
             assert_eq!(line(text), text);
             assert_eq!(line(&format!("  {text} \t # mine #2")), text);
         }
+        let text = format!("u on {hash} +@all");
+        for quote in ["\"", "'"] {
+            assert_eq!(line(&format!("{quote}{text}{quote} # mine")), text);
+        }
+        assert_eq!(line("\"u on +@all"), "\"u on +@all", "it is the user's name that begins so");
         let kept = Kept { users: vec![format!("user u on {hash} +get")], ..Kept::default() };
         let rewritten = rewrite("", &Values::default(), &kept);
         assert_eq!(read(&rewritten), Ok(("user".to_owned(), format!("u on {hash} +get"))));

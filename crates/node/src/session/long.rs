@@ -176,8 +176,10 @@ impl Drop for Wish {
 pub(super) fn answer(job: Job) -> LongRead {
     let waits = matches!(job.command.handler, Handler::BlockingRead(..));
     let again = waits.then(|| job.words.clone());
+    // As where it is over at once: CLUSTER COUNTKEYSINSLOT is answered without a lease, too.
+    let tells = if job.command.is_data() { Tells::Read } else { Tells::Nothing };
     let gaps = Gaps { reply: Vec::new(), jobs: vec![(0, job)] };
-    LongRead { is_repeatable: true, again, ..filling(gaps, Tells::Read) }
+    LongRead { is_repeatable: true, again, ..filling(gaps, tells) }
 }
 
 /// The answer of a transaction that has run but for some reads.
@@ -238,7 +240,10 @@ impl Gaps {
                     out.truncate(mark);
                     error.log(job.command.name);
                     let text = error.to_string();
-                    job.node.stats.errors.note(text.as_bytes());
+                    // What nobody waits for any more is answered to nobody.
+                    if !given_up.load(Ordering::Relaxed) {
+                        job.node.stats.errors.note(text.as_bytes());
+                    }
                     Writer::new(&mut out, job.protocol).error(&text);
                 }
             }
@@ -406,16 +411,39 @@ mod tests {
     use super::*;
     use crate::shell::{Shell, session};
 
+    /// A read that came just now.
+    fn job(shell: &Shell, words: &[&[u8]]) -> Job {
+        let node = shell.node();
+        let config = node.config.now();
+        let (_, command) = table::find(&config.renames, words).unwrap();
+        Job::new((&node, &config), &session(&node), (command, words), (shell.now_ms(), 0))
+    }
+
+    #[test]
+    fn what_tells_of_no_data_does_so_wherever_it_is_read() {
+        let shell = Shell::new();
+        let slot: [&[u8]; 3] = [b"CLUSTER", b"COUNTKEYSINSLOT", b"1"];
+        assert_eq!(answer(job(&shell, &slot)).tells, Tells::Nothing);
+        assert_eq!(answer(job(&shell, &[b"SMEMBERS", b"s"])).tells, Tells::Read);
+    }
+
+    #[test]
+    fn an_error_that_nobody_waits_for_does_not_count() {
+        let (shell, errors) = (Shell::new(), |shell: &Shell| shell.node().stats.errors.total());
+        for (has_gone, count) in [(true, 0), (false, 1)] {
+            let jobs = vec![(0, job(&shell, &[b"SMEMBERS", b"s"]))];
+            let gaps = Gaps { reply: Vec::new(), jobs };
+            let (bytes, _) = gaps.fill(&Arc::new(AtomicBool::new(has_gone)), None);
+            assert!(bytes.starts_with(b"-ERR "), "{}", bytes.escape_ascii());
+            assert_eq!(errors(&shell), count, "{has_gone}");
+        }
+    }
+
     #[test]
     fn how_long_a_read_took_is_told_where_it_has_ended() {
         let shell = Shell::with(|values| values.latency_monitor_threshold = 5);
-        let node = shell.node();
-        let config = node.config.now();
-        let words: [&[u8]; 2] = [b"SMEMBERS", b"s"];
-        let (_, command) = table::find(&config.renames, &words).unwrap();
-        let now_ms = shell.now_ms();
-        let at = (&node, &config);
-        let job = Job::new(at, &session(&node), (command, &words), (now_ms, 0));
+        let (node, now_ms) = (shell.node(), shell.now_ms());
+        let job = job(&shell, &[b"SMEMBERS", b"s"]);
         job.note_if_slow(Duration::from_micros(4999));
         assert!(node.latency.all().is_empty());
         job.note_if_slow(Duration::from_millis(7));

@@ -63,7 +63,7 @@ pub struct NestedCx<'a> {
     store: &'a Store,
     worker: usize,
     now_ms: u64,
-    /// The same in µs, which TIME tells.
+    /// When its keys were locked, Unix µs, which TIME tells.
     began_us: u64,
     /// Generation of the write gate when it began.
     generation: u64,

@@ -230,6 +230,20 @@ fn errors_are_counted_by_their_codes_where_they_are_answered() {
     assert!(shell.run("INFO stats").contains("total_error_replies:0"));
 }
 
+/// Once AUTH has made its connection somebody else's.
+#[test]
+fn what_exec_refuses_of_its_queue_counts() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("ACL SETUSER u on >pass ~a +get +exec"), "+OK");
+    for command in ["MULTI", "AUTH u pass", "GET a", "GET b", "SET a 1"] {
+        shell.run(command);
+    }
+    let told = shell.run("EXEC");
+    assert!(told.starts_with("*4 +OK $-1 -NOPERM "), "{told}");
+    check_errors(&shell, &[("NOPERM", 2)]);
+    assert_eq!((counted(&shell, "get"), counted(&shell, "set")), ((1, 0, 0), (0, 0, 0)));
+}
+
 #[test]
 fn an_error_that_a_script_hands_on_counts_once() {
     let mut shell = Shell::new();

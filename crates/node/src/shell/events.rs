@@ -190,6 +190,36 @@ fn a_result_of_nothing_removes_what_it_would_replace() {
     told.told("SORT s ALPHA STORE d", &["sortstore d"]);
 }
 
+/// Also where nobody asks for keys that have ended.
+#[test]
+fn a_store_of_nothing_ends_what_was_there_wherever_it_runs() {
+    let mut told = Listener::new("Eg");
+    let script = "EVAL redis.call('SUNIONSTORE','d','none') 0";
+    let in_exec = ["MULTI", "SUNIONSTORE d none", "EXEC"];
+    for commands in [&["SUNIONSTORE d none"][..], &in_exec, &[script]] {
+        told.told("SET d v", &[]);
+        for expected in [&["del d"][..], &[]] {
+            let (last, first) = commands.split_last().unwrap();
+            for command in first {
+                told.told(command, &[]);
+            }
+            told.told(last, expected);
+        }
+    }
+}
+
+/// By the command that did it, and not by the script as well, whatever keys that declares.
+#[test]
+fn what_a_script_did_is_told_once() {
+    let both = "EVAL redis.call('SET',KEYS[1],'v');redis.call('DEL',KEYS[1]) 1 k";
+    // On its worker; and aside, as where somebody asks for keys that are not there.
+    Listener::new("Eg$").told(both, &["set k", "del k"]);
+    let mut told = Listener::new("EAmn");
+    told.told(both, &["new k", "set k", "del k"]);
+    told.told("EVAL redis.call('SET',KEYS[1],'v') 1 k", &["new k", "set k"]);
+    told.told("EVAL_RO return(1) 1 none", &[]);
+}
+
 /// As in Redis, by whatever it asks.
 #[test]
 fn a_consumer_that_is_made_without_being_told_to_is_told_of() {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use storage::Family;
 
 use super::Shell;
+use crate::clock;
+use crate::locks::Locks;
 use crate::session::Tells;
 use crate::shell::Beside;
 
@@ -515,4 +517,34 @@ fn a_transaction_with_a_script_may_have_replies_sent_again() {
     }
     shell.run("EXEC");
     assert_eq!(shell.run("PING"), "+PONG");
+}
+
+/// Of two that change one key the later one is told a later time.
+#[test]
+fn time_is_when_the_keys_were_there() {
+    let shell = Shell::new();
+    let (node, mut client) = (shell.node(), shell.beside());
+    let held = node.locks.lock(&Locks::stripes([b"k".as_slice()].into_iter()));
+    let waiting = std::thread::spawn(move || {
+        for command in ["MULTI", "SET k v", "TIME"] {
+            client.run(command);
+        }
+        client.run("EXEC")
+    });
+    await_that("EXEC", || {
+        let clients = node.clients.list();
+        let mut last = clients.iter().filter_map(|client| client.last_command.get());
+        last.any(|row| row.name == "exec")
+    });
+    // By then it waits.
+    let seen_us = clock::unix_us();
+    await_that("a later time", || clock::unix_us() > seen_us + 20_000);
+    let released_us = clock::unix_us();
+    drop(held);
+    let told = waiting.join().unwrap();
+    let words: Vec<&str> = told.split(' ').collect();
+    let ["*2", "+OK", "*2", _, seconds, _, micros] = words.as_slice() else { panic!("{told}") };
+    let number = |word: &str| word.parse::<u64>().unwrap();
+    let told_us = number(seconds) * 1_000_000 + number(micros);
+    assert!(told_us >= released_us, "{told_us} {released_us}");
 }

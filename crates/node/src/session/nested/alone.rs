@@ -68,6 +68,8 @@ impl<'a> NestedCx<'a> {
             }
         };
         self.guards = lock(self.node, &self.held)?;
+        // Of two that change one key the later one is told a later time.
+        self.began_us = clock::unix_us();
         self.wants_all = takes_all;
         Ok(())
     }

@@ -44,7 +44,9 @@ impl NestedCx<'_> {
         if !whose.is_of(self.session) {
             let place = (&**self.node, &**self.config);
             if let Err(text) = gates::pass_as_another(place, self.session, (&command.row, words)) {
+                let mark = self.mark();
                 self.reply().error(&text);
+                self.count_error(mark);
                 return false;
             }
         }

@@ -68,7 +68,7 @@ impl NestedCx<'_> {
         words: &[&[u8]],
     ) -> Before {
         let wanted = self.config.notify_keyspace_events;
-        if !wanted.minds_absence() {
+        if !events::minds_absence(wanted, command) {
             return Before::default();
         }
         let look = || events::look(wanted, command, words, &write.txn, write.scope);
