@@ -65,7 +65,7 @@ impl Writes {
     /// Keeps it for the next transaction of this thread.
     fn give_back(mut self: Box<Self>) {
         self.batch.clear();
-        self.overlay = Overlay::default();
+        self.overlay.clear();
         if self.batch.room() <= KEPT_BUFFER_BYTES {
             SPARE.set(Some(self));
         }
