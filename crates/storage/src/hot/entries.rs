@@ -16,7 +16,7 @@ const PRINTS: usize = 56;
 /// See the module documentation.
 pub(super) struct Entries {
     list: Vec<Entry>,
-    /// [`print`] of each of the first ones; of no meaning behind the end of the list.
+    /// [`print_of`] of each of the first ones; of no meaning behind the end of the list.
     prints: [u8; PRINTS],
 }
 
@@ -38,7 +38,7 @@ impl Default for Entries {
 impl Entries {
     /// Where the entry of a key is.
     pub(super) fn position(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        let (print, count) = (print(hash), self.list.len());
+        let (print, count) = (print_of(hash), self.list.len());
         let prints = self.prints.get(..count.min(PRINTS)).unwrap_or_default();
         let alike = prints.iter().enumerate().filter(|(_, other)| **other == print);
         let is_it = |entry: &Entry| entry.hash == hash && entry.key() == Some(key);
@@ -89,7 +89,7 @@ impl Entries {
         if let (Some(noted), Some(entry)) =
             (self.prints.get_mut(position), self.list.get(position))
         {
-            *noted = print(entry.hash);
+            *noted = print_of(entry.hash);
         }
     }
 }
@@ -113,7 +113,7 @@ impl Entry {
 }
 
 /// The byte of a hash that is compared first.
-fn print(hash: u32) -> u8 {
+fn print_of(hash: u32) -> u8 {
     hash as u8
 }
 
