@@ -282,7 +282,8 @@ mod tests {
         state.write(&mut bytes);
         let (numbers, rest) = bytes[1..].as_chunks::<8>();
         let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_be_bytes(*number)).collect();
-        assert_eq!((numbers, rest.len()), ((1..=12).collect(), 0));
+        assert!(rest.is_empty());
+        assert_eq!(numbers, (1..=12).collect::<Vec<u64>>());
         assert_eq!(State::read(&bytes[1..]), Some(state));
         assert_eq!(State::read(&bytes[1..89]), Some(State { groups: 0, ..state }));
     }
