@@ -14,7 +14,13 @@ const STRIPES: usize = 4096;
 /// Locks over keys. A thread that waits for a stripe holds none, or takes several in ascending
 /// order: no circle of waiting threads can form.
 #[derive(Debug)]
-pub struct Locks(Box<[Mutex<()>]>);
+pub struct Locks(Box<[Lock]>);
+
+/// Alone on a line of the cache. Side by side they are 64 to a line, and a worker that lets go of
+/// one would have to get its line back from another one that has locked any of its neighbours.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Lock(Mutex<()>);
 
 /// Held stripes.
 pub type Held<'a> = SmallVec<[MutexGuard<'a, ()>; 2]>;
@@ -24,7 +30,7 @@ pub type Stripes = SmallVec<[u16; 8]>;
 
 impl Default for Locks {
     fn default() -> Self {
-        Self((0..STRIPES).map(|_| Mutex::new(())).collect())
+        Self((0..STRIPES).map(|_| Lock::default()).collect())
     }
 }
 
@@ -46,24 +52,20 @@ impl Locks {
 
     /// Locks these stripes; the caller holds none.
     pub fn lock(&self, stripes: &[u16]) -> Held<'_> {
-        stripes
-            .iter()
-            .filter_map(|stripe| self.0.get(usize::from(*stripe)))
-            .map(Mutex::lock)
-            .collect()
+        stripes.iter().filter_map(|stripe| Some(self.of(*stripe)?.lock())).collect()
     }
 
     /// Locks these stripes if all are free, without waiting: allowed also to a caller that holds
     /// others.
     pub fn try_lock(&self, stripes: &[u16]) -> Option<Held<'_>> {
-        stripes.iter().map(|stripe| self.0.get(usize::from(*stripe))?.try_lock()).collect()
+        stripes.iter().map(|stripe| self.of(*stripe)?.try_lock()).collect()
     }
 
     /// As [`Self::lock`], but gives up after `patience`.
     pub fn lock_within(&self, stripes: &[u16], patience: Duration) -> Option<Held<'_>> {
         let mut until = None;
         let lock = |stripe: &u16| {
-            let mutex = self.0.get(usize::from(*stripe))?;
+            let mutex = self.of(*stripe)?;
             mutex.try_lock().or_else(|| {
                 // The clock is looked at by those alone that have to wait.
                 let until = *until.get_or_insert_with(|| Instant::now() + patience);
@@ -75,7 +77,11 @@ impl Locks {
 
     /// Locks everything; the caller holds none.
     pub fn lock_all(&self) -> Held<'_> {
-        self.0.iter().map(Mutex::lock).collect()
+        self.0.iter().map(|Lock(mutex)| mutex.lock()).collect()
+    }
+
+    fn of(&self, stripe: u16) -> Option<&Mutex<()>> {
+        self.0.get(usize::from(stripe)).map(|Lock(mutex)| mutex)
     }
 }
 
