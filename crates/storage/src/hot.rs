@@ -21,17 +21,18 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
+use entries::{Entries, Entry};
+
 use crate::Family;
 use crate::batch::{self, Record};
 use crate::versions::{Versions, is_of_scripts};
 
-/// Bytes of a stripe, at most: some twenty entries of a hundred bytes, found by running over their
-/// hashes.
+mod entries;
+
+/// Bytes of a stripe, at most: some twenty entries of a hundred bytes.
 const STRIPE_BYTES: usize = 4096;
 /// Longest key and value together that is kept.
 const ENTRY_BYTES_MAX: usize = 2048;
-/// What an entry takes beside key and value.
-const ENTRY_OVERHEAD: usize = 48;
 
 /// See the module documentation.
 pub(crate) struct Hot {
@@ -78,16 +79,7 @@ struct Stripe {
     bytes: usize,
     /// Where eviction goes on.
     hand: usize,
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    hash: u32,
-    key_len: u16,
-    /// Read, or written once more, since the hand last came by.
-    is_used: bool,
-    /// Key, then value.
-    data: Arc<[u8]>,
+    entries: Entries,
 }
 
 /// Answer of [`Hot::get`].
@@ -262,7 +254,7 @@ impl Hot {
     pub(crate) fn clear(&self) {
         for stripe in &self.stripes {
             let mut stripe = stripe.lock();
-            stripe.entries = Vec::new();
+            stripe.entries = Entries::default();
             (stripe.bytes, stripe.hand) = (0, 0);
         }
     }
@@ -304,15 +296,19 @@ impl Hot {
             }
             let hash = xxh3_64(key);
             if let Some(stripe) = self.stripe(hash) {
+                // A lock waits for its stripe to come from memory, and keeps all that follows from
+                // being asked for. This does not: they come together.
+                std::hint::black_box(stripe.is_locked());
+                writing.touched.push(Touched { hash, key, value, kept: None, data: None });
+            }
+        }
+        for Touched { hash, key, value, kept, data } in &mut writing.touched {
+            if let Some(stripe) = self.stripe(*hash) {
                 let mut stripe = stripe.lock();
                 stripe.marks += 1;
                 stripe.version = stripe.version.wrapping_add(1);
-                let kept = stripe.entry(hash, key).map(|entry| entry.data.len());
-                drop(stripe);
-                writing.touched.push(Touched { hash, key, value, kept, data: None });
+                *kept = stripe.entry(*hash, key).map(|entry| entry.data.len());
             }
-        }
-        for Touched { key, value, kept, data, .. } in &mut writing.touched {
             let is_other = |value: &&[u8]| *kept != Some(key.len() + value.len());
             *data = value.filter(is_other).and_then(|value| joined(key, value));
         }
@@ -397,23 +393,15 @@ impl Stripe {
             let is_removed = |key: &[u8]| {
                 since.iter().any(|(begin, end)| key >= *begin && (end.is_empty() || key < *end))
             };
-            let key = |entry: &Entry| entry.data.get(..usize::from(entry.key_len)).map(is_removed);
-            self.entries.retain(|entry| key(entry) == Some(false));
+            self.entries.retain(|entry| entry.key().map(is_removed) == Some(false));
         }
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
         (self.hand, self.ranges) = (0, ranges);
     }
 
-    fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let hash = hash as u32;
-        self.entries.iter().position(|entry| {
-            entry.hash == hash && entry.data.get(..usize::from(entry.key_len)) == Some(key)
-        })
-    }
-
     fn entry(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
-        let position = self.position(hash, key)?;
-        self.entries.get_mut(position)
+        let position = self.entries.position(hash as u32, key)?;
+        self.entries.at(position)
     }
 
     /// A new value for a key, or none.
@@ -431,7 +419,7 @@ impl Stripe {
     }
 
     fn forget(&mut self, hash: u64, key: &[u8]) {
-        if let Some(position) = self.position(hash, key) {
+        if let Some(position) = self.entries.position(hash as u32, key) {
             self.remove(position);
         }
     }
@@ -460,26 +448,13 @@ impl Stripe {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
             }
-            match self.entries.get_mut(self.hand) {
+            match self.entries.at(self.hand) {
                 None => return,
                 Some(entry) if entry.is_used => entry.is_used = false,
                 Some(_) => return self.remove(self.hand),
             }
             self.hand += 1;
         }
-    }
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        self.data.len() + ENTRY_OVERHEAD
-    }
-
-    /// Puts a value in the place of one of the same length, unless that is still being read.
-    fn set(&mut self, value: &[u8]) -> Option<()> {
-        let kept = Arc::get_mut(&mut self.data)?.get_mut(usize::from(self.key_len)..)?;
-        self.is_used = true;
-        (kept.len() == value.len()).then(|| kept.copy_from_slice(value))
     }
 }
 

@@ -141,6 +141,12 @@ impl Overlay {
         self.undo.extend(undo);
     }
 
+    /// Forgets everything, for another batch; what was small of it keeps its place in memory.
+    pub(crate) fn clear(&mut self) {
+        self.points.clear();
+        (self.layers, self.seen, self.undo) = (Layers::default(), 0, Vec::new());
+    }
+
     /// Forgets the records from this byte of the batch on.
     pub(crate) fn rollback(&mut self, bytes: usize) {
         self.points.rollback(bytes);

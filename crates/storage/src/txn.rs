@@ -65,7 +65,7 @@ impl Writes {
     /// Keeps it for the next transaction of this thread.
     fn give_back(mut self: Box<Self>) {
         self.batch.clear();
-        self.overlay = Overlay::default();
+        self.overlay.clear();
         if self.batch.room() <= KEPT_BUFFER_BYTES {
             SPARE.set(Some(self));
         }
@@ -507,10 +507,14 @@ mod tests {
         dropped.put(Family::Propagate, b"lua_f_x", b"text");
         dropped.put(Family::Index, b"way", b"");
         assert!(dropped.get(Family::Metadata, b"b").unwrap().is_none());
+        // What a snapshot is made of, too.
+        assert!(dropped.snapshot().get(Family::Metadata, b"b").unwrap().is_none());
         drop(dropped);
         let mut txn = store.txn();
         txn.put(Family::Default, b"sub", b"1");
         assert_eq!(txn.get(Family::Metadata, b"b").unwrap().as_deref(), Some(&b"1"[..]));
+        let found = txn.snapshot().get(Family::Metadata, b"b").unwrap().map(|value| value.to_vec());
+        assert_eq!(found.as_deref(), Some(&b"1"[..]));
         let batch = &txn.writes.get_mut().as_ref().unwrap().batch;
         assert_eq!((batch.count(), batch.names_late()), (1, false));
         assert!(!batch.has_cut_keys() && !batch.names_propagate());

@@ -1,6 +1,7 @@
 //! The rows of all commands, by name.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
 use super::row::Row;
@@ -9,7 +10,33 @@ use super::row::Row;
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<&'static Row>,
-    by_name: HashMap<&'static [u8], usize>,
+    by_name: HashMap<&'static [u8], usize, BuildHasherDefault<Fnv>>,
+}
+
+/// FNV-1a. Every command is looked up, and names are short. They are ours: nobody can choose some
+/// that share a bucket.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// The length, which comes before a name, tells nothing more.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 static TABLE: OnceLock<Table> = OnceLock::new();
@@ -50,6 +77,20 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::super::keys::Keys;
+
+    #[test]
+    fn each_command_is_found_by_its_name_in_any_case_and_by_no_part_of_it() {
+        let table = crate::shell::table();
+        for (index, row) in table.rows().iter().enumerate() {
+            for name in [row.name.to_owned(), row.name.to_uppercase()] {
+                let found = table.find(name.as_bytes()).map(|(index, row)| (index, row.name));
+                assert_eq!(found, Some((index, row.name)));
+            }
+            let (_, part) = row.name.split_at(1);
+            assert_ne!(table.find(part.as_bytes()).map(|(found, _)| found), Some(index));
+        }
+        assert!(table.find(b"").is_none() && table.find(&[b'x'; 33]).is_none());
+    }
 
     #[test]
     fn names_are_unique_and_lower_case_and_keys_fit_the_arity() {

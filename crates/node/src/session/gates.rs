@@ -107,47 +107,45 @@ impl<'a> std::ops::Deref for Check<'a> {
 
 type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
 
-/// Passed when a command arrives, queued or not.
-const ALWAYS: &[Gate] = &[
-    health_check,
-    place,
-    fits,
-    authenticated,
-    permitted,
-    admin,
-    door,
-    control,
-    loading,
-    cluster_mode,
-    in_multi,
-    slot_owner,
-    subscriber,
-];
+/// Lists of gates, and what passes those of each in their order. It names them, so that they are
+/// compiled into one function: called through a list, each costs more than what it compares.
+macro_rules! gates {
+    ($($(#[$doc:meta])* $list:ident, $pass:ident: $($gate:ident),+;)+) => {
+        $(
+            $(#[$doc])*
+            const $list: &[Gate] = &[$($gate),+];
 
-/// Passed in addition when it is about to run, and by the writes of a script.
-const RUNNING: &[Gate] = &[
-    moves,
-    frozen,
-    paused,
-    trusted_data,
-    read_only_replica,
-    stale_replica,
-    database_size,
-    lease,
-    in_sync,
-];
+            fn $pass(check: &Check<'_>) -> Result<(), Refusal> {
+                $($gate(check)?;)+
+                Ok(())
+            }
+        )+
+    };
+}
 
-/// Passed last by what clients send: a command of a script would wait for memory with its keys.
-const BEGINNING: &[Gate] = &[memory];
+gates! {
+    /// Passed when a command arrives, queued or not.
+    ALWAYS, pass_always:
+        health_check, place, fits, authenticated, permitted, admin, door, control, loading,
+        cluster_mode, in_multi, slot_owner, subscriber;
+    /// Passed in addition when it is about to run, and by the writes of a script.
+    RUNNING, pass_running:
+        moves, frozen, paused, trusted_data, read_only_replica, stale_replica, database_size,
+        lease, in_sync;
+    /// Passed last by what clients send: a command of a script would wait for memory with its keys.
+    BEGINNING, pass_beginning: memory;
+}
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
-    ALWAYS.iter().chain(RUNNING).chain(BEGINNING).try_for_each(|gate| gate(check))
+    pass_always(check)?;
+    pass_running(check)?;
+    pass_beginning(check)
 }
 
 /// The gates of a command that is only being queued.
 pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
-    ALWAYS.iter().try_for_each(|gate| gate(check))?;
+    pass_always(check)?;
     memory_to_queue(check)
 }
 

@@ -103,6 +103,11 @@ fn a_value_takes_the_place_of_one_of_its_length_unless_that_is_being_read() {
 }
 
 #[test]
+fn a_stripe_is_two_lines_of_a_cache() {
+    assert_eq!(size_of::<Mutex<Stripe>>(), 2 * 64);
+}
+
+#[test]
 fn what_was_written_is_kept() {
     let hot = Hot::new(MIB);
     write(&hot, &put(b"k", b"1"));

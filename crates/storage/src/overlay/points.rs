@@ -21,6 +21,9 @@ use crate::batch::{Record, Writer};
 const END: u32 = u32::MAX;
 /// Buckets of a batch of few records.
 const BUCKETS_MIN: usize = 64;
+/// Larger tables are not kept for the next batch: those of 64 commands that write four records each
+/// are.
+const KEPT_MAX: usize = 512;
 /// More spans than these are not kept apart: those of 64 commands that write to four families.
 const SPANS_MAX: usize = 256;
 
@@ -115,6 +118,15 @@ impl Points {
         self.seen = batch.len();
     }
 
+    /// Forgets everything, for another batch.
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+        self.parts.clear();
+        empty(&mut self.ranges);
+        empty(&mut self.spans);
+        self.seen = 0;
+    }
+
     fn table(&mut self, family: Family) -> &mut Table {
         if family == Family::Metadata { &mut self.keys } else { &mut self.parts }
     }
@@ -181,6 +193,12 @@ impl Points {
 }
 
 impl Table {
+    fn clear(&mut self) {
+        empty(&mut self.buckets);
+        empty(&mut self.records);
+        self.known = 0;
+    }
+
     /// One more record, behind the others.
     fn add(&mut self, at: usize) {
         self.records.push(Point { hash: 0, before: END, at });
@@ -261,6 +279,14 @@ impl<'b> Found<'b> {
             self.least = (key, at);
         }
     }
+}
+
+/// Empties it, and keeps its place in memory if that is small.
+fn empty<T>(list: &mut Vec<T>) {
+    if list.capacity() > KEPT_MAX {
+        *list = Vec::new();
+    }
+    list.clear();
 }
 
 fn hash(family: Family, key: &[u8]) -> u32 {
@@ -346,6 +372,46 @@ mod tests {
         let lengths: Vec<usize> = table.buckets.iter().map(length).collect();
         assert_eq!(lengths.iter().sum::<usize>(), 200);
         assert!(lengths.iter().all(|length| *length < 30), "{lengths:?}");
+    }
+
+    #[test]
+    fn of_another_batch_nothing_is_found_and_small_tables_keep_their_place() {
+        let mut points = Points::default();
+        let write = |points: &mut Points, keys: u32| {
+            let mut batch = Writer::new(Vec::new());
+            batch.delete_range(Family::Default, b"a", b"b");
+            for key in 0..keys {
+                for family in [Family::Metadata, Family::Stream] {
+                    batch.put(family, &[&key.to_be_bytes()], &[b"value"]);
+                }
+            }
+            points.follow(&batch);
+            for family in [Family::Metadata, Family::Stream] {
+                assert!(points.find(&batch, family, &0_u32.to_be_bytes()).is_some());
+            }
+            assert_eq!(points.find(&batch, Family::Default, b"ab"), Some(None));
+        };
+        let place = |table: &Table| (table.records.as_ptr(), table.buckets.as_ptr());
+        let places = |points: &Points| [&points.keys, &points.parts].map(place);
+        write(&mut points, 20);
+        let before = places(&points);
+        points.clear();
+        let nothing = Writer::new(Vec::new());
+        points.follow(&nothing);
+        let key = 0_u32.to_be_bytes();
+        for family in [Family::Metadata, Family::Stream] {
+            assert!(points.find(&nothing, family, &key).is_none());
+        }
+        assert!(points.find(&nothing, Family::Default, b"ab").is_none());
+        assert!(!points.may_concern(&nothing, 0, Family::Stream, (b"", b"")));
+        write(&mut points, 10);
+        assert_eq!(places(&points), before);
+        points.clear();
+        write(&mut points, KEPT_MAX as u32 + 1);
+        points.clear();
+        for table in [&points.keys, &points.parts] {
+            assert_eq!((table.records.capacity(), table.buckets.capacity()), (0, 0));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) mod payload;
 use std::ops::Range;
 
 use super::expiry::Expiry;
-use super::head::Prefix;
+use super::head::{Header, Prefix};
 use super::kind::Type;
 use super::living::Living;
 use super::numbers::{add_floats, parse_integer};
@@ -398,15 +398,32 @@ pub fn setrange(
 /// # Errors
 /// Wrong type, [`CommandError::NotAnInteger`], [`CommandError::Overflow`].
 pub fn incrby(txn: &mut Txn<'_>, at: &At<'_>, delta: i64) -> Result<i64, CommandError> {
-    let (current, prefix) = match load(txn, at)? {
-        Some(found) => {
-            (parse_integer(&found.payload).ok_or(CommandError::NotAnInteger)?, found.prefix)
-        }
-        None => (0, Prefix::new(Type::String, 0)),
+    let seen = txn.look(Family::Metadata, &at.ns_key, |value| number(value, at.scope.now_ms))??;
+    let (current, prefix) = match seen {
+        Some(seen) => seen,
+        None => match load(txn, at)? {
+            Some(found) => {
+                (parse_integer(&found.payload).ok_or(CommandError::NotAnInteger)?, found.prefix)
+            }
+            None => (0, Prefix::new(Type::String, 0)),
+        },
     };
     let value = current.checked_add(delta).ok_or(CommandError::Overflow)?;
     put(txn, at, &prefix, &[itoa::Buffer::new().format(value).as_bytes()]);
     Ok(value)
+}
+
+/// The number that a metadata entry holds, 0 where there is none, and what stands before it. `None`
+/// for a bitmap, which holds nothing itself.
+fn number(value: Option<&[u8]>, now_ms: u64) -> Result<Option<(i64, Prefix)>, CommandError> {
+    let header = value.map(|value| Header::living(value, now_ms)).transpose()?.flatten();
+    let Some(header) = header else { return Ok(Some((0, Prefix::new(Type::String, 0)))) };
+    if header.kind() == Some(Type::Bitmap) {
+        return Ok(None);
+    }
+    let header = header.of(Type::String)?;
+    let number = parse_integer(header.rest).ok_or(CommandError::NotAnInteger)?;
+    Ok(Some((number, Prefix::rewritten(&header, header.expire_ms))))
 }
 
 /// INCRBYFLOAT. Returns the new value as text. The time to live stays.

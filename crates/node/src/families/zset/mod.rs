@@ -10,6 +10,7 @@ use range::{
     zremrangebyscore, zrevrange, zrevrangebylex, zrevrangebyscore, zrevrank,
 };
 use resp::{Protocol, Writer};
+use smallvec::SmallVec;
 use storage::types::page::{Page, Request};
 use storage::types::pick::{Picked, Wanted};
 use storage::types::score;
@@ -171,7 +172,7 @@ fn add(
     }
     options.check(words.len())?;
     let pairs = words.iter().map(|[score, member]| Ok((float(score)?, *member)));
-    let pairs = pairs.collect::<Result<Vec<(f64, &[u8])>>>()?;
+    let pairs = pairs.collect::<Result<SmallVec<[(f64, &[u8]); 4]>>>()?;
     let condition = options.condition;
     if let (true, [(increment, member)]) = (options.increments, pairs.as_slice()) {
         let score = zset::incr(&mut cx.txn, &at, member, *increment, condition)?;

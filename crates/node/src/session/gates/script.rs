@@ -3,13 +3,13 @@
 use topology::{Route, Slot, key_slot};
 
 use super::{
-    Caller, Check, Gate, RUNNING, Refusal, admin, ask, cluster_mode, control, door, error, frozen,
-    in_sync, is_opened_by, lease, may_run, memory_to_write, moves, paused, read_only_replica,
+    Caller, Check, Gate, Refusal, admin, ask, cluster_mode, control, door, error, frozen, in_sync,
+    is_opened_by, lease, may_run, memory_to_write, moves, pass_running, paused, read_only_replica,
     slot_owner, trusted_data,
 };
 use crate::acl::log::Context;
 
-/// Passed before those of [`RUNNING`] by a command that a script calls, once its user may run it;
+/// Passed before those of `RUNNING` by a command that a script calls, once its user may run it;
 /// the script's own command has passed the others.
 const CALLED: &[Gate] = &[admin, door, control, cluster_mode];
 
@@ -43,7 +43,7 @@ pub fn may_call(check: &Check<'_>) -> Result<(), Refusal> {
 /// Whether a write that a script calls may run now. As in Redis `asks_memory` is for the first one
 /// of a script: the others would leave half of it.
 pub fn pass_to_write(check: &Check<'_>, asks_memory: bool) -> Result<(), Refusal> {
-    RUNNING.iter().try_for_each(|gate| gate(check))?;
+    pass_running(check)?;
     if asks_memory { memory_to_write(check) } else { Ok(()) }
 }
 

@@ -69,6 +69,24 @@ fn writes_of_several_connections_are_one_batch() {
     assert_eq!(turn.bench.pipeline(&["GET n"]), "$1 3");
 }
 
+/// What is written before the turn has ended, because it was large or because a command failed, is
+/// answered in its place all the same.
+#[test]
+fn a_large_batch_is_written_before_the_next_command_whoever_sent_it() {
+    let mut turn = Turn::new(2);
+    let set = |key: &str| format!("SET {key} {}", "x".repeat(40 << 10));
+    let [a, b, c] = ["a", "b", "c"].map(set);
+    let first = turn.store.latest_sequence() + 1;
+    let sent: [&[&str]; 2] = [&[&a, "INCR a", &b, "INCR n"], &[&c, "LPUSH a x", "INCR n"]];
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    let replies = turn.take(&sent);
+    assert_eq!(replies[0], "+OK -ERR value is not an integer or out of range +OK :1");
+    assert_eq!(replies[1], format!("+OK {wrong} :2"));
+    let batches: Vec<u32> = turn.log(first).iter().map(|batch| batch.count).collect();
+    assert_eq!(batches, [1, 3, 1], "the failed commands have written nothing");
+    assert_eq!(turn.store.published(), turn.store.latest_sequence());
+}
+
 #[test]
 fn scripts_that_are_over_at_once_are_of_the_batch_too() {
     let mut turn = Turn::new(3);

@@ -114,13 +114,11 @@ impl Tail for State {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        for id in
-            [self.last_generated, self.recorded_first, self.max_deleted, self.first, self.last]
-        {
-            out.extend(id.to_bytes());
-        }
-        out.extend(self.entries_added.to_be_bytes());
-        out.extend(self.groups.to_be_bytes());
+        let Self { last_generated, recorded_first, max_deleted, first, last, .. } = *self;
+        let ids = [last_generated, recorded_first, max_deleted, first, last];
+        out.extend_from_slice(ids.map(Id::to_bytes).as_flattened());
+        let counts = [self.entries_added, self.groups];
+        out.extend_from_slice(counts.map(u64::to_be_bytes).as_flattened());
     }
 }
 
@@ -262,4 +260,31 @@ pub fn entry<'r>(
     id: Id,
 ) -> Result<Option<Value<'r>>, CommandError> {
     stream.entry(read, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_stream_is_twelve_numbers_in_their_order() {
+        let id = |ms, seq| Id { ms, seq };
+        let state = State {
+            last_generated: id(1, 2),
+            recorded_first: id(3, 4),
+            max_deleted: id(5, 6),
+            first: id(7, 8),
+            last: id(9, 10),
+            entries_added: 11,
+            groups: 12,
+        };
+        let mut bytes = vec![0];
+        state.write(&mut bytes);
+        let (numbers, rest) = bytes[1..].as_chunks::<8>();
+        let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_be_bytes(*number)).collect();
+        assert!(rest.is_empty());
+        assert_eq!(numbers, (1..=12).collect::<Vec<u64>>());
+        assert_eq!(State::read(&bytes[1..]), Some(state));
+        assert_eq!(State::read(&bytes[1..89]), Some(State { groups: 0, ..state }));
+    }
 }

@@ -180,6 +180,29 @@ fn counters() {
 }
 
 #[test]
+fn a_counter_goes_on_from_what_the_transaction_has_written() {
+    let db = Db::new();
+    let [n, old, bits, other] = ["n", "old", "bits", "other"].map(|key| SCOPE.at(key.as_bytes()));
+    db.put_hash("other");
+    db.write(|txn| {
+        set(txn, &n, b"7", &with(Condition::Always, Expiry::At(NOW_MS + 9), false)).unwrap();
+        set(txn, &old, b"7", &with(Condition::Always, Expiry::At(NOW_MS - 9), false)).unwrap();
+        // The bits of a 1 as text.
+        for bit in [2, 3, 7] {
+            bitmap::set(txn, &bits, bit, true).unwrap();
+        }
+        let mut add = |at| [3, 4].map(|delta| incrby(txn, at, delta).unwrap());
+        assert_eq!((add(&n), add(&old), add(&bits)), ([10, 14], [3, 7], [4, 8]));
+        assert!(matches!(incrby(txn, &other, 1), Err(CommandError::WrongType)));
+        txn.delete(Family::Metadata, &n.ns_key);
+        assert_eq!(incrby(txn, &n, 1).unwrap(), 1);
+        set(txn, &old, b"x", &SetOptions::default()).unwrap();
+        assert!(matches!(incrby(txn, &old, 1), Err(CommandError::NotAnInteger)));
+    });
+    assert_eq!((db.get("n").as_deref(), db.get("bits").as_deref()), (Some("1"), Some("8")));
+}
+
+#[test]
 fn get_and_change() {
     let db = Db::new();
     db.set("k", "v");
