@@ -57,6 +57,14 @@ fn what_is_there_is_taken_at_once_and_inside_exec_nothing_waits() {
     for (command, error) in [
         ("BLPOP q -1", "-ERR timeout is negative"),
         ("BLPOP q x", "-ERR timeout is not a float or out of range"),
+        ("BLPOP q 9223372036854775807", "-ERR timeout is out of range"),
+        // As Redis 7.2; 7.0 waits for ever, as nothing can wait so long.
+        ("XREAD BLOCK 9223372036854775807 STREAMS x $", "-ERR timeout is out of range"),
+        (
+            "XREADGROUP GROUP g c BLOCK 9223372036854775807 STREAMS x >",
+            "-ERR timeout is out of range",
+        ),
+        ("CLIENT PAUSE 9223372036854775807", "-ERR timeout is out of range"),
         ("BLMOVE q r UP LEFT 0", "-ERR syntax error"),
         ("BLMPOP 0 0 q LEFT", "-ERR numkeys should be greater than 0"),
     ] {

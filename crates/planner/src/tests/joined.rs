@@ -123,20 +123,18 @@ fn many(count: usize) -> Script {
     s
 }
 
-/// The quickest of a few plans.
-fn quickest(s: &Script) -> Duration {
-    let once = |_| {
-        let began = Instant::now();
-        let plan = s.plan();
-        (began.elapsed(), plan.shards.len())
-    };
-    let (took, shards) = (0..5).map(once).min().expect("one of them");
-    assert_eq!(shards, s.record.shards.len());
+/// How long a plan takes.
+fn time(s: &Script) -> Duration {
+    let began = Instant::now();
+    let plan = s.plan();
+    let took = began.elapsed();
+    assert_eq!(plan.shards.len(), s.record.shards.len());
     took
 }
 
 /// A plan is made under a lock that the heartbeats of the whole cluster wait for: of ten times as
-/// many shards it takes about ten times as long.
+/// many shards it takes about ten times as long. What is slow by its steps, a hundred times as
+/// long, is so at each try; what a busy machine makes slow is not.
 #[test]
 fn a_plan_takes_as_long_as_there_are_shards_and_no_longer() {
     let lost = |count: usize| {
@@ -169,7 +167,11 @@ fn a_plan_takes_as_long_as_there_are_shards_and_no_longer() {
     };
     let cases: [(&str, &dyn Fn(usize) -> Script); 2] = [("lost", &lost), ("unclear", &unclear)];
     for (what, build) in cases {
-        let (few, more) = (quickest(&build(150)), quickest(&build(1_500)));
-        assert!(more < few * 40, "{what}: {few:?} for 150 masters, {more:?} for 1,500");
+        let (few, more) = (build(150), build(1_500));
+        let mut tries = (0..20).map(|_| (time(&few), time(&more)));
+        assert!(
+            tries.any(|(few, more)| more < few * 40),
+            "{what}: a plan for 1,500 masters takes more than 40 times as long as one for 150"
+        );
     }
 }
