@@ -86,8 +86,7 @@ impl Entries {
 
     /// Takes note of which entry is there now.
     fn note(&mut self, position: usize) {
-        if let (Some(noted), Some(entry)) =
-            (self.prints.get_mut(position), self.list.get(position))
+        if let (Some(noted), Some(entry)) = (self.prints.get_mut(position), self.list.get(position))
         {
             *noted = print_of(entry.hash);
         }
