@@ -82,7 +82,8 @@ fn balanced_with(more: impl FnOnce(&mut Values)) -> Bench {
     Bench::start(change, Cluster::default(), Role::Master)
 }
 
-/// Whoever could end them again and again could keep a master from its set and its controller.
+/// A client that could end them again and again could keep a master from its set and its
+/// controller.
 #[test]
 fn through_a_balancer_nobody_ends_the_connections_of_peers() {
     let mut bench = balanced();
