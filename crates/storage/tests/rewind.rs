@@ -334,12 +334,16 @@ fn a_rewind_killed_at_any_moment_is_whole_in_the_end() {
     let expected = std::fs::read(name(copy.path())).unwrap();
 
     let (mut kills, mut pending, mut round) = (0, 0, 0);
-    while kills < kills_wanted {
+    // Processes that take longer to start than the first one did are killed before they rewind:
+    // then later, until one is not.
+    let is_hit = |kills: usize, pending: usize| pending > 0 || kills >= 5 * kills_wanted;
+    while kills < kills_wanted || !is_hit(kills, pending) {
+        let longer = u32::try_from(1 + kills / kills_wanted.max(1)).unwrap();
         let copy = pair.copy();
         let dir = copy.path();
         // Every third one is killed while it resumes, too.
         for again in 0..if round % 3 == 0 { 2 } else { 1 } {
-            let delay = whole.mul_f64(share(2 * round + again));
+            let delay = whole.mul_f64(share(2 * round + again)) * longer;
             kills += usize::from(kill_after(child(dir, pair.fork), delay));
         }
         round += 1;

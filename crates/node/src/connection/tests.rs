@@ -26,7 +26,7 @@ mod places;
 mod pushes;
 mod tls;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 #[tokio::test]

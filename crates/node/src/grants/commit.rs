@@ -180,7 +180,7 @@ impl Commit {
 
     /// Connections that wait.
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.desks.iter().map(|desk| desk.waiting.load(Ordering::SeqCst)).sum()
     }
 

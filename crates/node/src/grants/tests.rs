@@ -37,6 +37,8 @@ fn start(change: impl FnOnce(&mut Values)) -> Running {
         values.cluster_enabled = true;
         values.master_lease_mode = LeaseMode::BlockAll;
         values.replication_ping_ms = 20;
+        // Nobody is late because a test is held up.
+        values.in_sync_timeout_ms = 10_000;
         values.peer_auth = "secret".into();
         change(values);
     })
@@ -247,7 +249,8 @@ fn assert_closed(stream: &mut TcpStream) {
 
 #[test]
 fn a_copy_of_a_replicas_folder_is_refused_while_the_replica_is_heard() {
-    let (node, _, mut puppet) = in_sync(|_| {}, 1);
+    // For five pings it counts as heard.
+    let (node, _, mut puppet) = in_sync(|values| values.replication_ping_ms = 4_000, 1);
     let twin = || {
         let (mut stream, next) = (node.connect(), (node.sequence() + 1).to_string());
         let member = Puppet::member().to_string();
@@ -607,7 +610,7 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
         set_nodes(node, &text, 2);
     }
     let mut controller = Controller::of(&[member_of(&a)]);
-    controller.lease_ms = 3000;
+    controller.lease_ms = 5000;
     controller.grant(&a);
     // It joins by what the master asks for and the store adopts.
     wait_until(|| {

@@ -436,7 +436,7 @@ fn slots_move_while_a_client_writes_and_nothing_is_lost() {
     assert_eq!(client.run(&["HGET", &format!("{{{}}}h", tags[30]), "a"]), "1");
     assert_eq!(client.run(&["JSON.GET", &format!("{{{}}}json", tags[30])]), "{\"a\":1}");
     assert_eq!(client.run(&["GET", stays]), "1");
-    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     let moved = cluster.s.ask(&["GET", &tags[0]]);
     assert!(moved.ends_with(&cluster.d.node().port.to_string()), "{moved}");
 }
@@ -539,8 +539,11 @@ fn frozen_commands_are_held_and_not_refused_and_exec_as_a_whole() {
         stream.write_all(&wire::request(&words)).unwrap();
     };
     assert_eq!(cluster.s.ask(&["SET", &frozen, "0"]), "+OK");
-    let freeze = cluster.s.order(Order::Freeze { number: 1 });
-    assert!(freeze.frozen.is_some_and(|frozen| frozen.at.is_some()), "{freeze:?}");
+    wait_until(|| match cluster.s.order(Order::Freeze { number: 1 }).frozen {
+        Some(Frozen { at: Some(_), .. }) => Ok(()),
+        // Something held the gate for longer than an order waits.
+        other => Err(format!("{other:?}")),
+    });
     let (mut writer, mut exec, mut flush) = (connect(), connect(), connect());
     send(&mut writer, &["INCR", &frozen]);
     for words in [&["MULTI"][..], &["INCR", &frozen], &["EXEC"]] {

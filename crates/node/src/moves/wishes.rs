@@ -27,6 +27,9 @@ const LEFT: &str = "who asked for it has left before a controller said a word";
 pub struct Desk {
     record: Mutex<Wishes>,
     news: Notify,
+    /// So much more time, in ms, has a controller that a test plays: it may be held up.
+    #[cfg(test)]
+    pub(super) more_ms: std::sync::atomic::AtomicU64,
 }
 
 impl Desk {
@@ -76,6 +79,9 @@ impl Desk {
         // A client that leaves wants it no more, unless it was taken: then it goes its way.
         let _waits = Waits { desk: self, wish };
         let until = Instant::now() + ANSWER;
+        #[cfg(test)]
+        let until =
+            until + Duration::from_millis(self.more_ms.load(std::sync::atomic::Ordering::SeqCst));
         loop {
             let mut news = std::pin::pin!(self.news.notified());
             news.as_mut().enable();

@@ -196,9 +196,9 @@ pub(crate) fn answer(stream: &mut TcpStream) -> String {
     }
 }
 
-/// Waits for a condition, at most 30 s; then fails with what was seen last.
+/// Waits for a condition, at most a minute; then fails with what was seen last.
 pub(crate) fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         match look() {
             Ok(()) => return,

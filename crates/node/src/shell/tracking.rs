@@ -140,7 +140,7 @@ fn any_number_of_prefixes_is_looked_at_soon() {
         let reply = shell.run_as(reader, &format!("CLIENT TRACKING ON BCAST{more}"));
         assert!(reply.contains("must not overlap"), "{}", reply.len());
     }
-    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < std::time::Duration::from_secs(90), "{:?}", began.elapsed());
     shell.run("MSET 0399999:k v 0400000:k v");
     assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *1 $9 0399999:k");
 }

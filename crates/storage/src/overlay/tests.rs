@@ -234,7 +234,7 @@ fn commands_that_fail_and_scans_cost_nothing_of_what_was_written_before() {
         batch.rollback(mark);
         overlay.rollback(mark.bytes());
     }
-    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
 
 /// As of a transaction that writes and scans in turn, elsewhere.
@@ -246,5 +246,5 @@ fn scans_of_what_nothing_was_written_to_cost_nothing_of_what_was_written_before(
         batch.put(Family::Default, &[&number.to_be_bytes()], &[b"value"]);
         assert!(overlay.slice(&batch, Family::Default, (b"x", b"y")).is_none());
     }
-    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }

@@ -136,6 +136,8 @@ fn a_real_replica_ends_once_the_store_has_a_set_without_it() {
         let is_asked = asked.request_members.len() == 1;
         if is_heard && is_asked { Ok(()) } else { Err(format!("{leave:?} {asked:?}")) }
     });
+    // Its controller is heard on.
+    controller.try_grant(&b, &m());
     // The store has not adopted it: the replica acknowledges, and writes are answered.
     assert_eq!(a.ask(&["SET", "k", "1"]), "+OK");
     assert!(!stop.is_finished());

@@ -112,7 +112,7 @@ fn what_is_gone_is_deleted_beside_the_commands_that_come_then() {
         }
         // It may be some other command's: it is waited for as long as that can take.
         std::thread::park_timeout(Duration::from_millis(50));
-        let is_served = node.gate.try_read_for(Duration::from_secs(1)).is_some();
+        let is_served = node.gate.try_read_for(Duration::from_secs(10)).is_some();
         drop(held);
         cleans.join().unwrap();
         is_served
@@ -197,12 +197,17 @@ fn a_script_that_waits_for_a_sealed_slot_can_be_killed() {
 fn a_script_that_ends_behind_its_slots_is_sent_on() {
     let mut cluster = Cluster::new();
     let key = format!("{{{}}}1", tags(1)[0]);
+    // Until it is told to end; without a word for twenty seconds.
     let script = "local function us() \
                     local told = redis.call('info', 'server') \
                     return tonumber(string.match(told, 'server_time_usec:(%d+)')) \
                   end \
-                  local value, till = redis.call('get', KEYS[1]), us() + 3000000 \
-                  while us() < till do end \
+                  local value, till = redis.call('get', KEYS[1]), us() + 20000000 \
+                  local function is_over() \
+                    local told = redis.call('info', 'clients') \
+                    return us() > till or string.find(told, 'maxclients:777') \
+                  end \
+                  while not is_over() do end \
                   return value";
     assert_eq!(cluster.s.ask(&["SET", &key, "1"]), "+OK");
     cluster.copy();
@@ -213,7 +218,14 @@ fn a_script_that_ends_behind_its_slots_is_sent_on() {
         false => Err("it does not run".into()),
     });
     let at = cluster.freeze(1);
-    cluster.own(at);
+    assert!(cluster.s.order(Order::Seal).is_sealed);
+    cluster.version = 2;
+    assert_eq!(cluster.d.order(Order::Open { at, version: 2 }).mark, Some(Mark::Held));
+    cluster.push();
+    let gone = Some(Mark::Gone { is_empty: false });
+    assert_eq!(cluster.s.order(Order::Leave { version: 2 }).mark, gone);
+    assert_eq!(cluster.s.ask(&["CONFIG", "SET", "maxclients", "777"]), "+OK");
     let said = answer(&mut reader);
     assert!(said.starts_with("-MOVED "), "{said}");
+    cluster.finish();
 }

@@ -6,6 +6,11 @@ use api::moves::wish::{Fate, Part, PartId, Stage, Told, Wish, Wished};
 use super::*;
 
 impl Master {
+    /// A user waits so much longer for a word of the controller, which this test is.
+    fn gives_more_time(&self, ms: u64) {
+        self.node().node.moves.wishes.more_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// A command whose answer comes later.
     fn asks(&self, words: &[&str]) -> TcpStream {
         let mut stream = self.node().connect();
@@ -38,6 +43,7 @@ fn part(slots: &str, to: &Master) -> Part {
 #[test]
 fn slots_that_are_to_go_are_answered_for_once_they_are_in_the_queue() {
     let Cluster { s, d, .. } = Cluster::new();
+    s.gives_more_time(15_000);
     let words = ["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "20", "29", "0", "9", "NODE", &d.id];
     let mut client = s.asks(&[&words[..], &["SLOTSRANGE", "40", "40", "NODE", &d.id]].concat());
     let wished = s.wished();
@@ -76,6 +82,7 @@ fn slots_that_are_to_go_are_answered_for_once_they_are_in_the_queue() {
 #[test]
 fn slots_that_are_to_come_have_a_task_that_is_shown_refused_and_cancelled() {
     let Cluster { s, d, .. } = Cluster::new();
+    d.gives_more_time(15_000);
     let import = ["CLUSTER", "MIGRATION", "IMPORT", "0", "9"];
     let mut client = d.asks(&import);
     let id = d.wished().id;
@@ -114,6 +121,7 @@ fn slots_that_are_to_come_have_a_task_that_is_shown_refused_and_cancelled() {
 #[test]
 fn kvrocks_own_word_is_a_wish_under_a_grant_and_waits_for_its_end_if_it_is_told_to() {
     let Cluster { s, d, .. } = Cluster::new();
+    s.gives_more_time(15_000);
     let mut client = s.asks(&["CLUSTERX", "MIGRATE", "5-9", &d.id, "SYNC"]);
     let wished = s.wished();
     assert_eq!(wished.wish, Wish::Move(vec![part("5-9", &d)]));
@@ -129,6 +137,7 @@ fn kvrocks_own_word_is_a_wish_under_a_grant_and_waits_for_its_end_if_it_is_told_
     assert_eq!(answer(&mut client), "nil");
     assert_eq!(s.heartbeat(&[]).wishes.len(), 1);
     // No controller that knows wishes.
+    s.gives_more_time(0);
     let said = s.ask(&["CLUSTERX", "MIGRATE", "20", &d.id]);
     assert!(said.starts_with("-ERR no word of the controller within 2 s"), "{said}");
     assert_eq!(s.heartbeat(&[]).wishes.len(), 1, "it is not to be taken later");

@@ -34,6 +34,8 @@ fn only_replicas_that_acknowledge_their_disks_count() {
         pair.two.await_up_with(&pair.one);
         pair.one.ask(&["SET", "k", "v"]);
         assert_eq!(pair.one.ask(&["WAIT", "1", "0"]), ":1", "it acknowledges all the same");
+        // Else the time below may end before this node's own disk has it.
+        assert!(pair.one.ask(&["WAITAOF", "1", "0", "0"]).starts_with(":1 "));
         let timeout = if expected == ":1 :1" { "0" } else { "100" };
         assert_eq!(pair.one.ask(&["WAITAOF", "1", "1", timeout]), expected);
         let refused = pair.two.ask(&["WAITAOF", "1", "0", "0"]);

@@ -71,6 +71,8 @@ fn files_are_sent_slowly(name: &str) {
     let slow = takes();
     assert!(slow >= Duration::from_secs(2), "{slow:?}");
     set(&master, name, "0");
-    let fast = takes();
-    assert!(fast < slow, "{fast:?} and {slow:?}");
+    // A busy machine may need as long without a rate, but not again and again.
+    let fast: Vec<Duration> =
+        std::iter::repeat_with(takes).take(10).take_while(|took| took.as_secs() >= 2).collect();
+    assert!(fast.len() < 10, "{fast:?} and {slow:?}");
 }
