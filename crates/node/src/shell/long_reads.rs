@@ -197,14 +197,24 @@ fn a_transaction_gathers_no_more_than_a_long_read_may() {
     });
     let long = "x".repeat(300_000);
     shell.run(&format!("SET k {long}"));
-    for command in ["MULTI", "GET k", "GET k", "GET k", "INCR n", "GET k"] {
-        shell.run(command);
-    }
     let refusal = "-ERR the reply needs more than the 524288 bytes that long-read-memory leaves it";
-    let (got, replies) = (format!("$300000 {long}"), shell.run("EXEC"));
-    assert!(replies == format!("*5 {got} {got} {refusal} :1 {refusal}"), "{}", replies.len());
+    let got = format!("$300000 {long}");
+    // On a busy machine one of them may be a long one, for the time that it took: then once more.
+    let is_bounded = (1..50).any(|round| {
+        let before = shell.node.long_reads.count();
+        for command in ["MULTI", "GET k", "GET k", "GET k", "INCR n", "GET k"] {
+            shell.run(command);
+        }
+        let replies = shell.run("EXEC");
+        if shell.node.long_reads.count() > before {
+            return false;
+        }
+        let expected = format!("*5 {got} {got} {refusal} :{round} {refusal}");
+        assert!(replies == expected, "{}", replies.len());
+        true
+    });
+    assert!(is_bounded, "all of them are long reads");
     assert!(shell.run("GET k") == got);
-    assert_eq!(shell.node.long_reads.count(), 0);
 }
 
 /// What was written before each of them is kept for it. A client that writes and reads in turn
