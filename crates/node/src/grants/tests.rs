@@ -649,8 +649,10 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
     let words = controller.words(&m_id, &Controller::hello(&a));
     let relayed: Vec<&str> =
         ["CLUSTERX", "RELAY", &m_id].into_iter().chain(words.iter().map(String::as_str)).collect();
-    let reply = Reply::parse(&b.ask(&relayed)).unwrap();
-    assert_eq!((reply.myid, reply.standing.granted_epoch), (m(), 1));
+    // It gives its master a second for that.
+    let relay = || Reply::parse(&b.ask(&relayed)).map_err(|error| error.to_string());
+    let is_masters = |seen: Reply| assert_eq!((seen.myid, seen.standing.granted_epoch), (m(), 1));
+    wait_until(|| relay().map(is_masters));
     let refused = b.ask(&["CLUSTERX", "RELAY", &r_id, "HEARTBEAT", "x", "1", "1"]);
     assert_eq!(refused, "-ERR relay: that is not the master of this node");
     set_nodes(&b, &text, 3);
