@@ -482,7 +482,8 @@ fn a_copy_goes_on_after_a_restart_of_either_side() {
     }
 }
 
-/// Above what lies between two words about a log that says nothing of the slots.
+/// Above what lies between two words about a log that says nothing of the slots; but not by much,
+/// lest a busy machine be behind by itself all the time.
 #[test]
 fn what_others_write_does_not_keep_a_taker_from_being_close() {
     let cluster = Cluster::new();
@@ -495,7 +496,7 @@ fn what_others_write_does_not_keep_a_taker_from_being_close() {
         while !ended.load(Ordering::SeqCst) {
             stream.write_all(&wire::request(&words)).unwrap();
             assert_eq!(answer(&mut stream), "+OK");
-            std::thread::park_timeout(Duration::from_millis(2));
+            std::thread::park_timeout(Duration::from_millis(5));
         }
     });
     cluster.copy();
