@@ -24,6 +24,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use api::heartbeat::Role;
 use controller::store::{self, Place};
 use controller::{Config, Kind};
 use etcd::Etcd;
@@ -118,6 +119,11 @@ struct Shard {
 }
 
 impl Shard {
+    /// Its master, whether or not it has a lease at this moment.
+    fn master(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.inside.lock().role() == Role::Master)
+    }
+
     /// The node that may serve now.
     fn serving(&self) -> Option<usize> {
         self.nodes.iter().position(FakeNode::serves)
@@ -401,8 +407,8 @@ impl Fleet {
         let mark = self.mark().await;
         // One whose lease is over for a moment is not lost by that.
         self.all_serve("every shard to serve").await;
-        let serving = |index: &usize| (*index, self.shards[*index].serving().expect("a master"));
-        let places: Vec<(usize, usize)> = lost.iter().map(serving).collect();
+        let master = |index: &usize| (*index, self.shards[*index].master().expect("a master"));
+        let places: Vec<(usize, usize)> = lost.iter().map(master).collect();
         let began = Instant::now();
         for (index, place) in &places {
             self.shards[*index].nodes[*place].kill().await;
@@ -522,11 +528,11 @@ fn on_stubs<T>(work: impl Future<Output = T>) -> T {
 async fn lose_and_look(fleet: &mut Fleet, count: usize) -> Figures {
     fleet.settled().await;
     fleet.all_serve("every shard to serve").await;
-    let before: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
+    let before: Vec<_> = fleet.shards.iter().map(Shard::master).collect();
     let (outages, figures) = fleet.lose(count).await;
     assert_eq!(outages.len(), count);
     fleet.all_serve("every shard to serve again").await;
-    let after: Vec<_> = fleet.shards.iter().map(Shard::serving).collect();
+    let after: Vec<_> = fleet.shards.iter().map(Shard::master).collect();
     let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
     assert_eq!(changed, count, "{before:?} {after:?}");
     figures

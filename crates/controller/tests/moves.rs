@@ -166,10 +166,15 @@ async fn slots_go_from_shard_to_shard_while_clients_write() {
     assert_eq!(moved.len(), 3, "{moved:?}");
     assert!(moved[0].contains("begin to move") && moved[1].contains("owns 0-99,200"), "{moved:?}");
     assert_eq!(moved[2], "move 1: done");
-    let metrics = reqwest::get(format!("{}/metrics", stage.controller.url)).await.expect("a page");
-    let metrics = metrics.text().await.expect("text");
-    assert!(metrics.contains("holdfast_controller_moves_done_total 1\n"), "{metrics}");
-    assert!(metrics.contains("holdfast_controller_slots_moved_total 101\n"), "{metrics}");
+    // Counted a moment after it is seen.
+    until("its numbers", || async {
+        let page = reqwest::get(format!("{}/metrics", stage.controller.url)).await;
+        let page = page.expect("a page").text().await.expect("text");
+        let rows = ["moves_done_total 1\n", "slots_moved_total 101\n"];
+        let is_there = |row: &str| page.contains(&format!("holdfast_controller_{row}"));
+        if rows.into_iter().all(is_there) { Ok(()) } else { Err(page) }
+    })
+    .await;
 }
 
 /// Leadership and both masters change in the middle; the record and the nodes' data are enough.
