@@ -39,6 +39,7 @@ impl Process {
             store: Kind::Etcd,
             etcd_endpoints: etcd.endpoints(),
             etcd_limit_ms: 500,
+            misses: support::MISSES,
             ..Config::default()
         };
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
