@@ -175,7 +175,7 @@ impl Site {
         self.leads().await.0
     }
 
-    /// Who leads, and in which term.
+    /// The leader, and its term.
     async fn leads(&self) -> (usize, u64) {
         until("a leader", || async {
             let leader = self.store.leader().await.map_err(|error| error.to_string())?;
