@@ -68,10 +68,18 @@ struct Led {
     members: usize,
     /// Limit of a controller's call to etcd, ms.
     limit_ms: u64,
+    /// Heartbeats that a node may miss.
+    misses: u32,
 }
 
 impl Led {
-    const BY_ONE: Self = Self { controllers: 1, members: 0, limit_ms: TEST_LIMIT_MS };
+    /// In tests.
+    const BY_ONE: Self = Self {
+        controllers: 1,
+        members: 0,
+        limit_ms: TEST_LIMIT_MS,
+        misses: support::MISSES,
+    };
 
     /// From the environment.
     fn asked(controllers: Option<usize>) -> Self {
@@ -83,7 +91,8 @@ impl Led {
         };
         let controllers = controllers.unwrap_or(if members == 0 { 1 } else { 3 });
         assert!(controllers == 1 || members > 0, "several controllers need STORE=etcd");
-        Self { controllers, members, limit_ms: Config::default().etcd_limit_ms }
+        let Config { etcd_limit_ms: limit_ms, misses, .. } = Config::default();
+        Self { controllers, members, limit_ms, misses }
     }
 }
 
@@ -223,7 +232,7 @@ impl Fleet {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let mut controllers = Vec::new();
         for _ in 0..shape.led.controllers {
-            controllers.push(start_controller(&folder, etcd.as_ref(), shape.led.limit_ms));
+            controllers.push(start_controller(&folder, etcd.as_ref(), shape.led));
         }
         let mut fleet = Self {
             shape,
@@ -473,16 +482,17 @@ fn is_well(status: &Value) -> bool {
 }
 
 /// A controller that listens.
-fn start_controller(folder: &tempfile::TempDir, etcd: Option<&Etcd>, limit_ms: u64) -> Controller {
+fn start_controller(folder: &tempfile::TempDir, etcd: Option<&Etcd>, led: Led) -> Controller {
     let data = folder.path().join("store.redb");
-    let listen = ([127, 0, 0, 1], 0).into();
+    let (listen, misses) = (([127, 0, 0, 1], 0).into(), led.misses);
     let config = match etcd {
-        None => Config { data, listen, ..Config::default() },
+        None => Config { data, listen, misses, ..Config::default() },
         Some(etcd) => Config {
             listen,
             store: Kind::Etcd,
             etcd_endpoints: etcd.endpoints(),
-            etcd_limit_ms: limit_ms,
+            etcd_limit_ms: led.limit_ms,
+            misses,
             ..Config::default()
         },
     };
@@ -561,7 +571,7 @@ fn masters_lost_at_once_are_all_replaced_and_no_other_is() {
 
 #[test]
 fn a_fleet_on_etcd_is_led_by_one_of_several_and_costs_no_write_while_it_rests() {
-    let led = Led { controllers: 2, members: 1, limit_ms: TEST_LIMIT_MS };
+    let led = Led { controllers: 2, members: 1, ..Led::BY_ONE };
     let lost = vec![2];
     let shape = Shape { clusters: 2, shards: 2, nodes: 3, lost, seconds: 1, rounds: 1, led };
     on_stubs(async {
