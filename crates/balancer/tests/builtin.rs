@@ -325,7 +325,8 @@ async fn the_token_is_asked_for() {
     balancer.driver.observe().await.unwrap();
     let url = format!("http://{}", balancer.admin);
     for token in [None, Some("wrong!".to_owned())] {
-        let error = Builtin::new("lb", &url, token, None).unwrap().observe().await.unwrap_err();
+        let asking = Builtin::new("lb", &url, token, Some(common::PATIENCE)).unwrap();
+        let error = asking.observe().await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error}");
     }
     // It never asks for the token.

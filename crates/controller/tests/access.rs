@@ -432,6 +432,38 @@ async fn idle_connections_without_a_token_keep_nobody_out() {
     controller.stop().await;
 }
 
+/// Asks one controller for one namespace and the other for the other: they say the same user of
+/// both, and that one of the two was asked by way of the other.
+async fn passed_on(
+    controllers: [&Controller; 2],
+    token: &str,
+    names: [String; 2],
+) -> Result<(), String> {
+    for (controller, name) in controllers.into_iter().zip(&names) {
+        let body = json!({ "namespace": name });
+        let (code, answer) = controller.call_with(Some(token), "POST", "/namespaces", body).await;
+        if code != 201 {
+            return Err(format!("{name}: {code} {answer}"));
+        }
+    }
+    let path = "/events?limit=100&audit=yes";
+    let (code, answer) = controllers[1].call_with(Some(TOKEN), "GET", path, json!({})).await;
+    let audit = answer["data"]["events"].as_array();
+    let audit = audit.filter(|_| code == 200).ok_or_else(|| format!("{code} {answer}"))?;
+    let mut from: Vec<String> = names
+        .map(|name| {
+            let text = format!("namespace {name} created");
+            let event = audit.iter().find(|event| event["text"] == text.as_str());
+            let by = &event.expect("an entry")["by"];
+            assert_eq!(by["who"], "deploy");
+            by["from"].as_str().expect("an address").to_owned()
+        })
+        .to_vec();
+    from.sort();
+    let is_one = from == ["127.0.0.1", "127.0.0.1 by way of 127.0.0.1"];
+    if is_one { Ok(()) } else { Err(format!("{from:?}")) }
+}
+
 /// The standby knows users by reading, and tells the leader where a request came from.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_the_same_at_every_controller() {
@@ -439,7 +471,7 @@ async fn users_are_the_same_at_every_controller() {
     let config = Config {
         store: Kind::Etcd,
         etcd_endpoints: etcd.endpoints(),
-        etcd_limit_ms: 500,
+        etcd_limit_ms: 5_000,
         token: Some(TOKEN.into()),
         ..Config::default()
     };
@@ -452,30 +484,22 @@ async fn users_are_the_same_at_every_controller() {
         token.ok_or_else(|| format!("{code} {answer}"))
     })
     .await;
-    for (number, controller) in [&one, &other].into_iter().enumerate() {
-        let body = json!({"namespace": format!("n{number}")});
-        let (code, answer) = controller.call_with(Some(&token), "POST", "/namespaces", body).await;
-        assert_eq!(code, 201, "at {number}: {answer}");
-    }
-    let audit = audit(&other).await;
-    let made = |name: &str| {
-        let text = format!("namespace {name} created");
-        let event = audit.iter().find(|event| event["text"] == text.as_str());
-        event.expect("an entry")["by"].clone()
-    };
-    let mut from: Vec<String> = ["n0", "n1"]
-        .map(|name| {
-            let by = made(name);
-            assert_eq!(by["who"], "deploy");
-            by["from"].as_str().expect("an address").to_owned()
-        })
-        .to_vec();
-    from.sort();
-    // One of the two was asked by the other.
-    assert_eq!(from, ["127.0.0.1", "127.0.0.1 by way of 127.0.0.1"]);
+    // On a busy machine another one may come to lead between the two.
+    let mut round = 0;
+    until("one of two to be asked by the other", || {
+        round += 1;
+        passed_on([&one, &other], &token, [format!("n{round}-0"), format!("n{round}-1")])
+    })
+    .await;
 
-    let (code, _) = other.call_with(Some(&token), "DELETE", "/users/deploy", json!({})).await;
-    assert_eq!(code, 204);
+    until("a user to be removed", || async {
+        match other.call_with(Some(&token), "DELETE", "/users/deploy", json!({})).await {
+            // Its own token is nobody's by then, where an answer came too late.
+            (204 | 401, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     for controller in [&one, &other] {
         until("a user to be gone", || async {
             let path = "/namespaces";

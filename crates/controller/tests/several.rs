@@ -39,6 +39,7 @@ impl Process {
             store: Kind::Etcd,
             etcd_endpoints: etcd.endpoints(),
             etcd_limit_ms: 500,
+            misses: support::MISSES,
             ..Config::default()
         };
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -82,8 +83,18 @@ impl Process {
         let told = body.to_string();
         let status = serde_json::from_value::<Data<Status>>(body);
         let status = status.map_err(|_| format!("{code} {told}"))?.data;
-        if status.healthy { Ok(status) } else { Err(told) }
+        if is_well(&status) { Ok(status) } else { Err(told) }
     }
+}
+
+/// Healthy, or nothing is wrong but that etcd was slow: that alarm stays for up to a minute.
+fn is_well(status: &Status) -> bool {
+    let is_steady = status.shards.iter().all(|shard| {
+        shard.state == "steady" && !shard.degraded && shard.nodes.iter().all(|node| node.settled)
+    });
+    let is_past = status.alarms.iter().all(|alarm| alarm.starts_with("etcd is slow:"));
+    let is_in_force = status.balancers.iter().all(|balancer| balancer.in_force);
+    status.healthy || (is_past && is_steady && is_in_force)
 }
 
 /// kill -9.
@@ -161,11 +172,16 @@ impl Site {
     }
 
     async fn leader(&self) -> usize {
+        self.leads().await.0
+    }
+
+    /// The leader, and its term.
+    async fn leads(&self) -> (usize, u64) {
         until("a leader", || async {
             let leader = self.store.leader().await.map_err(|error| error.to_string())?;
             let leader = leader.ok_or("none yet")?;
             let of = self.controllers.iter().position(|of| of.url == leader.address);
-            of.ok_or_else(|| format!("{leader:?}"))
+            of.map(|of| (of, leader.term)).ok_or_else(|| format!("{leader:?}"))
         })
         .await
     }
@@ -197,24 +213,41 @@ async fn every_controller_answers_for_the_one_that_leads() {
     }
     let follower = &site.controllers[(leader + 1) % 3];
     let path = "/namespaces/n/clusters/c";
-    let (code, body) =
-        follower.call("PATCH", path, json!({ "max_lag": 7 })).await.expect("an answer");
-    assert_eq!(code, 200, "{body}");
-    let (code, body) =
-        site.controllers[leader].call("GET", path, json!({})).await.expect("an answer");
-    assert_eq!((code, &body["data"]["cluster"]["max_lag"]), (200, &json!(7)));
-    // One hop.
+    // An etcd that is late is an error that says so.
+    until("a change by way of a follower", || async {
+        let (code, body) = follower.call("PATCH", path, json!({ "max_lag": 7 })).await?;
+        if code == 200 { Ok(()) } else { Err(format!("{code} {body}")) }
+    })
+    .await;
+    until("the leader to know it", || async {
+        let (code, body) = site.controllers[leader].call("GET", path, json!({})).await?;
+        let is_known = code == 200 && body["data"]["cluster"]["max_lag"] == 7;
+        if is_known { Ok(()) } else { Err(format!("{code} {body}")) }
+    })
+    .await;
+    // One hop; and those who stand by see no shard that anybody should be woken for. On a busy
+    // machine another one may come to lead meanwhile.
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let url = format!("{}/api/v1{path}", follower.url);
-    let passed = http.get(url).header("X-Holdfast-Passed-On", "1").send().await;
-    assert_eq!(passed.expect("an answer").status().as_u16(), 503);
-    // Those who stand by see no shard that anybody should be woken for.
-    for (place, controller) in site.controllers.iter().enumerate() {
-        let page = http.get(format!("{}/metrics", controller.url)).send().await.expect("a page");
-        let page = page.text().await.expect("a page");
-        let tells = page.contains("holdfast_controller_shard_state{");
-        assert_eq!(tells, place == leader, "{page}");
-    }
+    let get = async |url: String| {
+        let asked = http.get(url).header("X-Holdfast-Passed-On", "1").send().await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        let code = answer.status().as_u16();
+        answer.text().await.map(|text| (code, text)).map_err(|error| error.to_string())
+    };
+    until("each to know its place", || async {
+        let leader = site.leader().await;
+        let follower = &site.controllers[(leader + 1) % 3];
+        let (code, _) = get(format!("{}/api/v1{path}", follower.url)).await?;
+        let mut tell = Vec::new();
+        for controller in &site.controllers {
+            let (_, page) = get(format!("{}/metrics", controller.url)).await?;
+            tell.push(page.contains("holdfast_controller_shard_state{"));
+        }
+        let is_leader: Vec<bool> = (0..3).map(|place| place == leader).collect();
+        let is_so = code == 503 && tell == is_leader;
+        if is_so { Ok(()) } else { Err(format!("{code}; {leader} leads; {tell:?}")) }
+    })
+    .await;
     // Nothing is written while nothing happens.
     until("a second without a write", || async {
         let before = site.store.look(0).await.expect("a look").revision;
@@ -228,7 +261,7 @@ async fn every_controller_answers_for_the_one_that_leads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_and_leading_controller_killed_together_are_both_replaced() {
     let mut site = Site::start(1, 3).await;
-    let leader = site.leader().await;
+    let (leader, term) = site.leads().await;
     let master = site.serves(&[0, 1, 2]).await;
     let rest: Vec<usize> = (0..3).filter(|at| *at != master).collect();
     // Where the leader has heard of the write, no node without it takes over.
@@ -243,8 +276,8 @@ async fn master_and_leading_controller_killed_together_are_both_replaced() {
     site.nodes[master].kill().await;
     site.serves(&rest).await;
     eprintln!("master and leading controller killed together: {:?}", began.elapsed());
-    let leader = site.store.leader().await.expect("a read").expect("a leader");
-    assert_eq!(leader.term, 2);
+    let next = site.store.leader().await.expect("a read").expect("a leader");
+    assert!(next.term > term, "{next:?} after {term}");
     site.nodes[master].restart().await;
     site.is_healthy(0).await;
     site.is_healthy(1).await;
@@ -254,13 +287,13 @@ async fn master_and_leading_controller_killed_together_are_both_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_ends_leaves_the_lead_vacant() {
     let mut site = Site::start(1, 2).await;
-    let leader = site.leader().await;
+    let (leader, term) = site.leads().await;
     let began = Instant::now();
     site.controllers[leader].end();
     let ended = site.controllers.remove(leader);
-    let next = site.leader().await;
+    let (next, later) = site.leads().await;
     eprintln!("a leader that ends is replaced after {:?}", began.elapsed());
-    assert_eq!(site.store.leader().await.expect("a read").expect("a leader").term, 2);
+    assert!(later > term, "{later} after {term}");
     site.is_healthy(next).await;
     drop(ended);
 }
@@ -269,8 +302,7 @@ async fn a_leader_that_ends_leaves_the_lead_vacant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_hears_no_node_gives_way_to_one_that_does() {
     let site = Site::start(1, 2).await;
-    let leader = site.leader().await;
-    let term = site.store.leader().await.expect("a read").expect("a leader").term;
+    let (leader, term) = site.leads().await;
     for node in &site.nodes {
         node.inside.lock().cut_from = Some(term);
     }
@@ -392,7 +424,7 @@ async fn the_next_leader_carries_a_move_to_its_end() {
         inside.mover.as_mut().expect("a mover").is_stuck = is_stuck;
     };
     stuck(&site, true);
-    let leader = site.leader().await;
+    let (leader, term) = site.leads().await;
     until("epochs", || async {
         let status = site.controllers[leader].healthy().await?;
         let epochs: Vec<u64> = status.shards.iter().map(|shard| shard.epoch).collect();
@@ -401,8 +433,7 @@ async fn the_next_leader_carries_a_move_to_its_end() {
     .await;
     let path = "/namespaces/n/clusters/c/moves";
     let wish = json!({"slots": "0-9", "to": "1"});
-    let (code, body) = site.controllers[leader].call("POST", path, wish).await.expect("an answer");
-    assert_eq!(code, 201, "{body}");
+    site.made(path, wish).await;
     site.moves(leader, "the copy", |moves| moves["moves"][0]["state"] == "copy").await;
     drop(site.controllers.remove(leader));
     stuck(&site, false);
@@ -414,6 +445,15 @@ async fn the_next_leader_carries_a_move_to_its_end() {
         let obeyed = &inside.mover.as_ref().expect("a mover").obeyed;
         obeyed.iter().filter(|word| word.ends_with("freeze")).cloned().collect()
     };
-    assert_eq!(freezes, ["1 2 freeze"], "of the second term");
-    assert!(site.nodes[1].write_to(9) && !site.nodes[0].write_to(9));
+    let is_later = |order: &String| {
+        let of = order.split(' ').nth(1).and_then(|of| of.parse::<u64>().ok());
+        of > Some(term)
+    };
+    let all_later = freezes.iter().all(is_later);
+    assert!(!freezes.is_empty() && all_later, "{freezes:?}: of a term after {term}");
+    until("the taker to take a write", || async {
+        assert!(!site.nodes[0].write_to(9), "both do, or the giver");
+        site.nodes[1].write_to(9).then_some(()).ok_or("refused".into())
+    })
+    .await;
 }

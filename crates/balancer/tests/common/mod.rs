@@ -214,6 +214,19 @@ pub fn desired(term: u64, version: u64, frontends: &[(&Endpoint, Option<&Node>)]
     Desired { term, version, frontends }
 }
 
+/// Plays it once more where a session was cut: one that is given back too late is, and where the
+/// machine is busy a node may be late. What is wrong is wrong each time.
+pub async fn uncut<F: Future<Output = Result<(), String>>>(play: impl Fn() -> F) {
+    let mut last = String::new();
+    for _ in 0..5 {
+        match play().await {
+            Ok(()) => return,
+            Err(state) => last = state,
+        }
+    }
+    panic!("sessions are cut each time: {last}");
+}
+
 /// Bounded, level-triggered wait.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

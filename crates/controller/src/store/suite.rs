@@ -358,7 +358,8 @@ async fn a_lead_is_held_until_it_is_vacant_for_certain() {
     let mut server = Server::start(1).await;
     let store = leading(&server).await;
     let term = store.holds().expect("the lead");
-    let limit = std::time::Duration::from_millis(400);
+    // Long enough for it to be sent, on a busy machine too.
+    let limit = std::time::Duration::from_secs(2);
     // The answer is lost: it may be vacant, or not.
     let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
     let by_proxy = Place { endpoints: vec![deaf], limit, ..place(&server) };
@@ -419,7 +420,8 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
     let by_proxy = Place {
         endpoints: vec![deaf],
-        limit: std::time::Duration::from_millis(400),
+        // Long enough for it to be sent, on a busy machine too.
+        limit: std::time::Duration::from_secs(2),
         ..place(&server)
     };
     // Only writes are asked: reads would go the same way.
@@ -461,7 +463,7 @@ async fn a_read_goes_to_two_members_at_once_and_a_change_to_one() {
         // One whose limit passes is an error.
         reader.leader().await.expect("a read").expect("a leader");
     }
-    let limit = std::time::Duration::from_millis(400);
+    let limit = std::time::Duration::from_secs(2);
     let writer = store.through(Place { limit, ..by_both }).expect("a way");
     let outcome = named(&writer, "m").await;
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use fake_balancer::FakeBalancer;
 use fake_node::FakeNode;
 
+/// Heartbeats that a node may miss: none is to be taken for dead because the machine is busy.
+pub const MISSES: u32 = 8;
 /// Longest time anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,7 +66,7 @@ impl Controller {
     }
 
     pub async fn try_start_with(config: Config) -> anyhow::Result<Self> {
-        let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..config };
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), misses: MISSES, ..config };
         let listener = controller::bind(&config).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -150,8 +152,16 @@ pub struct Stage {
 
 impl Stage {
     pub async fn new(nodes: usize) -> Self {
+        Self::with_leases(nodes, Config::default().lease_ms).await
+    }
+
+    /// The same with leases of so many ms: longer than a node may be silent, they tell whether
+    /// their end is waited for.
+    pub async fn with_leases(nodes: usize, lease_ms: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let controller = Controller::start(folder.path().join("store.redb")).await;
+        let data = folder.path().join("store.redb");
+        let controller =
+            Controller::start_with(Config { data, lease_ms, ..Config::default() }).await;
         let world = fake_node::World::default();
         let mut started = Vec::new();
         for _ in 0..nodes {
