@@ -65,6 +65,7 @@ fn redis_cli_is_served_over_tls_at_both_ports_and_in_clear_at_one() -> Result<()
     ensure!(plain.call(&["STRLEN", "large"])? == Reply::Integer(5_000_000));
     // Only TLS is spoken there, and only with whoever shows a certificate of the CA.
     let mut silent = TcpStream::connect((HERE, tls_port))?;
+    silent.set_read_timeout(Some(PATIENCE))?;
     silent.write_all(b"PING\r\n")?;
     let mut answer = Vec::new();
     // A reset is as good as an end.
