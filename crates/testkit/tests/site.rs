@@ -192,6 +192,12 @@ fn stands(replaced: &[(&str, String)], doors: usize, links: &[Link]) -> Result<(
         let said = site.operate(&script(replaced)?)?;
         let (_, client) = said.split_once("== client\n").context("the last block")?;
         ensure!(client.lines().collect::<Vec<_>>() == ["OK", "world"], "{client}");
+        // A balancer may open what it is told a little later than the other one.
+        wait::until("all doors to be there", PATIENCE, || {
+            let count = doors::count(site)?;
+            ensure!(count >= doors, "{count} doors");
+            Ok(())
+        })?;
         let found = doors::all_ask(site)?;
         ensure!(found == doors, "{found} doors in place of {doors}");
         // It asks the nodes themselves, as peers do.

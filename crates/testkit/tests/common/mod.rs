@@ -159,6 +159,20 @@ pub(crate) fn number(page: &str, metric: &str) -> Result<f64> {
     row.with_context(|| page.to_owned())?.trim().parse().context("read a number")
 }
 
+/// Asks for a switchover of the first shard until one takes place; returns what the controller says
+/// of it. On a busy machine a replica may be late, and one that is given up changes nothing.
+pub(crate) fn switch_over(cluster: &Cluster) -> Result<serde_json::Value> {
+    let url = cluster.state()?.controller.url;
+    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
+    wait::until("a switchover takes place", PATIENCE, || {
+        let (status, answer) = post(&url, serde_json::json!({}))?;
+        ensure!(status == 200, "{status}: {answer}");
+        let answer: serde_json::Value = serde_json::from_str(&answer)?;
+        Ok(answer["data"].clone())
+    })
+    .with_context(|| cluster.logs())
+}
+
 /// The status and the body that a POST to this URL is answered with.
 pub(crate) fn post(url: &str, body: serde_json::Value) -> Result<(u16, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

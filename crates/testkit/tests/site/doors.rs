@@ -190,6 +190,11 @@ impl Visitor<'_> {
     }
 }
 
+/// How many there are at the moment.
+pub(crate) fn count(site: &Site) -> Result<usize> {
+    site.hosts.iter().map(|host| Ok(listening(host)?.len())).sum()
+}
+
 /// Tries all of them; how many there are.
 pub(crate) fn all_ask(site: &Site) -> Result<usize> {
     let operator = &site.host(OPERATOR)?.place;
