@@ -17,7 +17,7 @@ use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 /// Far more than any failover takes: these tests ask whether, the drill asks how fast.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A key that the node behind this address serves.

@@ -192,7 +192,11 @@ impl Visitor<'_> {
 
 /// How many there are at the moment.
 pub(crate) fn count(site: &Site) -> Result<usize> {
-    site.hosts.iter().map(|host| Ok(listening(host)?.len())).sum()
+    let mut count = 0;
+    for host in &site.hosts {
+        count += listening(host)?.len();
+    }
+    Ok(count)
 }
 
 /// Tries all of them; how many there are.
