@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use balancer::haproxy::{RuntimeAddress, backend_name};
 use balancer::{Driver, Error, Haproxy, HaproxyConfig};
 use common::instance::Instance;
-use common::{Client, Node, desired, free_endpoint};
+use common::{Client, Node, PATIENCE, desired, free_endpoint};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use topology::Endpoint;
@@ -164,7 +164,8 @@ fn processes(current: &[u32], old: &[u32]) -> String {
 fn played(folder: &Path) -> Haproxy {
     let socket = |name: &str| RuntimeAddress::Unix(folder.join(name));
     let (runtime, master) = (socket("run.sock"), Some(socket("master.sock")));
-    Haproxy::new(HaproxyConfig { name: "played".to_owned(), runtime, master, timeout: None })
+    let (name, timeout) = ("played".to_owned(), Some(PATIENCE));
+    Haproxy::new(HaproxyConfig { name, runtime, master, timeout })
 }
 
 #[tokio::test]
