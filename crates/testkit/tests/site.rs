@@ -234,7 +234,8 @@ fn the_same_site_with_haproxy_is_closed_and_outlives_the_same() -> Result<()> {
 /// A client that counts up in that namespace, by what clients dial.
 fn counts(space: &str, password: &str, stop: &AtomicBool) -> Result<i64> {
     netns::enter(space)?;
-    let mut connection = Connection::open(SocketAddr::from(([10, 0, 9, 1], 6379)))?;
+    let at = SocketAddr::from(([10, 0, 9, 1], 6379));
+    let mut connection = Connection::open_within(at, PATIENCE, PATIENCE)?;
     let said = connection.call(&["AUTH", password])?;
     ensure!(said == Reply::Simple(b"OK".to_vec()), "AUTH: {said:?}");
     counts_up(connection, stop)
