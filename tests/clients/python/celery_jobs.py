@@ -93,7 +93,7 @@ def canvas():
 
 
 def control():
-    # Who is on a busy machine answers a later question.
+    # A worker that gets no processor for a while answers a later question.
     answers, until = [], time.monotonic() + PATIENCE
     while not answers and time.monotonic() < until:
         answers = app.control.ping(timeout=2)
