@@ -118,8 +118,7 @@ fn line_matches(
         return false;
     }
     if let (':', Order::Near(slack), Reply::Integer(actual @ 1..)) = (sign, order, actual)
-        && let recorded = pattern.fill(variables)
-        && let Ok(recorded @ 1..) = String::from_utf8_lossy(&recorded).parse::<i64>()
+        && let Ok(recorded @ 1..) = String::from_utf8_lossy(&pattern.fill(variables)).parse::<i64>()
     {
         return recorded.abs_diff(*actual) <= *slack;
     }
