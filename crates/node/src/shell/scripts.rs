@@ -377,7 +377,8 @@ fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
     assert!(shell.run("SCRIPT KILL").starts_with("-UNKILLABLE "));
     let before = std::time::Instant::now();
     shell.node.gate.write().generation += 1;
-    assert!(before.elapsed() < Duration::from_millis(500));
+    // The script by itself goes on for ever.
+    assert!(before.elapsed() < Duration::from_secs(20));
     let reply = long.join();
     // The connection would be closed, or told so.
     assert!(reply.is_err() || reply.unwrap().contains("role of this node changed"));

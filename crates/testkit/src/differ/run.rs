@@ -18,7 +18,7 @@ use crate::wait;
 use crate::wire::{Connection, Reply};
 
 /// A key that has a millisecond to live is gone long before.
-const EXPIRY_PATIENCE: Duration = Duration::from_secs(2);
+const EXPIRY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of the sequence of a seed.
 #[derive(Debug)]
