@@ -18,7 +18,7 @@ use fake_balancer::FakeBalancer;
 use fake_node::FakeNode;
 
 /// Longest time anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` returns something; panics with `what` and the last state otherwise.
 pub async fn until<T, F: Future<Output = Result<T, String>>>(
