@@ -42,10 +42,10 @@ drill: build ## kill, stop, cut off and switch over under load and time the outa
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin network-drill --bin control-drill --bin reshard-drill
 	@scripts/drill $(ARGS)
 
-torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= KEYS= CLIENTS= LEASE= SECONDS= MOVES= CONTROLLERS=3 STORE=etcd
+torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= KEYS= CLIENTS= LEASE= MISSES= SECONDS= MOVES= CONTROLLERS=3 STORE=etcd
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
-		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS KEYS CLIENTS LEASE SECONDS MOVES CONTROLLERS STORE KEEP,$(if $($(name)),$(name)=$($(name))))
+		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS KEYS CLIENTS LEASE MISSES SECONDS MOVES CONTROLLERS STORE KEEP,$(if $($(name)),$(name)=$($(name))))
 
 differ: build ## random commands in both versions of RESP, beside redis-server, until Ctrl-C: SEED= RUNS=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin differ

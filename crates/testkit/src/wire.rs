@@ -2,7 +2,7 @@
 //!
 //! Written apart from the crate `resp`, so that the two check each other.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -141,6 +141,16 @@ impl Connection {
         self.receive()
     }
 
+    /// The same; `None` if the connection was closed instead. Silence is an error: what comes later
+    /// would be taken for the answer to the next command.
+    pub fn ask<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Option<Reply>> {
+        match self.call(arguments) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(error) if is_silence(&error) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Sends a command.
     pub fn send<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<()> {
         self.send_raw(&encode(arguments))
@@ -218,6 +228,13 @@ impl Connection {
     }
 }
 
+/// Whether a read or a write ended because its time was over.
+fn is_silence(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let mut kinds = causes.map(std::io::Error::kind);
+    kinds.any(|kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
 /// A command as it is sent.
 pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
@@ -259,7 +276,29 @@ pub fn answer_from(
     let mut answer = [0; 512];
     match stream.read(&mut answer) {
         Ok(read) => Ok(answer[..read].to_vec()),
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Vec::new()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_an_answer_and_silence_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let open = || Connection::open_within(at, PATIENCE, Duration::from_millis(50)).unwrap();
+        let mut connection = open();
+        let held = listener.accept().unwrap();
+        assert!(connection.ask(&["BLPOP", "k", "0"]).is_err());
+        drop(held);
+        let mut connection = open();
+        drop(listener.accept().unwrap());
+        connection.set_patience(PATIENCE).unwrap();
+        assert_eq!(connection.ask(&["QUIT"]).unwrap(), None);
     }
 }

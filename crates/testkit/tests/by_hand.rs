@@ -164,6 +164,7 @@ fn repoint(network: &Network, listen: &str, port: &str) -> Result<()> {
         format!("shutdown sessions server {listen}/node"),
     ] {
         let mut socket = std::os::unix::net::UnixStream::connect(&path).context("reach HAProxy")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
         socket.write_all(format!("{command}\n").as_bytes())?;
         socket.read_to_string(&mut String::new())?;
     }

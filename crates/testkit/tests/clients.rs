@@ -15,7 +15,7 @@ const KEYS: u32 = 300;
 /// Enough to be in every shard, few enough for a pass to be over soon.
 const KEYS_PER_PASS: u32 = 30;
 /// A client that was left behind ends by itself.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(900);
 
 fn all_clients(balancer: &'static str) -> Result<()> {
     let clients = clients::installed()?;
@@ -130,7 +130,8 @@ fn covers_all_slots(at: SocketAddr) -> Result<()> {
 
 /// Waits for a pass without errors among those after the first `skip`.
 fn passes_cleanly(client: &mut clients::Running, skip: usize) -> Result<()> {
-    wait::until("a pass without errors", PATIENCE, || {
+    // Five libraries that write, a virtual machine among them, share the processors with a cluster.
+    wait::until("a pass without errors", 4 * PATIENCE, || {
         let passes = client.passes()?;
         let is_clean = passes.iter().skip(skip).any(|errors| *errors == 0);
         ensure!(is_clean, "{}: {passes:?} after {skip} passes\n{}", client.name, client.said());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use common::{PATIENCE, in_set, key_at, post, refuses_clients, write_until_ok};
+use common::{PATIENCE, in_set, key_at, refuses_clients, switch_over, write_until_ok};
 use redis::Commands as _;
 use testkit::cluster::{Cluster, Options, State};
 use testkit::process;
@@ -191,14 +191,12 @@ fn a_planned_switchover_moves_the_address_and_loses_nothing() -> Result<()> {
     let key = key_at(address)?;
     write_until_ok(address, &key, "0")?;
     in_set(&cluster, &old, &new)?;
-    let url = cluster.state()?.controller.url;
-    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
     // Writes go on meanwhile, before and behind it, and each acknowledged one counts.
     let counter = format!("{{{key}}}:count");
     let writer = Increments::start(address, counter.clone());
     writer.go_on(MORE)?;
-    let (status, answer) = post(&url, serde_json::json!({}))?;
-    ensure!(status == 200 && answer.contains(&new.id), "{status}: {answer}\n{}", cluster.logs());
+    let answer = switch_over(&cluster)?.to_string();
+    ensure!(answer.contains(&new.id), "{answer}\n{}", cluster.logs());
     let state = cluster.await_that("roles are swapped", PATIENCE, |state| {
         state.nodes.iter().any(|node| node.id == new.id && node.role == "master")
     })?;

@@ -75,7 +75,7 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
 fn start(words: &[&str]) -> Result<Output> {
     let holdfast = process::holdfast()?;
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "20"]).arg(holdfast).args(words);
+    command.args(["--signal=KILL", "60"]).arg(holdfast).args(words);
     command.output().context("run holdfast for a while")
 }
 

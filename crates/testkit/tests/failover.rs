@@ -3,7 +3,7 @@
 
 mod common;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use common::{PATIENCE, in_set, key_at, master_is_replaced, write_until_ok};
 use testkit::cluster::{Cluster, Options};
 use testkit::process;
@@ -87,7 +87,7 @@ fn controller_killed_with_a_master() -> Result<()> {
     let key = key_at(address)?;
     in_set(&cluster, &old, &cluster.replica(0)?)?;
     let state = cluster.state()?;
-    process::signal(state.controller.pid.unwrap_or_default(), libc::SIGKILL)?;
+    process::signal(state.controller.pid.context("a controller")?, libc::SIGKILL)?;
     process::signal(old.running()?, libc::SIGKILL)?;
     write_until_ok(address, &key, "after")?;
     cluster.await_that("all processes run", PATIENCE, |state| {
@@ -104,7 +104,7 @@ fn balancers_restarted() -> Result<()> {
         let address = cluster.master(0)?.announced()?;
         let key = key_at(address)?;
         for balancer in cluster.state()?.balancers {
-            process::signal(balancer.pid.unwrap_or_default(), libc::SIGKILL)?;
+            process::signal(balancer.pid.context("a balancer")?, libc::SIGKILL)?;
         }
         write_until_ok(address, &key, "after")?;
         let before = cluster.state()?;

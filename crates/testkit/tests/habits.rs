@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::process::{self, free_port};
@@ -33,6 +33,10 @@ impl Running {
         let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
         ensure!(sent.success(), "kill -s {name}");
         Ok(())
+    }
+
+    fn end(&mut self) -> Result<ExitStatus> {
+        wait::until("its end", PATIENCE, || self.0.try_wait()?.context("it runs"))
     }
 }
 
@@ -63,6 +67,7 @@ fn until(what: &str, path: &Path, is_so: impl Fn(&str) -> bool) -> Result<()> {
 /// Status line and body of a plain request.
 fn get(port: u16, path: &str, header: &str) -> Result<String> {
     let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -115,7 +120,7 @@ fn hangup(process: &str, extra: &str) -> Result<()> {
     ensure!(text(&log).contains("nonsense") && is_let_in("two")?, "{}", text(&log));
     ensure!(running.0.try_wait()?.is_none(), "it lives");
     running.signal("TERM")?;
-    let ended = running.0.wait()?;
+    let ended = running.end()?;
     ensure!(ended.code() == Some(0) && ended.signal().is_none(), "{ended}");
     ensure!(text(&log).contains("SIGTERM: stopping"), "{}", text(&log));
     Ok(())
@@ -178,7 +183,7 @@ fn a_node_reads_its_file_again_at_sighup_and_opens_its_log_anew() -> Result<()> 
     let mode = fs::metadata(folder.path().join("data/db"))?.permissions().mode();
     ensure!(mode & 0o077 == 0, "others may read the data: {mode:o}");
     running.signal("TERM")?;
-    ensure!(running.0.wait()?.code() == Some(0));
+    ensure!(running.end()?.code() == Some(0));
     Ok(())
 }
 
@@ -332,6 +337,7 @@ fn a_controller_that_hangs_keeps_no_answer_of_another_one_away() -> Result<()> {
     let at = format!("{},{}", silent.local_addr()?, other.local_addr()?);
     let answers = std::thread::spawn(move || -> Result<()> {
         let (mut stream, _) = other.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut request = [0; 4096];
         ensure!(stream.read(&mut request)? > 0, "a request");
         let body = "{\"data\":{\"namespaces\":[\"prod\"]}}";

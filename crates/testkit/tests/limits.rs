@@ -248,6 +248,7 @@ fn idle_connections_to_its_http_port_hide_no_node() -> Result<()> {
     // Nobody asked the newest to go.
     let last = crowd.last_mut().context("a connection")?;
     let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    last.set_read_timeout(Some(PATIENCE))?;
     last.write_all(request.as_bytes()).context("ask")?;
     ensure!(last.read(&mut [0; 8])? > 0, "the newest connection was closed");
     drop(server);

@@ -209,7 +209,9 @@ fn a_site_moves_to_etcd_and_back_under_load_and_no_old_controller_leads() -> Res
     site.create().with_context(|| site.logs())?;
     let (master, stop) = (site.nodes[0].address, AtomicBool::new(false));
     let (moved, count) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| counts_up(Connection::open(master)?, &stop));
+        // A command waits for the next controller's lease, however long that takes to come.
+        let writer =
+            scope.spawn(|| counts_up(Connection::open_within(master, PATIENCE, PATIENCE)?, &stop));
         let moved = there_and_back(&site, old);
         stop.store(true, Ordering::Relaxed);
         (moved, writer.join().map_err(|_| anyhow!("the writer has panicked")))

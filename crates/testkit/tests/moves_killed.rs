@@ -43,7 +43,7 @@ const KILLS: usize = 6;
 const TRIES: usize = 8;
 /// A step that is over in no time may have been missed.
 const STEP_PATIENCE: Duration = Duration::from_secs(30);
-const MOVES_PATIENCE: Duration = Duration::from_secs(60);
+const MOVES_PATIENCE: Duration = Duration::from_secs(120);
 const EACH: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,7 @@ struct Rest {
 impl Rest {
     fn new(cluster: &Cluster) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let http = reqwest::Client::builder().no_proxy().timeout(EACH).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         let url = cluster.state()?.controller.url;
         let url = format!("{url}/api/v1/namespaces/local/clusters/main");
         Ok(Self { runtime, http, url })

@@ -15,7 +15,7 @@ use testkit::process;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
-use common::{PATIENCE, in_set, key_at, post};
+use common::{PATIENCE, in_set, key_at};
 
 /// Writes between two new connections of the load.
 const WRITES: usize = 20;
@@ -121,10 +121,7 @@ fn link_is_made_anew(cluster: &Cluster, secret: &str) -> Result<()> {
 
 fn switch_over(cluster: &Cluster) -> Result<()> {
     let old = cluster.master(0)?;
-    let url = cluster.state()?.controller.url;
-    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
-    let (status, said) = post(&url, serde_json::json!({}))?;
-    ensure!(status == 200, "{status} {said}\n{}", cluster.logs());
+    common::switch_over(cluster)?;
     cluster.await_that("another master", PATIENCE, |state| {
         state.nodes.iter().any(|node| node.role == "master" && node.id != old.id)
     })?;

@@ -192,6 +192,12 @@ fn stands(replaced: &[(&str, String)], doors: usize, links: &[Link]) -> Result<(
         let said = site.operate(&script(replaced)?)?;
         let (_, client) = said.split_once("== client\n").context("the last block")?;
         ensure!(client.lines().collect::<Vec<_>>() == ["OK", "world"], "{client}");
+        // A balancer may open what it is told a little later than the other one.
+        wait::until("all doors to be there", PATIENCE, || {
+            let count = doors::count(site)?;
+            ensure!(count >= doors, "{count} doors");
+            Ok(())
+        })?;
         let found = doors::all_ask(site)?;
         ensure!(found == doors, "{found} doors in place of {doors}");
         // It asks the nodes themselves, as peers do.
@@ -228,7 +234,8 @@ fn the_same_site_with_haproxy_is_closed_and_outlives_the_same() -> Result<()> {
 /// A client that counts up in that namespace, by what clients dial.
 fn counts(space: &str, password: &str, stop: &AtomicBool) -> Result<i64> {
     netns::enter(space)?;
-    let mut connection = Connection::open(SocketAddr::from(([10, 0, 9, 1], 6379)))?;
+    let at = SocketAddr::from(([10, 0, 9, 1], 6379));
+    let mut connection = Connection::open_within(at, PATIENCE, PATIENCE)?;
     let said = connection.call(&["AUTH", password])?;
     ensure!(said == Reply::Simple(b"OK".to_vec()), "AUTH: {said:?}");
     counts_up(connection, stop)

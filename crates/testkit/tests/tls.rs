@@ -16,7 +16,7 @@ use testkit::wire::{Connection, Reply, answer_from};
 
 use common::certs::{Ca, GOOD, HERE};
 use common::wiretap::wiretap;
-use common::{PATIENCE, in_set, key_at, post};
+use common::{PATIENCE, in_set, key_at, switch_over};
 
 /// What it says to both of its outputs.
 fn said(command: &mut Command) -> Result<String> {
@@ -65,6 +65,7 @@ fn redis_cli_is_served_over_tls_at_both_ports_and_in_clear_at_one() -> Result<()
     ensure!(plain.call(&["STRLEN", "large"])? == Reply::Integer(5_000_000));
     // Only TLS is spoken there, and only with whoever shows a certificate of the CA.
     let mut silent = TcpStream::connect((HERE, tls_port))?;
+    silent.set_read_timeout(Some(PATIENCE))?;
     silent.write_all(b"PING\r\n")?;
     let mut answer = Vec::new();
     // A reset is as good as an end.
@@ -402,12 +403,8 @@ fn tls_passes_through_the_balancer() -> Result<()> {
     secure.call("SET key value", "OK")?;
     secure.call("CLIENT INFO", "addr=127.0.0.1")?;
     let key = key_at(old.announced()?)?;
-    let url = cluster.state()?.controller.url;
-    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
-    let (status, answer) = post(&url, serde_json::json!({}))?;
-    ensure!(status == 200, "{answer}");
-    let answer: serde_json::Value = serde_json::from_str(&answer)?;
-    ensure!(answer["data"]["moved"].as_u64() >= Some(1) && answer["data"]["cut"] == 1, "{answer}");
+    let answer = switch_over(&cluster)?;
+    ensure!(answer["moved"].as_u64() >= Some(1) && answer["cut"] == 1, "{answer}");
     ensure!(plain.call(&["CLUSTER", "MYID"])?.text() == new.id);
     ensure!(!matches!(plain.call(&["SET", &key, "1"])?, Reply::Error(_)));
     secure.call("CLUSTER MYID", "Server closed the connection")?;

@@ -133,7 +133,7 @@ fn libraries_are_sent_to_ports_of_tls_and_these_move_in_a_switchover() -> Result
     clients_run(&cluster, &ca, start)?;
     let (old, new) = (cluster.master(0)?, cluster.replica(0)?);
     common::in_set(&cluster, &old, &new)?;
-    ctl::done(&cluster, &["failover", "shard", "0"])?;
+    wait::until("a switchover", PATIENCE, || ctl::done(&cluster, &["failover", "shard", "0"]))?;
     wait::until("the port of TLS leads to the new master", PATIENCE, || {
         let id = said(&ca, start, None, &["CLUSTER", "MYID"])?;
         ensure!(id == new.id, "{id}");

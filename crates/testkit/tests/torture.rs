@@ -256,7 +256,7 @@ fn an_etcd_is_used_up_and_has_room_again() -> Result<()> {
     let doors = places.iter().map(|place| door(place, etcd::PORT)).collect();
     let etcd = Etcd::new(doors);
     let done = apart(|| {
-        let caller = Caller::new(PATIENCE)?;
+        let caller = Caller::new(START_PATIENCE)?;
         wait::until("etcd answers", START_PATIENCE, || etcd.answers(&caller))?;
         ensure!(etcd.claim(&caller)?.is_none(), "nobody has claimed anything");
         let (ids, leads) = (etcd.ids(&caller)?, etcd.raft(&caller)?);

@@ -20,7 +20,7 @@ use fake_node::FakeNode;
 /// Heartbeats that a node may miss: none is to be taken for dead because the machine is busy.
 pub const MISSES: u32 = 8;
 /// Longest time anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` returns something; panics with `what` and the last state otherwise.
 pub async fn until<T, F: Future<Output = Result<T, String>>>(

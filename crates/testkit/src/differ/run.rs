@@ -18,7 +18,7 @@ use crate::wait;
 use crate::wire::{Connection, Reply};
 
 /// A key that has a millisecond to live is gone long before.
-const EXPIRY_PATIENCE: Duration = Duration::from_secs(2);
+const EXPIRY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of the sequence of a seed.
 #[derive(Debug)]
@@ -83,7 +83,8 @@ impl Pair {
         let mut orders: BTreeMap<char, Orders> = BTreeMap::new();
         let mut said = Vec::new();
         for (at, step) in steps.iter().enumerate() {
-            let (one, other) = (ours.step(step)?, theirs.step(step)?);
+            let one = ours.step(step).with_context(|| format!("ours, step {at}: {step}"))?;
+            let other = theirs.step(step).with_context(|| format!("redis, step {at}: {step}"))?;
             let order = match step {
                 Step::Ask(connection, words) => {
                     let orders = orders.entry(*connection).or_default();
@@ -186,7 +187,7 @@ impl<'a> Side<'a> {
     /// The reply; `None` if the connection was closed instead.
     fn step(&mut self, step: &Step) -> Result<Option<Reply>> {
         let key = match step {
-            Step::Ask(name, words) => return Ok(self.connection(*name)?.call(words).ok()),
+            Step::Ask(name, words) => return self.connection(*name)?.ask(words),
             Step::Expire(key) => key.as_slice(),
         };
         let connection = self.connection('c')?;

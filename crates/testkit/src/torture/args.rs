@@ -11,7 +11,7 @@ use super::setup::{Balancer, Mode, Shape, Store};
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
                     FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] KEYS=<kind,…>|all[,-kind…] \
-                    CLIENTS=busy|quiet LEASE=ms MOVES=on|off CONTROLLERS=1..5 STORE=embedded|etcd SECONDS=n \
+                    CLIENTS=busy|quiet LEASE=ms MISSES=n MOVES=on|off CONTROLLERS=1..5 STORE=embedded|etcd SECONDS=n \
                     KEEP=yes DIR=folder";
 
 /// Everything that can be said. What is `None` is chosen by the seed of each run.
@@ -37,6 +37,8 @@ pub struct Options {
     pub quiet: Option<bool>,
     /// Length of leases, ms.
     pub lease_ms: Option<u64>,
+    /// Heartbeats, one each 200 ms, without an answer before a node counts as down.
+    pub misses: u32,
     /// Whether slots go from shard to shard meanwhile.
     pub moves: bool,
     /// 1..=5; several share a store.
@@ -64,6 +66,7 @@ impl Default for Options {
             style: None,
             quiet: None,
             lease_ms: None,
+            misses: 4,
             moves: false,
             controllers: 1,
             store: Store::Embedded,
@@ -131,6 +134,7 @@ impl Options {
                 });
             }
             "LEASE" => self.lease_ms = Some(value.parse().context("not a number")?),
+            "MISSES" => self.misses = value.parse().context("not a number")?,
             "MOVES" => {
                 self.moves = match value {
                     "on" => true,
@@ -287,6 +291,7 @@ mod tests {
             "FAULTS=rain",
             "CLIENTS=few",
             "LEASE=1s",
+            "MISSES=few",
             "MOVES=few",
             "X=1",
         ] {

@@ -15,7 +15,7 @@ use crate::wire::Connection;
 
 const CONNECT: Duration = Duration::from_secs(1);
 const EACH: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Not one of the clients.
 const READER: u32 = 999;
 

@@ -28,12 +28,13 @@ use crate::wait;
 const TICK: Duration = Duration::from_millis(5);
 /// A process that ended by itself is started again after that, as a supervisor would.
 const RESTART_MS: u64 = 300;
-/// So long after its disk was freed the end of a process may still be its doing.
-const FULL_UNTIL_MS: u64 = 500;
+/// So long after its disk was freed the end of a process may still be its doing: on a busy machine
+/// one that has given up gets to its end late.
+const FULL_UNTIL_MS: u64 = 2_500;
 /// What a node ends with when its disk is full.
 const DISK_EXIT_CODE: i32 = 74;
 /// So long after it may open files again the end of a process may still be the doing of the limit.
-const STARVED_UNTIL_MS: u64 = 500;
+const STARVED_UNTIL_MS: u64 = 2_500;
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.

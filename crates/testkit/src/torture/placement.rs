@@ -19,7 +19,7 @@ use crate::{netns, wait};
 const CONNECT: Duration = Duration::from_secs(1);
 const EACH: Duration = Duration::from_secs(3);
 /// Replicas may be behind.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that lies where it should not.
 pub fn judge(site: &Site, owners: &[Ranges]) -> Result<Vec<Finding>> {

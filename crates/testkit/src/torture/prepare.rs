@@ -13,7 +13,7 @@ use crate::wire::Connection;
 
 const CONNECT: Duration = Duration::from_secs(1);
 const EACH: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Loads scripts and makes groups; for a thread in the clients' namespace.
 pub fn prepare(keys: &[Key], masters: &[SocketAddr]) -> Result<()> {

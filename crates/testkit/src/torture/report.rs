@@ -157,11 +157,12 @@ pub fn replay(plan: &Plan, options: &Options) -> String {
         Store::Etcd => format!(" CONTROLLERS={} STORE=etcd", plan.controllers),
     };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}{moves}{control}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} MISSES={} SECONDS={}{moves}{control}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,
         plan.lease_ms,
+        plan.misses,
         options.seconds
     )
 }

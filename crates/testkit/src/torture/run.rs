@@ -39,15 +39,15 @@ use crate::wait;
 const CLIENTS: u32 = 8;
 /// How long a cluster may take to be healthy once faults are over: a full sync, at worst, on a busy
 /// machine.
-const HEAL_PATIENCE: Duration = Duration::from_secs(20);
+const HEAL_PATIENCE: Duration = Duration::from_secs(40);
 /// The same where members of etcd have to find each other first, and then controllers the one that
 /// leads.
-const SHARED_HEAL_PATIENCE: Duration = Duration::from_secs(40);
+const SHARED_HEAL_PATIENCE: Duration = Duration::from_secs(80);
 /// How long moves may take to be over once everything works again, of which several may wait.
 const MOVES_PATIENCE: Duration = Duration::from_secs(60);
 /// Clients go on for that long after everything is healthy.
 const AFTER: Duration = Duration::from_millis(1_000);
-const EVENTS_PATIENCE: Duration = Duration::from_secs(3);
+const EVENTS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What many runs came to.
 #[derive(Debug, Clone, Copy, Default)]

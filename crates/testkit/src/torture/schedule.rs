@@ -48,6 +48,8 @@ pub struct Plan {
     /// Length of leases, ms. Long ones outlast by far what it takes to notice that a master is
     /// lost, so that the fence has something to wait for.
     pub lease_ms: u64,
+    /// Heartbeats without an answer before a node counts as down.
+    pub misses: u32,
     /// In order of their beginning.
     pub faults: Vec<Fault>,
     /// What moves, in order; none where nothing is to move.
@@ -94,6 +96,7 @@ impl Plan {
             // Only writes notice a full disk.
             is_quiet: options.quiet.unwrap_or(quiet && !fills),
             lease_ms: options.lease_ms.unwrap_or(if long { LONG_LEASE_MS } else { LEASE_MS }),
+            misses: options.misses,
             faults: draw.faults,
             errands,
         }

@@ -200,7 +200,8 @@ impl Site {
     }
 
     fn controller_conf(&self, address: std::net::Ipv4Addr, dir: &Path, plan: &Plan) -> String {
-        let how = format!("heartbeat_ms = 200\nmisses = 4\nlease_ms = {}\n", plan.lease_ms);
+        let (misses, lease_ms) = (plan.misses, plan.lease_ms);
+        let how = format!("heartbeat_ms = 200\nmisses = {misses}\nlease_ms = {lease_ms}\n");
         if plan.store == Store::Embedded {
             let data = dir.join("controller.redb");
             return format!("listen = \"{}\"\ndata = {data:?}\n{how}", rest::LISTEN);

@@ -117,6 +117,11 @@ fn line_matches(
     if sign != actual_sign {
         return false;
     }
+    if let (':', Order::Near(slack), Reply::Integer(actual @ 1..)) = (sign, order, actual)
+        && let Ok(recorded @ 1..) = String::from_utf8_lossy(&pattern.fill(variables)).parse::<i64>()
+    {
+        return recorded.abs_diff(*actual) <= *slack;
+    }
     if *order != Order::Any || sign != '$' {
         return pattern.matches(&bytes, variables);
     }
@@ -159,7 +164,8 @@ fn elements_match<E, A>(
         (_, Order::Page) => page(Order::Any),
         (_, Order::PagePairs) => page(Order::Pairs),
         (_, Order::Each(orders)) => each(&|at| orders.get(at).cloned().unwrap_or_default()),
-        (_, Order::Exact | Order::Near(_) | Order::Groups) => each(&|_| Order::Exact),
+        (_, Order::Near(slack)) => each(&|_| Order::Near(*slack)),
+        (_, Order::Exact | Order::Groups) => each(&|_| Order::Exact),
     }
 }
 
@@ -357,5 +363,19 @@ mod tests {
         assert!(!same_answer(&number(100), &number(98), &near));
         assert!(!same_answer(&number(-1), &number(-2), &near));
         assert!(!same_answer(&number(1), &number(0), &near));
+        let several = |numbers: [i64; 2]| {
+            Reply::Many(Shape::Array, numbers.into_iter().map(Reply::Integer).collect())
+        };
+        assert!(same_answer(&several([100, -1]), &several([99, -1]), &near));
+        assert!(!same_answer(&several([100, -1]), &several([99, -2]), &near));
+        let line = |text: &str| Expected::Line(':', Pattern(vec![Piece::Bytes(text.into())]));
+        let is = |recorded: &Expected, actual: &Reply| {
+            matches(recorded, actual, &near, &Variables::new())
+        };
+        assert!(is(&line("100"), &number(99)) && !is(&line("100"), &number(98)));
+        assert!(is(&line("-1"), &number(-1)) && !is(&line("-1"), &number(-2)));
+        assert!(!is(&line("1"), &number(0)) && !is(&line("1"), &bulk("1")));
+        let recorded = Expected::Many(Shape::Array, vec![line("100"), line("-1")]);
+        assert!(is(&recorded, &several([99, -1])) && !is(&recorded, &several([99, -2])));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::compare::{Variables, matches, same_answer};
 use super::exceptions::Exceptions;
@@ -19,8 +19,8 @@ use crate::process::Server;
 use crate::wait;
 use crate::wire::{Connection, Reply};
 
-/// The recorder let this much time pass after a command that blocks.
-const BLOCKING: Duration = Duration::from_millis(150);
+/// How long a command that blocks may take to do so.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// Replies of these depend on every key there is.
 const KEY_SPACE: [&str; 6] = ["keys", "scan", "dbsize", "randomkey", "info", "exec"];
 
@@ -318,13 +318,19 @@ impl<'a> Side<'a> {
     fn step(&mut self, step: &Step) -> Result<Vec<Reply>> {
         let arguments: Vec<Vec<u8>> =
             step.arguments.iter().map(|argument| argument.fill(&self.variables)).collect();
-        let connection = self.connection(&step.connection)?;
         if !arguments.is_empty() {
-            connection.send(&arguments)?;
-            if step.replies.is_empty() {
-                wait::pause(BLOCKING);
+            // What has no answer yet waits. The recorder let time pass; here others see it wait.
+            let before = if step.replies.is_empty() { Some(self.blocked()?) } else { None };
+            self.connection(&step.connection)?.send(&arguments)?;
+            if let Some(before) = before {
+                wait::until("a command to block", BLOCK_PATIENCE, || {
+                    let now = self.blocked()?;
+                    ensure!(now > before, "{now} wait, as before");
+                    Ok(())
+                })?;
             }
         }
+        let connection = self.connection(&step.connection)?;
         let mut replies = Vec::new();
         for _ in &step.replies {
             replies.push(connection.receive()?);
@@ -339,6 +345,13 @@ impl<'a> Side<'a> {
             self.connections.remove(&step.connection);
         }
         Ok(replies)
+    }
+
+    /// How many connections wait in a command.
+    fn blocked(&self) -> Result<u64> {
+        let info = self.server.connect()?.call(&["INFO", "clients"])?.text();
+        let count = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        count.with_context(|| info.clone())?.trim().parse().context("read a number")
     }
 
     fn compare(&self, step: &Step, order: &Order, actual: &[Reply]) -> Option<Difference> {

@@ -5,7 +5,7 @@
 //! be asked. A declared difference that does not show is a failure too.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,7 +17,7 @@ use crate::process::Server;
 use crate::wait;
 use crate::wire::{Connection, Reply};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One line of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,14 @@ struct Probe {
     until: Option<i64>,
 }
 
+/// Where it is, and its words.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words.iter().map(|word| word.escape_ascii().to_string());
+        write!(f, "line {} > {}", self.line, words.collect::<Vec<_>>().join(" "))
+    }
+}
+
 /// What asking showed.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -46,14 +54,16 @@ pub struct Outcome {
     pub wrong: String,
 }
 
-/// Asks both servers all of a file in one version of RESP.
+/// Asks both servers all of a file in one version of RESP. A line that either of them leaves without
+/// an answer is an error.
 pub fn ask(text: &str, is_resp3: bool, ours: &Server, theirs: &Server) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for block in parse(text)? {
         let (mut ours, mut theirs) = (Side::fresh(ours, is_resp3)?, Side::fresh(theirs, is_resp3)?);
         let mut orders: BTreeMap<&str, Orders> = BTreeMap::new();
         for probe in &block {
-            let (one, other) = (ours.ask(probe)?, theirs.ask(probe)?);
+            let one = ours.ask(probe).with_context(|| format!("ours, {probe}"))?;
+            let other = theirs.ask(probe).with_context(|| format!("redis, {probe}"))?;
             let orders = orders.entry(&probe.connection).or_default();
             let order = orders.of(&probe.words, &probe.order, other.as_ref());
             outcome.compared += 1;
@@ -64,15 +74,8 @@ pub fn ask(text: &str, is_resp3: bool, ours: &Server, theirs: &Server) -> Result
             };
             outcome.declared += usize::from(probe.differs.is_some());
             if is_alike == probe.differs.is_some() {
-                let words: Vec<_> =
-                    probe.words.iter().map(|word| word.escape_ascii().to_string()).collect();
                 // Writing to a String cannot fail.
-                let _ = writeln!(
-                    outcome.wrong,
-                    "line {} > {}\n    ours  {one:?}\n    redis {other:?}",
-                    probe.line,
-                    words.join(" ")
-                );
+                let _ = writeln!(outcome.wrong, "{probe}\n    ours  {one:?}\n    redis {other:?}");
             }
         }
     }
@@ -150,7 +153,7 @@ impl<'a> Side<'a> {
             self.connections.insert(probe.connection.clone(), connection);
         }
         let connection = self.connections.get_mut(&probe.connection).context("a connection")?;
-        let Some(number) = probe.until else { return Ok(connection.call(&probe.words).ok()) };
+        let Some(number) = probe.until else { return connection.ask(&probe.words) };
         let wanted = Reply::Integer(number);
         wait::until("the wanted number", PATIENCE, || match connection.call(&probe.words) {
             Ok(reply) if reply == wanted => Ok(reply),

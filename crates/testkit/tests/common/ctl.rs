@@ -51,7 +51,7 @@ pub(crate) fn create(
 
 /// Waits until no move is queued or under way; what the newest one came to.
 pub(crate) fn moves_over(cluster: &Cluster) -> Result<Json> {
-    wait::until("the moves to be over", PATIENCE, || {
+    wait::until("the moves to be over", 4 * PATIENCE, || {
         let moves: Json = serde_json::from_str(&done(cluster, &["--json", "moves"])?)?;
         ensure!(moves["moves"].as_array().is_some_and(Vec::is_empty), "{moves:#}");
         let last = moves["done"].as_array().and_then(|done| done.last().cloned());

@@ -17,7 +17,7 @@ use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 /// Far more than any failover takes: these tests ask whether, the drill asks how fast.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A key that the node behind this address serves.
@@ -157,6 +157,20 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
 pub(crate) fn number(page: &str, metric: &str) -> Result<f64> {
     let row = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     row.with_context(|| page.to_owned())?.trim().parse().context("read a number")
+}
+
+/// Asks for a switchover of the first shard until one takes place; returns what the controller says
+/// of it. On a busy machine a replica may be late, and one that is given up changes nothing.
+pub(crate) fn switch_over(cluster: &Cluster) -> Result<serde_json::Value> {
+    let url = cluster.state()?.controller.url;
+    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
+    wait::until("a switchover takes place", PATIENCE, || {
+        let (status, answer) = post(&url, serde_json::json!({}))?;
+        ensure!(status == 200, "{status}: {answer}");
+        let answer: serde_json::Value = serde_json::from_str(&answer)?;
+        Ok(answer["data"].clone())
+    })
+    .with_context(|| cluster.logs())
 }
 
 /// The status and the body that a POST to this URL is answered with.

@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::process::Server;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
-use super::{A, B, SLOT, info, ok};
+use super::{A, B, PATIENCE, SLOT, info, ok};
 
 /// What was seen.
 pub(crate) struct Moved {
@@ -85,6 +85,7 @@ impl Writer {
     fn step(&mut self) -> Result<()> {
         self.number += 1;
         let words = command(self.number);
+        let until = Instant::now() + PATIENCE;
         let reply = loop {
             let reply = self.nodes[self.at].call(&words)?;
             match reply.error_code().as_deref() {
@@ -92,6 +93,7 @@ impl Writer {
                 Some("TRYAGAIN") => wait::pause(Duration::from_millis(1)),
                 _ => break reply,
             }
+            ensure!(Instant::now() < until, "{words:?}: {reply:?} for {PATIENCE:?}");
         };
         let expected = self.reference.call(&words)?;
         ensure!(reply == expected, "{words:?}: {reply:?}, and alone {expected:?}");

@@ -190,6 +190,15 @@ impl Visitor<'_> {
     }
 }
 
+/// How many there are at the moment.
+pub(crate) fn count(site: &Site) -> Result<usize> {
+    let mut count = 0;
+    for host in &site.hosts {
+        count += listening(host)?.len();
+    }
+    Ok(count)
+}
+
 /// Tries all of them; how many there are.
 pub(crate) fn all_ask(site: &Site) -> Result<usize> {
     let operator = &site.host(OPERATOR)?.place;

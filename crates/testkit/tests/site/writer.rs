@@ -16,7 +16,7 @@ use crate::host::{Place, Site};
 use crate::links::Marks;
 
 /// Far more than a failover takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Keys that are read at once.
 const CHUNK: usize = 500;
 /// redis-cli with what it needs; the place is where certificates are.
