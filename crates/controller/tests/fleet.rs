@@ -74,12 +74,8 @@ struct Led {
 
 impl Led {
     /// In tests.
-    const BY_ONE: Self = Self {
-        controllers: 1,
-        members: 0,
-        limit_ms: TEST_LIMIT_MS,
-        misses: support::MISSES,
-    };
+    const BY_ONE: Self =
+        Self { controllers: 1, members: 0, limit_ms: TEST_LIMIT_MS, misses: support::MISSES };
 
     /// From the environment.
     fn asked(controllers: Option<usize>) -> Self {

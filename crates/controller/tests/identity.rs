@@ -306,9 +306,8 @@ async fn swapped_folders_are_an_alarm_and_nothing_else() {
     };
     swap();
     let is_of_folders = |alarm: &&str| alarm.contains("give each its own folder");
-    let are_told = |status: &Status| {
-        status.alarms.len() == 2 && alarms(status).iter().all(is_of_folders)
-    };
+    let are_told =
+        |status: &Status| status.alarms.len() == 2 && alarms(status).iter().all(is_of_folders);
     let told = stage.controller.until("alarms", are_told).await;
     assert_eq!(told.shards[0].state, "steady");
     written(&stage).await;

@@ -446,9 +446,8 @@ fn a_cluster_is_forgotten_only_by_name_and_released_to_go_on_alone() -> Result<(
     until(&cluster, "no alarm", |status| status["alarms"].as_array().is_some_and(Vec::is_empty))?;
 
     // On a busy machine a replica may be late, and what is given up changes nothing.
-    let told = wait::until("a switchover", PATIENCE, || {
-        ctl(&cluster, &["failover", "shard", "0"])
-    })?;
+    let told =
+        wait::until("a switchover", PATIENCE, || ctl(&cluster, &["failover", "shard", "0"]))?;
     ensure!(told.starts_with("node ") && told.contains(" is master of shard 0"), "{told}");
     until(&cluster, "health", is_healthy)?;
     let told = ctl(&cluster, &["release", "cluster", &name])?;
