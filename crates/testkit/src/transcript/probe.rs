@@ -55,8 +55,7 @@ pub struct Outcome {
 }
 
 /// Asks both servers all of a file in one version of RESP. A line that either of them leaves
-/// without
-/// an answer is an error.
+/// without an answer is an error.
 pub fn ask(text: &str, is_resp3: bool, ours: &Server, theirs: &Server) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for block in parse(text)? {
