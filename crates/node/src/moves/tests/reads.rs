@@ -61,9 +61,8 @@ fn what_is_gone_is_deleted_behind_the_commands_that_began_before() {
     cluster.finish();
 }
 
-/// All that comes behind what waits for the gate waits as well, and would at each heartbeat.
-#[test]
-fn what_is_gone_is_not_waited_for_at_each_heartbeat_beside_what_reads_for_long() {
+/// A cluster whose slots have moved: the giver has said so in its data, and deletes nothing yet.
+fn gone() -> Cluster {
     let mut cluster = Cluster::new();
     fill(&mut Client::new(&cluster), &tags(1));
     cluster.copy();
@@ -73,6 +72,13 @@ fn what_is_gone_is_not_waited_for_at_each_heartbeat_beside_what_reads_for_long()
     cluster.d.order(Order::Open { at, version: 2 });
     cluster.push();
     cluster.s.order(Order::Leave { version: 2 });
+    cluster
+}
+
+/// All that comes behind what waits for the gate waits as well, and would at each heartbeat.
+#[test]
+fn what_is_gone_is_not_waited_for_at_each_heartbeat_beside_what_reads_for_long() {
+    let cluster = gone();
     {
         let node = &cluster.s.node().node;
         let _a_transaction = node.engine();
@@ -90,15 +96,7 @@ fn what_is_gone_is_not_waited_for_at_each_heartbeat_beside_what_reads_for_long()
 /// The disk may hold up what deletes: clients do not wait for it.
 #[test]
 fn what_is_gone_is_deleted_beside_the_commands_that_come_then() {
-    let mut cluster = Cluster::new();
-    fill(&mut Client::new(&cluster), &tags(1));
-    cluster.copy();
-    let at = cluster.freeze(1);
-    assert!(cluster.s.order(Order::Seal).is_sealed);
-    cluster.version = 2;
-    cluster.d.order(Order::Open { at, version: 2 });
-    cluster.push();
-    cluster.s.order(Order::Leave { version: 2 });
+    let cluster = gone();
     let node = &cluster.s.node().node;
     let slots = MOVING.parse().unwrap();
     let clean = [Asked::Do(Ordered { id: ID, slots, term: 1, order: Order::Clean })];

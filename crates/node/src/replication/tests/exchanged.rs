@@ -1,5 +1,7 @@
 //! A database that comes into service: the owner's name and the lineage beside its data.
 
+use std::sync::mpsc::Sender;
+
 use ::replication::lineage::Source;
 
 use super::*;
@@ -157,22 +159,27 @@ fn no_intent_of_an_exchange_is_left_where_a_download_begins() {
     assert!(!intent.exists());
 }
 
+/// Has a replica begin a full sync whose files come once the test says so: by what is returned.
+fn follow_but_for_files(replica: &Running, master: &Running) -> (Relay, Sender<()>) {
+    let (go, gone) = std::sync::mpsc::channel();
+    let relay = Relay::to(master.port, move |index| {
+        if index == 2 {
+            let _ = gone.recv();
+        }
+        None
+    });
+    replica.follow(relay.port);
+    await_download(replica, true);
+    (relay, go)
+}
+
 /// A node that is promoted before that writes on, and a process that begins would throw it away.
 #[test]
 fn an_exchange_is_intended_once_the_database_is_out_of_service() {
     let (master, replica) = (Running::start(), Running::start());
     assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
     replica.node.resync.set_required(true);
-    let (go, gone) = std::sync::mpsc::channel::<()>();
-    let relay = Relay::to(master.port, move |index| {
-        if index == 2 {
-            // The files come once the test says so.
-            let _ = gone.recv();
-        }
-        None
-    });
-    replica.follow(relay.port);
-    await_download(&replica, true);
+    let (_relay, go) = follow_but_for_files(&replica, &master);
     let engine = replica.node.engine();
     go.send(()).unwrap();
     await_download(&replica, false);
@@ -192,16 +199,7 @@ fn no_database_is_put_in_service_beside_an_intent_that_cannot_be_taken_back() {
     let (master, replica) = (Running::start(), Running::start());
     assert_eq!(master.ask(&["SET", "k", "v"]), "+OK");
     replica.node.resync.set_required(true);
-    let (go, gone) = std::sync::mpsc::channel::<()>();
-    let relay = Relay::to(master.port, move |index| {
-        if index == 2 {
-            // The files come once the test says so.
-            let _ = gone.recv();
-        }
-        None
-    });
-    replica.follow(relay.port);
-    await_download(&replica, true);
+    let (_relay, go) = follow_but_for_files(&replica, &master);
     // No file can have that name, and none of that name be removed.
     let intent = replica.dir.path().join("fullsync.swap");
     std::fs::create_dir(&intent).unwrap();
