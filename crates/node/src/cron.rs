@@ -228,7 +228,7 @@ fn weigh(node: &Node) {
 /// is nearly full, or the log, which counts, may become what makes the database larger than it may
 /// be: clients' writes would be refused.
 fn needed_from(node: &Node) -> u64 {
-    let is_full = node.room.lock().is_some_and(|room| room.free < room.size / 20);
+    let is_full = node.room.lock().is_some_and(|room| room.is_nearly_full(20));
     let is_scarce = is_full || !node.has_size_for_guests(&node.config.now());
     let copied = node.replication.checkpoint_at().filter(|_| !is_scarce);
     copied.map_or(u64::MAX, |sequence| sequence.saturating_add(1))

@@ -24,11 +24,9 @@ const OFF: [(u64, &str); 6] = [
     (1_000, "a second"),
 ];
 
-/// A disk of which less than a 20th is free, and less than [`NEARLY_FULL_BYTES`], is nearly full;
-/// and how that is said. One that wavers about a limit makes an event each time, so there are few.
+/// Of how many parts of a disk less than one is free where it is nearly full, and how that is said.
+/// One that wavers about a limit makes an event each time, so there are few.
 const NEARLY_FULL: [(u64, &str); 2] = [(100, "a hundredth"), (20, "a twentieth")];
-/// On a large disk a twentieth is room for long.
-const NEARLY_FULL_BYTES: u64 = 20 << 30;
 
 /// Replicas that answer and have had no stream from their master for a while.
 pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
@@ -188,8 +186,7 @@ pub(crate) fn of_disks(cx: &Context<'_>, plan: &mut Plan) {
 }
 
 fn nearly_full(room: Room) -> Option<&'static str> {
-    let is_scarce = |parts: u64| room.free < (room.size / parts).min(NEARLY_FULL_BYTES);
-    NEARLY_FULL.iter().find(|(parts, _)| is_scarce(*parts)).map(|(_, part)| *part)
+    NEARLY_FULL.iter().find(|(parts, _)| room.is_nearly_full(*parts)).map(|(_, part)| *part)
 }
 
 fn said(ahead_ms: i64) -> Option<(&'static str, &'static str)> {
