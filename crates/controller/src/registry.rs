@@ -1,5 +1,6 @@
 //! Every cluster of this controller.
 
+mod namespaces;
 mod unread;
 mod users;
 
@@ -276,7 +277,7 @@ impl Registry {
                 }
                 Outcome::Unknown(error) => match registry.told(&key).await {
                     Some(found) => registry.run(found, None),
-                    None => Err(error.into()),
+                    None => Err(UpdateError::Unknown(error.chain())),
                 },
             }
         };
@@ -308,7 +309,7 @@ impl Registry {
                 Outcome::NotDone(error) => return Err(error.into()),
                 Outcome::Unknown(error) => {
                     if registry.told(&key).await.is_some() {
-                        return Err(error.into());
+                        return Err(UpdateError::Unknown(error.chain()));
                     }
                 }
             }
@@ -498,6 +499,42 @@ mod tests {
 
         hang_up(registry.delete("n", "c", &by)).await;
         eventually("the cluster is gone", || registry.get("n", "c").is_none()).await;
+    }
+
+    /// An etcd that is late once must not make a namespace look as if it were somebody else's.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_a_namespace_it_is_read_what_became_of_it_where_the_store_does_not_say() {
+        fn silent() -> Outcome {
+            Outcome::Unknown(StoreError::Silent(Duration::from_secs(1)))
+        }
+        fn event() -> Event {
+            Event::now(1, String::new(), "", String::new())
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let registry = registry(dir.path()).await;
+        let nothing = |_: Arc<dyn Store>| async move { silent() };
+        let create = |store: Arc<dyn Store>| async move {
+            store.create_namespace("m".to_owned(), event()).await.done().expect("a namespace");
+            silent()
+        };
+        let delete = |store: Arc<dyn Store>| async move {
+            store.delete_namespace("m".to_owned(), event()).await.done().expect("its end");
+            silent()
+        };
+        let m = || "m".to_owned();
+        let unknown = registry.change_namespace(m(), true, nothing).await;
+        assert!(matches!(unknown, Err(UpdateError::Unknown(_))), "{unknown:?}");
+        registry.change_namespace(m(), true, create).await.expect("it is there");
+        let unknown = registry.change_namespace(m(), false, nothing).await;
+        assert!(matches!(unknown, Err(UpdateError::Unknown(_))), "{unknown:?}");
+        registry.change_namespace(m(), false, delete).await.expect("it is gone");
+        let by = test_actor();
+        registry.create_namespace(m(), &by).await.expect("a namespace");
+        let again = registry.create_namespace(m(), &by).await;
+        assert!(matches!(again, Err(UpdateError::Store(StoreError::Exists))), "{again:?}");
+        registry.delete_namespace(m(), &by).await.expect("its end");
+        let again = registry.delete_namespace(m(), &by).await;
+        assert!(matches!(again, Err(UpdateError::Store(StoreError::NotFound))), "{again:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -107,14 +107,13 @@ impl Site {
         wait::until("a healthy cluster", 2 * PATIENCE, || {
             let status: Value = serde_json::from_str(&self.ctl(&["--json", "status"])?)?;
             ensure!(status["healthy"] == true, "{status:#}");
+            let store: Value = serde_json::from_str(&self.on_stores(&["status", "--json"])?)?;
+            ensure!(
+                (&store["kind"], &store["generation"]) == (&kind.into(), &generation.into()),
+                "{store}"
+            );
             Ok(())
-        })?;
-        let store: Value = serde_json::from_str(&self.on_stores(&["status", "--json"])?)?;
-        ensure!(
-            (&store["kind"], &store["generation"]) == (&kind.into(), &generation.into()),
-            "{store}"
-        );
-        Ok(())
+        })
     }
 
     fn create(&self) -> Result<()> {

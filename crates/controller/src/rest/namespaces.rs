@@ -4,11 +4,13 @@ use api::rest::{Actor, NamespaceSpec, Namespaces};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::{ApiError, created, gone, ok};
 use super::table::Within;
 use super::{App, body};
+use crate::cluster::UpdateError;
 
 pub(super) async fn list(
     registry: App,
@@ -29,9 +31,7 @@ pub(super) async fn create(
         return Err(ApiError::bad("namespace should NOT be empty"));
     }
     check_name("namespace", &spec.namespace)?;
-    let name = spec.namespace.clone();
-    let event = registry.about_all(&by, format!("namespace {name} created"));
-    registry.store(|store| async move { store.create_namespace(name, event).await.done() }).await?;
+    registry.create_namespace(spec.namespace.clone(), &by).await.map_err(failed)?;
     Ok(created(spec))
 }
 
@@ -44,9 +44,20 @@ pub(super) async fn remove(
     Extension(by): Extension<Actor>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let event = registry.about_all(&by, format!("namespace {name} deleted"));
-    registry.store(|store| async move { store.delete_namespace(name, event).await.done() }).await?;
+    registry.delete_namespace(name, &by).await.map_err(failed)?;
     Ok(gone())
+}
+
+fn failed(error: UpdateError) -> ApiError {
+    match error {
+        UpdateError::Unknown(why) => ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "whether it was done is not known yet: {why}; `ctl list namespaces` shows it once the store tells"
+            ),
+        ),
+        other => other.into(),
+    }
 }
 
 pub(super) async fn exists(registry: &App, name: &str) -> Result<bool, ApiError> {
