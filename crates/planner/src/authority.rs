@@ -48,8 +48,6 @@ impl Authority {
     }
 }
 
-/// How long a leader must be silent before another claims, ms, at the least.
-const SILENT_MS: u64 = 400;
 /// Between a closed connection and the next attempt, ms.
 const AGAIN_MS: u64 = 50;
 /// Between two claims of one process, ms; and how long one may have claimed without knowing it: an
@@ -68,6 +66,15 @@ pub struct Witness {
     pub answered_at: Option<Time>,
     /// When, by that answer, it had last heard a controller; `None`: never, as a process.
     pub heard_at: Option<Time>,
+}
+
+/// What the leader has said in the store to one that doubted it ([`crate::Doubts`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// It lived after that, by the clock of the one that stands by.
+    pub at: Time,
+    /// How many nodes it reaches.
+    pub reaches: usize,
 }
 
 /// What a standby knows of the leader.
@@ -92,6 +99,8 @@ pub struct Standby {
     /// How often in a row it has claimed by [`Proof::Few`], and another one took the lead back, or
     /// was given it.
     pub in_vain: u32,
+    /// What the leader has said in the store last; `None`: nothing.
+    pub word: Option<Word>,
 }
 
 /// Why the leader is taken to be gone.
@@ -124,36 +133,52 @@ pub enum Proof {
 ///
 /// An address may lead to several processes, as that of a load balancer does, or to each one's own
 /// host: what answers there is another one then, and the leader is well. Nodes hear it.
+///
+/// What the leader says in the store counts as if it had been heard here, from one that reaches no
+/// fewer nodes than have answered this controller: else a cut would give the lead from hand to
+/// hand.
 pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
-    if of.claimed_at.is_some_and(|at| now < at.plus_millis(CLAIM_MS)) {
+    proven(of, policy, now, now)
+}
+
+/// What [`proof`] says at `then`, if nothing is heard of the leader until then, and the nodes
+/// answer as they do at `now`.
+pub(crate) fn proven(of: &Standby, policy: &Policy, now: Time, then: Time) -> Option<Proof> {
+    if of.claimed_at.is_some_and(|at| then < at.plus_millis(CLAIM_MS)) {
         return None;
     }
     if let Some(since) = of.vacant_at {
-        return of.hearing.may_take(since, now).then_some(Proof::Vacant);
+        return of.hearing.may_take(since, then).then_some(Proof::Vacant);
     }
+    let silence = policy.silence_ms();
+    let has_answered =
+        |node: &&Witness| node.answered_at.is_some_and(|at| now < at.plus_millis(silence));
+    let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
+    let is_over = |at: Time| then >= at.plus_millis(silence);
+    let said_at = of.word.filter(|word| word.reaches >= answered.len()).map(|word| word.at);
+    let is_said_since = |since: Time| said_at.is_some_and(|at| at >= since && !is_over(at));
     let gone = of.closed_at.zip(of.refused_at);
     let gone = gone.filter(|(closed, refused)| *refused >= closed.plus_millis(AGAIN_MS));
-    if gone.is_some_and(|(closed, _)| of.hearing.may_take(closed, now)) {
+    let gone = gone.filter(|(closed, _)| !is_said_since(*closed));
+    if gone.is_some_and(|(closed, _)| of.hearing.may_take(closed, then)) {
         return Some(Proof::Refused);
     }
-    let silence = SILENT_MS.max(policy.heartbeat_ms.saturating_mul(2));
-    let is_over = |at: Time| now >= at.plus_millis(silence);
-    let has_answered = |node: &&Witness| node.answered_at.is_some_and(|at| !is_over(at));
-    let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
     let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_over));
-    let replaced = of.replaced_at.map(|at| at.plus_millis(CLAIM_MS)).filter(|_| is_unheard);
-    if replaced.is_some_and(|at| now >= at && of.hearing.may_take(at, now)) {
+    let replaced = of.replaced_at.filter(|at| is_unheard && !is_said_since(*at));
+    let replaced = replaced.map(|at| at.plus_millis(CLAIM_MS));
+    if replaced.is_some_and(|at| then >= at && of.hearing.may_take(at, then)) {
         return Some(Proof::Replaced);
     }
-    let is_silent = is_over(of.heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
-    if is_silent && of.hearing.may_take(of.heard_at.plus_millis(silence), now) {
+    let heard_at = said_at.map_or(of.heard_at, |at| at.max(of.heard_at));
+    let is_silent = is_over(heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
+    if is_silent && of.hearing.may_take(heard_at.plus_millis(silence), then) {
         return Some(Proof::Silent);
     }
     let long = silence.max(FEW_MS << of.in_vain.min(DOUBLINGS));
-    let is_long_over = |at: Time| now >= at.plus_millis(long);
+    let is_long_over = |at: Time| then >= at.plus_millis(long);
     let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_long_over));
-    let is_proven = is_long_over(of.heard_at) && !answered.is_empty() && is_unheard;
-    let may_take = of.hearing.may_take(of.heard_at.plus_millis(long), now);
+    let is_proven = is_long_over(heard_at) && !answered.is_empty() && is_unheard;
+    let may_take = of.hearing.may_take(heard_at.plus_millis(long), then);
     (is_proven && may_take).then_some(Proof::Few)
 }
 
@@ -326,7 +351,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_lead_every_cluster_lets_others_go_first() {
-        let hearing = Hearing { nodes: 4, heard: 4, answering: 4, unread: 1 };
+        let hearing = Hearing { nodes: 4, heard: 4, answering: 4, unread: 1, ..Hearing::default() };
         let vacant = Standby { vacant_at: Some(at(10_000)), hearing, ..view() };
         assert_eq!(proven(&vacant, 11_999), None);
         assert_eq!(proven(&vacant, 12_000), Some(Proof::Vacant), "nobody has");

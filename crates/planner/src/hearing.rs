@@ -31,6 +31,11 @@ pub struct Hearing {
     pub heard: usize,
     /// How many of them have answered within a third of it: what others are told.
     pub answering: usize,
+    /// How many of them have answered within two of the silences after which a leader counts as
+    /// gone: what a leader says to one that doubts it ([`crate::Doubts`]). That one counts those
+    /// that have answered it within one, so that a cut which both notice a moment apart makes
+    /// neither reach more than the other.
+    pub reached: usize,
     /// Clusters whose record it cannot read, so that it cannot lead them.
     pub unread: usize,
 }
@@ -42,6 +47,7 @@ impl Hearing {
         self.nodes += 1;
         self.heard += usize::from(within(deaf_ms(policy)));
         self.answering += usize::from(within(deaf_ms(policy) / 3));
+        self.reached += usize::from(within(policy.silence_ms().saturating_mul(2)));
     }
 
     /// Whether there are nodes, and none is heard.
@@ -136,6 +142,21 @@ mod tests {
         assert!(!hearing.is_deaf());
     }
 
+    /// It counts a node for twice as long as one that doubts it does, and no longer.
+    #[test]
+    fn what_a_leader_says_it_reaches_has_answered_within_two_silences() {
+        for (heartbeat_ms, silence) in [(50, 400), (200, 400), (1_000, 2_000)] {
+            let policy = Policy { heartbeat_ms, ..Policy::default() };
+            assert_eq!(policy.silence_ms(), silence);
+            let reached = |ms: u64| {
+                let mut hearing = Hearing::default();
+                hearing.add(Some(at(1_000)), &policy, at(1_000 + ms));
+                hearing.reached
+            };
+            assert_eq!((reached(2 * silence - 1), reached(2 * silence)), (1, 0), "{heartbeat_ms}");
+        }
+    }
+
     #[test]
     fn a_leader_that_hears_no_node_gives_way_to_one_that_does() {
         let deaf = Hearing { nodes: 3, ..Hearing::default() };
@@ -174,7 +195,7 @@ mod tests {
             assert_eq!(yields_at(&again, ms), is_over, "once in vain");
         }
         for (heard, nodes, most) in [(3, 5, true), (2, 4, true), (1, 4, false), (0, 0, true)] {
-            let hearing = Hearing { nodes, heard, answering: heard, unread: 0 };
+            let hearing = Hearing { nodes, heard, answering: heard, ..Hearing::default() };
             assert_eq!((hearing.hears_most(), hearing.says_most()), (most, most));
             let of = Leading { hearing, ..of };
             assert_eq!(yields_at(&of, 13_000), !most, "{heard} of {nodes}");

@@ -2,6 +2,10 @@
 
 use crate::Time;
 
+/// How long the leader of several controllers must be silent before another claims, ms, at the
+/// least.
+const SILENT_MS: u64 = 400;
+
 /// Settings of the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -40,6 +44,12 @@ impl Policy {
     /// How long a node may be silent, or its disk take nothing, before it counts as down, ms.
     pub fn down_ms(&self) -> u64 {
         self.heartbeat_ms.saturating_mul(u64::from(self.misses))
+    }
+
+    /// How long the leader of several controllers is silent before another one takes it to be gone,
+    /// ms.
+    pub fn silence_ms(&self) -> u64 {
+        SILENT_MS.max(self.heartbeat_ms.saturating_mul(2))
     }
 
     /// When a lease is over for certain, if the reply whose clock it was counted from arrived at

@@ -230,7 +230,7 @@ async fn one_that_stands_by_tells_the_leader_how_many_nodes_it_hears() {
     let (leader, asked) = leading().await;
     let mut witness = Witness::new(Arc::clone(&stage.registry.shared));
     witness.watch(Some(&leader));
-    let hearing = Hearing { nodes: 5, heard: 4, answering: 3, unread: 0 };
+    let hearing = Hearing { nodes: 5, heard: 4, answering: 3, ..Hearing::default() };
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     let is_told = |hears: &str| {
         let asked = asked.lock();
