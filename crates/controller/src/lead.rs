@@ -6,7 +6,8 @@
 //! without leading them and is warm; a claim needs a proof ([`planner::proof`]); what a leader does
 //! begins with a read of all records that was sent after its claim. One that hears no node any more
 //! gives the lead up to one that does, and one that leads by a few to one that hears most
-//! ([`planner::yields`]). One that cannot open what is sealed in the store never claims: it would
+//! ([`planner::yields`]). One that hears the leader no more asks it in the store before it claims
+//! ([`planner::Doubts`]). One that cannot open what is sealed in the store never claims: it would
 //! lead without passwords.
 
 pub(crate) mod known;
@@ -17,12 +18,12 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Hearing, Leading, Proof, Standby, Time};
+use planner::{Doubts, Hearing, Leading, Proof, Standby, Step, Time};
 
 use self::known::{Known, Lead};
 use self::witness::Witness;
 use crate::registry::Registry;
-use crate::store::{Leader, Outcome, StoreError};
+use crate::store::{Doubt, Leader, Look, Outcome, StoreError};
 
 /// Between two reads of a leader, and two looks of a standby.
 const PACE: Duration = Duration::from_millis(60);
@@ -94,54 +95,51 @@ impl Claimed {
     }
 }
 
+/// What one that stands by keeps from look to look.
+#[derive(Debug)]
+struct Stands {
+    witness: Witness,
+    doubts: Doubts,
+    claimed: Claimed,
+    /// Since when nobody leads.
+    vacant_at: Option<Time>,
+    /// How often the lead was given up, and nobody else has taken it.
+    in_vain: u32,
+}
+
 impl Lead {
     /// Takes its part until the process ends.
     pub(crate) async fn run(&self, registry: &Arc<Registry>) {
         let shared = Arc::clone(&registry.shared);
-        let mut witness = Witness::new(Arc::clone(&shared));
-        let (mut since, mut claimed, mut vacant_at) = (0, Claimed::default(), None);
-        let mut failed = 0;
-        // How often the lead was given up, and nobody else has taken it.
-        let mut in_vain = 0_u32;
+        let mut stands = Stands {
+            witness: Witness::new(Arc::clone(&shared)),
+            doubts: Doubts::default(),
+            claimed: Claimed::default(),
+            vacant_at: None,
+            in_vain: 0,
+        };
+        let (mut since, mut failed) = (0, 0);
         loop {
             if let Some(term) = self.etcd.holds() {
-                witness.watch(None);
-                let is_by_few = claimed.by == Some(Proof::Few);
-                let of = Leading { is_by_few, in_vain, ..Leading::default() };
+                stands.witness.watch(None);
+                let is_by_few = stands.claimed.by == Some(Proof::Few);
+                let of = Leading { is_by_few, in_vain: stands.in_vain, ..Leading::default() };
                 let end = self.leading(registry, term, of).await;
-                claimed.ended(end, shared.now());
-                in_vain = if end == End::Deaf { in_vain.saturating_add(1) } else { in_vain };
-                (since, vacant_at) = (0, None);
+                stands.claimed.ended(end, shared.now());
+                stands.in_vain = match end {
+                    End::Deaf => stands.in_vain.saturating_add(1),
+                    End::Lost | End::Moved => stands.in_vain,
+                };
+                (since, stands.vacant_at) = (0, None);
                 continue;
             }
+            let sent = shared.now();
             match self.etcd.look_again(since, failed).await {
                 Ok(look) => {
                     (since, failed) = (look.revision, 0);
                     self.looked(None, shared.now());
-                    let leader = look.leader.clone();
-                    registry.follow(look);
-                    witness.watch(leader.as_ref());
-                    self.known.lock().leader.clone_from(&leader);
-                    if leader.as_ref().is_none_or(Leader::is_vacant) {
-                        vacant_at.get_or_insert(shared.now());
-                    } else if self.etcd.holds().is_none() {
-                        (vacant_at, in_vain) = (None, 0);
-                    }
-                    let locked = self.etcd.locked().map(|error| error.to_string());
-                    if self.is_kept_out(locked.or_else(|| registry.locked())) {
-                        tokio::time::sleep(PACE).await;
+                    if self.stands_by(registry, &mut stands, (sent, look)).await {
                         continue;
-                    }
-                    let nodes = (registry.witnesses(), registry.hearing());
-                    claimed.hears(witness.has_heard(), nodes.1);
-                    let standby = witness.standby(vacant_at, nodes, claimed.at);
-                    let standby = Standby { in_vain: claimed.in_vain, ..standby };
-                    if let Some(proof) = planner::proof(&standby, &shared.policy, shared.now()) {
-                        claimed.begins(proof, shared.now());
-                        if self.claim(leader.as_ref(), proof).await {
-                            continue;
-                        }
-                        claimed.lost_race();
                     }
                 }
                 // Told once: it is looked again many times a second.
@@ -158,6 +156,65 @@ impl Lead {
             }
             tokio::time::sleep(PACE).await;
         }
+    }
+
+    /// What follows from a look that was sent at that time; true if it has claimed the lead.
+    async fn stands_by(
+        &self,
+        registry: &Registry,
+        stands: &mut Stands,
+        (sent, look): (Time, Look),
+    ) -> bool {
+        let shared = &registry.shared;
+        let (leader, doubt) = (look.leader.clone(), look.doubt.clone());
+        registry.follow(look);
+        stands.witness.watch(leader.as_ref());
+        self.known.lock().leader.clone_from(&leader);
+        if leader.as_ref().is_none_or(Leader::is_vacant) {
+            stands.vacant_at.get_or_insert(shared.now());
+        } else if self.etcd.holds().is_none() {
+            (stands.vacant_at, stands.in_vain) = (None, 0);
+        }
+        let claim = leader.as_ref().map_or("", |leader| leader.claim.as_str());
+        if stands.doubts.looked(sent, claim, doubt.asked()) {
+            let reaches = doubt.asked().reaches;
+            tracing::warn!(
+                reaches,
+                "a leader that is not heard here says in the store that it lives: is a network cut?"
+            );
+        }
+        let locked = self.etcd.locked().map(|error| error.to_string());
+        if self.is_kept_out(locked.or_else(|| registry.locked())) {
+            return false;
+        }
+        let nodes = (registry.witnesses(), registry.hearing());
+        stands.claimed.hears(stands.witness.has_heard(), nodes.1);
+        let standby = stands.witness.standby(stands.vacant_at, nodes, stands.claimed.at);
+        let standby = Standby { in_vain: stands.claimed.in_vain, ..standby };
+        match stands.doubts.step(standby, &shared.policy, shared.now()) {
+            Step::Claim(proof) => {
+                stands.claimed.begins(proof, shared.now());
+                if self.claim(leader.as_ref(), proof).await {
+                    return true;
+                }
+                stands.claimed.lost_race();
+            }
+            Step::Ask => self.asks(leader, doubt),
+            Step::Wait => {}
+        }
+        false
+    }
+
+    /// Asks the leader in the store whether it lives; on the side, since a look may show that
+    /// whatever becomes of this call, and no claim waits for it.
+    fn asks(&self, leader: Option<Leader>, last: Doubt) {
+        let Some(leader) = leader else { return };
+        let etcd = Arc::clone(&self.etcd);
+        tokio::spawn(async move {
+            if let Err(error) = etcd.ask(&leader, &last).await.done() {
+                tracing::debug!(error = error.chain(), "ask the leader whether it lives");
+            }
+        });
     }
 
     /// Claims the lead from whoever is seen to have it; false if another one was faster.
@@ -210,11 +267,8 @@ impl Lead {
             let sent = shared.now();
             match self.etcd.fresh_leader().await {
                 Ok(leader) => {
-                    let mut known = self.known.lock();
-                    known.leader = leader;
-                    if self.etcd.holds() == Some(term) {
-                        known.shown(term, sent);
-                    }
+                    self.read(leader, term, sent);
+                    self.answers(registry);
                     trouble = false;
                 }
                 Err(error) if !trouble => {
@@ -246,6 +300,27 @@ impl Lead {
         };
         self.ended(registry, term, end).await;
         end
+    }
+
+    /// A read that was sent then has shown who leads.
+    fn read(&self, leader: Option<Leader>, term: u64, sent: Time) {
+        let mut known = self.known.lock();
+        known.leader = leader;
+        if self.etcd.holds() == Some(term) {
+            known.shown(term, sent);
+        }
+    }
+
+    /// Says in the store that it lives, where one that stands by doubts it; on the side, since no
+    /// read by which it leads waits for that.
+    fn answers(&self, registry: &Registry) {
+        let Some(doubt) = self.etcd.asked() else { return };
+        let (etcd, reaches) = (Arc::clone(&self.etcd), registry.hearing().reached);
+        tokio::spawn(async move {
+            if let Err(error) = etcd.answer(&doubt, reaches).await.done() {
+                tracing::debug!(error = error.chain(), "answer one that doubts");
+            }
+        });
     }
 
     /// Looks whether records that could not be read can be read now.

@@ -40,7 +40,7 @@ use topology::Endpoint;
 pub use embedded::Embedded;
 #[cfg(test)]
 pub(crate) use etcd::server;
-pub use etcd::{Etcd, Leader, Look, Place};
+pub use etcd::{Doubt, Etcd, Leader, Look, Place};
 pub use idle::{At, Idle};
 pub use measures::{Measures, Times};
 pub use sealed::{Has, Held};

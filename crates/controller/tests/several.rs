@@ -317,6 +317,58 @@ async fn a_leader_that_hears_no_node_gives_way_to_one_that_does() {
     site.serves(&[0, 1, 2]).await;
 }
 
+/// Behind a cut each takes the other to be gone. Here that is all that either sees: ports take
+/// connections and say nothing, and nodes do not say whom they hear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_heard_by_way_of_the_store_alone_keeps_the_lead_while_it_reaches_nodes() {
+    let site = Site::start(1, 2).await;
+    site.nodes.iter().for_each(|node| node.inside.lock().hides_leader = true);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut silent = Vec::new();
+    for (controller, name) in site.controllers.iter().zip(["a", "b"]) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", port.local_addr().expect("an address"));
+        let path = folder.path().join(name);
+        let text = format!(
+            "store = 'etcd'\netcd_endpoints = {:?}\nadvertise = {url:?}\n",
+            site.etcd.endpoints()
+        );
+        std::fs::write(&path, text).expect("a file");
+        controller.live.reload(&path).expect("a configuration");
+        silent.push((url, port));
+    }
+    // Each claims once in two seconds at most: without an answer no leader would last so long.
+    let first = until("five seconds under one leader that says that it lives", || async {
+        let first = site.store.leader().await.map_err(|error| error.to_string())?;
+        let first = first.ok_or("nobody leads")?;
+        if silent.iter().all(|(url, _)| *url != first.address) {
+            return Err(format!("{first:?}"));
+        }
+        let mut answers = 0;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let look = site.store.look(0).await.map_err(|error| error.to_string())?;
+            if look.leader.as_ref() != Some(&first) {
+                return Err(format!("{:?} after {first:?}", look.leader));
+            }
+            answers += usize::from(look.doubt.asked().reaches == Some(3));
+        }
+        if answers > 0 { Ok(first) } else { Err("nobody was answered".to_owned()) }
+    })
+    .await;
+    for node in &site.nodes {
+        node.inside.lock().cut_from = Some(first.term);
+    }
+    until("the other to lead", || async {
+        let now = site.store.leader().await.map_err(|error| error.to_string())?;
+        let is_other = now.as_ref().is_some_and(|now| {
+            now.address != first.address && silent.iter().any(|(url, _)| *url == now.address)
+        });
+        if is_other { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+}
+
 /// As a later version writes it. It hides no other cluster, from a standby or from a leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_cannot_be_read_is_told_of_and_holds_up_no_other() {

@@ -15,7 +15,7 @@ use super::{Claimed, End};
 use crate::cluster::{Shared, test_record};
 use crate::registry::Registry;
 use crate::store::server::Etcd as Server;
-use crate::store::{Etcd, Leader, Look, Place};
+use crate::store::{Etcd, Leader, Look, Outcome, Place, StoreError};
 
 struct Stage {
     registry: Arc<Registry>,
@@ -221,6 +221,58 @@ async fn a_leader_is_heard_once_it_has_answered() {
     };
     tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is heard");
     stage.registry.stop();
+}
+
+/// Of one leader, and of one moment: nothing that was left, or comes late, speaks for another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_asked_in_the_store_answers_there_and_nobody_else_does() {
+    let server = Server::start(1).await;
+    let limit = Duration::from_secs(10);
+    let open = async || {
+        let place = Place { endpoints: server.endpoints(), limit, ..Place::default() };
+        Etcd::open(place).await.expect("an etcd")
+    };
+    let (leader, standby, other) = (open().await, open().await, open().await);
+    leader.claim(None, "http://127.0.0.1:1", 0).await.done().expect("the lead");
+    let asked = async || {
+        leader.leader().await.expect("a read");
+        leader.asked()
+    };
+    let shown = async || standby.look(0).await.expect("a look").doubt;
+    assert_eq!(asked().await, None);
+    let look = standby.look(0).await.expect("a look");
+    let (seen, none) = (look.leader.expect("a leader"), look.doubt);
+    standby.ask(&seen, &none).await.done().expect("a question");
+    let second = other.ask(&seen, &none).await;
+    assert!(matches!(second, Outcome::NotDone(StoreError::Conflict)), "{second:?}");
+    let doubt = asked().await.expect("a question");
+    assert_eq!(asked().await, None, "each once");
+    let outcome = standby.answer(&doubt, 9).await;
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Lost(_))), "{outcome:?}");
+    assert_eq!(shown().await.asked().reaches, None);
+    leader.answer(&doubt, 3).await.done().expect("an answer");
+    assert_eq!(shown().await.asked().reaches, Some(3));
+    assert_eq!(asked().await, None, "it is answered");
+
+    // What was asked before is answered no more.
+    standby.ask(&seen, &shown().await).await.done().expect("a question");
+    let before = asked().await.expect("a question");
+    other.ask(&seen, &shown().await).await.done().expect("a question");
+    let outcome = leader.answer(&before, 3).await;
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Conflict)), "{outcome:?}");
+    // Nor by one that was replaced meanwhile, and nobody asks that one.
+    let last = asked().await.expect("a question");
+    standby.claim(Some(&seen), "http://127.0.0.1:2", 0).await.done().expect("the lead");
+    let outcome = leader.answer(&last, 3).await;
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Lost(_))), "{outcome:?}");
+    let unanswered = shown().await;
+    assert_eq!(unanswered.asked().reaches, None);
+    let outcome = other.ask(&seen, &unanswered).await;
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Conflict)), "{outcome:?}");
+    // It led before: the question is none to its next claim.
+    let now = leader.leader().await.expect("a read");
+    leader.claim(now.as_ref(), "http://127.0.0.1:1", 0).await.done().expect("the lead");
+    assert_eq!(asked().await, None);
 }
 
 /// By that a leader knows whether it is worth while to give the lead up.

@@ -8,11 +8,13 @@
 //! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`,
 //! `users/NAME`, `clusters/NS/C` (the record), `tags/NS/C`, `used` (which cluster has which
 //! address: a transaction may not look at every cluster), `sealing` (the id of the key that the
-//! leader seals with), and the log: `events/N`, `history/N`, `acts/N` and `moves/N`.
+//! leader seals with), `doubt` (what one that stands by asks the leader), and the log: `events/N`,
+//! `history/N`, `acts/N` and `moves/N`.
 
 mod claim;
 mod client;
 mod clusters;
+mod doubt;
 mod full;
 mod journal;
 mod measured;
@@ -41,6 +43,7 @@ use self::claim::{Claim, Claims};
 pub use self::claim::{Leader, Look};
 use self::client::Client;
 use self::clusters::{key_of, records, show};
+pub use self::doubt::Doubt;
 use self::journal::Journal;
 use self::name::Name;
 pub(super) use self::whole::Idle;

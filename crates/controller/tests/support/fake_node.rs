@@ -48,6 +48,8 @@ pub struct Inside {
     pub alive: bool,
     /// What is said in this term does not reach it.
     pub cut_from: Option<u64>,
+    /// Whom it hears it does not say.
+    pub hides_leader: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
     /// How often it was answered.
@@ -109,6 +111,7 @@ impl FakeNode {
             beats: 0,
             alive: true,
             cut_from: None,
+            hides_leader: false,
             complaint: None,
             complained: 0,
             lease_mode: LeaseMode::BlockAll,
@@ -442,12 +445,13 @@ fn catch_up(inside: &Mutex<Inside>, world: &World) {
 impl Inside {
     fn told(&self) -> api::heard::Told {
         let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
+        let heard = self.heard.filter(|_| !self.hides_leader);
         api::heard::Told {
             myid: self.id.clone(),
             cluster_id: self.cluster_id.clone(),
             term: self.term,
-            heard_ms: self.heard.map(|(_, at)| ms(at)),
-            heard_term: self.heard.map_or(0, |(term, _)| term),
+            heard_ms: heard.map(|(_, at)| ms(at)),
+            heard_term: heard.map_or(0, |(term, _)| term),
             store: self.heeds,
         }
     }

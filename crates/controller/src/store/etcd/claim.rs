@@ -8,10 +8,11 @@ use std::time::Duration;
 use planner::Record;
 use serde::{Deserialize, Serialize};
 
+use super::doubt::{self, Doubt};
 use super::name::Name;
 use super::sealing;
 use super::wire::{Compare, Pair, Range, Write};
-use super::{Etcd, encode};
+use super::{Changed, Etcd, encode};
 use crate::store::{Outcome, StoreError, failed, fresh_tag, sealed};
 
 /// The key `leader`: who leads.
@@ -57,6 +58,8 @@ pub struct Look {
     pub names: BTreeSet<(String, String)>,
     /// What the next look is to go on from.
     pub revision: i64,
+    /// What the leader was asked last, and its answer.
+    pub doubt: Doubt,
 }
 
 /// What this process has claimed.
@@ -80,6 +83,10 @@ pub(super) struct Claims {
     pub(super) seen: String,
     /// How often it was another than before.
     pub(super) changes: u64,
+    /// What the leader is asked, by the last read of who leads.
+    doubt: Doubt,
+    /// The question that this process has answered last.
+    answered: String,
 }
 
 /// So often a look that failed is made again within the limit of every call: etcd may elect.
@@ -108,11 +115,14 @@ impl Etcd {
     }
 
     async fn leader_within(&self, limit: Duration) -> Result<Option<Leader>, StoreError> {
-        let ranges = ["leader", "store", sealing::KEY].map(|key| Range::Key(self.key(key)));
+        let keys = ["leader", "store", sealing::KEY, doubt::KEY];
+        let ranges = keys.map(|key| Range::Key(self.key(key)));
         let read = self.client.read_within(limit, "read who leads", &ranges).await?;
         self.is_own(read.found(1).value())?;
         self.saw_sealing(read.found(2).value());
-        self.noted(read.found(0).value())
+        let leader = self.noted(read.found(0).value())?;
+        self.claims.lock().doubt = Doubt::read(read.found(3).value());
+        Ok(leader)
     }
 
     /// The leader, and what of the clusters has changed since a revision of etcd; 0: all.
@@ -143,6 +153,7 @@ impl Etcd {
             Range::Names(clusters.clone()),
             Range::Key(self.key("store")),
             Range::Key(self.key(sealing::KEY)),
+            Range::Key(self.key(doubt::KEY)),
         ];
         let read = self.client.read_within(limit, "read what changed", &ranges).await?;
         self.is_own(read.found(3).value())?;
@@ -153,7 +164,8 @@ impl Etcd {
             Some((namespace.to_owned(), name.to_owned()))
         };
         let names = read.found(2).pairs.iter().filter_map(named).collect();
-        let mut look = Look { leader, names, revision: read.header.revision, ..Look::default() };
+        let (revision, doubt) = (read.header.revision, Doubt::read(read.found(5).value()));
+        let mut look = Look { leader, names, revision, doubt, ..Look::default() };
         // One that cannot be read hides no other.
         for pair in &read.found(1).pairs {
             match sealed::record(pair.value.as_bytes(), &self.keys) {
@@ -271,6 +283,58 @@ impl Etcd {
                     _ => Outcome::NotDone(StoreError::Conflict),
                 }
             }
+        }
+    }
+
+    /// Asks the leader that `seen` shows whether it lives, if neither it nor what was asked last
+    /// is another by now.
+    pub async fn ask(&self, seen: &Leader, last: &Doubt) -> Outcome {
+        let key = self.key(doubt::KEY);
+        let compares =
+            [Compare::Is(self.key("leader"), seen.text.clone()), last.as_read(key.clone())];
+        let put = match encode(&Doubt::to(&seen.claim)) {
+            Ok(text) => [Write::Put(key, text)],
+            Err(error) => return Outcome::NotDone(error),
+        };
+        match self.client.write("ask the leader whether it lives", &compares, &put).await {
+            Outcome::Done(answer) if answer.succeeded => Outcome::Done(()),
+            Outcome::Done(_) => Outcome::NotDone(StoreError::Conflict),
+            Outcome::NotDone(error) => Outcome::NotDone(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+
+    /// What this process is asked as the leader, by the last read of who leads; each question once.
+    pub fn asked(&self) -> Option<Doubt> {
+        let mut claims = self.claims.lock();
+        let claims = &mut *claims;
+        let held = claims.held.as_ref()?;
+        let is_new = claims.doubt.is_to(&held.id) && claims.doubt.question() != claims.answered;
+        if !is_new {
+            return None;
+        }
+        claims.doubt.question().clone_into(&mut claims.answered);
+        Some(claims.doubt.clone())
+    }
+
+    /// Answers that, as long as this process leads and nothing else was asked.
+    pub async fn answer(&self, doubt: &Doubt, reaches: usize) -> Outcome {
+        let claim = match self.claimed() {
+            Ok(claim) if doubt.is_to(&claim.id) => claim,
+            Ok(_) => return Outcome::NotDone(StoreError::Conflict),
+            Err(error) => return Outcome::NotDone(error),
+        };
+        let key = self.key(doubt::KEY);
+        let text = match encode(&doubt.answered(reaches)) {
+            Ok(text) => text,
+            Err(error) => return Outcome::NotDone(error),
+        };
+        let (compares, puts) = (vec![doubt.as_read(key.clone())], vec![Write::Put(key, text)]);
+        match self.change(("answer one that doubts", &claim), compares, puts).await {
+            Outcome::Done(Changed::Made) => Outcome::Done(()),
+            Outcome::Done(Changed::Found(_)) => Outcome::NotDone(StoreError::Conflict),
+            Outcome::NotDone(error) => Outcome::NotDone(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
         }
     }
 

@@ -19,7 +19,7 @@ use super::journal::Journal;
 use super::name::Name;
 use super::used::Used;
 use super::wire::{Answer, Compare, Range, Write};
-use super::{Place, encode, journal, key_of, records, sealing, show, trial};
+use super::{Place, doubt, encode, journal, key_of, records, sealing, show, trial};
 use crate::events::Event;
 use crate::seal::Keys;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
@@ -246,7 +246,7 @@ impl Idle {
         let portions = portions.iter().map(|some| some.iter().map(bytes).sum::<usize>());
         let request = portions.max().unwrap_or(0).max(largest + beside);
         let wanted = trial::Wanted { request, of: of.clone(), all };
-        let single = ["used", "store", "leader", sealing::KEY];
+        let single = ["used", "store", "leader", sealing::KEY, doubt::KEY];
         trial::run(&self.client, (&self.prefix, &self.place), (&CONTENT, &single), &wanted).await
     }
 
@@ -277,7 +277,7 @@ impl Idle {
         self.turn("begin an import", (&filling, closed), beside, Vec::new()).await?;
         let mut clear: Vec<Write> =
             CONTENT.iter().map(|prefix| Write::Clear(self.key(prefix))).collect();
-        clear.extend(["used", sealing::KEY].map(|key| Write::Remove(self.key(key))));
+        clear.extend(["used", sealing::KEY, doubt::KEY].map(|key| Write::Remove(self.key(key))));
         self.put(clear).await?;
         for some in portions(content(&self.prefix, export, &self.keys)?) {
             let puts = some.into_iter().map(|(key, value)| Write::Put(key, value));
