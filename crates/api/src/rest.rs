@@ -316,6 +316,9 @@ pub struct Status {
     pub balancers: Vec<BalancerStatus>,
     /// What a person should know.
     pub alarms: Vec<String>,
+    /// What its record takes in the store, bytes, where that is bounded: in an etcd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_bytes: Option<u64>,
     /// Slots that are queued to move, or move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,

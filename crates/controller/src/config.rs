@@ -61,6 +61,9 @@ pub struct Config {
     pub etcd_password_file: Option<PathBuf>,
     /// Limit of a call to it, ms, 100..=10000; of a read by which this process leads at most 250.
     pub etcd_limit_ms: u64,
+    /// Largest request that its members take (`--max-request-bytes`), bytes, 1024..=1073741824:
+    /// they do not say.
+    pub etcd_max_request_bytes: usize,
     /// URL under which the other controllers reach this one; see [`Config::url`].
     pub advertise: Option<String>,
     /// Pause between heartbeats, ms, 10..=60000.
@@ -100,6 +103,7 @@ impl Default for Config {
             etcd_user: None,
             etcd_password_file: None,
             etcd_limit_ms: 250,
+            etcd_max_request_bytes: Place::default().request_max,
             advertise: None,
             heartbeat_ms: policy.heartbeat_ms,
             misses: policy.misses,
@@ -169,6 +173,7 @@ impl Config {
             prefix: self.etcd_prefix.clone(),
             user: self.etcd_user.clone().map(|name| (name, password)),
             limit: Duration::from_millis(self.etcd_limit_ms),
+            request_max: self.etcd_max_request_bytes,
             tls: Arc::clone(tls),
             keys: Arc::clone(&self.store_keys),
         })
@@ -180,6 +185,10 @@ impl Config {
         };
         if !(100..=10_000).contains(&self.etcd_limit_ms) {
             return wrong("etcd_limit_ms", &self.etcd_limit_ms.to_string(), "100..=10000");
+        }
+        let largest = self.etcd_max_request_bytes;
+        if !(1_024..=1 << 30).contains(&largest) {
+            return wrong("etcd_max_request_bytes", &largest.to_string(), "1024..=1073741824");
         }
         if !self.etcd_prefix.ends_with('/') {
             return wrong("etcd_prefix", &self.etcd_prefix, "what ends in `/`");
@@ -227,6 +236,7 @@ impl Config {
             ("etcd_user", self.etcd_user.is_some()),
             ("etcd_password_file", self.etcd_password_file.is_some()),
             ("etcd_limit_ms", self.etcd_limit_ms != unset.etcd_limit_ms),
+            ("etcd_max_request_bytes", self.etcd_max_request_bytes != unset.etcd_max_request_bytes),
             ("advertise", self.advertise.is_some()),
         ];
         match set.iter().find(|(_, is_set)| *is_set) {
@@ -374,6 +384,7 @@ impl Settings for Config {
             etcd_user,
             etcd_password_file,
             etcd_limit_ms,
+            etcd_max_request_bytes,
             advertise,
             heartbeat_ms,
             misses,
@@ -405,6 +416,7 @@ impl Settings for Config {
             ("etcd_user", *etcd_user != self.etcd_user),
             ("etcd_password_file", *etcd_password_file != self.etcd_password_file),
             ("etcd_limit_ms", *etcd_limit_ms != self.etcd_limit_ms),
+            ("etcd_max_request_bytes", *etcd_max_request_bytes != self.etcd_max_request_bytes),
             ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
             ("misses", *misses != self.misses),
             ("lease_ms", *lease_ms != self.lease_ms),
@@ -437,7 +449,7 @@ mod tests {
         let is_key = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 27, "{lines:?}");
+        assert_eq!(lines.len(), 28, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
         let shown = Config {
             token: Some("…".into()),
@@ -503,6 +515,11 @@ mod tests {
         assert_eq!((named.check().is_ok(), named.url(at)), (true, "https://c:1".to_owned()));
         let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
         assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
+        for (bytes, is_good) in [(1_023, false), (1_024, true), (1 << 30, true), (1 << 31, false)] {
+            let large = Config { etcd_max_request_bytes: bytes, ..shared.clone() };
+            let why = large.check().err().map_or_else(String::new, |error| error.to_string());
+            assert_eq!(why.starts_with("`etcd_max_request_bytes` is"), !is_good, "{bytes}: {why}");
+        }
         let empty = Config { token: Some(String::new()), ..Config::default() };
         assert!(empty.check().unwrap_err().to_string().starts_with("`token` is empty"));
     }
@@ -519,6 +536,7 @@ mod tests {
             "etcd_user = 'x'",
             "etcd_password_file = '/x'",
             "etcd_limit_ms = 251",
+            "etcd_max_request_bytes = 4194304",
             "advertise = 'http://10.0.0.1:9379'",
         ] {
             let key = line.split(' ').next().unwrap();

@@ -103,9 +103,11 @@ fn of_etcd(page: &mut Page, etcd: &Measures) {
     if let Some(ago) = etcd.answered_ago {
         page.value(&rows::ETCD_ANSWER_AGE_SECONDS, ago.as_secs());
     }
-    for (metric, bytes) in
-        [(&rows::ETCD_SIZE_BYTES, etcd.size), (&rows::ETCD_QUOTA_BYTES, etcd.quota)]
-    {
+    for (metric, bytes) in [
+        (&rows::ETCD_SIZE_BYTES, etcd.size),
+        (&rows::ETCD_QUOTA_BYTES, etcd.quota),
+        (&rows::ETCD_REQUEST_MAX_BYTES, etcd.request_max),
+    ] {
         if let Some(bytes) = bytes {
             page.value(metric, bytes);
         }
@@ -139,8 +141,9 @@ type Samples = Vec<(Vec<String>, u64)>;
 type OfCluster = (&'static Metric, fn(&Status) -> Samples);
 
 /// What is measured of each cluster.
-const FAMILIES: [OfCluster; 12] = [
+const FAMILIES: [OfCluster; 13] = [
     (&rows::TOPOLOGY_VERSION, |status| one(u64::try_from(status.version).unwrap_or(0))),
+    (&rows::RECORD_BYTES, |status| status.record_bytes.map_or_else(Vec::new, one)),
     (&rows::ALARMS, |status| one(status.alarms.len() as u64)),
     (&rows::HEALTHY, |status| one(u64::from(status.healthy))),
     (&rows::SHARD_STATE, |status| {
@@ -209,7 +212,7 @@ mod tests {
         });
         serde_json::from_value(json!({
             "namespace": "n", "name": "a\"b", "version": 3, "topology_hash": "", "term": 1,
-            "healthy": false, "shards": [shard], "alarms": ["x"],
+            "healthy": false, "shards": [shard], "alarms": ["x"], "record_bytes": 50,
             "balancers": [{
                 "name": "lb1", "kind": "builtin", "endpoint": "", "in_force": true,
                 "error": null, "frontends": [],
@@ -230,6 +233,7 @@ mod tests {
             answered_ago: Some(Duration::from_secs(5)),
             size: Some(20),
             quota: Some(30),
+            request_max: Some(40),
             raft_term: 6,
             leader_changes: 8,
             ..Measures::default()
@@ -249,6 +253,7 @@ mod tests {
         for row in [
             format!("holdfast_controller_healthy{{{of}}} 0"),
             format!("holdfast_controller_alarms{{{of}}} 1"),
+            format!("holdfast_controller_record_bytes{{{of}}} 50"),
             format!("holdfast_controller_shard_state{{{of},shard=\"0\",state=\"stuck\"}} 1"),
             format!("holdfast_controller_shard_state{{{of},shard=\"0\",state=\"steady\"}} 0"),
             format!("holdfast_controller_shard_degraded{{{of},shard=\"0\"}} 1"),
@@ -265,6 +270,7 @@ mod tests {
             "holdfast_controller_etcd_answer_age_seconds 5".to_owned(),
             "holdfast_controller_etcd_size_bytes 20".to_owned(),
             "holdfast_controller_etcd_quota_bytes 30".to_owned(),
+            "holdfast_controller_etcd_request_max_bytes 40".to_owned(),
             "holdfast_controller_etcd_raft_term 6".to_owned(),
             "holdfast_controller_leader_changes_total 8".to_owned(),
             "holdfast_controller_unread_records 2".to_owned(),

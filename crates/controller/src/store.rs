@@ -27,6 +27,7 @@ mod sealed;
 #[cfg(test)]
 mod suite;
 mod together;
+mod weight;
 mod whole;
 
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub use etcd::{Doubt, Etcd, Leader, Look, Place};
 pub use idle::{At, Idle};
 pub use measures::{Measures, Times};
 pub use sealed::{Has, Held};
+pub use weight::Weight;
 pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity, held_in};
 
 use crate::access::User;
@@ -141,6 +143,14 @@ pub enum StoreError {
         what: &'static str,
         /// What it has said.
         why: String,
+    },
+    /// It has refused that for its size. Nothing of it was made.
+    #[error("{what}: {} KiB are too large for a request to etcd, so nothing of it was made: raise `--max-request-bytes` of all its members, then `etcd_max_request_bytes` of the controllers, or make more than one cluster of it", bytes.div_ceil(1 << 10))]
+    TooLarge {
+        /// What was being done.
+        what: &'static str,
+        /// Of keys and values in it.
+        bytes: usize,
     },
     /// The file or its content is broken, or the disk is.
     #[error("store: {what}")]
@@ -303,6 +313,11 @@ pub trait Store: Records {
     /// What may keep it from its work soon, for people. Never waits.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What the record of a cluster takes there, where that is bounded and known. Never waits.
+    fn weight(&self, _namespace: &str, _name: &str) -> Option<Weight> {
+        None
     }
 
     /// What was measured of it, where it is far away. Never waits.

@@ -34,13 +34,18 @@ struct Process {
 
 impl Process {
     fn start(etcd: &Etcd) -> Self {
+        Self::start_with(etcd, Config::default())
+    }
+
+    /// The same with more than the place of the store.
+    fn start_with(etcd: &Etcd, config: Config) -> Self {
         let config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             store: Kind::Etcd,
             etcd_endpoints: etcd.endpoints(),
             etcd_limit_ms: 500,
             misses: support::MISSES,
-            ..Config::default()
+            ..config
         };
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -413,6 +418,34 @@ async fn a_record_that_cannot_be_read_is_told_of_and_holds_up_no_other() {
     site.etcd.remove(record).await;
     site.etcd.remove(tag).await;
     site.is_healthy(0).await;
+}
+
+/// Long before nothing of it can be changed any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_takes_half_of_a_request_to_etcd_is_told_of() {
+    let mut site = Site::start(1, 1).await;
+    let status = site.is_healthy(0).await;
+    assert!(status.record_bytes.is_some_and(|bytes| bytes > 512), "{:?}", status.record_bytes);
+    let small = Config { etcd_max_request_bytes: 1_024, ..Config::default() };
+    site.controllers.push(Process::start_with(&site.etcd, small));
+    drop(site.controllers.remove(0));
+    let next = &site.controllers[0];
+    until("an alarm", || async {
+        let path = "/namespaces/n/clusters/c/status";
+        let (_, body) = next.call("GET", path, json!({})).await?;
+        let is_told = body["data"]["alarms"].to_string().contains("1 KiB, as `etcd_max_request");
+        if is_told { Ok(()) } else { Err(body.to_string()) }
+    })
+    .await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let page = http.get(format!("{}/metrics", next.url)).send().await.expect("a page");
+    let page = page.text().await.expect("a page");
+    for row in [
+        "\nholdfast_controller_etcd_request_max_bytes 1024\n",
+        "\nholdfast_controller_record_bytes{cluster=\"n/c\"} ",
+    ] {
+        assert!(page.contains(row), "{page}");
+    }
 }
 
 /// What standbys pass on goes to the URL of the claim: one that is not right any more is not kept.

@@ -34,12 +34,16 @@ rows! {
     ETCD_SIZE_BYTES Gauge "holdfast_controller_etcd_size_bytes" "Bytes that etcd has on its disk.";
     ETCD_QUOTA_BYTES Gauge "holdfast_controller_etcd_quota_bytes"
         "Bytes that it may have there; etcd says so from version 3.6 on.";
+    ETCD_REQUEST_MAX_BYTES Gauge "holdfast_controller_etcd_request_max_bytes"
+        "Bytes of the largest request that it takes, as `etcd_max_request_bytes` says.";
     ETCD_RAFT_TERM Gauge "holdfast_controller_etcd_raft_term" "Rises with each election among etcd's members.";
     LEADER_CHANGES Counter "holdfast_controller_leader_changes_total"
         "Times that the lead was claimed while this controller watched.";
     UNREAD_RECORDS Gauge "holdfast_controller_unread_records"
         "Clusters in the store whose record this controller cannot read, so that it does not look after them.";
     TOPOLOGY_VERSION Gauge "holdfast_controller_topology_version" ["cluster"] "Version of the cluster's topology.";
+    RECORD_BYTES Gauge "holdfast_controller_record_bytes" ["cluster"]
+        "Bytes of the cluster's record in a store that bounds it.";
     ALARMS Gauge "holdfast_controller_alarms" ["cluster"] "Alarms that last.";
     HEALTHY Gauge "holdfast_controller_healthy" ["cluster"] "1 for a cluster that is as it should be.";
     SHARD_STATE Gauge "holdfast_controller_shard_state" ["cluster", "shard", "state"] "1 for what a shard is doing.";

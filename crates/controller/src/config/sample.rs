@@ -23,6 +23,7 @@ impl Config {
             etcd_user: _,
             etcd_password_file: _,
             etcd_limit_ms,
+            etcd_max_request_bytes,
             advertise: _,
             heartbeat_ms,
             misses,
@@ -75,6 +76,11 @@ impl Config {
 
 # Limit of a call to it, ms, 100 to 10000. By a read that takes more than 250 nobody leads: these have no more.
 # etcd_limit_ms = {etcd_limit_ms}
+
+# Largest request that its members take, bytes, 1024 to 1073741824: as their `--max-request-bytes`, which they do not
+# tell. `status` has an alarm once the record of a cluster takes half of it. A cluster of a thousand shards with three
+# nodes each needs about as much as the default.
+# etcd_max_request_bytes = {etcd_max_request_bytes}
 
 # URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then,
 # as `https://` where there is a `cert_file`.

@@ -18,7 +18,7 @@ use super::table::Within;
 use super::{App, certificates, find, view};
 use crate::cluster::{Cluster, State};
 use crate::events::{Event, now_ms};
-use crate::store::Store;
+use crate::store::{Store, Weight};
 
 /// Events told when the request does not say how many, and at most.
 const EVENTS: usize = 100;
@@ -67,8 +67,10 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
     let now_s = i64::try_from(now_ms() / 1_000).unwrap_or(i64::MAX);
     let certificates = certificates::alarms(record, &state.observed, now_s);
-    let alarms: Vec<String> =
-        (troubles.into_iter()).chain(state.plan.alarms.clone()).chain(certificates).collect();
+    let weight = cluster.shared.store.weight(&record.namespace, &record.name);
+    let heavy = weight.and_then(Weight::alarm);
+    let alarms = troubles.into_iter().chain(state.plan.alarms.clone());
+    let alarms: Vec<String> = alarms.chain(certificates).chain(heavy).collect();
     rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),
@@ -82,6 +84,7 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
         shards,
         balancers,
         alarms,
+        record_bytes: weight.and_then(|weight| u64::try_from(weight.bytes).ok()),
         moves: view::moves(&state, now),
     }
 }

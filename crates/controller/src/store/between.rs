@@ -8,7 +8,7 @@ use planner::Record;
 
 use super::etcd::server::Etcd as Server;
 use super::suite::{event, leading, longer, named, place};
-use super::{Etcd, Outcome, Place, Records as _, Store as _, StoreError};
+use super::{Change, Etcd, Outcome, Place, Records as _, Store as _, StoreError};
 use crate::cluster::test_record;
 
 const FULL: &str = r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#;
@@ -121,6 +121,47 @@ async fn what_a_full_etcd_says_of_a_change_is_looked_up() {
     full.resign().await.done().expect("no lead");
     assert_eq!(full.holds(), None);
     task.abort();
+}
+
+/// Nothing of it is made, nobody is in doubt, and what is small enough is made as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_too_large_for_etcd_is_refused_by_that_name() {
+    let server = Server::start_with(1, &["--max-request-bytes", "65536"]).await;
+    let store = leading(&server).await;
+    named(&store, "n").await.done().expect("a namespace");
+    let first = Arc::new(Record { tag: 3, ..test_record() });
+    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let weight = store.weight("n", "c").expect("a weight");
+    assert_eq!(weight.limit, Place::default().request_max);
+
+    let change = longer(&first);
+    let large = Record { password: Some("x".repeat(70_000)), ..Record::clone(&change.record) };
+    let refused = store.swap(Change { record: Arc::new(large), ..change }).await;
+    let Outcome::NotDone(error @ StoreError::TooLarge { bytes: 70_001..80_000, .. }) = refused
+    else {
+        panic!("{refused:?}");
+    };
+    let told = error.to_string();
+    assert!(told.contains("`--max-request-bytes`") && told.contains("change a cluster"), "{told}");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
+    assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 2);
+    assert_eq!(store.trouble(), None, "it takes what is smaller");
+    assert_eq!(store.weight("n", "c"), Some(weight), "it is as it was");
+
+    let change = longer(&first);
+    let more = Record { password: Some("x".repeat(30_000)), ..Record::clone(&change.record) };
+    store.swap(Change { record: Arc::new(more), ..change }).await.done().expect("a change");
+    let heavier = store.weight("n", "c").expect("a weight").bytes;
+    assert!(heavier > weight.bytes + 30_000, "{heavier} after {weight:?}");
+    // One that stands by sees the same, as long as the cluster is there.
+    let other = Etcd::open(place(&server)).await.expect("an etcd");
+    assert_eq!(other.weight("n", "c"), None);
+    let look = other.look(0).await.expect("a look");
+    assert_eq!(other.weight("n", "c").map(|weight| weight.bytes), Some(heavier));
+    let gone = store.delete("n".to_owned(), "c".to_owned(), event("operator", "deleted"));
+    gone.await.done().expect("its end");
+    other.look(look.revision).await.expect("a look");
+    assert_eq!(other.weight("n", "c"), None);
 }
 
 /// What all records are takes as long as they are large, and nobody leads without them.

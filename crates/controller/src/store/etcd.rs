@@ -15,12 +15,14 @@ mod claim;
 mod client;
 mod clusters;
 mod doubt;
+mod failure;
 mod full;
 mod journal;
 mod measured;
 mod name;
 mod named;
 mod sealing;
+mod sizes;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
@@ -46,15 +48,19 @@ use self::clusters::{key_of, records, show};
 pub use self::doubt::Doubt;
 use self::journal::Journal;
 use self::name::Name;
+use self::sizes::Sizes;
 pub(super) use self::whole::Idle;
 use self::wire::{Answer, Compare, Range, Write};
 use super::{
     About, Change, Export, Has, Held, Identity, Measures, Outcome, Records, Store, StoreError,
-    Wanted, Work, failed, sealed,
+    Wanted, Weight, Work, failed, sealed,
 };
 use crate::access::User;
 use crate::events::Event;
 use crate::seal::Keys;
+
+/// The largest request that an etcd takes unless its members are told otherwise, bytes.
+const REQUEST_MAX: usize = 1_536 << 10;
 
 /// How to reach an etcd.
 #[derive(Debug, Clone)]
@@ -67,6 +73,8 @@ pub struct Place {
     pub user: Option<(String, String)>,
     /// Limit of a call.
     pub limit: Duration,
+    /// The largest request that its members take, bytes, as far as is known: etcd does not say.
+    pub request_max: usize,
     /// By what members behind `https://` are known, and what is shown to them.
     pub tls: Arc<Tls>,
     /// What secrets are sealed with there.
@@ -80,6 +88,7 @@ impl Default for Place {
             prefix: "/holdfast/".to_owned(),
             user: None,
             limit: Duration::from_millis(250),
+            request_max: REQUEST_MAX,
             tls: Arc::default(),
             keys: Arc::default(),
         }
@@ -111,6 +120,7 @@ pub struct Etcd {
     keys: Arc<Keys>,
     /// The key `sealing`, as it was read last.
     sealing: Mutex<Option<String>>,
+    sizes: Sizes,
     journal: tokio::sync::Mutex<Option<Journal>>,
 }
 
@@ -162,6 +172,7 @@ impl Etcd {
             claims: Mutex::new(Claims::default()),
             keys,
             sealing: Mutex::new(sealing),
+            sizes: Sizes::default(),
             journal: tokio::sync::Mutex::new(None),
         })
     }
@@ -182,6 +193,7 @@ impl Etcd {
             claims: Mutex::new(Claims { held, term, ..Claims::default() }),
             keys: Arc::clone(&self.keys),
             sealing: Mutex::new(self.sealing.lock().clone()),
+            sizes: Sizes::default(),
             journal: tokio::sync::Mutex::new(self.journal.try_lock().ok().and_then(|known| *known)),
         })
     }
@@ -362,6 +374,11 @@ impl Store for Etcd {
 
     fn warnings(&self) -> Vec<String> {
         self.client.warnings()
+    }
+
+    fn weight(&self, namespace: &str, name: &str) -> Option<Weight> {
+        let bytes = self.sizes.of(namespace, name)?;
+        Some(Weight { bytes, limit: self.client.request_max() })
     }
 
     fn measures(&self) -> Option<Measures> {

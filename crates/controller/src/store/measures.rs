@@ -55,6 +55,8 @@ pub struct Measures {
     pub size: Option<u64>,
     /// What it may have there, bytes, as far as it has said.
     pub quota: Option<u64>,
+    /// The largest request that it takes, bytes, as the configuration says.
+    pub request_max: Option<u64>,
     /// Rises with each election among its members.
     pub raft_term: u64,
     /// How often this process has seen another controller lead than before.

@@ -164,10 +164,12 @@ impl Etcd {
             Some((namespace.to_owned(), name.to_owned()))
         };
         let names = read.found(2).pairs.iter().filter_map(named).collect();
+        let changed = read.found(1).pairs;
+        self.sizes.read(&changed, named, &names);
         let (revision, doubt) = (read.header.revision, Doubt::read(read.found(5).value()));
         let mut look = Look { leader, names, revision, doubt, ..Look::default() };
         // One that cannot be read hides no other.
-        for pair in &read.found(1).pairs {
+        for pair in &changed {
             match sealed::record(pair.value.as_bytes(), &self.keys) {
                 Ok(record) => look.changed.push(record),
                 Err(error) => {

@@ -1,8 +1,5 @@
 //! Calls to etcd's members: a limit for each, reads to two members at once, writes to one (rule
 //! O9).
-//!
-//! Whether a write that failed can still be made is told by what failed, never by the words of a
-//! text that is not known: what is not certainly refused is unknown.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +11,10 @@ use serde_json::{Value, json};
 use web::causes::chain;
 
 use super::Place;
+use super::failure::{Failure, refused};
 use super::full::{self, Fate};
 use super::measured::{Measured, Status};
-use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
+use super::wire::{self, Answer, Compare, Header, Range, Write};
 use crate::store::{Measures, Outcome, StoreError};
 
 /// Largest answer, bytes.
@@ -30,32 +28,6 @@ const TERM_SLACK: i64 = 1;
 const REFUSED: Duration = Duration::from_secs(10);
 
 const TRANSACTION: &str = "/v3/kv/txn";
-
-/// Why a call came to nothing.
-#[derive(Debug)]
-struct Failure {
-    /// Whatever was asked is not done, and will not be.
-    is_refused: bool,
-    /// A new token is needed.
-    wants_token: bool,
-    /// It says that it is full: nothing of what was asked is under way, and it may have been done.
-    is_full: bool,
-    /// etcd has said so itself.
-    is_answer: bool,
-    why: String,
-}
-
-impl Failure {
-    /// It may be done yet.
-    fn unclear(why: String) -> Self {
-        Self { is_refused: false, wants_token: false, is_full: false, is_answer: false, why }
-    }
-
-    /// It never is.
-    fn refused(why: String) -> Self {
-        Self { is_refused: true, ..Self::unclear(why) }
-    }
-}
 
 /// How far the newest answer was.
 #[derive(Debug, Clone, Default)]
@@ -145,6 +117,11 @@ impl Client {
         self.place.limit
     }
 
+    /// The largest request that is taken, bytes, as far as is known.
+    pub(super) fn request_max(&self) -> usize {
+        self.place.request_max
+    }
+
     /// Of a read by which somebody leads: by one that took longer nobody would (rule O2), and while
     /// it is waited for none is sent that would be answered at once.
     pub(super) fn fresh_limit(&self) -> Duration {
@@ -192,7 +169,7 @@ impl Client {
             return Outcome::NotDone(StoreError::Lost(lost));
         }
         let (body, before) = (wire::transaction(compares, writes), self.seen.lock().clone());
-        let mut last = None;
+        let (mut last, mut is_too_large) = (None, false);
         for _ in 0..=self.place.endpoints.len() {
             let (at, began) = (self.first.load(Ordering::Relaxed), Instant::now());
             match self.post::<Answer>(at, TRANSACTION, &body).await {
@@ -219,9 +196,17 @@ impl Client {
                     if !failure.is_refused {
                         return Outcome::Unknown(self.fails(what, failure));
                     }
+                    // Another member may take more.
+                    is_too_large |= failure.is_too_large;
                     last = Some(failure);
                 }
             }
+        }
+        if is_too_large {
+            // Of this change alone: others are taken, so it is no trouble of the store.
+            self.health.lock().failures += 1;
+            let bytes = wire::bytes(compares, writes);
+            return Outcome::NotDone(StoreError::TooLarge { what, bytes });
         }
         let last = last.unwrap_or_else(|| Failure::refused("no answer".to_owned()));
         if last.is_answer {
@@ -434,7 +419,8 @@ impl Client {
         };
         let raft_term = u64::try_from(self.seen.lock().raft_term).unwrap_or(0);
         let measures = self.measured.lock().measures();
-        Measures { answered_ago, failures, raft_term, ..measures }
+        let request_max = u64::try_from(self.place.request_max).ok();
+        Measures { answered_ago, failures, raft_term, request_max, ..measures }
     }
 
     /// This process must end.
@@ -460,55 +446,11 @@ impl Client {
     }
 }
 
-/// What an error of etcd means for what was asked.
-fn refused(endpoint: &str, text: &[u8]) -> Failure {
-    let refusal: Refusal = serde_json::from_slice(text).unwrap_or_default();
-    let message = &refusal.message;
-    // gRPC: invalid argument, permission denied, unimplemented, unauthenticated. All are said
-    // before anything is proposed, or instead of it; of "resource exhausted" too many requests
-    // alone are.
-    let is_refused = matches!(refusal.code, 3 | 7 | 12 | 16)
-        || (refusal.code == 8 && message.contains("too many requests"));
-    let wants_token = refusal.code == 16
-        || message.contains("invalid auth token")
-        || message.contains("revision in header is old")
-        || message.contains("user name is empty");
-    Failure {
-        is_refused,
-        wants_token,
-        is_full: full::is_said(refusal.code, message),
-        is_answer: true,
-        why: format!("{endpoint}: {message} (code {})", refusal.code),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-
-    #[test]
-    fn only_what_etcd_certainly_refused_counts_as_not_done() {
-        let failure = |text: &str| refused("m", text.as_bytes());
-        assert!(failure(r#"{"code":8,"message":"etcdserver: too many requests"}"#).is_refused);
-        // It may say so of what it has made.
-        let full = failure(r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#);
-        assert!(full.is_full && !full.is_refused);
-        assert!(failure(r#"{"code":16,"message":"etcdserver: invalid auth token"}"#).wants_token);
-        assert!(
-            failure(r#"{"code":3,"message":"etcdserver: revision in header is old"}"#).wants_token
-        );
-        for unclear in [
-            r#"{"code":14,"message":"etcdserver: request timed out"}"#,
-            r#"{"code":14,"message":"etcdserver: leader changed"}"#,
-            r#"{"code":2,"message":"something nobody has heard of"}"#,
-            r#"{"code":8,"message":"grpc: received message larger than max (9 vs. 4)"}"#,
-            "a proxy says no",
-        ] {
-            assert!(!failure(unclear).is_refused, "{unclear}");
-        }
-    }
 
     /// A role that was changed, or never did: reads go on, and nobody leads or fails over.
     #[test]

@@ -41,6 +41,7 @@ impl Etcd {
                 Ok(text) => text,
                 Err(error) => return Outcome::NotDone(error),
             };
+            let bytes = text.len();
             writes.push(Write::Put(doc.clone(), text));
             writes.push(Write::Put(tag.clone(), show(record.tag)));
             let mut compares = vec![compare.clone()];
@@ -56,7 +57,7 @@ impl Etcd {
             }
             let what = ("change a cluster", &claim);
             let found = match self.change(what, compares, writes).await {
-                Outcome::Done(Changed::Made) => return Outcome::Done(()),
+                Outcome::Done(Changed::Made) => return self.made(record, bytes),
                 Outcome::Done(Changed::Found(answer)) => answer,
                 Outcome::NotDone(error) => return Outcome::NotDone(error),
                 Outcome::Unknown(error) => return Outcome::Unknown(error),
@@ -79,6 +80,12 @@ impl Etcd {
             // The addresses in use have changed meanwhile.
         }
         Outcome::NotDone(StoreError::Conflict)
+    }
+
+    /// A record of so many bytes was written.
+    fn made(&self, record: &Record, bytes: usize) -> Outcome {
+        self.sizes.wrote(&record.namespace, &record.name, bytes);
+        Outcome::Done(())
     }
 
     /// The addresses in use, and what shows whether they are still so.

@@ -238,13 +238,13 @@ impl Idle {
         let bytes = |(key, value): &(String, String)| key.len() + value.len();
         let all: usize = pairs.iter().map(bytes).sum();
         let used = format!("{}used", self.prefix);
-        // A cluster that gets a node is written with the addresses in use.
+        // A cluster that gets a node is written with the addresses in use, and against them.
         let beside = pairs.iter().find(|pair| pair.0 == used).map_or(0, bytes);
         let largest = pairs.iter().filter(|pair| pair.0 != used).max_by_key(|pair| bytes(pair));
         let (of, largest) = largest.map_or((&used, 0), |pair| (&pair.0, bytes(pair)));
         let portions = portions(pairs.clone());
         let portions = portions.iter().map(|some| some.iter().map(bytes).sum::<usize>());
-        let request = portions.max().unwrap_or(0).max(largest + beside);
+        let request = portions.max().unwrap_or(0).max(largest + 2 * beside);
         let wanted = trial::Wanted { request, of: of.clone(), all };
         let single = ["used", "store", "leader", sealing::KEY, doubt::KEY];
         trial::run(&self.client, (&self.prefix, &self.place), (&CONTENT, &single), &wanted).await

@@ -154,6 +154,20 @@ pub(super) fn transaction(compares: &[Compare], writes: &[Write]) -> Value {
     })
 }
 
+/// What is counted of a transaction against the largest request that is taken, but for a few bytes:
+/// its keys and values.
+pub(super) fn bytes(compares: &[Compare], writes: &[Write]) -> usize {
+    let compared = compares.iter().map(|compare| match compare {
+        Compare::Is(key, value) => key.len() + value.len(),
+        Compare::Absent(key) | Compare::NoneOf(key) | Compare::Present(key) => key.len(),
+    });
+    let written = writes.iter().map(|write| match write {
+        Write::Put(one, other) | Write::Trim(one, other) => one.len() + other.len(),
+        Write::Remove(key) | Write::Clear(key) => key.len(),
+    });
+    compared.chain(written).sum()
+}
+
 fn number<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
 }
