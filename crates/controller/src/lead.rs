@@ -177,9 +177,8 @@ impl Lead {
         }
         let claim = leader.as_ref().map_or("", |leader| leader.claim.as_str());
         if stands.doubts.looked(sent, claim, doubt.asked()) {
-            let reaches = doubt.asked().reaches;
             tracing::warn!(
-                reaches,
+                nodes = doubt.asked().reaches.unwrap_or_default(),
                 "a leader that is not heard here says in the store that it lives: is a network cut?"
             );
         }

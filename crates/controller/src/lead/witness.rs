@@ -98,6 +98,7 @@ impl Witness {
             hearing,
             claimed_at,
             in_vain: 0,
+            word: None,
         }
     }
 }

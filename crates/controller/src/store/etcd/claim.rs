@@ -84,9 +84,9 @@ pub(super) struct Claims {
     /// How often it was another than before.
     pub(super) changes: u64,
     /// What the leader is asked, by the last read of who leads.
-    doubt: Doubt,
+    pub(super) doubt: Doubt,
     /// The question that this process has answered last.
-    answered: String,
+    pub(super) answered: String,
 }
 
 /// So often a look that failed is made again within the limit of every call: etcd may elect.
