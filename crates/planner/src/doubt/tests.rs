@@ -184,7 +184,7 @@ struct Scene {
     hangs_at: u64,
     /// No leader is asked, as by controllers of before.
     is_unasked: bool,
-    /// Who leads, and by the how manieth claim.
+    /// The controller that leads, and the number of its claim.
     leader: (usize, u64),
     /// Claim, number and answer.
     question: (u64, u64, Option<usize>),
