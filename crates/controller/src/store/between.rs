@@ -137,11 +137,12 @@ async fn a_record_that_is_too_large_for_etcd_is_refused_by_that_name() {
     let change = longer(&first);
     let large = Record { password: Some("x".repeat(70_000)), ..Record::clone(&change.record) };
     let refused = store.swap(Change { record: Arc::new(large), ..change }).await;
-    let Outcome::NotDone(error @ StoreError::TooLarge { bytes: 70_001..80_000, .. }) = refused
-    else {
-        panic!("{refused:?}");
+    let told = match refused {
+        Outcome::NotDone(error @ StoreError::TooLarge { bytes: 70_001..80_000, .. }) => {
+            error.to_string()
+        }
+        other => panic!("{other:?}"),
     };
-    let told = error.to_string();
     assert!(told.contains("`--max-request-bytes`") && told.contains("change a cluster"), "{told}");
     assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
     assert_eq!(store.events(9, Box::new(|_| true)).await.expect("events").len(), 2);
