@@ -72,8 +72,9 @@ mod tests {
     use super::*;
 
     fn measured(rate: f64, p50_ms: f64) -> Measured {
-        let (cpu_us, balancer_us, load_cores) = (10.0, 4.0, 0.5);
-        Measured { rate, cpu_us, balancer_us, p50_ms, p99_ms: 3.0 * p50_ms, load_cores }
+        let (cpu_us, background_us, balancer_us, load_cores) = (10.0, 0.0, 4.0, 0.5);
+        let p99_ms = 3.0 * p50_ms;
+        Measured { rate, cpu_us, background_us, balancer_us, p50_ms, p99_ms, load_cores }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Measured {
     pub rate: f64,
     /// Of the server, µs per request.
     pub cpu_us: f64,
+    /// Of that, by threads that flush and compact: of requests that were sent long before, too.
+    pub background_us: f64,
     /// Of the load balancers in front of it, µs per request; 0 without.
     pub balancer_us: f64,
     /// Half of the requests took no longer, ms.
@@ -86,10 +88,12 @@ fn benchmark(
     command.args(["-c", &clients.to_string(), "-P", &in_flight.to_string()]);
     command.args(["-r", &numbers.to_string()]).args(words).stdin(Stdio::null());
     let balancer_before = system.balancer_cpu_seconds()?;
+    let background_before = system.background_cpu_seconds()?;
     let (before, load_before, began) = (system.cpu_seconds()?, of_children()?, Instant::now());
     let output = command.output().context("run redis-benchmark")?;
     let (seconds, load) = (began.elapsed().as_secs_f64(), of_children()? - load_before);
     let cpu = system.cpu_seconds()? - before;
+    let background = system.background_cpu_seconds()? - background_before;
     let balancer = system.balancer_cpu_seconds()? - balancer_before;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(numbers) = result(&text).filter(|_| output.status.success()) else {
@@ -98,8 +102,15 @@ fn benchmark(
     };
     let [rate, p50_ms, p99_ms] = numbers;
     let per_request = |seconds: f64| seconds * 1e6 / count as f64;
-    let (cpu_us, balancer_us) = (per_request(cpu), per_request(balancer));
-    Ok(Measured { rate, cpu_us, balancer_us, p50_ms, p99_ms, load_cores: load / seconds })
+    Ok(Measured {
+        rate,
+        cpu_us: per_request(cpu),
+        background_us: per_request(background),
+        balancer_us: per_request(balancer),
+        p50_ms,
+        p99_ms,
+        load_cores: load / seconds,
+    })
 }
 
 /// Rate, p50 and p99: the last line, of which the first word is the command and may hold commas.

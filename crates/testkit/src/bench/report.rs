@@ -44,8 +44,12 @@ pub fn line(systems: &[Running], cell: &Cell) -> String {
     let mut line = format!("{:<28}", cell.row.title());
     for (running, found) in systems.iter().zip(&cell.of) {
         let (rate, ..) = spread(found.iter().map(|m| m.rate));
-        let (cpu, ..) = spread(found.iter().map(|m| m.cpu_us));
-        let _ = write!(line, "  {} {rate:.0}/s {cpu:.2} µs", running.system.name);
+        let cpu = with_spread(spread(found.iter().map(|m| m.cpu_us)));
+        let _ = write!(line, "  {} {rate:.0}/s {cpu} µs", running.system.name);
+        let (background, _, most) = spread(found.iter().map(|m| m.background_us));
+        if most > 0.0 {
+            let _ = write!(line, ", {background:.2} of it in the background");
+        }
     }
     line
 }
@@ -63,7 +67,8 @@ pub fn page(systems: &[Running], cells: &[Cell], facts: &[(&str, String)]) -> St
     page.push_str(
         "\nThroughput and processor time of the server per request are ratios to redis of the same round: the middle of \
          all rounds, and in brackets the least and the greatest. `*`: the load took 90 % of a core or more, and may be \
-         what was measured.\n",
+         what was measured.\nFlushes and compactions are part of the processor time, and are apart in the column behind it: they are as \
+         well of rows before, so a row may have one in one of its rounds and not in the others.\n",
     );
     for (index, running) in systems.iter().enumerate() {
         if base(systems) != Some(index) {
@@ -78,8 +83,9 @@ fn table(page: &mut String, systems: &[Running], cells: &[Cell], (index, name): 
     let _ = write!(
         page,
         "\n## {name} beside redis\n\n| row | throughput | CPU per request | CPU µs {name} / redis | \
+         flush, compaction: µs of {name} | \
          requests/s {name} / redis | p99 ms {name} / redis | kvrocks, indirect: throughput, CPU |\n\
-         |---|---|---|---|---|---|---|\n"
+         |---|---|---|---|---|---|---|---|\n"
     );
     for cell in cells {
         let (Some(ours), Some(theirs)) = (cell.of.get(index), cell.of.get(base)) else { continue };
@@ -94,13 +100,14 @@ fn table(page: &mut String, systems: &[Running], cells: &[Cell], (index, name): 
         };
         let _ = writeln!(
             page,
-            "| {}{} | {} | {} | {:.2} / {:.2} | {:.0} / {:.0} | {:.2} / {:.2} | {} |",
+            "| {}{} | {} | {} | {:.2} / {:.2} | {} | {:.0} / {:.0} | {:.2} / {:.2} | {} |",
             cell.row.title(),
             if is_limited { " *" } else { "" },
             with_spread(rate),
             with_spread(cpu),
             us.0,
             us.1,
+            with_spread(spread(ours.iter().map(|m| m.background_us))),
             rates.0,
             rates.1,
             p99.0,
@@ -137,6 +144,7 @@ mod tests {
             rates.map(|rate| Measured {
                 rate,
                 cpu_us: 1.0,
+                background_us: 0.0,
                 balancer_us: 0.0,
                 p50_ms: 1.0,
                 p99_ms: 1.0,

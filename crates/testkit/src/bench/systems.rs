@@ -223,6 +223,11 @@ impl Running {
         usage::cpu_seconds(self.pid)
     }
 
+    /// The same of those threads alone that flush and compact; 0 where there are none.
+    pub fn background_cpu_seconds(&self) -> Result<f64> {
+        usage::thread_cpu_seconds(self.pid, "rocksdb:")
+    }
+
     /// The same of the load balancers in front of it, their children included; 0 without.
     pub fn balancer_cpu_seconds(&self) -> Result<f64> {
         self.balancers.iter().map(|pid| usage::cpu_seconds_of_all(*pid)).sum()

@@ -18,6 +18,24 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(parse(&stat.context("read what a process used")?).ticks as f64 / TICKS)
 }
 
+/// Processor time so far, in seconds, of the threads of a process whose names begin with `name`.
+/// That of threads that have ended is lost.
+///
+/// # Errors
+/// There is no such process.
+pub fn thread_cpu_seconds(pid: u32, name: &str) -> Result<f64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).context("list threads")?;
+    let mut ticks = 0_u64;
+    for thread in threads.flatten() {
+        // It may have ended meanwhile.
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { continue };
+        if name_in(&stat).starts_with(name) {
+            ticks += parse(&stat).ticks;
+        }
+    }
+    Ok(ticks as f64 / TICKS)
+}
+
 /// The same of a process and of all its children that live.
 ///
 /// # Errors
@@ -73,6 +91,12 @@ struct Stat {
     ticks: u64,
 }
 
+/// The name in such a line, which may hold blanks and brackets.
+fn name_in(stat: &str) -> &str {
+    let behind = stat.split_once('(').map_or("", |(_, behind)| behind);
+    behind.rsplit_once(')').map_or("", |(name, _)| name)
+}
+
 fn parse(stat: &str) -> Stat {
     // The name before the numbers may hold blanks and brackets.
     let numbers = stat.rsplit(')').next().unwrap_or_default();
@@ -100,13 +124,19 @@ fn descendants(pid: u32, all: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::process::START_PATIENCE;
+    use crate::wait;
 
     #[test]
     fn a_line_of_the_kernel_is_read() {
         let stat = "42 (a) b) c) S 7 42 42 0 -1 4194304 100 0 0 0 1234 66 0 0 20 0 9 0 5000 1 2";
         assert_eq!(parse(stat), Stat { parent: 7, ticks: 1300 });
         assert_eq!(parse("nonsense"), Stat::default());
+        assert_eq!((name_in(stat), name_in("nonsense")), ("a) b) c", ""));
     }
 
     #[test]
@@ -114,6 +144,28 @@ mod tests {
         let of = |parent| Stat { parent, ticks: 1 };
         let all = BTreeMap::from([(1, of(0)), (5, of(9)), (9, of(20)), (20, of(1)), (30, of(1))]);
         assert_eq!(descendants(20, &all), BTreeSet::from([5, 9, 20]));
+    }
+
+    #[test]
+    fn threads_are_told_apart_by_their_names() {
+        let is_seen = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_seen);
+        let work = move || {
+            while !until.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let busy = std::thread::Builder::new().name("busy:one".into()).spawn(work).unwrap();
+        let of = |name: &str| thread_cpu_seconds(std::process::id(), name).unwrap();
+        let found = wait::until("a busy thread has used something", START_PATIENCE, || {
+            if of("busy:") > 0.0 { Ok(()) } else { anyhow::bail!("nothing yet") }
+        });
+        let (idle, all) = (of("idle:"), of(""));
+        is_seen.store(true, Ordering::Relaxed);
+        busy.join().unwrap();
+        found.unwrap();
+        assert!(idle == 0.0 && all > 0.0, "{idle} {all}");
+        assert!(thread_cpu_seconds(u32::MAX, "").is_err());
     }
 
     #[test]
