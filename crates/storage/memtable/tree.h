@@ -29,6 +29,8 @@ namespace holdfast {
 constexpr uint32_t kWidth = 64;
 // Levels of a tree: 64 to the power of this is more than memory holds.
 constexpr uint32_t kLevels = 16;
+// So many entries before a walk comes to one, it is asked for.
+constexpr uint32_t kAhead = 4;
 
 // A key in RocksDB's order: by the user key, and of one user key the newest (the greatest tag)
 // first. In memory the eight bytes of the tag follow the user key.
@@ -154,6 +156,14 @@ struct alignas(64) Node {
     const char* bytes = reinterpret_cast<const char*>(this);
     for (size_t at = 0; at < offsetof(Node, keys); at += 64) {
       __builtin_prefetch(bytes + at);
+    }
+  }
+
+  // What a walk reads of a leaf.
+  void PrefetchKeys() const {
+    __builtin_prefetch(this);
+    for (uint32_t at = 0; at < kWidth; at += 8) {
+      __builtin_prefetch(&keys[at]);
     }
   }
 
@@ -364,6 +374,7 @@ class Tree {
       for (index_++; !Settle(); index_++) {
         Seek(Key::OfEntry(here));
       }
+      Ahead();
     }
 
     void Prev() {
@@ -374,6 +385,29 @@ class Tree {
     }
 
    private:
+    // Entries lie in memory as they came, so a walk (a flush is one) would wait for each of them.
+    // What a leaf says that is being changed may be another entry, and none is read here.
+    void Ahead() const {
+      const Node* node = leaf_;
+      if (node == nullptr) {
+        return;
+      }
+      const Node* next = node->next.load(std::memory_order_acquire);
+      if (next != nullptr && index_ == 0) {
+        next->PrefetchKeys();
+      }
+      uint32_t index = index_ + kAhead;
+      if (const uint32_t all = node->Count(); index >= all) {
+        node = next;
+        index -= all;
+      }
+      const char* entry = node == nullptr || index >= kWidth ? nullptr : node->At(index);
+      if (entry != nullptr) {
+        __builtin_prefetch(entry);
+        __builtin_prefetch(entry + 64);
+      }
+    }
+
     // To the place that `choose` names in a leaf; false if something changed on the way.
     template <typename Choose>
     bool Descend(Choose choose) {
