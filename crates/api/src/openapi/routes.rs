@@ -128,6 +128,8 @@ fn of_site() -> Vec<Route> {
             .answers::<CertificateHolder>(200),
         route("GET /api/v1/openapi.json", Viewer, "openapi", "This document.")
             .holds(200, Holds::Json),
+        route("GET /api/v1/overview", Viewer, "get_overview", "All clusters in short, the controller itself, and who asks.")
+            .answers::<Overview>(200).holds(304, Holds::Nothing),
         route("GET /api/v1/namespaces", Viewer, "list_namespaces", "All namespaces.")
             .answers::<Namespaces>(200),
         route("POST /api/v1/namespaces", Admin, "create_namespace", "Makes a namespace.")

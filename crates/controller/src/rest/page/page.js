@@ -1,0 +1,305 @@
+// The page: asks the controller every other second, shows what it tells, and hands on what its
+// reader decides. What is shown is greyed as soon as the controller is not heard.
+
+import {ACTS} from "./acts.js";
+import {Refused, hasToken, look, useToken, why} from "./ask.js";
+import {badge, h, moment, show} from "./parts.js";
+import * as views from "./views.js";
+
+/** Between two rounds: while the page is seen, and while it is not. */
+const PACE_MS = 2000;
+const HIDDEN_PACE_MS = 10_000;
+/** For so long nothing may be heard while the page is seen. */
+const SILENT_MS = 2 * PACE_MS + 1000;
+/** Events are asked for when something has changed, and otherwise so often. */
+const EVENTS_MS = 15_000;
+const EVENTS_SHOWN = 60;
+
+const at = (id) => document.getElementById(id);
+
+const site = {
+    overview: undefined,
+    status: undefined,
+    events: undefined,
+    /** Of which cluster, in which state and of which kind the events are, and when they were asked for. */
+    eventsOf: "",
+    eventsAt: 0,
+    heardAt: 0,
+    seenSince: Date.now(),
+    fault: "",
+    isAsked: false,
+    isAll: false,
+    isHistory: false,
+};
+
+/** The cluster that the address names; without one the worst, and then that one. */
+let chosen;
+
+function named() {
+    const [, namespace, name] = location.hash.startsWith("#/") ? location.hash.split("/") : [];
+    try {
+        return name === undefined ? undefined : {namespace: decodeURIComponent(namespace), name: decodeURIComponent(name)};
+    } catch {
+        return undefined;
+    }
+}
+
+function choose(overview) {
+    const isSame = (wanted) => (one) => wanted !== undefined && views.nameOf(one) === views.nameOf(wanted);
+    const found = overview.clusters.find(isSame(named() ?? chosen));
+    if (found !== undefined || named() !== undefined) return found;
+    return views.worstFirst(overview.clusters)[0];
+}
+
+const pathOf = (cluster) => `/namespaces/${encodeURIComponent(cluster.namespace)}/clusters/${encodeURIComponent(cluster.name)}`;
+
+/** What changes when something has happened, and not with time alone. */
+const stateOf = ({namespace, name, version, term, healthy, alarms, shards, moves}) => JSON.stringify([
+    namespace, name, version, term, healthy, alarms, site.isHistory,
+    shards.map((shard) => [shard.id, shard.state, shard.epoch, shard.in_sync]),
+    moves?.map((move) => [move.id, move.state, move.paused]),
+]);
+
+async function hear() {
+    const overview = await look("/overview");
+    site.overview = overview;
+    chosen = choose(overview);
+    if (chosen === undefined) {
+        [site.status, site.events, site.eventsOf] = [undefined, undefined, ""];
+        return;
+    }
+    const path = pathOf(chosen);
+    const status = await look(`${path}/status`);
+    if (site.status !== undefined && views.nameOf(site.status) !== views.nameOf(status)) site.events = undefined;
+    site.status = status;
+    const state = stateOf(status);
+    if (state !== site.eventsOf || Date.now() - site.eventsAt > EVENTS_MS) {
+        const only = site.isHistory ? "&history=yes" : "";
+        site.events = (await look(`${path}/events?limit=${EVENTS_SHOWN}${only}`)).events;
+        [site.eventsOf, site.eventsAt] = [state, Date.now()];
+    }
+}
+
+let [timer, isRunning, isDue] = [0, false, false];
+
+/** Asks, shows, and does so again after a while; at once if it is asked for meanwhile. */
+async function round() {
+    clearTimeout(timer);
+    if (isRunning) {
+        isDue = true;
+        return;
+    }
+    isRunning = true;
+    try {
+        await hear();
+        [site.fault, site.isAsked, site.heardAt] = ["", false, Date.now()];
+    } catch (error) {
+        failed(error);
+    } finally {
+        isRunning = false;
+        const pace = isDue ? 0 : document.hidden ? HIDDEN_PACE_MS : PACE_MS;
+        isDue = false;
+        if (!site.isAsked) timer = setTimeout(round, pace);
+    }
+    draw();
+}
+
+function failed(error) {
+    site.isAsked = error instanceof Refused && error.status === 401;
+    site.fault = why(error);
+    if (!(error instanceof Refused || error.name === "TimeoutError" || error instanceof TypeError)) console.error(error);
+}
+
+/** Since when nothing was heard; undefined while the controller is heard. */
+function silentSince() {
+    if (site.fault !== "") return site.heardAt;
+    const since = Math.max(site.heardAt, site.seenSince);
+    return site.heardAt > 0 && !document.hidden && Date.now() - since > SILENT_MS ? site.heardAt : undefined;
+}
+
+const mayAct = () => silentSince() === undefined && site.overview.by.role !== "viewer";
+
+function draw() {
+    at("sign").hidden = !site.isAsked;
+    at("all").hidden = site.isAsked || site.overview === undefined;
+    drawSilence();
+    if (site.isAsked) return drawSign();
+    if (site.overview === undefined) return undefined;
+    const {overview, status} = site;
+    const whole = views.overall(overview);
+    show(at("state"), badge(whole.level, whole.word));
+    const isStale = silentSince() !== undefined;
+    document.title = `${isStale ? "no answer" : whole.word} – Holdfast`;
+    const {who, role} = overview.by;
+    const within = overview.within.length === 0 ? "" : `, within ${overview.within.join(", ")}`;
+    const leads = overview.leader === undefined ? "" : `${overview.leader} leads · `;
+    show(at("who"), `${leads}you are ${who}: ${role}${within}`);
+    at("leave").hidden = !hasToken();
+    const wrong = views.wrong(overview, status);
+    at("wrong").hidden = wrong.length === 0;
+    show(at("alarms"), wrong);
+    show(at("clusters"), views.clusters(overview, chosen));
+    drawCluster();
+    return undefined;
+}
+
+function drawCluster() {
+    const {overview, status, events, isAll, isHistory} = site;
+    const line = overview.clusters.find((one) => status !== undefined && views.nameOf(one) === views.nameOf(status));
+    if (line !== undefined) {
+        show(at("main"), views.cluster({status, events, line, may: mayAct(), isAll, isHistory}));
+        return;
+    }
+    const wanted = named();
+    const words = wanted === undefined
+        ? "There is no cluster yet: `holdfast ctl create cluster` makes one."
+        : `${views.nameOf(wanted)} is not here, or not for you to see.`;
+    show(at("main"), h("p", {class: "quiet"}, words.replaceAll("`", "")));
+}
+
+/** Its words stay as long as the silence lasts: readers that speak would repeat them else. */
+function drawSilence() {
+    const since = silentSince();
+    const isSilent = since !== undefined && !site.isAsked;
+    document.body.classList.toggle("silent", isSilent);
+    at("silence").hidden = !isSilent;
+    if (!isSilent) return;
+    const of = site.fault === "" ? "it takes too long to answer" : site.fault;
+    const heard = since === 0 ? ["Nothing was heard of the controller yet: "] : ["What is shown is of ", moment(since), ". Of the controller: "];
+    show(at("silence"), heard, `${of}. It is asked again and again.`);
+}
+
+function drawSign() {
+    for (const id of ["wrong", "leave"]) at(id).hidden = true;
+    show(at("state"));
+    show(at("who"));
+    show(at("why"), hasToken() ? `The controller says: ${site.fault}.` : "This controller wants to know who asks.");
+    document.title = "Sign in – Holdfast";
+    const field = at("token");
+    if (document.activeElement !== field && field.value === "") field.focus();
+}
+
+/** Tells what became of something, until it is put away or something else is told. */
+function tell(words) {
+    const place = at("told");
+    place.hidden = false;
+    show(place, words, " ", h("button", {type: "button", "data-away": "yes"}, "Close"));
+}
+
+/** What is asked in the dialog now. */
+let plan;
+
+function propose(name, data) {
+    if (site.status === undefined || !mayAct()) return;
+    plan = ACTS[name]?.(data, {status: site.status, path: pathOf(site.status)});
+    if (plan === undefined) return;
+    show(at("ask-title"), plan.title);
+    show(at("ask-words"), plan.words.map((words) => h("p", null, words)));
+    show(at("ask-yes"), plan.yes);
+    at("ask-yes").classList.toggle("grave", plan.isGrave === true);
+    at("ask-field").hidden = plan.field === undefined;
+    show(at("ask-label"), plan.field ?? "");
+    at("ask-text").value = "";
+    fault("");
+    at("ask").showModal();
+}
+
+function fault(words) {
+    at("ask-fault").hidden = words === "";
+    show(at("ask-fault"), words);
+}
+
+/** What keeps the plan from being carried out; nothing if what it says is still so. */
+function obstacle() {
+    const {status} = site;
+    if (silentSince() !== undefined) return "The controller is not heard just now.";
+    if (status === undefined || !mayAct()) return "This may not be done any more.";
+    return plan.still?.(status) ?? "";
+}
+
+async function carryOut() {
+    const mine = plan;
+    const stands = obstacle();
+    if (stands !== "") return fault(stands);
+    const yes = at("ask-yes");
+    yes.disabled = true;
+    show(yes, "Under way …");
+    fault("");
+    let [words, isDone] = ["", false];
+    try {
+        words = await mine.run(at("ask-text").value.trim());
+        isDone = true;
+    } catch (error) {
+        const isKnown = error instanceof Refused;
+        words = isKnown ? error.message : `Whether it was done is not known (${why(error)}): the events will tell.`;
+    }
+    yes.disabled = false;
+    show(yes, mine.yes);
+    // Somebody may have put the dialog away, and asked for something else.
+    const isAsking = at("ask").open && plan === mine;
+    if (isAsking && isDone) at("ask").close();
+    if (isAsking && !isDone) fault(words);
+    else tell(isDone ? words : `${mine.title}: ${words}`);
+    return round();
+}
+
+function pressed(event) {
+    const button = event.target.closest("button");
+    if (button === null) return;
+    const {act, all, history, away, ...data} = button.dataset;
+    if (act !== undefined) propose(act, data);
+    if (away !== undefined) at("told").hidden = true;
+    if (all !== undefined) {
+        site.isAll = all === "yes";
+        draw();
+    }
+    if (history !== undefined) {
+        site.isHistory = history === "yes";
+        draw();
+        round();
+    }
+}
+
+function signed(event) {
+    event.preventDefault();
+    const words = useToken(at("token").value);
+    if (words !== "") {
+        show(at("why"), words);
+        return;
+    }
+    at("token").value = "";
+    site.isAsked = false;
+    round();
+}
+
+function left() {
+    useToken("");
+    [site.overview, site.status, site.events, site.eventsOf] = [undefined, undefined, undefined, ""];
+    round();
+}
+
+document.addEventListener("click", pressed);
+at("sign").addEventListener("submit", signed);
+at("leave").addEventListener("click", left);
+at("ask-no").addEventListener("click", () => at("ask").close());
+at("ask-yes").addEventListener("click", carryOut);
+document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    at("main").focus();
+});
+addEventListener("hashchange", () => {
+    site.isAll = false;
+    at("main").focus({preventScroll: true});
+    round();
+});
+document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    site.seenSince = Date.now();
+    round();
+});
+addEventListener("online", round);
+setInterval(() => {
+    // Only where something changes with time alone: that nothing is heard.
+    if (document.body.classList.contains("silent") !== (silentSince() !== undefined && !site.isAsked)) draw();
+}, 1000);
+round();
