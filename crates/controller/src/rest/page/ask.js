@@ -1,9 +1,10 @@
 // Asks the controller. The token is kept by this tab, is sent in a header, and stands in no URL.
 
 const KEPT = "holdfast-token";
-/** Longest wait for what is looked at, and for what somebody asked to be done, ms. */
-const LOOK_MS = 5000;
-const ACT_MS = 90000;
+/** Longest wait for what a controller knows by itself, for what lies in its store, and for what it is to do, ms. */
+const LOOK_MS = 3000;
+export const STORE_MS = 10_000;
+const ACT_MS = 90_000;
 
 let token = read();
 /** Answers that have a tag, by their paths: what has not changed is not sent again. */
@@ -74,9 +75,9 @@ async function data(answer) {
 }
 
 /** What is there, below `/api/v1`. */
-export async function look(path) {
+export async function look(path, limit = LOOK_MS) {
     const had = known.get(path);
-    const answer = await send("GET", path, undefined, LOOK_MS, had && {"If-None-Match": had.tag});
+    const answer = await send("GET", path, undefined, limit, had && {"If-None-Match": had.tag});
     if (answer.status === 304 && had !== undefined) return had.data;
     const found = await data(answer);
     const tag = answer.headers.get("ETag");

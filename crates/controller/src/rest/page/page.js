@@ -2,15 +2,15 @@
 // reader decides. What is shown is greyed as soon as the controller is not heard.
 
 import {ACTS} from "./acts.js";
-import {Refused, hasToken, look, useToken, why} from "./ask.js";
-import {badge, h, moment, show} from "./parts.js";
+import {Refused, STORE_MS, hasToken, look, useToken, why} from "./ask.js";
+import {badge, h, moment, prose, show} from "./parts.js";
 import * as views from "./views.js";
 
 /** Between two rounds: while the page is seen, and while it is not. */
 const PACE_MS = 2000;
 const HIDDEN_PACE_MS = 10_000;
-/** For so long nothing may be heard while the page is seen. */
-const SILENT_MS = 2 * PACE_MS + 1000;
+/** For so long nothing may be heard while the page is seen: a pause, and an answer that is late. */
+const SILENT_MS = PACE_MS + 3000;
 /** Events are asked for when something has changed, and otherwise so often. */
 const EVENTS_MS = 15_000;
 const EVENTS_SHOWN = 60;
@@ -21,9 +21,10 @@ const site = {
     overview: undefined,
     status: undefined,
     events: undefined,
-    /** Of which cluster, in which state and of which kind the events are, and when they were asked for. */
+    /** Of which cluster, in which state and of which kind they are, when they were asked for, and why there are none. */
     eventsOf: "",
     eventsAt: 0,
+    eventsFault: "",
     heardAt: 0,
     seenSince: Date.now(),
     fault: "",
@@ -68,16 +69,28 @@ async function hear() {
         [site.status, site.events, site.eventsOf] = [undefined, undefined, ""];
         return;
     }
-    const path = pathOf(chosen);
-    const status = await look(`${path}/status`);
-    if (site.status !== undefined && views.nameOf(site.status) !== views.nameOf(status)) site.events = undefined;
+    const status = await look(`${pathOf(chosen)}/status`);
+    const isOther = site.status === undefined || views.nameOf(site.status) !== views.nameOf(status);
+    if (isOther) [site.events, site.eventsOf] = [undefined, ""];
     site.status = status;
+    hearEvents(status);
+}
+
+/** Not waited for: they lie in the controller's store, and without that all else is still told. */
+async function hearEvents(status) {
     const state = stateOf(status);
-    if (state !== site.eventsOf || Date.now() - site.eventsAt > EVENTS_MS) {
-        const only = site.isHistory ? "&history=yes" : "";
-        site.events = (await look(`${path}/events?limit=${EVENTS_SHOWN}${only}`)).events;
-        [site.eventsOf, site.eventsAt] = [state, Date.now()];
+    const now = Date.now();
+    if (state === site.eventsOf && now - site.eventsAt < EVENTS_MS) return;
+    [site.eventsOf, site.eventsAt] = [state, now];
+    const only = site.isHistory ? "&history=yes" : "";
+    const isWanted = () => site.eventsOf === state;
+    try {
+        const {events} = await look(`${pathOf(status)}/events?limit=${EVENTS_SHOWN}${only}`, STORE_MS);
+        if (isWanted()) [site.events, site.eventsFault] = [events, ""];
+    } catch (error) {
+        if (isWanted()) site.eventsFault = why(error);
     }
+    draw();
 }
 
 let [timer, isRunning, isDue] = [0, false, false];
@@ -144,17 +157,17 @@ function draw() {
 }
 
 function drawCluster() {
-    const {overview, status, events, isAll, isHistory} = site;
+    const {overview, status, events, eventsFault, isAll, isHistory} = site;
     const line = overview.clusters.find((one) => status !== undefined && views.nameOf(one) === views.nameOf(status));
     if (line !== undefined) {
-        show(at("main"), views.cluster({status, events, line, may: mayAct(), isAll, isHistory}));
+        show(at("main"), views.cluster({status, events, eventsFault, line, may: mayAct(), isAll, isHistory}));
         return;
     }
     const wanted = named();
     const words = wanted === undefined
         ? "There is no cluster yet: `holdfast ctl create cluster` makes one."
         : `${views.nameOf(wanted)} is not here, or not for you to see.`;
-    show(at("main"), h("p", {class: "quiet"}, words.replaceAll("`", "")));
+    show(at("main"), h("p", {class: "quiet"}, prose(words)));
 }
 
 /** Its words stay as long as the silence lasts: readers that speak would repeat them else. */

@@ -98,7 +98,7 @@ function reasons(status) {
 }
 
 /** All of a cluster. `may`: somebody may act, and on something that is heard. */
-export function cluster({status, events, line, may, isAll, isHistory}) {
+export function cluster({status, events, eventsFault, line, may, isAll, isHistory}) {
     const {level, word} = judge(line);
     return [
         h("header", {class: "head", "data-key": "head"},
@@ -109,7 +109,7 @@ export function cluster({status, events, line, may, isAll, isHistory}) {
         part("shards", "Shards", shards(status, may, isAll)),
         part("moves", "Slots that move", moves(status, may)),
         part("balancers", "Load balancers", balancers(status)),
-        part("events", "Events", eventList(events, isHistory)),
+        part("events", "Events", eventList(events, eventsFault, isHistory)),
     ];
 }
 
@@ -337,15 +337,16 @@ function moveActs(move) {
 
 const KINDS = {failover: "warn", loss: "bad", failed: "warn", alarm: "warn", over: "good"};
 
-function eventList(events, isHistory) {
+function eventList(events, fault, isHistory) {
     const words = "Only failovers, switchovers, losses, moves and what operators asked for";
     const choice = h("p", {class: "tools"}, h("button", {type: "button", "data-history": isHistory ? "no" : "yes", "aria-pressed": String(isHistory)}, words));
-    if (events === undefined) return [choice, h("p", {class: "quiet"}, "They are asked for.")];
+    const why = fault !== "" && h("p", {class: "fault"}, `They cannot be read: ${fault}.`);
+    if (events === undefined) return [choice, why || h("p", {class: "quiet"}, "They are asked for.")];
     const rows = events.toReversed().map((one) => h("tr", {role: "row", "data-key": String(one.number)},
         cell("When", moment(one.at_ms)),
         cell("What", badge(KINDS[one.kind] ?? "dull", one.kind)),
         cell("Text", prose(one.text)),
         cell("By", one.by === undefined ? "" : `${one.by.who} (${one.by.role}), ${one.by.from}`)));
     const list = table("events", ["When", "What", "Text", "By"], h("tbody", {role: "rowgroup"}, rows));
-    return [choice, rows.length === 0 ? h("p", {class: "quiet"}, "None.") : list];
+    return [choice, why, rows.length === 0 ? h("p", {class: "quiet"}, "None.") : list];
 }
