@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use controller::Config;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -112,7 +114,12 @@ async fn another_name_another_origin_another_method_and_another_file_are_refused
 
 /// Code, tag and data of the overview, for one that has an answer with this tag.
 async fn overview(controller: &Controller, token: &str, has: &str) -> (u16, String, Value) {
-    let asked = client().get(format!("{}/api/v1/overview", controller.url)).bearer_auth(token);
+    waited(&controller.url, token, has, 0).await
+}
+
+/// The same of one that waits so long for another answer, ms.
+async fn waited(url: &str, token: &str, has: &str, ms: u64) -> (u16, String, Value) {
+    let asked = client().get(format!("{url}/api/v1/overview?wait_ms={ms}")).bearer_auth(token);
     let answer = asked.header("if-none-match", has).send().await.expect("an answer");
     let (code, tag) = (answer.status().as_u16(), head(&answer, "etag"));
     let text = answer.text().await.expect("a text");
@@ -138,9 +145,10 @@ async fn the_overview_says_how_all_is_and_comes_again_only_if_that_has_changed()
     let (_, _, told) = overview(&stage.controller, "", "").await;
     assert_eq!(told["by"]["role"], "admin", "{told}");
     assert_eq!((&told["within"], &told["leader"]), (&json!([]), &Value::Null), "{told}");
+    let version = told["clusters"][0]["version"].as_i64().expect("a version");
     let cluster = json!({
-        "namespace": "n", "name": "c", "healthy": true, "alarms": [], "shards": 1, "stuck": 0,
-        "nodes": 2, "down": 0, "moves": 0,
+        "namespace": "n", "name": "c", "version": version, "healthy": true, "alarms": [],
+        "shards": 1, "stuck": 0, "nodes": 2, "down": 0, "moves": 0,
     });
     assert_eq!(told["clusters"], json!([cluster]), "{told}");
 
@@ -156,6 +164,35 @@ async fn the_overview_says_how_all_is_and_comes_again_only_if_that_has_changed()
         if code == 200 && other != tag && is_told { Ok(()) } else { Err(format!("{code} {told}")) }
     })
     .await;
+}
+
+/// While nothing changes a request that waits is answered at the end of its time, and by then it is
+/// known to be so; what changes ends the wait.
+#[tokio::test]
+async fn a_request_waits_for_another_overview_if_it_says_so() {
+    const WAIT_MS: u64 = 400;
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let tag = until("a wait to its end", || async {
+        let (_, tag, _) = overview(&stage.controller, "", "").await;
+        let began = Instant::now();
+        let (code, same, told) = waited(&stage.controller.url, "", &tag, WAIT_MS).await;
+        if code != 304 {
+            return Err(format!("{code} {told}"));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(WAIT_MS), "it was not waited for");
+        Ok(same)
+    })
+    .await;
+    let url = stage.controller.url.clone();
+    let waits = tokio::spawn(async move { waited(&url, "", &tag, 10_000).await });
+    let pause = json!({"paused": true, "reason": "new switches"});
+    let (code, answer) = stage.controller.call("PATCH", "/namespaces/n/clusters/c", pause).await;
+    assert_eq!(code, 200, "{answer}");
+    let (code, _, told) = waits.await.expect("no panic");
+    assert_eq!(code, 200, "{told}");
+    let (code, _, told) = waited(&stage.controller.url, "", "", 10_001).await;
+    assert_eq!((code, told), (400, Value::Null));
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct ClusterOverview {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Topology version.
+    pub version: i64,
     /// As in `Status`, but for what is wrong with the controller itself.
     pub healthy: bool,
     /// Why no failover happens by itself, in an operator's words, which may be none; absent: it

@@ -2,7 +2,7 @@
 
 const KEPT = "holdfast-token";
 /** Longest wait for what a controller knows by itself, for what lies in its store, and for what it is to do, ms. */
-const LOOK_MS = 3000;
+const LOOK_MS = 2000;
 export const STORE_MS = 10_000;
 const ACT_MS = 90_000;
 
@@ -45,7 +45,7 @@ export function useToken(text) {
     return "";
 }
 
-async function send(method, path, body, limit, more) {
+async function send(method, path, body, signal, more) {
     const headers = {Accept: "application/json", ...more};
     if (token !== "") headers.Authorization = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -56,7 +56,7 @@ async function send(method, path, body, limit, more) {
         cache: "no-store",
         credentials: "same-origin",
         redirect: "error",
-        signal: AbortSignal.timeout(limit),
+        signal,
     });
 }
 
@@ -75,19 +75,27 @@ async function data(answer) {
 }
 
 /** What is there, below `/api/v1`. */
-export async function look(path, limit = LOOK_MS) {
+export const look = (path, limit = LOOK_MS) => found(path, path, AbortSignal.timeout(limit));
+
+/** What is there once it is another than it was, or after a while; `stop` ends the wait. */
+export function change(path, ms, stop) {
+    const limit = AbortSignal.timeout(ms + LOOK_MS);
+    return found(path, `${path}?wait_ms=${ms}`, AbortSignal.any([limit, stop]));
+}
+
+async function found(path, asked, signal) {
     const had = known.get(path);
-    const answer = await send("GET", path, undefined, limit, had && {"If-None-Match": had.tag});
+    const answer = await send("GET", asked, undefined, signal, had && {"If-None-Match": had.tag});
     if (answer.status === 304 && had !== undefined) return had.data;
-    const found = await data(answer);
+    const is = await data(answer);
     const tag = answer.headers.get("ETag");
-    if (tag !== null) known.set(path, {tag, data: found});
-    return found;
+    if (tag !== null) known.set(path, {tag, data: is});
+    return is;
 }
 
 /** Has something done. */
 export async function act(method, path, body) {
-    return data(await send(method, path, body, ACT_MS));
+    return data(await send(method, path, body, AbortSignal.timeout(ACT_MS)));
 }
 
 /** Why nothing came back, for people. */

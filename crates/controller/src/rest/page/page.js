@@ -1,16 +1,18 @@
-// The page: asks the controller every other second, shows what it tells, and hands on what its
-// reader decides. What is shown is greyed as soon as the controller is not heard.
+// The page: asks the controller all the time, shows what it tells, and hands on what its reader
+// decides. What is shown is greyed as soon as the controller is not heard.
 
 import {ACTS} from "./acts.js";
-import {Refused, STORE_MS, hasToken, look, useToken, why} from "./ask.js";
+import {Refused, STORE_MS, change, hasToken, look, useToken, why} from "./ask.js";
 import {badge, h, moment, prose, show} from "./parts.js";
 import * as views from "./views.js";
 
-/** Between two rounds: while the page is seen, and while it is not. */
-const PACE_MS = 2000;
-const HIDDEN_PACE_MS = 10_000;
-/** For so long nothing may be heard while the page is seen: a pause, and an answer that is late. */
-const SILENT_MS = PACE_MS + 3000;
+/** For so long a question waits for a change; it is the pace of what changes with time alone. */
+const WAIT_MS = 1000;
+/** Least rest between two rounds, and rest while nobody sees the page. */
+const REST_MS = 250;
+const HIDDEN_MS = 10_000;
+/** For so long nothing may be heard while the page is seen. */
+const SILENT_MS = 3000;
 /** Events are asked for when something has changed, and otherwise so often. */
 const EVENTS_MS = 15_000;
 const EVENTS_SHOWN = 60;
@@ -61,9 +63,10 @@ const stateOf = ({namespace, name, version, term, healthy, alarms, shards, moves
     moves?.map((move) => [move.id, move.state, move.paused]),
 ]);
 
-async function hear() {
-    const overview = await look("/overview");
-    site.overview = overview;
+/** Of a round that was asked for nothing is to be waited for. */
+async function hear(isHasty, stop) {
+    site.overview = await (isHasty ? look("/overview") : change("/overview", WAIT_MS, stop));
+    const {overview} = site;
     chosen = choose(overview);
     if (chosen === undefined) {
         [site.status, site.events, site.eventsOf] = [undefined, undefined, ""];
@@ -93,27 +96,34 @@ async function hearEvents(status) {
     draw();
 }
 
-let [timer, isRunning, isDue] = [0, false, false];
+let [timer, isDue] = [0, true];
+/** Ends the wait of the round that is under way; undefined while none is. */
+let running;
 
-/** Asks, shows, and does so again after a while; at once if it is asked for meanwhile. */
+/** A round at once: somebody wants to see something else, or what became of an act. */
+function hurry() {
+    isDue = true;
+    if (running === undefined) round();
+    else running.abort();
+}
+
+/** Asks, shows, and does so again. */
 async function round() {
     clearTimeout(timer);
-    if (isRunning) {
-        isDue = true;
-        return;
-    }
-    isRunning = true;
+    const [began, before, isHasty] = [Date.now(), site.overview, isDue];
+    isDue = false;
+    running = new AbortController();
     try {
-        await hear();
+        await hear(isHasty, running.signal);
         [site.fault, site.isAsked, site.heardAt] = ["", false, Date.now()];
     } catch (error) {
-        failed(error);
-    } finally {
-        isRunning = false;
-        const pace = isDue ? 0 : document.hidden ? HIDDEN_PACE_MS : PACE_MS;
-        isDue = false;
-        if (!site.isAsked) timer = setTimeout(round, pace);
+        if (error.name !== "AbortError") failed(error);
     }
+    running = undefined;
+    // One that was answered at once, and with nothing new, has not waited.
+    const isNew = site.fault === "" && site.overview !== before;
+    const rest = document.hidden ? HIDDEN_MS : isNew ? REST_MS : Math.max(REST_MS, WAIT_MS - (Date.now() - began));
+    if (!site.isAsked) timer = setTimeout(round, isDue ? 0 : rest);
     draw();
 }
 
@@ -253,7 +263,7 @@ async function carryOut() {
     if (isAsking && isDone) at("ask").close();
     if (isAsking && !isDone) fault(words);
     else tell(isDone ? words : `${mine.title}: ${words}`);
-    return round();
+    return hurry();
 }
 
 function pressed(event) {
@@ -269,7 +279,7 @@ function pressed(event) {
     if (history !== undefined) {
         site.isHistory = history === "yes";
         draw();
-        round();
+        hurry();
     }
 }
 
@@ -282,13 +292,13 @@ function signed(event) {
     }
     at("token").value = "";
     site.isAsked = false;
-    round();
+    hurry();
 }
 
 function left() {
     useToken("");
     [site.overview, site.status, site.events, site.eventsOf] = [undefined, undefined, undefined, ""];
-    round();
+    hurry();
 }
 
 document.addEventListener("click", pressed);
@@ -303,14 +313,14 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 addEventListener("hashchange", () => {
     site.isAll = false;
     at("main").focus({preventScroll: true});
-    round();
+    hurry();
 });
 document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     site.seenSince = Date.now();
-    round();
+    hurry();
 });
-addEventListener("online", round);
+addEventListener("online", hurry);
 setInterval(() => {
     // Only where something changes with time alone: that nothing is heard.
     if (document.body.classList.contains("silent") !== (silentSince() !== undefined && !site.isAsked)) draw();
