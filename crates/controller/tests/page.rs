@@ -28,8 +28,9 @@ const FILES: [(&str, &str); 9] = [
     ("/ui/remedies.js", "text/javascript; charset=utf-8"),
     ("/ui/views.js", "text/javascript; charset=utf-8"),
 ];
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; \
+    form-action 'none'";
 
 /// One that wants to know from each who asks.
 async fn guarded() -> (Controller, tempfile::TempDir) {

@@ -92,9 +92,7 @@ async fn exchange(
         passed = passed.bearer_auth(token).header(VOUCHED, &by.who);
         passed = passed.header(CERTIFICATE, certificate.as_bytes());
     }
-    for name in
-        [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), IF_NONE_MATCH.as_str(), UNCHECKED]
-    {
+    for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), IF_NONE_MATCH.as_str(), UNCHECKED] {
         // There is one of them, and it is this process's then.
         let is_taken = vouched && name == AUTHORIZATION.as_str();
         if let Some(value) = head.headers.get(name).filter(|_| !is_taken) {

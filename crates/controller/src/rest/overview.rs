@@ -78,12 +78,7 @@ fn seen_now(registry: &App) -> Arc<Seen> {
 }
 
 /// The answer: what of that its reader may see.
-fn written(
-    registry: &App,
-    by: &Actor,
-    within: &Within,
-    seen: &Seen,
-) -> Result<Vec<u8>, ApiError> {
+fn written(registry: &App, by: &Actor, within: &Within, seen: &Seen) -> Result<Vec<u8>, ApiError> {
     let shared = &registry.shared;
     let shown = seen.clusters.iter().filter(|cluster| within.shows(&cluster.namespace));
     let data = Overview {
