@@ -2,7 +2,7 @@
 // said about is still so.
 
 import {act} from "./ask.js";
-import {count, slotsIn, span} from "./parts.js";
+import {bytes, count, slotsIn, span} from "./parts.js";
 
 const master = (shard) => shard.nodes.find((node) => node.role === "master");
 const named = (status) => `${status.namespace}/${status.name}`;
@@ -121,7 +121,41 @@ const cancelMove = ofMove((move, path) => ({
     },
 }));
 
-/** By the names that buttons have. */
+/** Moves that a dialog names one by one. */
+const NAMED_MAX = 8;
+
+function wish(status, {slots, from, to, bytes: weight}) {
+    const index = (id) => status.shards.find((one) => one.id === id)?.index ?? id;
+    const weighs = weight === undefined ? "" : `, ${bytes(weight)}`;
+    return `Slots ${slots} from shard ${index(from)} to shard ${index(to)}${weighs}.`;
+}
+
+/** What is queued is exactly what was shown. */
+async function shareOut(_, {status, path}) {
+    const shown = await act("POST", `${path}/rebalance`, {dry: true});
+    if (shown.moves.length === 0) return {notice: `The slots of ${named(status)} are shared out evenly: none has to move.`};
+    const more = shown.moves.length - NAMED_MAX;
+    return {
+        title: `Share the slots of ${named(status)} out evenly`,
+        words: [
+            `${count(shown.slots, "slot")} move to other shards, with their data, in ${count(shown.moves.length, "move")}:`,
+            ...shown.moves.slice(0, NAMED_MAX).map((one) => wish(status, one)),
+            ...(more > 0 ? [`And ${more} more.`] : []),
+            ...(shown.notes ?? []),
+            "Clients go on meanwhile; commands to a slot wait for a moment when it changes hands. Moves can be paused, and cancelled until then.",
+        ],
+        yes: "Queue these moves",
+        still: (now) => (now.version === status.version && (now.moves ?? []).length === 0
+            ? "" : "Meanwhile the topology has changed, or slots move already: look again."),
+        async run() {
+            const moves = shown.moves.map(({slots, from, to}) => ({slots, from, to}));
+            const done = await act("POST", `${path}/moves`, {moves});
+            return `${count(done.moves.length, "move")} queued.`;
+        },
+    };
+}
+
+/** By the names that buttons have; some ask the controller first. */
 export const ACTS = {
     "switch": switchOver,
     pause,
@@ -129,4 +163,5 @@ export const ACTS = {
     "move-pause": pauseMove,
     "move-resume": resumeMove,
     "move-cancel": cancelMove,
+    "share-out": shareOut,
 };

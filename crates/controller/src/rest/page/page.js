@@ -209,13 +209,23 @@ function tell(words) {
     show(place, words, " ", h("button", {type: "button", "data-away": "yes"}, "Close"));
 }
 
-/** What is asked in the dialog now. */
+/** What the dialog asks now, and of which cluster. */
 let plan;
 
-function propose(name, data) {
-    if (site.status === undefined || !mayAct()) return;
-    plan = ACTS[name]?.(data, {status: site.status, path: pathOf(site.status)});
-    if (plan === undefined) return;
+async function propose(name, data) {
+    const {status} = site;
+    if (status === undefined || !mayAct()) return;
+    let made;
+    try {
+        made = await ACTS[name]?.(data, {status, path: pathOf(status)});
+    } catch (error) {
+        tell(why(error));
+        return;
+    }
+    if (made?.notice !== undefined) tell(made.notice);
+    // What was asked for meanwhile stands in the dialog, and stays what it asks.
+    if (made?.title === undefined || at("ask").open) return;
+    plan = {...made, of: views.nameOf(status)};
     show(at("ask-title"), plan.title);
     show(at("ask-words"), plan.words.map((words) => h("p", null, words)));
     show(at("ask-yes"), plan.yes);
@@ -237,6 +247,7 @@ function obstacle() {
     const {status} = site;
     if (silentSince() !== undefined) return "The controller is not heard just now.";
     if (status === undefined || !mayAct()) return "This may not be done any more.";
+    if (views.nameOf(status) !== plan.of) return "Another cluster is shown by now.";
     return plan.still?.(status) ?? "";
 }
 
@@ -257,7 +268,7 @@ async function carryOut() {
         words = isKnown ? error.message : `Whether it was done is not known (${why(error)}): the events will tell.`;
     }
     yes.disabled = false;
-    show(yes, mine.yes);
+    show(yes, plan.yes);
     // Somebody may have put the dialog away, and asked for something else.
     const isAsking = at("ask").open && plan === mine;
     if (isAsking && isDone) at("ask").close();

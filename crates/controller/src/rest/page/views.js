@@ -105,7 +105,8 @@ export function cluster({status, events, eventsFault, line, may, isAll, isHistor
             h("h2", null, nameOf(status), " ", badge(level, word)),
             facts(status),
             may && pausing(line)),
-        part("slots", "Slots", slotBar(status)),
+        part("slots", "Slots", slotBar(status), may && status.shards.length > 1 && (status.moves ?? []).length === 0
+            && h("p", {class: "tools"}, button("share-out", {}, "Share out evenly …"))),
         part("shards", "Shards", shards(status, may, isAll)),
         part("moves", "Slots that move", moves(status, may)),
         part("balancers", "Load balancers", balancers(status)),
