@@ -194,8 +194,8 @@ function drawSilence() {
 
 function drawSign() {
     for (const id of ["wrong", "leave"]) at(id).hidden = true;
-    show(at("state"));
-    show(at("who"));
+    // What one reader has seen is not left for the next one.
+    for (const id of ["state", "who", "alarms", "clusters", "main"]) show(at(id));
     show(at("why"), hasToken() ? `The controller says: ${site.fault}.` : "This controller wants to know who asks.");
     document.title = "Sign in – Holdfast";
     const field = at("token");
