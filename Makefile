@@ -76,7 +76,7 @@ deb: bootstrap ## the Debian package, a list of what it is made of, and checksum
 deb-test: build ## the package: lintian, install, upgrade and purge in a bare Debian 12, units under systemd; root
 	@$(ENV) scripts/deb-test
 
-browser: build ## pages of somebody else in a real browser ask a cluster's ports for changes: all are refused; installs Chromium where it is missing
+browser: build ## in a real browser: pages of somebody else ask a cluster's ports for changes, all are refused; the controller's own page shows and does what it should; installs Chromium where it is missing
 	@$(ENV) scripts/browser
 
 fresh: ## clone, build, up and test in a bare Debian 12 with nothing but Rust; half an hour or more; root

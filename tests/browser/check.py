@@ -389,4 +389,5 @@ def main():
     print("browser: every request has arrived and was refused; nothing was read, nothing has changed")
 
 
-main()
+if __name__ == "__main__":
+    main()

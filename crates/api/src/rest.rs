@@ -13,6 +13,7 @@ mod certificates;
 mod moves;
 mod node;
 mod operator;
+mod overview;
 mod store;
 
 pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
@@ -29,6 +30,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NeverHad, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
+pub use overview::{ClusterOverview, Overview};
 pub use store::{StoreExport, StoreResealed, StoreSealing, StoreStatus};
 
 /// A success: `{"data": …}`.

@@ -1,5 +1,6 @@
 //! Every cluster of this controller.
 
+mod in_short;
 mod namespaces;
 mod unread;
 mod users;
@@ -16,6 +17,8 @@ use planner::{Guard, Hearing, Record};
 use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, losses, rival};
 use crate::events::Event;
 use crate::store::{Look, Outcome, Store, StoreError, fresh_tag};
+
+pub(crate) use self::in_short::{InShort, Seen};
 
 type Key = (String, String);
 
@@ -37,6 +40,8 @@ pub(crate) struct Registry {
     locked: Mutex<BTreeSet<Key>>,
     /// Asks the controller that leads, where this one does not.
     pub(crate) passing: reqwest::Client,
+    /// For those who look at all clusters.
+    pub(crate) in_short: InShort,
 }
 
 impl Registry {
@@ -52,7 +57,8 @@ impl Registry {
             .build()
             .context("prepare requests to other controllers")?;
         let (clusters, unread, locked) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { shared, clusters, unread, locked, passing }))
+        let in_short = InShort::default();
+        Ok(Arc::new(Self { shared, clusters, unread, locked, passing, in_short }))
     }
 
     /// Runs the records that a look shows, newer ones of clusters that run already, and none that

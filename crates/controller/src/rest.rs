@@ -15,6 +15,8 @@ mod loss;
 mod moves;
 mod namespaces;
 mod nodes;
+mod overview;
+mod page;
 mod probe;
 mod release;
 mod shards;
@@ -23,6 +25,7 @@ mod status;
 mod store;
 mod switchover;
 mod table;
+mod tag;
 mod users;
 mod view;
 mod weights;
@@ -66,6 +69,7 @@ pub(crate) fn router(registry: Arc<Registry>, live: Arc<Live>) -> Router {
 /// All routes but that of health checks, which asks nobody for a token.
 fn rows() -> Vec<Row> {
     let mut rows = vec![
+        get("/api/v1/overview", Viewer, overview::show),
         get("/api/v1/namespaces", Viewer, namespaces::list),
         post("/api/v1/namespaces", Admin, namespaces::create),
         get("/api/v1/namespaces/{ns}", Viewer, namespaces::show),
@@ -146,7 +150,9 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
     table::router(rows())
         .fallback(|| async { ApiError::not_found("not found") })
         .layer(middleware::from_fn_with_state((Arc::clone(&registry), live), guard::guard))
+        // Added after the guard, which asks for a token before all routes above.
         .route("/healthz", routing::get(health))
+        .merge(page::routes())
         .with_state(registry)
 }
 

@@ -14,7 +14,7 @@ use support::{Stage, until};
 use tokio::sync::oneshot;
 
 /// Every path of the table, with a method that it has.
-const PATHS: [(&str, &str); 33] = [
+const PATHS: [(&str, &str); 34] = [
     ("GET", "/api/v1/namespaces"),
     ("POST", "/api/v1/namespaces"),
     ("GET", "/api/v1/namespaces/n"),
@@ -38,6 +38,7 @@ const PATHS: [(&str, &str); 33] = [
     ("DELETE", "/api/v1/namespaces/n/clusters/c/moves/1"),
     ("POST", "/api/v1/namespaces/n/clusters/c/rebalance"),
     ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/drain"),
+    ("GET", "/api/v1/overview"),
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/users"),
     ("POST", "/api/v1/users"),

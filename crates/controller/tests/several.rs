@@ -253,6 +253,20 @@ async fn every_controller_answers_for_the_one_that_leads() {
         if is_so { Ok(()) } else { Err(format!("{code}; {leader} leads; {tell:?}")) }
     })
     .await;
+    until("an overview that is not sent twice", || async {
+        let overview = async |has: &str| {
+            let asked = http.get(format!("{}/api/v1/overview", follower.url));
+            let answer = asked.header("If-None-Match", has).send().await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            let tag = answer.headers().get("ETag").and_then(|tag| tag.to_str().ok());
+            Ok::<_, String>((answer.status().as_u16(), tag.unwrap_or_default().to_owned()))
+        };
+        let (first, tag) = overview("").await?;
+        let (again, same) = overview(&tag).await?;
+        let is_so = (first, again) == (200, 304) && tag == same;
+        if is_so { Ok(()) } else { Err(format!("{first} {tag}, {again} {same}")) }
+    })
+    .await;
     // Nothing is written while nothing happens.
     until("a second without a write", || async {
         let before = site.store.look(0).await.expect("a look").revision;

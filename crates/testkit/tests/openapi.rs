@@ -18,12 +18,13 @@ use testkit::{process, wait};
 use common::certs::Ca;
 use common::{PATIENCE, get};
 
-/// What `ctl` does not ask for: probes and scrapes, the document itself, and what is there for
-/// programs made for kvrocks-controller.
-const NOT_ASKED: [&str; 9] = [
+/// What `ctl` does not ask for: probes and scrapes, the document itself, what the web page is made
+/// of, and what is there for programs made for kvrocks-controller.
+const NOT_ASKED: [&str; 10] = [
     "health",
     "metrics",
     "openapi",
+    "get_overview",
     "get_namespace",
     "list_shards",
     "get_move",

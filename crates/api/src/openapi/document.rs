@@ -53,6 +53,7 @@ fn meaning(status: u16) -> &'static str {
         200 => "Done, or what was asked for.",
         201 => "Made, or queued.",
         204 => "Gone.",
+        304 => "As it was when it had the `ETag` that `If-None-Match` names.",
         503 => "Why not.",
         _ => panic!("{status} has no meaning"),
     }

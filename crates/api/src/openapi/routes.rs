@@ -119,6 +119,7 @@ pub(super) fn all() -> Vec<Route> {
 fn of_site() -> Vec<Route> {
     let offers = "All that the store has, with its secrets: sealed as they are there, or else `clear` must say that they may be in clear. That it was asked for stands in the events.";
     let clear = json!({ "type": "string", "enum": ["yes", "no"], "default": "no" });
+    let wait = json!({ "type": "integer", "minimum": 0, "maximum": 10_000, "default": 0 });
     vec![
         route("GET /healthz", None, "health", "Whether a failover could be carried out now; 503 says why not. Asks nobody for a token.")
             .holds(200, Holds::Text("text/plain")).holds(503, Holds::Text("text/plain")),
@@ -128,6 +129,9 @@ fn of_site() -> Vec<Route> {
             .answers::<CertificateHolder>(200),
         route("GET /api/v1/openapi.json", Viewer, "openapi", "This document.")
             .holds(200, Holds::Json),
+        route("GET /api/v1/overview", Viewer, "get_overview", "All clusters in short, the controller itself, and who asks.")
+            .query("wait_ms", wait, "How long to wait for an answer other than the one that `If-None-Match` names.")
+            .answers::<Overview>(200).holds(304, Holds::Nothing),
         route("GET /api/v1/namespaces", Viewer, "list_namespaces", "All namespaces.")
             .answers::<Namespaces>(200),
         route("POST /api/v1/namespaces", Admin, "create_namespace", "Makes a namespace.")

@@ -20,6 +20,7 @@ impl Said {
             include_str!("../rest/moves.rs"),
             include_str!("../rest/node.rs"),
             include_str!("../rest/operator.rs"),
+            include_str!("../rest/overview.rs"),
             include_str!("../rest/store.rs"),
             include_str!("../certificate.rs"),
             include_str!("../grant.rs"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::rest::Actor;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
@@ -92,7 +92,7 @@ async fn exchange(
         passed = passed.bearer_auth(token).header(VOUCHED, &by.who);
         passed = passed.header(CERTIFICATE, certificate.as_bytes());
     }
-    for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), UNCHECKED] {
+    for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), IF_NONE_MATCH.as_str(), UNCHECKED] {
         // There is one of them, and it is this process's then.
         let is_taken = vouched && name == AUTHORIZATION.as_str();
         if let Some(value) = head.headers.get(name).filter(|_| !is_taken) {
@@ -104,14 +104,18 @@ async fn exchange(
         let done = if is_sent { "; whether it was done is not known" } else { "" };
         format!("the controller that leads, {leader}, does not answer{done}: {error}")
     })?;
-    let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
+    let status = answer.status();
+    let heads = [CONTENT_TYPE, CACHE_CONTROL, ETAG];
+    let heads = heads.map(|name| (answer.headers().get(&name).cloned(), name));
     let text = answer.bytes().await.map_err(|error| {
         format!("the controller that leads, {leader}, has not answered to the end: {error}")
     })?;
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
-    if let Some(kind) = kind {
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+    for (value, name) in heads {
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value);
+        }
     }
     Ok(response)
 }

@@ -34,7 +34,7 @@ pub(super) async fn show(
 }
 
 /// What of that is told: it may be about other namespaces, and says where the store lies.
-fn told(troubles: Vec<String>, within: &Within) -> Vec<String> {
+pub(super) fn told(troubles: Vec<String>, within: &Within) -> Vec<String> {
     if within.is_everywhere() || troubles.is_empty() {
         return troubles;
     }
@@ -42,7 +42,7 @@ fn told(troubles: Vec<String>, within: &Within) -> Vec<String> {
 }
 
 /// What is wrong with this process itself.
-fn troubles(registry: &App) -> Vec<String> {
+pub(super) fn troubles(registry: &App) -> Vec<String> {
     let certificate = registry.shared.tls.runs_out();
     let certificate = certificate.map(|text| format!("this controller: {text}"));
     let soon = registry.shared.store.warnings();

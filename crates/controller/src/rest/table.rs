@@ -78,7 +78,8 @@ async fn allowed(State(gate): State<Gate>, request: Request, next: Next) -> Resp
 pub(super) struct Within(pub(super) Arc<[String]>);
 
 /// What is of no namespace and shows nothing of others.
-const OF_NONE: [&str; 2] = ["GET /api/v1/namespaces", "GET /api/v1/openapi.json"];
+const OF_NONE: [&str; 3] =
+    ["GET /api/v1/overview", "GET /api/v1/namespaces", "GET /api/v1/openapi.json"];
 
 impl Within {
     /// Whether a request of this row is within them.

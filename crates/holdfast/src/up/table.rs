@@ -47,6 +47,9 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
     let urls = || state.controllers.iter().map(|of| of.url.as_str());
     let urls = urls().collect::<Vec<_>>().join(",");
     line(format_args!("controller  {}", urls.replace(',', " ")));
+    if let Some(controller) = state.controllers.first() {
+        line(format_args!("web page    {}/", controller.url));
+    }
     line(format_args!("ask it      {program} ctl -H {urls} status"));
     if layout.members() > 0 {
         let members: Vec<&str> = state.etcd.iter().map(|of| of.url.as_str()).collect();
