@@ -39,6 +39,9 @@ const WRITERS: usize = 3;
 const WRITTEN: usize = 3;
 /// Kills that are made unless somebody asks for more.
 const KILLS: usize = 6;
+/// Kills beside one set of writers. Their values grow, and what a move copies would in the end take
+/// longer than a step is waited for.
+const KILLS_EACH: usize = 40;
 /// Moves for one kill: a step that is over in no time is missed now and then.
 const TRIES: usize = 8;
 /// A step that is over in no time may have been missed.
@@ -308,12 +311,49 @@ fn fill(address: SocketAddr) -> Result<()> {
             ensure!(said.text() == "OK", "{said:?}");
         }
     }
-    for number in 0..WRITERS {
-        for key in [counter(number), list(number), hash(number)] {
-            client.call(&["DEL", &key])?;
-        }
-    }
     Ok(())
+}
+
+/// Clients that write, and what was told of those before them.
+struct Writers {
+    addresses: [SocketAddr; 2],
+    now: Vec<Writer>,
+    acknowledged: i64,
+    moved: usize,
+}
+
+impl Writers {
+    fn start(addresses: [SocketAddr; 2]) -> Self {
+        let now = (0..WRITERS).map(|number| Writer::start(number, addresses)).collect();
+        Self { addresses, now, acknowledged: 0, moved: 0 }
+    }
+
+    /// They end; what they wrote is counted, and deleted at the shard that has it.
+    fn end(&mut self, place: usize) -> Result<()> {
+        for writer in self.now.drain(..) {
+            let written = Arc::clone(&writer.written);
+            writer.end()?;
+            let written = written.lock();
+            self.acknowledged +=
+                written.acknowledged + written.fields + i64::try_from(written.pushed.len())?;
+            self.moved += written.moved;
+        }
+        let mut client = Connection::open(self.addresses[place])?;
+        for number in 0..WRITERS {
+            for key in [counter(number), list(number), hash(number)] {
+                let said = client.call(&["DEL", &key])?;
+                ensure!(matches!(said, Reply::Integer(_)), "{key}: {said:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Others begin in their place, with nothing.
+    fn relieve(&mut self, place: usize) -> Result<()> {
+        self.end(place)?;
+        self.now = Self::start(self.addresses).now;
+        Ok(())
+    }
 }
 
 /// One move, and one kill within it.
@@ -509,10 +549,12 @@ fn a_move_whose_party_is_killed_at_any_step_is_whole_or_nothing() -> Result<()> 
     let addresses = [cluster.master(0)?.announced()?, cluster.master(1)?.announced()?];
     let rest = Rest::new(&cluster)?;
     fill(addresses[0])?;
-    let writers: Vec<Writer> =
-        (0..WRITERS).map(|number| Writer::start(number, addresses)).collect();
+    let mut writers = Writers::start(addresses);
     let (mut from, mut ended, mut met) = (0, [0_usize; 2], Met::new());
     for kill in 0..kills {
+        if kill > 0 && kill % KILLS_EACH == 0 {
+            writers.relieve(from).context("relieve the clients")?;
+        }
         let (step, victim) = (STEPS[kill % STEPS.len()], VICTIMS[kill % VICTIMS.len()]);
         for _ in 0..TRIES {
             let wish = json!({ "slots": SLOTS, "to": (1 - from).to_string() });
@@ -520,7 +562,7 @@ fn a_move_whose_party_is_killed_at_any_step_is_whole_or_nothing() -> Result<()> 
             let id = answer["moves"][0]["id"].as_u64().context("read the number of the move")?;
             let case = Case { cluster: &cluster, rest: &rest, step, victim, from, id };
             let (is_met, place) = case
-                .carry_out(&writers)
+                .carry_out(&writers.now)
                 .with_context(|| cluster.logs())
                 .with_context(|| format!("kill {kill}: {case}"))?;
             let counts = met.entry((step, victim)).or_default();
@@ -533,20 +575,13 @@ fn a_move_whose_party_is_killed_at_any_step_is_whole_or_nothing() -> Result<()> 
             }
         }
     }
-    let counts: Vec<String> = writers
-        .iter()
-        .map(|writer| {
-            let written = writer.written.lock();
-            let acknowledged =
-                written.acknowledged + written.fields + i64::try_from(written.pushed.len())?;
-            Ok(format!("{acknowledged} acknowledged, {} MOVED", written.moved))
-        })
-        .collect::<Result<_>>()?;
+    writers.end(from)?;
+    let Writers { acknowledged, moved, .. } = writers;
     eprintln!(
-        "{kills} kills, {} stayed, {} moved; {counts:?}\n{}",
+        "{kills} kills, {} stayed, {} moved; {acknowledged} acknowledged, {moved} MOVED\n{}",
         ended[0],
         ended[1],
         table(&met)
     );
-    writers.into_iter().try_for_each(Writer::end)
+    Ok(())
 }
