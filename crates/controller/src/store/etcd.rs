@@ -22,11 +22,11 @@ mod measured;
 mod name;
 mod named;
 mod sealing;
-mod sizes;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
 pub(crate) mod server;
+mod sizes;
 mod trial;
 mod used;
 mod whole;

@@ -8,10 +8,8 @@ fn at(ms: u64) -> Time {
 /// Four nodes, of which so many answer this process; it and they have heard the leader at 10 s.
 fn parted(answering: usize, ms: u64) -> Standby {
     let heard_at = Some(at(10_000));
-    let node = |index: usize| Witness {
-        answered_at: (index < answering).then(|| at(ms)),
-        heard_at,
-    };
+    let node =
+        |index: usize| Witness { answered_at: (index < answering).then(|| at(ms)), heard_at };
     let nodes = (0..4).map(node).collect();
     Standby { heard_at: at(10_000), nodes, ..Standby::default() }
 }
