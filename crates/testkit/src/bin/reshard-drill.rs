@@ -69,7 +69,8 @@ fn move_one(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
         Some(_) => number("P99_MS", 1)?,
         None => 0,
     };
-    let course = One { balancer, rate, mb, p99_ms }.tell(stop, &mut say).context("move much at once")?;
+    let course =
+        One { balancer, rate, mb, p99_ms }.tell(stop, &mut say).context("move much at once")?;
     let mut of = facts::place().to_vec();
     of.push(("load average before and after", format!("{load} · {}", facts::machine_load())));
     let page = one::write(&course, &of, &out)?;
