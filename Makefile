@@ -38,7 +38,7 @@ model: bootstrap ## search the models of failovers and of slot moves within larg
 fmt: ## format the code
 	@cargo fmt --all
 
-drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down,leader-kill'; much at once: ARGS='--only move' BALLAST_MB=10000 RATE= OUT=
+drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down,leader-kill'; much at once: ARGS='--only move' BALLAST_MB=10000 RATE= P99_MS= OUT=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin network-drill --bin control-drill --bin reshard-drill
 	@scripts/drill $(ARGS)
 

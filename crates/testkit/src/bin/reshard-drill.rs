@@ -2,7 +2,7 @@
 //!
 //! `RATE` in the environment is writes per second (8000), `BALLAST_MB` what lies in the cluster
 //! besides (200), or what moves at once (10000); `OUT` is where the page and the pictures of that
-//! go (`bench/results`).
+//! go (`bench/results`), `P99_MS` the nodes' `move-p99-ms` for it.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -64,7 +64,13 @@ fn move_one(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     let out = std::env::var_os("OUT").map_or_else(|| "bench/results".into(), PathBuf::from);
     let (start, load) = (Instant::now(), facts::machine_load());
     let mut say = |text: &str| tell(start, text);
-    let course = One { balancer, rate, mb }.tell(stop, &mut say).context("move much at once")?;
+    // 0 is what nodes do without.
+    let p99_ms = match std::env::var_os("P99_MS") {
+        Some(_) => number("P99_MS", 1)?,
+        None => 0,
+    };
+    let course =
+        One { balancer, rate, mb, p99_ms }.tell(stop, &mut say).context("move much at once")?;
     let mut of = facts::place().to_vec();
     of.push(("load average before and after", format!("{load} · {}", facts::machine_load())));
     let page = one::write(&course, &of, &out)?;

@@ -45,6 +45,8 @@ pub struct Course {
     pub mb: u32,
     /// Writes a second that clients tried.
     pub rate: u32,
+    /// What 99 of 100 commands may take before the copy gives way, ms; 0: as nodes find it.
+    pub p99_ms: u32,
     /// Moves that it was cut into.
     pub parts: usize,
     /// When it was asked for, and when all was over, since clients began, s.
@@ -138,10 +140,14 @@ impl Course {
 
     /// The page, without what it was measured on.
     pub fn page(&self) -> String {
+        let gives_way = match self.p99_ms {
+            0 => "the copy gives way to clients as nodes find it".to_owned(),
+            ms => format!("the copy gives way to clients that wait {ms} ms (`move-p99-ms`)"),
+        };
         let mut page = format!(
             "{} MB of names and values in one request for a move, a replica at either side, {} \
-             writes a second of all types tried; of three figures the first is before, the second \
-             while slots move, the third after. Pictures: {}.\n\n{}{}",
+             writes a second of all types tried; {gives_way}; of three figures the first is \
+             before, the second while slots move, the third after. Pictures: {}.\n\n{}{}",
             self.mb,
             self.rate,
             self.pictures().map(|(name, _)| name).join(", "),
@@ -234,6 +240,7 @@ mod tests {
             balancer: "builtin",
             mb: 100,
             rate: 8_000,
+            p99_ms: 0,
             parts: 2,
             moved,
             seconds: seconds(&logs, took),
@@ -274,5 +281,7 @@ mod tests {
             assert!(svg.contains(">slots move<"), "{svg}");
         }
         assert!(course().page().contains("move-memory.svg"));
+        assert!(course().page().contains("as nodes find it"));
+        assert!(Course { p99_ms: 70, ..course() }.page().contains("wait 70 ms (`move-p99-ms`)"));
     }
 }

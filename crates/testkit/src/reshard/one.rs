@@ -43,6 +43,8 @@ pub struct One {
     pub rate: u32,
     /// What moves, MB.
     pub mb: u32,
+    /// What 99 of 100 commands may take before the copy gives way, ms; 0: as nodes find it.
+    pub p99_ms: u32,
 }
 
 impl One {
@@ -64,6 +66,13 @@ impl One {
 
     fn run(&self, cluster: &Cluster, stop: &AtomicBool, say: Say<'_>) -> Result<Course> {
         let site = Site::new(cluster)?;
+        if self.p99_ms > 0 {
+            for node in cluster.state()?.nodes {
+                let words = ["CONFIG", "SET", "move-p99-ms", &self.p99_ms.to_string()];
+                let reply = cluster.peer(&node)?.call(&words)?;
+                ensure!(reply.text() == "OK", "{words:?}: {}", reply.text());
+            }
+        }
         let ballast = site.fill(self.mb, |slot| slot <= LAST)?;
         say(&format!("{ballast} keys are there; nodes come to rest"));
         let pids = pids(cluster)?;
@@ -93,6 +102,7 @@ impl One {
             balancer: self.balancer,
             mb: self.mb,
             rate: self.rate,
+            p99_ms: self.p99_ms,
             parts,
             moved,
             seconds: course::seconds(&logs, took),
