@@ -50,7 +50,8 @@ impl Locks {
         (0..STRIPES).filter_map(|stripe| u16::try_from(stripe).ok()).collect()
     }
 
-    /// Locks these stripes; the caller holds none.
+    /// Locks these stripes; the caller holds none. Nobody waits for so long who may have the gate.
+    #[cfg(test)]
     pub fn lock(&self, stripes: &[u16]) -> Held<'_> {
         stripes.iter().filter_map(|stripe| Some(self.of(*stripe)?.lock())).collect()
     }
@@ -61,7 +62,7 @@ impl Locks {
         stripes.iter().map(|stripe| self.of(*stripe)?.try_lock()).collect()
     }
 
-    /// As [`Self::lock`], but gives up after `patience`.
+    /// Locks these stripes, but gives up after `patience`; the caller holds none.
     pub fn lock_within(&self, stripes: &[u16], patience: Duration) -> Option<Held<'_>> {
         let mut until = None;
         let lock = |stripe: &u16| {
@@ -76,6 +77,7 @@ impl Locks {
     }
 
     /// Locks everything; the caller holds none.
+    #[cfg(test)]
     pub fn lock_all(&self) -> Held<'_> {
         self.0.iter().map(|Lock(mutex)| mutex.lock()).collect()
     }

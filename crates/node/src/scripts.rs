@@ -77,6 +77,7 @@ pub struct Scripts {
     running: Mutex<Vec<Arc<Running>>>,
     count: AtomicUsize,
     slow: AtomicUsize,
+    waiting: AtomicUsize,
     texts: Mutex<Texts>,
     lua_bytes: AtomicI64,
 }
@@ -115,14 +116,21 @@ impl Scripts {
         Guard { scripts: self, running }
     }
 
-    /// Whether any runs.
-    pub fn any(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > 0
+    /// A command aside waits, with locks in its hands, for what others have to do: until the guard
+    /// is gone.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
     }
 
-    /// Whether one runs that has used up its slice.
+    /// Whether any is there that may hold locks for long.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0 || self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether one is there that has used up its slice, or waits.
     pub fn any_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed) > 0
+        self.slow.load(Ordering::Relaxed) > 0 || self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// The one that has run longest, of those of a namespace if one is named.
@@ -280,6 +288,15 @@ impl Pool {
 fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}
+
+/// See [`Scripts::wait`].
+pub struct Waiting<'s>(&'s Scripts);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// See [`Scripts::begin`].

@@ -32,7 +32,7 @@ use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
 use crate::config::Values;
 use crate::gate::Engine;
-use crate::locks::Locks;
+use crate::locks::{Held, Locks};
 use crate::node::Node;
 use crate::session::serve::{self, Ready, Server};
 use crate::session::{After, Command, SessionCx, Tells, gates};
@@ -183,9 +183,9 @@ impl Load<'_> {
         let library = Loaded::of_file(node, &config, source).map_err(named)?;
         self.wait_for_set()?;
         self.has_room(&config)?;
-        let Some(engine) = self.enter(None)? else { return Ok(()) };
+        let entered = self.enter_alone(None, &Locks::all_stripes())?;
+        let Some((engine, held)) = entered else { return Ok(()) };
         let store = engine.store.as_ref().ok_or_else(changed)?;
-        let held = node.locks.lock_all();
         let mut txn = store.txn();
         let is_kept = library.put(&mut txn, self.request.only_new).map_err(named)?;
         txn.commit()?;
@@ -257,10 +257,10 @@ impl Load<'_> {
         self.wait_for_set()?;
         let (node, config) = (self.node, self.node.config.now());
         self.has_room(&config)?;
-        let Some(engine) = self.enter(Some(name))? else { return Ok(false) };
-        let store = engine.store.as_ref().ok_or_else(changed)?;
         let stripes = Locks::stripes(std::iter::once(name));
-        let held = node.locks.lock(&stripes);
+        let entered = self.enter_alone(Some(name), &stripes)?;
+        let Some((engine, held)) = entered else { return Ok(false) };
+        let store = engine.store.as_ref().ok_or_else(changed)?;
         if self.request.only_new && keys::exists(store, scope, &[name])? > 0 {
             return Ok(false);
         }
@@ -309,6 +309,25 @@ impl Load<'_> {
             }
             std::thread::park_timeout(SET_PAUSE);
         }
+    }
+
+    /// The same, with the locks of these stripes. They are not waited for with the gate: a script
+    /// may hold them whose end waits for this node to be told something, which takes the gate.
+    fn enter_alone(
+        &self,
+        key: Option<&[u8]>,
+        stripes: &[u16],
+    ) -> Result<Option<(RwLockReadGuard<'_, Engine>, Held<'_>)>> {
+        while let Some(engine) = self.enter(key)? {
+            if let Some(held) = self.node.locks.lock_within(stripes, SET_PAUSE) {
+                return Ok(Some((engine, held)));
+            }
+            drop(engine);
+            if *self.node.shutdown().borrow() {
+                return Err(stopped());
+            }
+        }
+        Ok(None)
     }
 
     fn route(&self, key: &[u8], config: &Values, engine: &Engine) -> Result<Route> {

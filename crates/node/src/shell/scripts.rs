@@ -6,6 +6,7 @@ use storage::Family;
 
 use super::Shell;
 use crate::clock;
+use crate::command::Error;
 use crate::locks::Locks;
 use crate::session::Tells;
 use crate::shell::Beside;
@@ -391,6 +392,46 @@ fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
     // The connection would be closed, or told so.
     assert!(reply.is_err() || reply.unwrap().contains("role of this node changed"));
     assert_eq!(shell.run("EXISTS k"), ":0");
+}
+
+/// Its locks are waited for by batches that have the gate, and what it waits for may need the gate:
+/// a lease that has expired is over for good once this node is told that it is no master.
+#[test]
+fn an_end_that_waits_for_the_gates_is_waited_for_by_nobody() {
+    for is_exec in [false, true] {
+        let mut shell = Shell::new();
+        shell.run("SET k 0");
+        let (text, mut client) =
+            ("redis.call('INCR',KEYS[1]) for i=1,20000000 do end return 1", shell.beside());
+        let script = eval(text, "1 k");
+        let long = std::thread::spawn(move || {
+            if is_exec {
+                assert_eq!(
+                    (client.run("MULTI"), client.run(&script)),
+                    ("+OK".into(), "+QUEUED".into())
+                );
+                return client.run("EXEC");
+            }
+            client.run(&script)
+        });
+        await_that("a slow script", || shell.node.scripts.any_slow());
+        assert_eq!(shell.run("CLIENT PAUSE 60000 WRITE"), "+OK");
+        let has_ended = || shell.node.scripts.oldest(None, None).is_none();
+        await_that("its end", || has_ended() && shell.node.scripts.any());
+        // As a command that was let through before has it.
+        let (node, gate) = (std::sync::Arc::clone(&shell.node), shell.node.gate.read());
+        let write = std::thread::spawn(move || {
+            let stripes = Locks::stripes([b"k".as_slice()].into_iter());
+            matches!(crate::session::nested::lock(&node, &stripes), Err(Error::Locked))
+        });
+        await_that("an answer", || write.is_finished());
+        assert!(write.join().unwrap(), "it is told to come again");
+        drop(gate);
+        assert_eq!(shell.run("CLIENT UNPAUSE"), "+OK");
+        assert_eq!(long.join().unwrap(), if is_exec { "*1 :1" } else { ":1" });
+        assert!(!shell.node.scripts.any() && !shell.node.scripts.any_slow());
+        assert_eq!(shell.run("GET k"), "$1 1");
+    }
 }
 
 #[test]

@@ -46,6 +46,26 @@ fn keys_of_one_database_are_loaded_and_others_passed_over() {
     assert_eq!(value(&node, b"a").as_deref(), Some(&b"w"[..]));
 }
 
+/// What holds the key may wait for a change that takes the gate.
+#[test]
+fn a_load_that_waits_for_a_key_lets_the_gate_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = shell::node(dir.path(), shell::small(), topology::Cluster::default(), Role::Master);
+    fs::write(dir.path().join("dump.rdb"), FILE).unwrap();
+    let held = node.locks.lock(&Locks::stripes([b"a".as_slice()].into_iter()));
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| text(run(&node, &request("dump.rdb", false))));
+        crate::replication::tests::wait_until(|| match node.gate.try_write() {
+            None => Ok(()),
+            Some(_) => Err("the load does not have the gate yet".to_owned()),
+        });
+        assert!(node.gate.try_write_for(Duration::from_secs(10)).is_some(), "it keeps the gate");
+        drop(held);
+        assert_eq!(load.join().unwrap(), "");
+    });
+    assert_eq!(value(&node, b"a").as_deref(), Some(&b"x"[..]));
+}
+
 #[test]
 fn a_load_waits_while_writes_are_paused() {
     let dir = tempfile::tempdir().unwrap();

@@ -25,10 +25,12 @@ pub const GIVES_WAY: Duration = Duration::from_millis(100);
 /// How long the end of a script waits at most before it asks the gates again.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 
-/// Locks stripes; the caller holds none.
+/// Locks stripes; the caller holds none, but may have the write gate. What holds them may wait for a
+/// change that needs this gate, e.g. for the master's lease: so the caller is to let go of it.
 ///
 /// # Errors
-/// [`Error::Locked`] if a script holds one of them and may hold it for long.
+/// [`Error::Locked`] if a script, or another command aside, holds one of them and may hold it for
+/// long.
 pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
     let scripts = &node.scripts;
     loop {
@@ -36,7 +38,7 @@ pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
         match node.locks.lock_within(stripes, patience) {
             Some(held) => return Ok(held),
             None if scripts.any() => return Err(Error::Locked),
-            // Something else takes long, and is not waited for in vain.
+            // Another worker's batch has it, which waits for nobody who has the write gate.
             None => {}
         }
     }
@@ -124,6 +126,7 @@ impl<'a> NestedCx<'a> {
             return passed.map(|()| None);
         }
         let Some(generation) = self.generation() else { return Ok(None) };
+        let mut waiting = None;
         loop {
             // What has the gate alone for long may wait for the database to be let go of.
             let engine = self.node.gate.try_read_for(GIVES_WAY);
@@ -149,6 +152,8 @@ impl<'a> NestedCx<'a> {
             if *self.node.shutdown().borrow() {
                 return Err(Error::err(CHANGED));
             }
+            // Nobody is to wait for its locks with the gate, which may be what this waits for.
+            waiting.get_or_insert_with(|| self.node.scripts.wait());
             std::thread::sleep(Duration::from_nanos(left).clamp(MORE, PAUSE_MAX));
         }
     }
