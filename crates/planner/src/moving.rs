@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use api::grant::EpochId;
 use api::heartbeat::{Reply, Room};
 use api::moves::{Asked, Copying, Flow, Mark, MoveId, Order};
-use topology::Endpoint;
 
 use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase, Stranger};
@@ -17,8 +16,11 @@ use crate::sources::is_hidden;
 use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
 
 mod flows;
+mod reached;
+mod waits;
 
 pub use flows::slowed_by;
+pub use waits::waits_for;
 
 /// A move that stays where it is for so long is told of, ms.
 pub const STALL_MS: u64 = 60_000;
@@ -119,7 +121,7 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
         knows_rates: reply.knows_rates,
         newest: reply.newest_move.unwrap_or_default(),
         has_room: shard.nodes.iter().all(|node| has_room(cx, node)),
-        is_reached: is_reached(cx, master),
+        is_reached: reached::is_reached(cx.record, cx.observed, master),
         clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
         clock_error_ms: cx.observed.node(&master.id).clock_error_ms,
         takes: reply.flows.as_ref().map(taken),
@@ -132,27 +134,6 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
 fn has_room(cx: &Context<'_>, node: &Node) -> bool {
     let room = cx.reply(&node.id).and_then(|reply| reply.room);
     room.is_none_or(Room::has_place_for_guests)
-}
-
-/// Every balancer leads to the master, where clients come through balancers.
-fn is_reached(cx: &Context<'_>, master: &Node) -> bool {
-    !is_hidden(cx.record, cx.observed, master) && is_led_to(cx, master)
-}
-
-fn is_led_to(cx: &Context<'_>, master: &Node) -> bool {
-    cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
-        let seen = cx.observed.balancers.get(&balancer.name);
-        let in_force = seen.and_then(|seen| seen.in_force.as_ref());
-        let leads = |announced: &Endpoint| {
-            in_force.is_some_and(|in_force| {
-                in_force.frontends.iter().any(|frontend| {
-                    frontend.listen == *announced
-                        && frontend.backend.as_ref().is_some_and(|at| at.node == master.id)
-                })
-            })
-        };
-        master.announced_addresses().all(|announced| leads(&announced))
-    })
 }
 
 /// Where a move is: as long as that stays the same, it does not advance.
@@ -185,13 +166,14 @@ fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
         None => format!("shard {id}, which is not there"),
     };
     plan.alarms.insert(format!(
-        "move {} of slots {} from {} to {} does not advance: it waits for {}{}",
+        "move {} of slots {} from {} to {} does not advance: it waits for {}{}{}",
         one.id,
         one.slots,
         shard(one.from),
         shard(one.to),
         sign.waits_for,
-        flows::why(cx, one, sign).unwrap_or_default()
+        flows::why(cx, one, sign).unwrap_or_default(),
+        waits::behind(cx.record, cx.observed, one, sign)
     ));
 }
 

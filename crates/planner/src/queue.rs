@@ -89,6 +89,9 @@ pub struct Move {
     /// The part of a wish at a node that it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<PartId>,
+    /// What its slots weighed when it was queued, for people; `None` where that was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// A move that is over.
@@ -165,8 +168,8 @@ impl Moves {
     pub fn queue(&mut self, slots: Slots, from: ShardId, to: ShardId) -> MoveId {
         let id = self.next();
         let phase = Phase::Queued;
-        let (tries, is_paused, rate, wish) = (0, false, None, None);
-        self.list.push(Move { id, slots, from, to, phase, tries, is_paused, rate, wish });
+        let (tries, is_paused, rate, wish, bytes) = (0, false, None, None, None);
+        self.list.push(Move { id, slots, from, to, phase, tries, is_paused, rate, wish, bytes });
         id
     }
 

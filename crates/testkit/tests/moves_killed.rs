@@ -345,8 +345,9 @@ impl Case<'_> {
             }
             let state = one["state"].as_str().unwrap_or_default();
             let is_copying = one["progress"]["records"].as_u64().is_some_and(|count| count > 0);
-            let is_whole = one["waits_for"] == "a short stop to be possible";
-            let is_frozen = one["waits_for"] == "the taker to have what the giver has";
+            let waits_for = one["waits_for"].as_str().unwrap_or_default();
+            let is_whole = waits_for.starts_with("a short stop to be possible");
+            let is_frozen = waits_for.starts_with("the taker to have what the giver has");
             if self.step == Step::Frozen && state == "owned" {
                 return Ok(false);
             }

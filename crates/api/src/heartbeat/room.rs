@@ -35,7 +35,8 @@ impl Room {
         self.free.saturating_sub(self.kept_from_guests())
     }
 
-    fn kept_from_guests(self) -> u64 {
+    /// So many bytes are left free by them.
+    pub fn kept_from_guests(self) -> u64 {
         let [least, most] = Self::GUESTS_LEAVE;
         (self.size / 10).clamp(least, most)
     }

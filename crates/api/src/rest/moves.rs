@@ -39,7 +39,8 @@ pub struct Move {
     pub paused: bool,
     /// How often it was begun anew.
     pub tries: u32,
-    /// What has to happen next; empty where nothing is waited for.
+    /// What has to happen next, and behind it in brackets at which nodes; empty where nothing is
+    /// waited for.
     pub waits_for: String,
     /// For how long it is where it is, ms.
     pub since_ms: u64,

@@ -265,9 +265,11 @@ async fn carry_out(
         }
         *first.lock() = record.moves.newest.0 + 1;
         for Given { slots, from, to } in wanted.clone() {
+            let bytes = known.as_ref().map(|known| known.sum(slots.iter()));
             let id = record.moves.queue(slots, from, to);
             if let Some(queued) = record.moves.get_mut(id) {
                 queued.rate = asked.rate;
+                queued.bytes = bytes;
             }
         }
         Ok(())

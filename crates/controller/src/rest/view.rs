@@ -63,7 +63,9 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
         state: one.phase.word().to_owned(),
         paused: one.is_paused,
         tries: one.tries,
-        waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
+        waits_for: where_it_is
+            .map(|(is, _)| planner::moving::waits_for(&state.record, &state.observed, one, is))
+            .unwrap_or_default(),
         since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
         rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, (one.from, one.to))).mb(),
         slowed_by: planner::moving::slowed_by(&state.record, &state.observed, one),

@@ -40,6 +40,20 @@ const CLOCKS_MS: u64 = 1_000;
 /// the giver's did, so clients would wait that much longer, ms (M10, M15).
 const CLOCKS_AT_STOP_MS: u64 = 50;
 
+/// What a move waits for, in words that stay the same meanwhile: by them it is known for how long.
+/// Which nodes that is about, and how much is missing, is said behind them (`moving::about`).
+pub(crate) const ANSWERS: &str = "both masters to answer under their epochs";
+pub(crate) const SWITCHOVER: &str = "a switchover";
+pub(crate) const KNOWING_NODES: &str = "nodes that know slot moves";
+pub(crate) const ROOM: &str = "room on the taker's disks";
+pub(crate) const LED_TO: &str = "every balancer to lead to the taker's master";
+/// These begin so.
+pub(crate) const CLOCKS: &str = "the clocks of both masters";
+pub(crate) const NUMBERS: &str = "both masters to know of moves only that there were";
+pub(crate) const THE_COPY: &str = "the copy";
+pub(crate) const GIVERS_REPLICAS: &str = "the giver's replicas";
+pub(crate) const TAKERS_REPLICAS: &str = "the taker's replicas";
+
 /// What a move waits for that has nothing to be mended.
 const ITS_TURN: &str = "its turn";
 /// What one waits for that is copied and whose taker does not keep up.

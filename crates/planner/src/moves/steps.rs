@@ -4,8 +4,9 @@ use api::moves::{Feed, Frozen, Mark, Order, Rate, Said};
 
 use super::give;
 use super::{
-    A_SHORT_STOP, AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, COPIES_ON, Came, Context,
-    FREEZE_MS, Floor, IS_TO_REST, ITS_TURN, Move, Moves, PAUSED, Phase, Plan, RESTS, Side,
+    A_SHORT_STOP, AGAIN_MAX_MS, AGAIN_MS, ANSWERS, CLOCKS_AT_STOP_MS, CLOCKS_MS, COPIES_ON, Came,
+    Context, FREEZE_MS, Floor, GIVERS_REPLICAS, IS_TO_REST, ITS_TURN, KNOWING_NODES, LED_TO, Move,
+    Moves, NUMBERS, PAUSED, Phase, Plan, RESTS, ROOM, SWITCHOVER, Side, TAKERS_REPLICAS, THE_COPY,
     TRIES_MAX,
 };
 use crate::Time;
@@ -39,28 +40,26 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         return plan.waits(one, if one.is_paused { PAUSED } else { ITS_TURN });
     }
     let (Some(s), Some(d)) = (cx.side(one.from), cx.side(one.to)) else {
-        return plan.waits(one, "both masters to answer under their epochs");
+        return plan.waits(one, ANSWERS);
     };
     if !s.is_steady() || !d.is_steady() {
-        return plan.waits(one, "a switchover");
+        return plan.waits(one, SWITCHOVER);
     }
     if !s.answer.knows_moves || !d.answer.knows_moves {
-        return plan.waits(one, "nodes that know slot moves");
+        return plan.waits(one, KNOWING_NODES);
     }
     if !d.answer.has_room {
-        return plan.waits(one, "room on the taker's disks");
+        return plan.waits(one, ROOM);
     }
     if !d.answer.is_reached {
-        return plan.waits(one, "every balancer to lead to the taker's master");
+        return plan.waits(one, LED_TO);
     }
     if s.apart_ms(&d) >= CLOCKS_MS {
         return plan.waits(one, "the clocks of both masters, which are a second apart");
     }
     let known = s.answer.newest.max(d.answer.newest);
     if known > Moves::KNOWN_MAX {
-        let why =
-            "both masters to know of moves only that there were: one says that it knows of move";
-        return plan.waits(one, &format!("{why} {known}"));
+        return plan.waits(one, &format!("{NUMBERS}: one says that it knows of move {known}"));
     }
     let mut record = cx.record.next();
     if one.id <= known {
@@ -87,7 +86,7 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         if let Some(s) = s {
             give_up(cx, one, s, &s.said(one.id), plan);
         }
-        return plan.waits(one, "both masters to answer under their epochs");
+        return plan.waits(one, ANSWERS);
     };
     let (giver, taker) = (s.said(one.id), d.said(one.id));
     if is_others(one, (s, d)) {
@@ -211,7 +210,7 @@ fn attempt(
     if is_close {
         wake_later(cx, due, plan);
     }
-    let waits_for = if is_whole { A_SHORT_STOP } else { "the copy" };
+    let waits_for = if is_whole { A_SHORT_STOP } else { THE_COPY };
     let waits_for = in_the_way.unwrap_or(waits_for);
     plan.waits(one, if one.is_paused { rests(one, d) } else { waits_for });
 }
@@ -225,7 +224,7 @@ fn in_the_way<'a>(one: &Move, is_whole: bool, (s, d): (Side<'_>, Side<'a>)) -> O
         return None;
     }
     if !d.answer.is_reached {
-        return Some("every balancer to lead to the taker's master");
+        return Some(LED_TO);
     }
     let is_apart = s.apart_ms(&d) > CLOCKS_AT_STOP_MS;
     is_apart.then_some("the clocks of both masters, which are more than 50 ms apart")
@@ -316,7 +315,7 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
             record.moves.conclude(one.id, None);
             plan.swap(record, format!("move {}: done", one.id));
         }
-        Some(Mark::Gone { is_empty: true }) => plan.waits(one, "the giver's replicas"),
+        Some(Mark::Gone { is_empty: true }) => plan.waits(one, GIVERS_REPLICAS),
         Some(Mark::Gone { is_empty: false }) => {
             // Its hold ends with this, where it is not over yet.
             plan.order(cx, s, one, Order::Leave { version });
@@ -356,7 +355,7 @@ fn undo(cx: &Context<'_>, one: &Move, (why, again): (&str, bool), plan: &mut Pla
     }
     // Without a mark there is none that they could lack.
     if !is_anothers && !taker.is_committed {
-        return plan.waits(one, "the taker's replicas");
+        return plan.waits(one, TAKERS_REPLICAS);
     }
     let mut record = cx.record.next();
     if again && one.tries < TRIES_MAX {

@@ -9,7 +9,7 @@ use crate::moves::{A_SHORT_STOP, Move, Moved};
 use crate::{Observed, Record, ShardId};
 
 /// What the master of a shard says of a stream of the move.
-fn flow(
+pub(super) fn flow(
     record: &Record,
     observed: &Observed,
     one: &Move,

@@ -161,6 +161,60 @@ fn a_move_begins_once_every_balancer_leads_to_the_taker() {
     assert_eq!(s.plan().moves[&MoveId(1)].waits_for, "nodes that know slot moves");
 }
 
+/// What is shown of the move, with what it is about.
+fn shown(s: &Script) -> String {
+    let (one, plan) = (&s.record.moves.list[0], s.plan());
+    moving::waits_for(&s.record, &s.observed, one, &plan.moves[&one.id])
+}
+
+#[test]
+fn a_move_that_waits_for_room_says_where_how_much_and_what_to_do() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    let room = |free| Some(api::heartbeat::Room { free, size: 100 << 30 });
+    s.answers_with("c", |reply| reply.room = room(9 << 30));
+    let told = |free: &str, needed: &str| {
+        format!(
+            "room on the taker's disks (c:1 of shard 1 has {free} free, and {needed}: make room \
+             there, or take the move back with `ctl moves cancel 1`)"
+        )
+    };
+    let kept = "10738 MB that guests leave are needed, and what comes";
+    assert_eq!(shown(&s), told("over 9500 MB", kept));
+    s.record.moves.list[0].bytes = Some(2_100_000_000);
+    let guess = "13238 MB are needed: 10738 MB that guests leave, and about 2500 MB that come";
+    assert_eq!(shown(&s), told("over 9500 MB", guess));
+    s.answers_with("c", |reply| reply.room = room(1));
+    assert_eq!(shown(&s), told("less than 500 MB", guess));
+    // What it waits for is the same as before, however much is free.
+    let waits_for = s.plan().moves[&MoveId(1)].waits_for.clone();
+    assert_eq!(waits_for, "room on the taker's disks");
+    s.record.moves.list[0].is_paused = true;
+    assert_eq!(shown(&s), "an operator: it is paused", "nothing is to be mended");
+}
+
+#[test]
+fn what_a_move_waits_for_names_the_nodes_that_it_is_about() {
+    let mut s = two();
+    assert!(shown(&s).starts_with("every balancer to lead to the taker's master (c:1 of shard 1"));
+    s.acts();
+    s.balancer_answers(&[]);
+    s.record.shards[1].epoch.number += 1;
+    assert_eq!(shown(&s), "both masters to answer under their epochs (c:1 of shard 1)");
+    s.record.shards[0].epoch.number += 1;
+    let both = "(a:1 of shard 0, c:1 of shard 1)";
+    assert_eq!(shown(&s), format!("both masters to answer under their epochs {both}"));
+    s.record.shards[0].epoch.number -= 1;
+    s.record.shards[1].epoch.number -= 1;
+    s.observed.nodes.get_mut(&id("a")).unwrap().clock_ahead_ms = Some(-4_000);
+    s.observed.nodes.get_mut(&id("c")).unwrap().clock_ahead_ms = Some(4_000);
+    let apart = "the clocks of both masters, which are a second apart";
+    assert_eq!(shown(&s), format!("{apart} {both}"));
+    s.answers_with("a", |reply| reply.moves = None);
+    assert_eq!(shown(&s), "nodes that know slot moves (a:1 of shard 0)");
+}
+
 #[test]
 fn heartbeats_ask_of_moves_that_are_under_way_and_carry_orders() {
     let mut s = two();
@@ -295,7 +349,8 @@ fn a_move_that_does_not_advance_is_told_of_with_what_it_waits_for() {
     assert!(s.plan().wake_at.is_some_and(|at| at <= s.now.plus_millis(1)));
     rest(&mut s, 1);
     let alarm =
-        "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for the copy";
+        "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for the copy (c:1 \
+         of shard 1 takes it from a:1 of shard 0)";
     assert_eq!(s.alarms(), [alarm]);
     // What is copied is an advance, and what an operator has asked for is none to be told of.
     let part =
@@ -316,7 +371,8 @@ fn a_move_that_does_not_advance_is_told_of_with_what_it_waits_for() {
     let later = Least { sequence: 300, ..AT };
     s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(later), is_whole: true }));
     rest(&mut s, STALL_MS);
-    assert!(s.alarms()[0].ends_with("waits for a short stop to be possible"), "writes go on");
+    let told = "waits for a short stop to be possible (a:1 of shard 0, c:1 of shard 1)";
+    assert!(s.alarms()[0].ends_with(told), "writes go on");
 }
 
 #[test]
@@ -345,14 +401,15 @@ fn a_copy_that_only_brings_what_clients_write_does_not_advance() {
     rest(&mut s);
     brings(&mut s, 3, None, 900);
     let alarm = "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for";
-    assert_eq!(s.alarms(), [format!("{alarm} the copy")]);
+    let copy = "the copy (c:1 of shard 1 takes it from a:1 of shard 0)";
+    assert_eq!(s.alarms(), [format!("{alarm} {copy}")]);
     brings(&mut s, 4, None, 901);
     assert_eq!(s.alarms(), [""; 0], "it does again");
     brings(&mut s, 4, Some("the library `x`"), 901);
     assert_eq!(s.plan().moves[&MoveId(1)].waits_for, "the library `x`");
     rest(&mut s);
     brings(&mut s, 4, Some("the library `x`"), 950);
-    assert_eq!(s.alarms(), [format!("{alarm} the library `x`")]);
+    assert_eq!(s.alarms(), [format!("{alarm} the library `x` (c:1 of shard 1)")]);
 }
 
 #[test]
@@ -382,21 +439,35 @@ fn an_alarm_says_what_stops_a_copy_or_both_rates_of_one_that_does_not_keep_up() 
     s.answers_with("a", |reply| reply.flows = Some(vec![given]));
     let alarm = "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for";
     let room = "the room on its disk or below max-db-size at the taker";
-    let held_up = format!("{alarm} the copy, which is held up by {room}");
-    assert_eq!(rests(&mut s), [held_up]);
+    let lacks = |where_and_what: &str| {
+        let back = "or take the move back with `ctl moves cancel 1`";
+        let about = format!("c:1 of shard 1 lacks room {where_and_what}, {back}");
+        format!("{alarm} the copy, which is held up by {room} ({about})")
+    };
+    let unsaid = "on its disk, or below its `max-db-size`: make room there or raise that";
+    assert_eq!(rests(&mut s), [lacks(unsaid)]);
+    // Its disk has room.
+    let has_room = Some(api::heartbeat::Room { free: 20 << 30, size: 100 << 30 });
+    s.answers_with("c", |reply| reply.room = has_room);
+    s.record.moves.list[0].bytes = Some(3_000_000_000);
+    let below = "below its `max-db-size` for about 3000 MB: raise that";
+    assert_eq!(rests(&mut s), [lacks(below)]);
+    s.answers_with("c", |reply| reply.room = None);
+    s.record.moves.list[0].bytes = None;
     assert_eq!(
         moving::slowed_by(&s.record, &s.observed, &one),
         Some(format!("what clients wait at the giver, {room}"))
     );
     s.answers_with("c", |reply| reply.flows = Some(vec![flow(true, 9, None, (0, 0))]));
-    assert_eq!(rests(&mut s), [format!("{alarm} the copy")], "it is slow, and not stopped");
+    let slow = format!("{alarm} the copy (c:1 of shard 1 takes it from a:1 of shard 0)");
+    assert_eq!(rests(&mut s), [slow], "it is slow, and not stopped");
     s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
     s.says("a", |said| said.feed = Some(Feed::Far));
     let lags = flow(false, 64_000_000, None, (12_345_678, 7_000_000));
     s.answers_with("a", |reply| reply.flows = Some(vec![lags]));
     let rates = "a short stop to be possible, while the giver's log grows by over 10 MB a second and \
                  the taker keeps up with over 5 MB";
-    assert_eq!(rests(&mut s), [format!("{alarm} {rates}")]);
+    assert_eq!(rests(&mut s), [format!("{alarm} {rates} (a:1 of shard 0, c:1 of shard 1)")]);
     assert_eq!(moving::slowed_by(&s.record, &s.observed, &one), None);
 }
 
