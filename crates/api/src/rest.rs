@@ -59,6 +59,20 @@ pub struct Message {
     /// And the role that the request had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has: Option<UserRole>,
+    /// Of a 503, where it is told: whether what was asked for was done. After `no` it may be asked
+    /// for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Done>,
+}
+
+/// What became of a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Done {
+    /// Nothing was done, and nothing is under way.
+    No,
+    /// It may be done, or be done yet.
+    Unknown,
 }
 
 /// `POST /namespaces`.

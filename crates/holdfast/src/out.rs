@@ -93,7 +93,7 @@ fn is_read(written: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// The last words of a process that failed.
+/// To people, beside what is printed: the last words of a process that failed, or why it waits.
 pub(crate) fn complain(words: &str) {
     let _ = put(&mut io::stderr().lock(), &format!("holdfast: {}\n", words.trim_end()));
 }

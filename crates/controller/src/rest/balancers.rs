@@ -221,7 +221,7 @@ async fn close(
     }
     let why = why_open(&cluster, &balancer);
     if !is_forced {
-        mark(&cluster, &by, &balancer, false).await?;
+        mark(&cluster, &by, &balancer, false).await.map_err(ApiError::midway)?;
         if is_gone() {
             return Ok(gone());
         }
@@ -237,7 +237,8 @@ async fn close(
             record.balancers.retain(|known| known.name != wanted);
             Ok(())
         })
-        .await?;
+        .await
+        .map_err(|error| ApiError::from(error).midway())?;
     Ok(ok(BalancerRemoved { closed: false, why }))
 }
 

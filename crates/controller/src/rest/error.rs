@@ -1,6 +1,6 @@
 //! Failures as `{"error":{"message":…},"data":null}`.
 
-use api::rest::{Actor, Data, Failure, Message, UserRole};
+use api::rest::{Actor, Data, Done, Failure, Message, UserRole};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -19,11 +19,13 @@ pub(super) struct ApiError {
     roles: Option<(UserRole, UserRole)>,
     /// It is none of the namespaces to which the user is limited.
     is_outside: bool,
+    /// Of a 503: whether it was done, where that can be told.
+    done: Option<Done>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), roles: None, is_outside: false }
+        Self { status, message: message.into(), roles: None, is_outside: false, done: None }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -70,6 +72,23 @@ impl ApiError {
         Self { is_outside: true, ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
+    /// Nothing was done of it, and before long it may be: ask again.
+    pub(super) fn not_done(message: impl Into<String>) -> Self {
+        let done = Some(Done::No);
+        Self { done, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    /// Whether it was done is not known.
+    pub(super) fn unknown(message: impl Into<String>) -> Self {
+        let done = Some(Done::Unknown);
+        Self { done, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    /// Of a later step of what was asked for: what came before it was done.
+    pub(super) fn midway(self) -> Self {
+        Self { done: self.done.map(|_| Done::Unknown), ..self }
+    }
+
     /// A node that could not be asked.
     pub(super) fn node(address: &impl std::fmt::Display, error: &ClientError) -> Self {
         Self::bad(format!("node {address}: {error}"))
@@ -95,7 +114,7 @@ impl std::fmt::Display for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (needs, has) = self.roles.unzip();
-        let error = Message { message: self.message, needs, has };
+        let error = Message { message: self.message, needs, has, done: self.done };
         let body = Failure { error, data: () };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(needs) = needs {
@@ -120,9 +139,14 @@ impl From<UpdateError> for ApiError {
             UpdateError::Refused(_) | UpdateError::Record(_) | UpdateError::Topology(_) => {
                 Self::bad(message)
             }
-            UpdateError::Store(StoreError::Silent(_) | StoreError::Lost(_))
-            | UpdateError::Unknown(_)
-            | UpdateError::Over => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
+            // A change that may be done yet is `Unknown`.
+            UpdateError::Store(StoreError::Silent(_)) | UpdateError::Over => {
+                Self::not_done(message)
+            }
+            UpdateError::Unknown(_) => Self::unknown(message),
+            UpdateError::Store(StoreError::Lost(_)) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            }
             UpdateError::Store(ref inner) => Self::failed(inner.chain()),
             UpdateError::Gone => Self::failed(message),
         }
@@ -147,4 +171,38 @@ pub(super) fn created<T: Serialize>(data: T) -> Response {
 /// 204.
 pub(super) fn gone() -> Response {
     StatusCode::NO_CONTENT.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn told(error: UpdateError) -> (u16, Option<Done>) {
+        let error = ApiError::from(error);
+        (error.status.as_u16(), error.done)
+    }
+
+    #[test]
+    fn a_503_says_whether_it_may_be_asked_for_again() {
+        let silent = || UpdateError::Store(StoreError::Silent(Duration::from_secs(5)));
+        assert_eq!(told(silent()), (503, Some(Done::No)));
+        assert_eq!(told(UpdateError::Over), (503, Some(Done::No)));
+        assert_eq!(told(UpdateError::Unknown("x".into())), (503, Some(Done::Unknown)));
+        assert_eq!(told(UpdateError::Store(StoreError::Lost("x".into()))), (503, None));
+        assert_eq!(told(UpdateError::Refused("x".into())), (400, None));
+        let midway = ApiError::from(silent()).midway();
+        assert_eq!(midway.done, Some(Done::Unknown));
+        assert_eq!(ApiError::bad("x").midway().done, None);
+    }
+
+    #[test]
+    fn what_a_program_reads_has_a_word_for_it() {
+        let error = |done| Message { message: "m".into(), needs: None, has: None, done };
+        let text = |done| serde_json::to_string(&error(done)).unwrap();
+        assert_eq!(text(None), r#"{"message":"m"}"#);
+        assert_eq!(text(Some(Done::No)), r#"{"message":"m","done":"no"}"#);
+        assert_eq!(text(Some(Done::Unknown)), r#"{"message":"m","done":"unknown"}"#);
+    }
 }

@@ -55,7 +55,7 @@ pub(super) async fn pass_on(
 ) -> Response {
     match exchange(registry, by, request).await {
         Ok(response) => response,
-        Err(why) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
@@ -63,17 +63,19 @@ async fn exchange(
     registry: &Registry,
     (by, vouches): (&Actor, Option<(Arc<Config>, String)>),
     request: Request,
-) -> Result<Response, String> {
+) -> Result<Response, ApiError> {
+    let away = |why: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why);
     let (head, body) = request.into_parts();
     if head.headers.contains_key(HOP) {
-        return Err(
-            "this controller does not lead, and the request was passed on already: ask again"
-                .to_owned(),
-        );
+        return Err(ApiError::not_done(
+            "this controller does not lead, and the request was passed on already: ask again",
+        ));
     }
     let leader = registry.shared.lead.as_ref().and_then(|lead| lead.leader());
-    let leader = leader.ok_or("no controller leads at the moment: ask again")?;
-    let body = axum::body::to_bytes(body, BODY_MAX).await.map_err(|error| error.to_string())?;
+    let nobody = || ApiError::not_done("no controller leads at the moment: ask again");
+    let leader = leader.ok_or_else(nobody)?;
+    let body = axum::body::to_bytes(body, BODY_MAX).await;
+    let body = body.map_err(|error| away(error.to_string()))?;
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut passed = registry
         .passing
@@ -87,7 +89,7 @@ async fn exchange(
         let token = config.token.as_deref().filter(|_| leader.starts_with("https://"));
         // A token of an admin goes nowhere in clear.
         let token = token.ok_or_else(|| {
-            format!("this controller does not lead, and the one that does, {leader}, is not `https://`: ask that one")
+            away(format!("this controller does not lead, and the one that does, {leader}, is not `https://`: ask that one"))
         })?;
         passed = passed.bearer_auth(token).header(VOUCHED, &by.who);
         passed = passed.header(CERTIFICATE, certificate.as_bytes());
@@ -100,13 +102,16 @@ async fn exchange(
         }
     }
     let answer = passed.send().await.map_err(|error| {
-        let is_sent = !error.is_connect();
-        let done = if is_sent { "; whether it was done is not known" } else { "" };
-        format!("the controller that leads, {leader}, does not answer{done}: {error}")
+        let why = format!("the controller that leads, {leader}, does not answer");
+        match error.is_connect() {
+            true => ApiError::not_done(format!("{why}: {error}")),
+            false => ApiError::unknown(format!("{why}; whether it was done is not known: {error}")),
+        }
     })?;
     let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
     let text = answer.bytes().await.map_err(|error| {
-        format!("the controller that leads, {leader}, has not answered to the end: {error}")
+        let why = "has not answered to the end";
+        ApiError::unknown(format!("the controller that leads, {leader}, {why}: {error}"))
     })?;
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;

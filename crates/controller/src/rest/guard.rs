@@ -10,7 +10,7 @@ use api::rest::{Actor, UserRole};
 use api::time::utc;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use web::{Admission, Ends, certs};
@@ -160,10 +160,9 @@ fn refusal(verdict: Verdict, asks: Asks<'_>) -> ApiError {
         Verdict::Unknown | Verdict::User(_) => ApiError::unauthorized(
             "this certificate stands for no user (`ctl user add NAME --certificate …`): send `Authorization: Bearer <token>`",
         ),
-        Verdict::NotRead => ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the users are not read from the store yet: ask again",
-        ),
+        Verdict::NotRead => {
+            ApiError::not_done("the users are not read from the store yet: ask again")
+        }
     }
 }
 

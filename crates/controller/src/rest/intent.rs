@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::rest::Actor;
-use axum::http::StatusCode;
 use planner::{Intent, Shard, ShardId};
 
 use super::error::ApiError;
@@ -62,7 +61,7 @@ pub(super) async fn carry_out(
                     return result.map_err(ApiError::failed);
                 }
                 if cluster.is_over() {
-                    return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, OVER));
+                    return Err(ApiError::unknown(OVER));
                 }
                 tokio::select! {
                     // Its sender lives as long as the cluster.

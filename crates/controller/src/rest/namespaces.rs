@@ -4,7 +4,6 @@ use api::rest::{Actor, NamespaceSpec, Namespaces};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::{ApiError, created, gone, ok};
@@ -50,12 +49,9 @@ pub(super) async fn remove(
 
 fn failed(error: UpdateError) -> ApiError {
     match error {
-        UpdateError::Unknown(why) => ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "whether it was done is not known yet: {why}; `ctl list namespaces` shows it once the store tells"
-            ),
-        ),
+        UpdateError::Unknown(why) => ApiError::unknown(format!(
+            "whether it was done is not known yet: {why}; `ctl list namespaces` shows it once the store tells"
+        )),
         other => other.into(),
     }
 }

@@ -144,7 +144,7 @@ async fn carry_out(
         Err(error) => {
             let left = take_back(cluster, by, &before, &nodes).await;
             if left.is_empty() {
-                return Err(error.into());
+                return Err(ApiError::from(error).midway());
             }
             Err(ApiError::failed(format!("{error}; the cluster was not released{left}")))
         }

@@ -115,7 +115,8 @@ pub(super) async fn reseal(
     if let Some(error) = failed.filter(|_| resealed == 0) {
         return Err(error.into());
     }
-    let left = behind(&registry).await?;
+    let left = behind(&registry).await;
+    let left = left.map_err(|error| ApiError::from(error).midway())?;
     let left = left.into_iter().map(|one| format!("{}/{}", one.namespace, one.name)).collect();
     Ok(ok(StoreResealed { seals_with: key, resealed, left }))
 }

@@ -151,13 +151,10 @@ fn of_user(name: &str, error: UpdateError) -> ApiError {
         UpdateError::Store(StoreError::NotFound) => {
             ApiError::not_found(format!("user {name}: not found; `ctl user list` shows all"))
         }
-        UpdateError::Unknown(why) => ApiError::new(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "whether it was done is not known yet: {why}; `ctl user list` shows it. A user whose token nobody was \
-                 told: `ctl user remove {name}`"
-            ),
-        ),
+        UpdateError::Unknown(why) => ApiError::unknown(format!(
+            "whether it was done is not known yet: {why}; `ctl user list` shows it. A user whose token nobody was \
+             told: `ctl user remove {name}`"
+        )),
         other => other.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! One request, one answer, errors in the controller's own words.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::env::variable;
 use super::tls::TlsArgs;
@@ -16,6 +17,10 @@ use super::tls::TlsArgs;
 const DEFAULT: &str = "127.0.0.1:9379";
 /// How long an answer may take unless told otherwise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After so long it is asked again what was refused for the moment: a lead is taken up within a
+/// second, mostly.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// What a process of ours says of a path that it does not have.
 const NO_PATH: &str = "no such path";
@@ -68,6 +73,27 @@ fn named(thing: &Option<String>, message: &str) -> String {
     format!("{thing}: {}", rest.unwrap_or(message))
 }
 
+/// What shows whether a change at that path was made.
+fn shows(path: &str) -> &'static str {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["users", ..] => "ctl user list",
+        ["namespaces"] | ["namespaces", _] => "ctl list namespaces",
+        ["namespaces", _, "clusters"] => "ctl list clusters",
+        ["store", ..] => "ctl store status",
+        ["namespaces", _, "clusters", _, "moves" | "migrate" | "rebalance", ..]
+        | ["namespaces", _, "clusters", _, "shards", _, "drain"] => "ctl moves",
+        _ => "ctl status",
+    }
+}
+
+/// What a controller answered.
+enum Answered {
+    Data(Value),
+    /// Nothing was done, or it was only to be read: it may be asked again.
+    NotNow(anyhow::Error),
+}
+
 /// What may be meant by an address that gives such an error: `--controller` was mistyped more often
 /// than anything else is wrong.
 fn doubt(error: &reqwest::Error) -> &'static str {
@@ -103,6 +129,8 @@ pub(crate) struct Http {
     client: reqwest::Client,
     /// As the operator said it.
     limit: Option<Duration>,
+    /// It was said that it waits for a controller.
+    has_said: AtomicBool,
 }
 
 impl Http {
@@ -133,7 +161,8 @@ impl Http {
             .connect_timeout(Duration::from_secs(3))
             .build()
             .context("build the HTTP client")?;
-        Ok(Self { bases, first: AtomicUsize::new(0), token, client, limit })
+        let (first, has_said) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self { bases, first, token, client, limit, has_said })
     }
 
     /// How long something may take that usually takes so long: as the operator said it.
@@ -151,7 +180,8 @@ impl Http {
         self.call_long(method, path, body, PATIENCE).await
     }
 
-    /// As [`Http::call`], for what may take `patience` by its nature.
+    /// As [`Http::call`], for what may take `patience` by its nature. What is refused for the
+    /// moment, and of which nothing was done, is asked for again.
     pub(crate) async fn call_long(
         &self,
         method: Method,
@@ -159,16 +189,42 @@ impl Http {
         body: Option<&(impl Serialize + Sync)>,
         patience: Duration,
     ) -> Result<Value> {
+        let begun = Instant::now();
         let limit = self.limit.unwrap_or(patience);
-        let changes = method != Method::GET;
-        match tokio::time::timeout(limit, self.exchange(method, path, body, limit)).await {
-            Ok(result) => result,
-            Err(_) => bail!(
-                "the controller at {} has not answered within {} s{}: does it hang? --timeout changes the limit",
-                self.bases.join(", "),
-                limit.as_secs_f64(),
-                if changes { ", and may do it yet: look with `status`" } else { "" }
-            ),
+        let waits = self.limit.unwrap_or(PATIENCE);
+        loop {
+            // Each has all of what it may take, unless an operator said how long all of it may.
+            let passed = self.limit.map_or(Duration::ZERO, |_| begun.elapsed());
+            let left = limit.saturating_sub(passed);
+            let exchange = self.exchange(method.clone(), path, body, left);
+            match tokio::time::timeout(left, exchange).await {
+                Ok(Ok(Answered::Data(data))) => return Ok(data),
+                // The next one must have time for an answer.
+                Ok(Ok(Answered::NotNow(why))) if begun.elapsed() + 2 * AGAIN >= waits => {
+                    return Err(why);
+                }
+                Ok(Ok(Answered::NotNow(why))) => self.says_that_it_waits(&why, waits),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(self.silent(limit, method != Method::GET)),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn silent(&self, limit: Duration, changes: bool) -> anyhow::Error {
+        anyhow::anyhow!(
+            "the controller at {} has not answered within {} s{}: does it hang? --timeout changes the limit",
+            self.bases.join(", "),
+            limit.as_secs_f64(),
+            if changes { ", and may do it yet: look with `status`" } else { "" }
+        )
+    }
+
+    /// Once, to people: what is printed is for programs.
+    fn says_that_it_waits(&self, why: &anyhow::Error, waits: Duration) {
+        if !self.has_said.swap(true, Ordering::Relaxed) {
+            let waits = waits.as_secs_f64();
+            crate::out::complain(&format!("{why}; it is asked again for up to {waits} s"));
         }
     }
 
@@ -178,13 +234,14 @@ impl Http {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
         limit: Duration,
-    ) -> Result<Value> {
+    ) -> Result<Answered> {
+        let reads = method == Method::GET;
         let answer = self.send(method, path, body, limit).await?;
         let status = answer.status();
         let bytes = answer.bytes().await.context("read the controller's answer")?;
         let mut value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value["data"].take());
+            return Ok(Answered::Data(value["data"].take()));
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {
             let why = value["error"]["message"].as_str().unwrap_or("it has another one");
@@ -194,7 +251,18 @@ impl Http {
                 Some(_) => bail!("the controller refuses this token: {why}"),
             }
         }
-        match value["error"]["message"].as_str() {
+        let error = &value["error"];
+        let is_away = status == reqwest::StatusCode::SERVICE_UNAVAILABLE;
+        let done = error["done"].as_str().filter(|_| is_away);
+        match error["message"].as_str() {
+            Some(message) if done == Some("no") || (reads && done.is_some()) => {
+                Ok(Answered::NotNow(anyhow::anyhow!("{}", named(&thing(path), message))))
+            }
+            Some(message) if done.is_some() => bail!(
+                "{}. It is not asked for again by itself: see with `{}` first whether it was done",
+                named(&thing(path), message),
+                shows(path)
+            ),
             // Nodes and balancers say so too.
             Some(NO_PATH) => bail!(
                 "{} has nothing at {path}: is it a controller, and of this version?",
@@ -239,9 +307,9 @@ impl Http {
             match request.send().await {
                 Ok(answer) => {
                     let is_away = answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE;
-                    if !is_away {
-                        self.first.store(at, Ordering::Relaxed);
-                    }
+                    // Whatever is asked next is asked of another one, if this one is away.
+                    let next = if is_away { (at + 1) % count } else { at };
+                    self.first.store(next, Ordering::Relaxed);
                     if is_last || !(is_away && reads) {
                         return Ok(answer);
                     }
@@ -325,6 +393,102 @@ mod tests {
         }
         let counts = [asked_away, asked].map(|asked| asked.load(Ordering::SeqCst));
         assert_eq!(counts, [1, 3]);
+    }
+
+    const NOT_DONE: &str = r#"{"error":{"message":"nobody leads","done":"no"},"data":null}"#;
+    const UNKNOWN: &str = r#"{"error":{"message":"it may be","done":"unknown"},"data":null}"#;
+    const UNSAID: &str = r#"{"error":{"message":"unreadable"},"data":null}"#;
+    const DONE: &str = r#"{"data":7}"#;
+
+    /// Refuses with these bodies, one after the other, and then does what is asked for. Counts how
+    /// often it was asked.
+    fn refusing(bodies: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                if stream.read(&mut [0; 4096]).unwrap_or(0) == 0 {
+                    continue;
+                }
+                let body = bodies.get(count.fetch_add(1, Ordering::SeqCst)).unwrap_or(&DONE);
+                let status = if *body == DONE { "200 OK" } else { "503 Service Unavailable" };
+                let length = body.len();
+                let head = format!("connection: close\r\ncontent-length: {length}\r\n\r\n");
+                let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}{body}");
+            }
+        });
+        (url, asked)
+    }
+
+    fn client(urls: String, limit: Option<Duration>) -> Http {
+        Http::new(Some(urls), None, &TlsArgs::default(), limit).unwrap()
+    }
+
+    async fn changed(http: &Http) -> Result<Value, String> {
+        let path = "/namespaces/n/clusters/c/moves";
+        let answer = http.call(Method::POST, path, None::<&()>).await;
+        answer.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_before_anything_was_done_is_asked_for_again() {
+        let (url, asked) = refusing(&[NOT_DONE, NOT_DONE]);
+        let http = client(url, None);
+        assert_eq!(changed(&http).await, Ok(Value::from(7)));
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        assert!(http.has_said.load(Ordering::Relaxed));
+        // Of another controller first.
+        let ((away, asked_away), (leads, asked)) = (refusing(&[NOT_DONE]), refusing(&[]));
+        let http = client(format!("{away},{leads}"), None);
+        assert_eq!(changed(&http).await, Ok(Value::from(7)));
+        let counts = [asked_away, asked].map(|asked| asked.load(Ordering::SeqCst));
+        assert_eq!(counts, [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_may_have_been_made_is_not_asked_for_again() {
+        let (url, asked) = refusing(&[UNKNOWN, UNKNOWN]);
+        let http = client(url, None);
+        let told = changed(&http).await.unwrap_err();
+        assert!(told.starts_with("cluster n/c: it may be. It is not asked for again"), "{told}");
+        assert!(told.contains("`ctl moves`"), "{told}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(!http.has_said.load(Ordering::Relaxed));
+        // To read twice changes nothing.
+        let read = http.call(Method::GET, "/namespaces", None::<&()>).await;
+        assert_eq!((read.unwrap(), asked.load(Ordering::SeqCst)), (Value::from(7), 3));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_say_what_was_done_is_asked_once() {
+        for method in [Method::POST, Method::GET] {
+            let (url, asked) = refusing(&[UNSAID]);
+            let answer = client(url, None).call(method, "/namespaces", None::<&()>).await;
+            assert_eq!(answer.unwrap_err().to_string(), "unreadable");
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_again_for_longer_than_an_operator_said() {
+        let (url, asked) = refusing(&[NOT_DONE; 100]);
+        let begun = std::time::Instant::now();
+        let told = changed(&client(url, Some(Duration::from_secs(1)))).await.unwrap_err();
+        assert_eq!(told, "cluster n/c: nobody leads");
+        assert!((2..=3).contains(&asked.load(Ordering::SeqCst)), "{asked:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_shows_a_change_is_named() {
+        assert_eq!(shows("/users/me"), "ctl user list");
+        assert_eq!(shows("/namespaces"), "ctl list namespaces");
+        assert_eq!(shows("/namespaces/n/clusters"), "ctl list clusters");
+        assert_eq!(shows("/namespaces/n/clusters/c/shards/0/drain"), "ctl moves");
+        assert_eq!(shows("/namespaces/n/clusters/c/shards/0/failover"), "ctl status");
+        assert_eq!(shows("/store/reseal"), "ctl store status");
     }
 
     #[test]
