@@ -48,7 +48,7 @@ pub struct Inside {
     pub alive: bool,
     /// What is said in this term does not reach it.
     pub cut_from: Option<u64>,
-    /// Whom it hears it does not say.
+    /// It does not say which leader it hears.
     pub hides_leader: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,

@@ -25,8 +25,8 @@ pub const GIVES_WAY: Duration = Duration::from_millis(100);
 /// How long the end of a script waits at most before it asks the gates again.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 
-/// Locks stripes; the caller holds none, but may have the write gate. What holds them may wait for a
-/// change that needs this gate, e.g. for the master's lease: so the caller is to let go of it.
+/// Locks stripes; the caller holds none, but may have the write gate. What holds them may wait for
+/// a change that needs this gate, e.g. for the master's lease: so the caller is to let go of it.
 ///
 /// # Errors
 /// [`Error::Locked`] if a script, or another command aside, holds one of them and may hold it for
