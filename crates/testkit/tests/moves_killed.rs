@@ -324,8 +324,13 @@ struct Writers {
 
 impl Writers {
     fn start(addresses: [SocketAddr; 2]) -> Self {
-        let now = (0..WRITERS).map(|number| Writer::start(number, addresses)).collect();
-        Self { addresses, now, acknowledged: 0, moved: 0 }
+        let mut writers = Self { addresses, now: Vec::new(), acknowledged: 0, moved: 0 };
+        writers.begin();
+        writers
+    }
+
+    fn begin(&mut self) {
+        self.now = (0..WRITERS).map(|number| Writer::start(number, self.addresses)).collect();
     }
 
     /// They end; what they wrote is counted, and deleted at the shard that has it.
@@ -351,7 +356,7 @@ impl Writers {
     /// Others begin in their place, with nothing.
     fn relieve(&mut self, place: usize) -> Result<()> {
         self.end(place)?;
-        self.now = Self::start(self.addresses).now;
+        self.begin();
         Ok(())
     }
 }

@@ -64,11 +64,7 @@ fn move_one(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     let out = std::env::var_os("OUT").map_or_else(|| "bench/results".into(), PathBuf::from);
     let (start, load) = (Instant::now(), facts::machine_load());
     let mut say = |text: &str| tell(start, text);
-    // 0 is what nodes do without.
-    let p99_ms = match std::env::var_os("P99_MS") {
-        Some(_) => number("P99_MS", 1)?,
-        None => 0,
-    };
+    let p99_ms = number("P99_MS", 0)?;
     let course =
         One { balancer, rate, mb, p99_ms }.tell(stop, &mut say).context("move much at once")?;
     let mut of = facts::place().to_vec();
@@ -89,7 +85,7 @@ fn balancer(args: &Args) -> &'static str {
     }
 }
 
-/// From the environment; at least 1.
+/// From the environment, at least 1; what is usual where it is not set.
 fn number(name: &str, usual: u32) -> Result<u32> {
     let Ok(text) = std::env::var(name) else { return Ok(usual) };
     let number: u32 = text.parse().with_context(|| format!("{name} needs a number"))?;

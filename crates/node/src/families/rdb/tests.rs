@@ -52,8 +52,9 @@ fn a_load_that_waits_for_a_key_lets_the_gate_go() {
     let dir = tempfile::tempdir().unwrap();
     let node = shell::node(dir.path(), shell::small(), topology::Cluster::default(), Role::Master);
     fs::write(dir.path().join("dump.rdb"), FILE).unwrap();
-    let held = node.locks.lock(&Locks::stripes([b"a".as_slice()].into_iter()));
     std::thread::scope(|scope| {
+        // It goes before the scope waits for the load, whatever happens.
+        let held = node.locks.lock(&Locks::stripes([b"a".as_slice()].into_iter()));
         let load = scope.spawn(|| text(run(&node, &request("dump.rdb", false))));
         crate::replication::tests::wait_until(|| match node.gate.try_write() {
             None => Ok(()),

@@ -38,7 +38,7 @@ pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
         match node.locks.lock_within(stripes, patience) {
             Some(held) => return Ok(held),
             None if scripts.any() => return Err(Error::Locked),
-            // Another worker's batch has it, which waits for nobody who has the write gate.
+            // What else holds one has the write gate, too, and waits for nobody else who has it.
             None => {}
         }
     }
